@@ -175,7 +175,7 @@ INVENTORY = Inventory()
 class Halt(Table, start=HEADER.END, writer="guard", kind=9):
     """Segment ``halt``: whether anything may be sent.
 
-    line 0       | latch | lease_expiry_mono_ns | lease_token | fence | 0[4] |
+    line 0       | latch | lease_expiry_mono_ns | lease_token | fence | unsaved | 0[3] |
     line 1..4    | reason[32] |
     line 5..12   | venue_blocked[64] |
     line 13..524 | instrument_blocked[4096] |
@@ -185,6 +185,11 @@ class Halt(Table, start=HEADER.END, writer="guard", kind=9):
     lease_expiry_mono_ns = word("the executor sends no new risk after this", sync="halt.lease")
     lease_token = word("fencing token: epoch of the executor that the lease is for", sync="halt.lease")
     fence = word("whether the executor may send at all", sync="halt.fence", codes={0: "may send", 1: "fenced"})
+    unsaved = word(
+        "the halt is only here: the disk took nothing, or a command latched the page itself (shm.halt_request)",
+        sync="halt.unsaved",
+        codes={0: "no", 1: "yes"},
+    )
     reason = text_of(HALT_REASON_WORDS, "why it is halted, for people", at=LINE_WORDS)
     venue_blocked = words_of(VENUE_CAPACITY, "by venue id: 1 = blocked", sync="halt.block")
     instrument_blocked = words_of(CATALOGUE_CAPACITY, "by instrument id: 1 = blocked", sync="halt.block")

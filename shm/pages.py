@@ -345,6 +345,15 @@ class HaltPage(Page):
         """Ends the halt; only an operator's ``resume`` calls this."""
         store_release(self.words, HALT.latch, 0)  # SYNC halt.latch: release; pairs with may_send
 
+    def keep_unsaved(self, unsaved: bool) -> None:
+        """Whether the halt is only here: the guard that is born next takes it over then."""
+        store_release(self.words, HALT.unsaved, int(unsaved))
+
+    @property
+    def unsaved(self) -> bool:
+        """A halt that is not on the disk yet: a command's (:mod:`shm.halt_request`), or one that the disk refused."""
+        return bool(load_acquire(self.words, HALT.unsaved) != 0)  # SYNC halt.unsaved: acquire; pairs with latch_page
+
     @property
     def latched(self) -> bool:
         """Also true where there is no page: no guard, no trade."""

@@ -37,7 +37,8 @@ from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from pipeline.model.structs import Credentials
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK, EXIT_USAGE
-from workers.state_folder import instance_dir
+from workers.output import LogLines
+from workers.state_folder import LOG_BYTES_MAX, instance_dir
 
 if TYPE_CHECKING:
     from shm.liveness import Liveness
@@ -98,8 +99,17 @@ class WorkerContext:
     """What a process knows about itself: configuration, name, state folder, metrics, log. Built by ``start_worker``."""
 
     def __init__(
-        self, *, config: EngineConfig, instance: str, process: str, exchange: str, state_dir: Path, restarts: int
+        self,
+        *,
+        config: EngineConfig,
+        instance: str,
+        process: str,
+        exchange: str,
+        state_dir: Path,
+        restarts: int,
+        own_log: bool = False,
     ) -> None:
+        """``own_log``: stderr is this process's file in the state folder."""
         settings = config.process(process)
         self.config = config
         self.instance = instance
@@ -118,6 +128,7 @@ class WorkerContext:
         self.is_ready = False
         self._stop = False
         self._notifier = Notifier()
+        self.lines = LogLines(LOG_BYTES_MAX if own_log else 0)
         watchdog_us = int(os.environ.get("WATCHDOG_USEC", "0"))
         self._watchdog_ns = watchdog_us * 1000 // 3
         self._watchdog_at_ns = 0
@@ -177,11 +188,13 @@ class WorkerContext:
                 self._notifier.send("WATCHDOG=1")
 
     def say(self, level: str, text: str) -> None:
-        """Write one line for operators into the log ring and to stderr. Not for the hot path, never with a secret."""
+        """Write one line for operators into the log ring and, best effort, to stderr.
+
+        Not for the hot path, never with a secret.
+        """
         clean = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
         self.log.text(LOG_LEVELS[level], clean)
-        sys.stderr.write(f"{self.process}: {level}: {clean}\n")
-        sys.stderr.flush()
+        self.lines.write(f"{self.process}: {level}: {clean}")
 
     def reloaded(self) -> EngineConfig | None:
         """The configuration that the supervisor has accepted, where a SIGHUP came since the last call; else None.
@@ -277,6 +290,7 @@ def start_worker(
         exchange=exchange,
         state_dir=instance_dir(instance, create=True),
         restarts=restarts,
+        own_log=supervised,
     )
     _install_signals(ctx, supervised=supervised)
     try:
@@ -294,15 +308,15 @@ def start_worker(
         code = EXIT_CRASHED if ctx.is_ready else EXIT_COULD_NOT_START
         return _failed(ctx, f"{type(error).__name__}: {error}", code)
     except Exception as error:  # noqa: BLE001  the outermost frame of a process: crash, restart, reconcile
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # a full disk
+            traceback.print_exc()
         return _failed(ctx, f"{type(error).__name__}: {error}", EXIT_CRASHED)
     return EXIT_OK
 
 
 def _failed(ctx: WorkerContext, text: str, code: int) -> int:
     ctx._notifier.send(f"STATUS={' '.join(text.split())[:STATUS_CHARS_MAX]}")  # a status is one line
-    sys.stderr.write(f"{ctx.process}: error: {text}\n")
-    sys.stderr.flush()
+    ctx.lines.write(f"{ctx.process}: error: {text}")
     return code
 
 

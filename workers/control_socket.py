@@ -112,7 +112,7 @@ class ControlServer:
             return await self._handler(request)
         except BadInput as error:
             return {"error": str(error), "kind": BAD_INPUT}
-        except ArbitrageEngineError as error:
+        except (ArbitrageEngineError, OSError) as error:  # a full disk, no descriptors: the answer, not the end
             return {"error": str(error)}
 
 
@@ -124,8 +124,9 @@ def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[
     if not path.parent.is_dir():
         raise ControlError(f"no instance at {path.parent}: start it with `arb up`, or name another with --instance")
     look = f"see `arb status --instance {path.parent.name}`"
-    folder = _open_folder(path)
+    folder = -1
     try:
+        folder = _open_folder(path)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
             client.settimeout(timeout_s)
             client.connect(f"/proc/self/fd/{folder}/{path.name}")
@@ -139,7 +140,8 @@ def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[
             f"{path.name}: no process answers ({error.strerror}); is the instance running? {look}"
         ) from None
     finally:
-        os.close(folder)
+        if folder >= 0:
+            os.close(folder)
     if not line:
         raise ControlError(f"{path.name}: found a closed connection, wanted an answer; {look}")
     reply = msgspec.json.decode(line, type=dict[str, Any])

@@ -17,6 +17,7 @@ import msgspec
 
 FILE_NAME = "halt.json"
 NO_REASON = 'found no reason, wanted one to be kept with the latch; add one, e.g. --reason "looking at odd fills"'
+BY_UNREADABLE = "the disk"  # who halted, where the file cannot be read for the moment
 Stamp = tuple[int, int, int]  # inode, modification time in ns, size in bytes: which content the file has
 
 
@@ -73,7 +74,8 @@ def read_halt(state_dir: Path) -> HaltState:
     except FileNotFoundError:
         return OPEN
     except OSError as error:
-        return HaltState(halted=True, reason=f"{FILE_NAME}: {error.strerror}", by="guard", wall_ns=time.time_ns())
+        reason = f"{FILE_NAME} cannot be read: {error.strerror}"
+        return HaltState(halted=True, reason=reason, by=BY_UNREADABLE, wall_ns=time.time_ns())
     try:
         return msgspec.json.decode(raw, type=HaltState)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -94,8 +96,13 @@ def write_halt(state_dir: Path, state: HaltState, *, known: Stamp | None = None)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, msgspec.json.encode(state))
+        raw = msgspec.json.encode(state)
+        if os.write(descriptor, raw) != len(raw):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fdatasync(descriptor)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
     if known is not None and stamp_of(state_dir) != known:
@@ -109,16 +116,24 @@ def write_halt(state_dir: Path, state: HaltState, *, known: Stamp | None = None)
         os.close(folder)
 
 
+def _read_to_change(state_dir: Path) -> HaltState:
+    """What stands on the disk, where it can be read: what cannot must not be replaced. Raises OSError."""
+    found = read_halt(state_dir)
+    if found.by == BY_UNREADABLE:
+        raise OSError(errno.EIO, found.reason)
+    return found
+
+
 def latch_on_disk(state_dir: Path, reason: str, *, by: str) -> None:
     """Halt an instance whose guard does not answer: in force as soon as a guard runs again. ``by``: who decided it (the
     ``who`` of the audit log, or a process). Raises OSError."""
-    found = read_halt(state_dir)
+    found = _read_to_change(state_dir)
     write_halt(state_dir, msgspec.structs.replace(found, halted=True, reason=reason, by=by, wall_ns=time.time_ns()))
 
 
 def release_on_disk(state_dir: Path, reason: str, *, by: str) -> None:
     """End halt, drain and blocks of an instance that does not run. ``by``: as above. Raises OSError."""
-    found = read_halt(state_dir)
+    found = _read_to_change(state_dir)
     write_halt(state_dir, released(found, reason=reason, by=by))
 
 

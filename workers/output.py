@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Callable
 from decimal import Decimal
@@ -12,6 +13,8 @@ import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError
 
+STDERR = 2
+LINE_BYTES_MAX = 4096  # PIPE_BUF: what a pipe that is called writable takes whole
 ALERT = "alert: "  # how the executor begins a line about an alert of the core; the supervisor repeats such lines
 TRADE = "trade: "  # the same for trades
 
@@ -46,6 +49,42 @@ def say(text: str) -> None:
     """Write one line for the operator on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+class LogLines:
+    """Lines on a process's stderr, best effort: a disk that is full and a reader that stands still cost lines, never
+    the process. ``lost`` counts them, and the next line that is taken says so.
+
+    ``bytes_max``: stderr is this process's own log file, which is begun anew beyond it; 0: it is somebody else's.
+    """
+
+    def __init__(self, bytes_max: int = 0) -> None:
+        self.lost = 0
+        self._bytes_max = bytes_max
+        self._written_bytes = 0
+        self._descriptor = -1 if sys.__stderr__ is None else STDERR  # started without one: 2 is something else now
+        self._poll = select.poll()
+        self._poll.register(STDERR, select.POLLOUT)
+
+    def write(self, text: str) -> None:
+        """One line. A pipe or a terminal with room takes up to ``LINE_BYTES_MAX`` at once, without a wait."""
+        said = f"({self.lost} lines before this one are lost) {text}" if self.lost else text
+        raw = said.encode(errors="backslashreplace")[: LINE_BYTES_MAX - 1] + b"\n"
+        try:
+            if self._descriptor >= 0 and self._poll.poll(0) == [(STDERR, select.POLLOUT)]:
+                self._begin_anew(len(raw))
+                os.write(self._descriptor, raw)
+                self.lost = 0
+                return
+        except OSError:
+            pass
+        self.lost += 1
+
+    def _begin_anew(self, size_bytes: int) -> None:
+        self._written_bytes += size_bytes
+        if self._bytes_max and self._written_bytes > self._bytes_max:
+            os.ftruncate(STDERR, 0)
+            self._written_bytes = size_bytes
 
 
 def emit(value: Any, *, as_json: bool, text: Callable[[Any], str]) -> None:

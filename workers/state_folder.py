@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+LOG_BYTES_MAX = 4 * 1024 * 1024  # what a process wrote to stderr is begun anew beyond this; logs/ has it in order
+
 
 def state_root() -> Path:
     """Folder of all instances: ``ARB_STATE_DIR``, else ``~/.local/state/arb``."""
@@ -30,7 +32,10 @@ def replace_file(path: Path, raw: bytes) -> None:
 
 
 def trim_logs(folder: Path, bytes_max: int) -> None:
-    """Empty every ``*.log`` of ``folder`` beyond ``bytes_max``; its writer appends, and so goes on at the beginning."""
+    """Empty every ``*.log`` of ``folder`` beyond ``bytes_max``; its writer appends, and so goes on at the beginning.
+
+    Raises OSError (no descriptor for the folder).
+    """
     for log in folder.glob("*.log"):
         if log.stat().st_size > bytes_max:
             os.truncate(log, 0)

@@ -16,7 +16,8 @@ from workers.cli.options import Instance, Json
 from workers.control_plane.instances import existing, is_running, start_command
 from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ask
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
-from workers.halt_file import NO_REASON, latch_on_disk, release_on_disk
+from workers.halt_file import NO_REASON
+from workers.halting import halt_instance, release_without_guard
 from workers.output import emit, say
 from workers.state_folder import instance_dir
 
@@ -76,18 +77,16 @@ def top(
     return EXIT_OK
 
 
-def _latch(operation: str, instance: str, reason: str, json: bool) -> int:
-    """Latch or release the halt: by the supervisor, else by the guard, else on the disk."""
+def _release(instance: str, reason: str, json: bool) -> int:
+    """Release the halt: by the supervisor, else by the guard, else on the disk."""
     name = existing(instance)
     if not reason.strip():
         raise BadInput(NO_REASON)
-    reply = _asked(name, {"op": operation, "reason": reason}) or _latched_on_disk(name, operation, reason)
-    blocking = reply.get("blocking", []) if operation == "resume" else []
+    reply = _asked(name, {"op": "resume", "reason": reason}) or _released_on_disk(name, reason)
     fields: dict[str, Any] = {"halted": reply["halted"], "reason": reply["reason"], "running": is_running(name)}
-    if operation == "resume":
-        fields["blocking"] = blocking
+    fields["blocking"] = reply.get("blocking", [])
     emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
-    return EXIT_CHECK_FAILED if blocking else EXIT_OK
+    return EXIT_CHECK_FAILED if fields["blocking"] else EXIT_OK
 
 
 def _latch_text(name: str, fields: dict[str, Any]) -> str:
@@ -109,32 +108,37 @@ def _latch_text(name: str, fields: dict[str, Any]) -> str:
 def _asked(instance: str, request: dict[str, Any]) -> dict[str, Any]:
     """The reply of the supervisor or, where it hangs, of the guard; {} where neither answers.
 
-    Raises ControlError where a resume is not answered by a running instance: its guard may still hold the halt.
+    Raises ControlError where the instance runs: its guard may still hold the halt.
     """
     for socket_name in (SUPERVISOR_SOCKET, GUARD_SOCKET):
         try:
             return ask(instance_dir(instance) / socket_name, request)
         except ControlError as error:
             last = error
-    if request["op"] == "resume" and is_running(instance):
+    if is_running(instance):
         raise last
     return {}
 
 
-def _latched_on_disk(instance: str, operation: str, reason: str) -> dict[str, Any]:
+def _released_on_disk(instance: str, reason: str) -> dict[str, Any]:
     folder, by = instance_dir(instance), who(os.geteuid())
-    if operation == "halt":
-        latch_on_disk(folder, reason, by=by)
-        say(f"arb: {instance} does not answer; the halt is on disk and holds as soon as a guard runs")
-    else:
-        release_on_disk(folder, reason, by=by)
-    audit(folder, op=operation, by=by, reason=reason, where="disk")
-    return {"halted": operation == "halt", "reason": reason}
+    release_without_guard(folder, reason, by=by)
+    audit(folder, op="resume", by=by, reason=reason, where="disk")
+    return {"halted": False, "reason": reason}
 
 
 def halt(reason: Reason = "", instance: Instance = "", json: Json = False) -> int:
-    """Latch the halt: no new risk is taken, exits stay possible. It outlives restarts, until `arb resume`."""
-    return _latch("halt", instance, reason, json)
+    """Latch the halt: no new risk is taken, exits stay possible. It outlives restarts, until `arb resume`.
+
+    In force at once, also where guard, supervisor or disk hang.
+    """
+    name = existing(instance)
+    reply = halt_instance(instance_dir(name), reason)
+    if "warning" in reply:
+        say(f"arb: {name}: {reply['warning']}")
+    fields = {"halted": reply["halted"], "reason": reply["reason"], "running": is_running(name)}
+    emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
+    return EXIT_OK
 
 
 def resume(
@@ -154,7 +158,7 @@ def resume(
     again where their coins are found, everything else a baseline; `adopted` lists what was taken over.
     """
     if not adopt:
-        return _latch("resume", instance, reason, json)
+        return _release(instance, reason, json)
     name = existing(instance)
     if not reason.strip():
         raise BadInput(NO_REASON)

@@ -7,7 +7,6 @@ On stderr (the terminal of ``arb up``, the journal of systemd), in the ``STATUS=
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
 from workers.control_plane.left_open import unwatched_lines
 from workers.executor_file import pnl_text, read_executor_state
-from workers.output import ALERT, TRADE
+from workers.output import ALERT, TRADE, LogLines
 from workers.tradable import Answer, InstanceReasons, fields
 
 NOTES_MAX = 50
@@ -46,6 +45,7 @@ class Announcer:
         self._units = units
         self._on_event = on_event
         self._notifier = Notifier()
+        self._lines = LogLines()
         self._reasons = InstanceReasons(instance, state_dir)
         self._readers: dict[str, LogReader] = {}
         self._said: tuple[str, ...] = ()
@@ -77,8 +77,7 @@ class Announcer:
 
     def _write(self, process: str, level: str, text: str) -> None:
         self.notes = [*self.notes[-(NOTES_MAX - 1) :], f"{level}: {text}"]
-        sys.stderr.write(f"{process}: {level}: {text}\n")
-        sys.stderr.flush()
+        self._lines.write(f"{process}: {level}: {text}")
 
     def _event(self, event: dict[str, Any]) -> None:
         if self._on_event is not None:

@@ -16,7 +16,8 @@ from workers.control_plane.announcer import Announcer
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import Children, ChildState
 from workers.control_socket import GUARD_SOCKET, ControlError, ask
-from workers.halt_file import NO_REASON, release_on_disk
+from workers.halt_file import NO_REASON
+from workers.halting import halt_instance, release_without_guard
 from workers.tradable import fields
 
 EXECUTOR_TIMEOUT_S = 15.0  # an execution is awaited to its end, at most this long
@@ -49,7 +50,7 @@ class Requests:
         self._instance = instance
         self._handlers: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "status": self._status,
-            "halt": self._guard,
+            "halt": self._halt,
             "resume": self._resume,
             "drain": self._guard,
             "undrain": self._guard,
@@ -74,6 +75,11 @@ class Requests:
         path = self._instance.state_dir / GUARD_SOCKET
         return await asyncio.to_thread(ask, path, _on_behalf(request))
 
+    async def _halt(self, request: dict[str, Any]) -> dict[str, Any]:
+        uid = request.get("uid")
+        reason = str(request.get("reason", ""))
+        return await asyncio.to_thread(halt_instance, self._instance.state_dir, reason, uid=uid)
+
     async def _resume(self, request: dict[str, Any]) -> dict[str, Any]:
         """Start again what failed in a restart storm, the guard first; release halt, drain and blocks; say what still
         stands in the way. ``adopt``: the executor takes over what its journal does not explain, and lists it."""
@@ -89,7 +95,7 @@ class Requests:
         try:
             reply = await self._guard(request)
         except ControlError:  # it reads the file as soon as it runs (again)
-            release_on_disk(self._instance.state_dir, str(request["reason"]), by=who(request.get("uid")))
+            release_without_guard(self._instance.state_dir, str(request["reason"]), by=who(request.get("uid")))
             reply = {"halted": False, "reason": request["reason"]}
         answer = self._instance.announcer.answer(self._instance.describe())
         return {**reply, **adopted, "blocking": [fields(reason) for reason in answer.reasons]}

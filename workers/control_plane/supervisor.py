@@ -50,14 +50,13 @@ from workers.control_plane.timer import Timer
 from workers.control_socket import SUPERVISOR_SOCKET, ControlServer
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
-from workers.state_folder import instance_dir, replace_file, trim_logs
+from workers.state_folder import LOG_BYTES_MAX, instance_dir, replace_file, trim_logs
 
 TICK_S = 0.25
 REFRESH_S = 120.0  # instruments are read again: rates of funding and their next stamps among them
 WANTED_DIGITS_S = 0.5  # how often the feeds are asked whether a price needed a finer exponent
 RETRY_VENUE_S = 10.0  # how often a venue that was unreachable is asked again
 GUARD_READY_S = 30.0
-LOG_BYTES_MAX = 4 * 1024 * 1024  # what a process wrote to stderr is begun anew beyond this; logs/ has it in order
 TRIM_LOGS_S = 30.0
 WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
 RELOADING = ("detector", "executor")  # processes that take in a reloaded configuration

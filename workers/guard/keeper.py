@@ -4,11 +4,13 @@ The executor sends nothing that adds risk unless the latch is open and its lease
 under the fence: one atomic load each before a send. The lease is renewed every 100 ms for 500 ms while the executor's
 process lives and its beat moves; so it runs out by itself when the guard dies.
 
-``halt.json`` is written (and synced) before the page, so that a halt survives any crash. It is looked at before
-each lease: what somebody else has written meanwhile (the supervisor, ``arb halt``, while the guard hung) is obeyed
-before the executor gets another. ``drain`` blocks every venue for new risk without the latch. Halt, drain and
-blocks outlive the guard and end by ``resume`` only (a drain also by ``undrain``); the fence ends with the takeover that
-it is for. Breakers and held recoveries are passed on by the executor and kept beside them.
+What takes risk away stands on the page first, so that no slow disk delays it, and then in ``halt.json`` (synced); what
+gives it back, on the disk first: a guard that is killed in between has answered nobody. A halt that the disk does not
+take stays marked on the page for the next guard, and is written as soon as the disk takes it. Page and disk are looked
+at before each lease: what somebody else has latched or written meanwhile (the supervisor, ``arb halt``, while the guard
+hung) is obeyed before the executor gets another. ``drain`` blocks every venue for new risk without the latch. Halt,
+drain and blocks outlive the guard and end by ``resume`` only (a drain also by ``undrain``); the fence ends with the
+takeover that it is for. Breakers and held recoveries are passed on by the executor and kept beside them.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from workers.audit_log import audit, who
 from workers.base import WorkerContext
 from workers.control_socket import BAD_INPUT
 from workers.halt_file import (
+    BY_UNREADABLE,
     NO_REASON,
     Block,
     ChangedMeanwhile,
@@ -36,7 +39,9 @@ from workers.halt_file import (
 
 LEASE_NS = 500_000_000
 BY_GUARD = "guard"  # who latched, where the guard did it by itself
+BY_COMMAND = "a command that the guard did not answer"
 SET_ATTEMPTS = 3  # somebody else may write halt.json at the same time
+RETRY_NS = 1_000_000_000  # a halt that the disk has not taken is written again
 OPERATIONS = ("halt", "resume", "drain", "undrain", "block", "unblock", "note", "state")
 
 
@@ -49,9 +54,24 @@ class HaltKeeper:
         self._venues = {venue.name: venue.venue_id for venue in ctx.config.venues}
         self.leases = ctx.metrics.counter("leases_granted", "leases granted to the executor")
         self.withheld = ctx.metrics.counter("leases_withheld", "lease periods without a grant: executor absent or hung")
+        self._problem = ""  # of the disk, as last said
+        self._overtaken = False  # somebody else has written halt.json before the last write
+        self._retry_at_ns = 0
         self._stamp = stamp_of(ctx.state_dir)
         self.state = read_halt(ctx.state_dir)
+        if self.state.by == BY_UNREADABLE:
+            self._stamp = None  # it is read again
+        if page.unsaved:  # of a guard before, or of a command while there was none
+            self.state = self._halted_by_page()
         self._show()
+
+    def _halted_by_page(self) -> HaltState:
+        """The state with the page's halt, where it has none of its own."""
+        if self.state.halted:
+            return self.state
+        return msgspec.structs.replace(
+            self.state, halted=True, reason=self._page.reason, by=BY_COMMAND, wall_ns=time.time_ns()
+        )
 
     def _show(self) -> None:
         """Set the page's fence, latch and blocks as the state says."""
@@ -71,16 +91,34 @@ class HaltKeeper:
         stamp = stamp_of(self._ctx.state_dir)
         if stamp is None or stamp == self._stamp:
             return
+        found = read_halt(self._ctx.state_dir)
+        if found.by == BY_UNREADABLE:  # for the moment: halted, nothing else is forgotten, and it is read again
+            if not self.state.halted:
+                self.state = msgspec.structs.replace(self.state, halted=True, reason=found.reason, by=found.by)
+                self._show()
+                self._ctx.say("critical", found.reason)
+            return
         self._stamp = stamp
-        self.state = read_halt(self._ctx.state_dir)
+        self.state = found
+        if self._page.unsaved:
+            self.state = self._halted_by_page()
         self._show()
         said = f"HALTED: {self.state.reason}" if self.state.halted else "not halted"
         self._ctx.say("warning", f"halt.json was changed by {self.state.by}: {said}")
 
+    def save_halt(self, now_ns: int) -> None:
+        """Take over a halt that a command has latched on the page, and write what the disk has not taken yet, once a
+        second. ``now_ns``: monotonic."""
+        if not self._page.unsaved or now_ns < self._retry_at_ns:
+            return
+        self._retry_at_ns = now_ns + RETRY_NS
+        self._set(self._halted_by_page(), release=False)
+
     def grant(self, epoch: int, now_ns: int, *, beating: bool) -> None:
-        """Look at the disk, then renew the lease of the executor of ``epoch`` for 500 ms, unless it is fenced, gone or
-        hangs (``beating``). ``now_ns``: monotonic."""
+        """Look at the disk and the page, then renew the lease of the executor of ``epoch`` for 500 ms, unless it is
+        fenced, gone or hangs (``beating``). ``now_ns``: monotonic."""
         self.look_at_disk()
+        self.save_halt(now_ns)
         if not beating or self.state.fence is not None:
             self._ctx.metrics.inc(self.withheld)
             return
@@ -133,8 +171,11 @@ class HaltKeeper:
         venue = str(request.get("venue", ""))
         if operation in ("block", "unblock") and venue not in self._venues:
             return {"error": f"venue: found {venue!r}, wanted one of {', '.join(self._venues)}", "kind": BAD_INPUT}
-        wanted = self._wanted(str(operation), block, venue)
-        problem = self._set(wanted, release=operation in ("resume", "undrain", "unblock"))
+        for _ in range(SET_ATTEMPTS):
+            wanted = self._wanted(str(operation), block, venue)
+            problem = self._set(wanted, release=operation in ("resume", "undrain", "unblock"))
+            if not self._overtaken:
+                break
         audit(self._ctx.state_dir, op=str(operation), by=by, reason=reason, venue=venue, problem=problem)
         if problem and wanted is not self.state:
             return {"error": f"not carried out: {problem}"}
@@ -170,23 +211,34 @@ class HaltKeeper:
         }
 
     def _set(self, wanted: HaltState, *, release: bool) -> str:
-        """Make ``wanted`` the state, on the disk and on the page. Returns what went wrong on the disk, else "": what
-        adds a block is then in force all the same (while the guard lives), a ``release`` is not."""
-        problem = ""
+        """Make ``wanted`` the state, on the page and on the disk. Returns what went wrong on the disk, else "": what
+        adds a block is in force all the same, a ``release`` is not."""
+        before, self._overtaken = self.state, False
+        if not release:
+            self.state = wanted
+            self._show()  # before the disk, which may take seconds
+        known = self._stamp if stamp_of(self._ctx.state_dir) is not None else None  # None: it was removed
         try:
-            # Disk before page: a guard killed in between restores the newer state, never the older one.
-            write_halt(self._ctx.state_dir, wanted, known=self._stamp)
+            write_halt(self._ctx.state_dir, wanted, known=known)
             self._stamp = stamp_of(self._ctx.state_dir)
         except ChangedMeanwhile as error:
+            self.state, self._overtaken = before, True
             self.look_at_disk()
             return f"{error.strerror}: {self.state.reason}; ask again"
         except OSError as error:
-            problem = f"halt.json cannot be written: {error.strerror}"
-            self._ctx.say("critical", problem)
-            if release:
-                return problem
+            self._page.keep_unsaved(self._page.unsaved or (wanted.halted and not release))
+            return self._not_written(error)
+        self._problem = ""
         self.state = wanted
+        self._page.keep_unsaved(False)
         self._show()
+        return ""
+
+    def _not_written(self, error: OSError) -> str:
+        problem = f"halt.json cannot be written: {error.strerror}"
+        if problem != self._problem:
+            self._ctx.say("critical", problem)
+        self._problem = problem
         return problem
 
 

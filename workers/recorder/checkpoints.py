@@ -39,6 +39,7 @@ class Checkpoints:
         self._since = 0
         self._retry_at_s = 0.0
         self._over = False
+        self._stuck = False  # the journal could not be read for the moment
         self.written = 0
         self.removed_segments = 0
         self.problem = ""
@@ -54,13 +55,18 @@ class Checkpoints:
 
         ``recorded``: how far the SQLite ledger is. ``last``: at a planned stop.
         """
-        if self._over:
+        if self._over or (self._stuck and time.monotonic() < self._retry_at_s):
             return False
         try:
             entries = self._fold()
-        except (JournalError, OSError) as error:
+        except JournalError as error:
             self.problem, self._over = str(error), True
             return False
+        except OSError as error:  # of the moment: a disk, or no descriptors
+            self.problem, self._stuck, self._retry_at_s = str(error), True, time.monotonic() + RETRY_S
+            return False
+        if self._stuck:
+            self.problem, self._stuck = "", False
         if self._since >= (STOP_RECORDS if last and entries < SLICE_RECORDS else EVERY_RECORDS):
             self._write(recorded)
         return entries == SLICE_RECORDS

@@ -43,7 +43,8 @@ def boot_id() -> str:
 
 
 class LogDrain:
-    """The only writer of the log folder. ``lost``: slots overwritten unread since this object was made."""
+    """The only writer of the log folder. ``lost``: slots overwritten unread since this object was made; ``unwritten``:
+    lines that a disk without room has not taken since then, and ``problem`` why, while it takes none."""
 
     def __init__(
         self, instance: str, folder: Path, position: DrainPosition | None, *, file_bytes_max: int, files_max: int
@@ -60,6 +61,9 @@ class LogDrain:
         self._said_lost: dict[str, int] = {}
         self._attach_at_ns = 0
         self.lost = 0
+        self.unwritten = 0
+        self.problem = ""
+        self._unsaid_lines = 0
         folder.mkdir(mode=0o700, exist_ok=True)
         self._fd = self._open()
         self._size_bytes = min(old.size_bytes, os.fstat(self._fd).st_size) if position is not None else 0
@@ -75,21 +79,27 @@ class LogDrain:
         return DrainPosition(self._boot, self._size_bytes, {**self._resume, **rings})
 
     def rotate(self) -> bool:
-        """Begin a new file when this one is full, and remove the oldest. True: store the position now."""
+        """Begin a new file when this one is full, and remove the oldest. True: store the position now. Where the disk
+        refuses, this one is written on, and the next round tries again."""
         if self._size_bytes < self._file_bytes_max:
             return False
+        try:
+            for number in range(self._files_max - 1, 0, -1):
+                older = self._folder / (f"{FILE_NAME}.{number - 1}" if number > 1 else FILE_NAME)
+                if older.exists():
+                    older.replace(self._folder / f"{FILE_NAME}.{number}")
+            fresh = self._open()
+        except OSError as error:
+            self.problem = str(error.strerror)
+            return False
         os.close(self._fd)
-        for number in range(self._files_max - 1, 0, -1):
-            older = self._folder / (f"{FILE_NAME}.{number - 1}" if number > 1 else FILE_NAME)
-            if older.exists():
-                older.replace(self._folder / f"{FILE_NAME}.{number}")
-        self._fd = self._open()
+        self._fd = fresh
         os.ftruncate(self._fd, 0)  # with files_max 1 it is the same file
         self._size_bytes = 0
         return True
 
     def poll(self) -> int:
-        """Write what is new in every ring; returns the number of lines."""
+        """Write what is new in every ring; returns the number of lines. What the disk does not take is counted."""
         now_ns = time.monotonic_ns()
         if now_ns >= self._attach_at_ns:
             self._attach_at_ns = now_ns + ATTACH_EVERY_NS
@@ -107,16 +117,32 @@ class LogDrain:
                 self._said_lost[process] = reader.lost
                 self.lost += unsaid
                 lines.append(_lost_line(process, unsaid, now_ns, offset_ns))
-        if lines:
+        if not lines:
+            return 0
+        if self._unsaid_lines:
+            text = f"{self._unsaid_lines} lines before this one are lost: {self.problem}"
+            lines.insert(0, _said_line("recorder", text, self._unsaid_lines, now_ns, offset_ns))
+        try:
             self._write(b"".join(lines))
+        except OSError as error:
+            self.problem = str(error.strerror)
+            count = len(lines) - bool(self._unsaid_lines)
+            self.unwritten += count
+            self._unsaid_lines += count
+            return 0
+        self.problem, self._unsaid_lines = "", 0
         return len(lines)
 
     def _write(self, raw: bytes) -> None:
+        """All of it or nothing. Raises OSError."""
         view = memoryview(raw)
-        while view:
-            written = os.write(self._fd, view)
-            self._size_bytes += written
-            view = view[written:]
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            os.ftruncate(self._fd, self._size_bytes)
+            raise
+        self._size_bytes += len(raw)
 
     def _attach(self) -> None:
         prefix = segment_name(self._instance, "log.x")[:-1]
@@ -160,5 +186,9 @@ def _line(process: str, record: LogRecord, offset_ns: int) -> bytes:
 
 def _lost_line(process: str, lost: int, mono_ns: int, offset_ns: int) -> bytes:
     text = f"{lost} slots of the log ring were overwritten before they were read"
+    return _said_line(process, text, lost, mono_ns, offset_ns)
+
+
+def _said_line(process: str, text: str, lost: int, mono_ns: int, offset_ns: int) -> bytes:
     fields = {"wall": _wall(mono_ns + offset_ns), "mono_ns": mono_ns, "process": process, "level": "warning"}
     return msgspec.json.encode({**fields, "text": text, "lost": lost}) + b"\n"

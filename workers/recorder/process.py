@@ -7,6 +7,7 @@ How far it has read is stored with the rows (opportunities) or after the lines (
 
 from __future__ import annotations
 
+import errno
 import select
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from pipeline.execution.journal import JournalReader
+from pipeline.execution.journal import JournalEntry, JournalReader
 from pipeline.execution.market import Instruments
 from pipeline.execution.shared_reads import AccountReader, float_of
 from pipeline.market_data import MarketDataAggregator
@@ -33,6 +34,7 @@ from shm.segment import Segment
 from shm.words import Words
 from workers.base import WorkerContext, run_worker
 from workers.recorder.checkpoints import Checkpoints
+from workers.recorder.disk_trouble import DiskTrouble
 from workers.recorder.log_files import DrainPosition, LogDrain, boot_id
 from workers.recorder.sqlite_ledger import SqliteLedger
 
@@ -190,6 +192,11 @@ class BalanceWatch:
             self._written.update({(b.venue, b.asset): (b.free, b.locked) for b in found})
         return found
 
+    def forget(self, rows: Sequence[Balance]) -> None:
+        """These were not written after all."""
+        for row in rows:
+            self._written.pop((row.venue, row.asset), None)
+
 
 class Recorder:
     """Moves records, opportunities, log lines and balances from journal and shared memory to the disk."""
@@ -212,6 +219,8 @@ class Recorder:
         account = AccountReader(AccountPage.attach(ctx.instance), ctx.config.venues, self.market.instruments)
         self.balances = BalanceWatch(account, settings.balances_every_s)
         self._prune_at_ns = 0
+        self._unwritten: list[JournalEntry] = []  # read, and not in the ledger yet
+        self._disk = DiskTrouble(ctx)
         self.checkpoints = Checkpoints(ctx.journal_dir(), ctx.config.execution.journal_max_bytes)
         self._checkpoint_problem = ""
         counter = ctx.metrics.counter
@@ -220,42 +229,62 @@ class Recorder:
         self._opportunities_lost = counter("opportunities_lost", "opportunities overwritten before they were seen")
         self._lines = counter("log_lines", "lines written to the log files")
         self._slots_lost = counter("log_slots_lost", "slots of log rings overwritten before they were read")
+        self._lines_lost = counter("log_lines_lost", "lines that the disk did not take")
         self._checkpoints = counter("checkpoints", "checkpoints of the executor's ledger written by this run")
         self._segments_removed = counter("segments_removed", "segments of the journal removed by this run")
-        self._lost_before = (ctx.metrics.value("opportunities_lost"), ctx.metrics.value("log_slots_lost"))
+        lost = ("opportunities_lost", "log_slots_lost", "log_lines_lost")
+        self._lost_before = [ctx.metrics.value(name) for name in lost]
 
     def round(self) -> int:
-        """Write what is new; the number of records, rows and lines."""
+        """Write what is new; the number of records, rows and lines. What a disk refuses waits (journal) or is lost and
+        counted (rings)."""
+        self.market.refresh()
+        parts = {"journal": self._journal_round, "opportunities": self._ring_round, "logs": self._log_round}
+        count = sum(self._disk.attempt(name, work) for name, work in parts.items())
         metrics = self.ctx.metrics
-        entries = self.journal.poll()
+        now_lost = (self.ring.lost, self.logs.lost, self.logs.unwritten)
+        counters = (self._opportunities_lost, self._slots_lost, self._lines_lost)
+        for counter, before, now in zip(counters, self._lost_before, now_lost, strict=True):
+            metrics.set(counter, before + now)
+        return count
+
+    def _journal_round(self) -> int:
+        entries = self._unwritten = self._unwritten or self.journal.poll()
         if entries:
             self.ledger.apply(entries, self.journal.position)
-            metrics.inc(self._records, len(entries))
-        self.market.refresh()
+            self.ctx.metrics.inc(self._records, len(entries))
+        self._unwritten = []
+        return len(entries)
+
+    def _ring_round(self) -> int:
         rows = self.ring.poll()
         if rows:
+            self.ring.lost += len(rows)  # until they are written
             self.ledger.opportunities(rows, self.ring.position())
-            metrics.inc(self._opportunities, len(rows))
+            self.ring.lost -= len(rows)
+            self.ctx.metrics.inc(self._opportunities, len(rows))
+        return len(rows)
+
+    def _log_round(self) -> int:
         lines = self.logs.poll()
         if lines:
+            self.ctx.metrics.inc(self._lines, lines)
             self.ledger.remember("logs", self.logs.position())
-            metrics.inc(self._lines, lines)
             if self.logs.rotate():
                 self.ledger.remember("logs", self.logs.position())
-        opportunities_before, slots_before = self._lost_before
-        metrics.set(self._opportunities_lost, opportunities_before + self.ring.lost)
-        metrics.set(self._slots_lost, slots_before + self.logs.lost)
-        return len(entries) + len(rows) + lines
+        if self.logs.problem:
+            raise OSError(errno.EIO, f"log file: {self.logs.problem}")
+        return lines
 
     def keep_up(self, *, last: bool = False) -> None:
         """Write changed balances and remove the oldest opportunities, each when its time has come."""
         now_ns = time.monotonic_ns()
         changed = self.balances.changed(now_ns, last=last)
-        if changed:
-            self.ledger.balances(changed, time.time_ns())
+        if changed and not self._disk.attempt("balances", lambda: self.ledger.balances(changed, time.time_ns())):
+            self.balances.forget(changed)
         if now_ns >= self._prune_at_ns:
             self._prune_at_ns = now_ns + PRUNE_EVERY_NS
-            self.ledger.prune(self.ctx.config.recording.opportunities_max)
+            self._disk.attempt("old rows", lambda: self.ledger.prune(self.ctx.config.recording.opportunities_max))
         for _ in range(STOP_ROUNDS_MAX if last else 1):
             if not self.checkpoints.round(self.ledger.position(), last=last):
                 break
@@ -274,15 +303,35 @@ class Recorder:
         self.journal.close()
         self.checkpoints.close()
         self.logs.close()
-        self.ledger.close()
+        self._disk.attempt("close", self.ledger.close)
+
+
+def _begin(ctx: WorkerContext, poll: select.poll) -> Recorder | None:
+    """The recorder, as soon as the disk lets it begin; None where the stop comes first. Nobody waits for it."""
+    disk, made = DiskTrouble(ctx), list[Recorder]()
+
+    def make() -> int:
+        made.append(Recorder(ctx))
+        return 1
+
+    while not ctx.stop_requested():
+        if disk.attempt("beginning", make):
+            return made[0]
+        if not ctx.is_ready:
+            ctx.ready("waits for the disk")
+        ctx.progress()
+        poll.poll(ROUND_MS)
+    return None
 
 
 def run(ctx: WorkerContext) -> None:
     """The recorder's life: a round every 100 ms until SIGTERM, then read everything to its end."""
-    recorder = Recorder(ctx)
     poll = select.poll()
     poll.register(ctx.stop_fd, select.POLLIN)
     ctx.liveness.parked = True
+    recorder = _begin(ctx, poll)
+    if recorder is None:
+        return
     ctx.ready()
     try:
         while not ctx.stop_requested():

@@ -164,21 +164,23 @@ class SqliteLedger:
             if position is not None:
                 self.remember("opportunities", position)
 
-    def balances(self, rows: Sequence[Balance], wall_ns: int) -> None:
-        """Write balances of the account page at wall-clock time ``wall_ns``, beside those of the journal."""
+    def balances(self, rows: Sequence[Balance], wall_ns: int) -> int:
+        """Write balances of the account page at wall-clock time ``wall_ns``, beside those of the journal; how many."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
                 "INSERT OR IGNORE INTO balances VALUES (?,?,?,?,?,?)",
                 [(row.venue, row.asset, wall_ns, _text(row.free), _text(row.locked), row.source) for row in rows],
             )
+        return len(rows)
 
-    def prune(self, opportunities_max: int) -> None:
-        """Remove the oldest opportunities beyond ``opportunities_max`` (ids grow with time)."""
-        self._db.execute(
+    def prune(self, opportunities_max: int) -> int:
+        """Remove the oldest opportunities beyond ``opportunities_max`` (ids grow with time); how many."""
+        done = self._db.execute(
             "DELETE FROM opportunities WHERE id <= (SELECT id FROM opportunities ORDER BY id DESC LIMIT 1 OFFSET ?)",
             (opportunities_max,),
         )
+        return int(done.rowcount)
 
     def remember(self, what: str, position: msgspec.Struct) -> None:
         """Store how far a ring's reader has read, for :meth:`recall` after a restart."""
@@ -196,10 +198,13 @@ class SqliteLedger:
         """Store a named text about the recorder itself (e.g. why it could not read the journal)."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    def close(self) -> None:
-        """Move the write-ahead log into the database and close it."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._db.close()
+    def close(self) -> int:
+        """Move the write-ahead log into the database, where the disk takes it, and close it. 0."""
+        try:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._db.close()
+        return 0
 
     # --- one method per record type that has a table of its own ---
 

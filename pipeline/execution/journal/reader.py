@@ -33,11 +33,16 @@ class JournalReader:
         return self._position
 
     def poll(self, limit: int = 10_000) -> list[JournalEntry]:
-        """Up to ``limit`` entries that were not returned yet, in order."""
+        """Up to ``limit`` entries that were not returned yet, in order. Raises OSError; the next call goes on then."""
         entries: list[JournalEntry] = []
         while len(entries) < limit:
-            if self._view is None and not self._open():
-                break
+            try:
+                if self._view is None and not self._open():
+                    break
+            except OSError:  # no descriptor: what was read is told first, and the next call raises
+                if entries:
+                    break
+                raise
             view, position = self._view, self._position
             assert view is not None and position is not None
             following = segment_path(self.directory, position.index + 1).exists()  # looked at before the record
