@@ -22,6 +22,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -49,6 +50,7 @@ WARM_TIMEOUT_US = 300_000_000  # a first compilation, on a busy host
 RELOAD_FILE = "reload.json"  # in the state folder: the newest configuration that the supervisor has accepted
 STOP_GRACE_S = 10.0  # after SIGTERM the kernel ends a process that does not end itself (SIGALRM, default action)
 STATUS_CHARS_MAX = 2000  # of an ending process: holds every line of a refused configuration, and fits a datagram
+ORPHAN_LOOK_S = 0.05
 BEAT_PERIOD_NS = 25_000_000  # while work flows (design 3); a parked process beats every 500 ms
 
 LOG_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
@@ -126,6 +128,7 @@ class WorkerContext:
         self.stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable from the stop request on
         self.reload_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable after SIGHUP
         self.is_ready = False
+        self.orphaned = False  # of a feed: the fork server has died, and the executor still ends what is open
         self._stop = False
         self._notifier = Notifier()
         self.lines = LogLines(LOG_BYTES_MAX if own_log else 0)
@@ -236,9 +239,27 @@ def apply_cpus(cpus: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
+def _stop_after_executor(ctx: WorkerContext) -> None:
+    """Ask this process to stop once no executor lives any more, or its grace is over."""
+    from shm.liveness import LivenessView
+
+    deadline = time.monotonic() + STOP_GRACE_S
+    executor = LivenessView.attach(ctx.instance, "executor", missing_ok=True)
+    while executor.alive() and time.monotonic() < deadline:
+        time.sleep(ORPHAN_LOOK_S)
+    ctx.request_stop()
+
+
 def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:
+    parent = os.getppid()
+
     def stop(_signum: int, _frame: object) -> None:
-        ctx.request_stop()
+        # Control plane gone: an executor that ends what is open needs the books until then. A second signal ends both.
+        if supervised and ctx.exchange and os.getppid() != parent and not ctx.orphaned:
+            ctx.orphaned = True
+            threading.Thread(target=_stop_after_executor, args=(ctx,), name="orphan", daemon=True).start()
+        else:
+            ctx.request_stop()
 
     def reload(_signum: int, _frame: object) -> None:
         os.eventfd_write(ctx.reload_fd, 1)

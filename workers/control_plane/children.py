@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -95,8 +96,29 @@ class Child:
     def spawned(self, pid: int) -> None:
         """It runs as ``pid``."""
         self.pid = pid
-        with contextlib.suppress(ProcessLookupError):  # it is dead already; the fork server's report follows
-            self.pidfd = os.pidfd_open(pid)
+        self._open_pidfd()
+
+    def not_started(self, now_s: float) -> None:
+        """The fork server did not take the request for it: asked again soon."""
+        self.state = ChildState.WAITING
+        self.start_at_s = now_s + BACKOFF_FIRST_S
+
+    def _open_pidfd(self) -> None:
+        """The pid cannot be in use again before the fork server has reported the end, which forgets it."""
+        if self.pid and self.pidfd < 0:
+            with contextlib.suppress(OSError):  # it is dead already, or there is no descriptor now
+                self.pidfd = os.pidfd_open(self.pid)
+
+    def ended(self) -> bool:
+        """Whether no process is left, as the kernel says; also where nobody has reported it yet."""
+        if not self.pid:
+            return True
+        self._open_pidfd()
+        if self.pidfd < 0:
+            return not os.path.exists(f"/proc/{self.pid}")
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def notified(self, message: str, now_s: float) -> bool:
         """Take one message of its readiness protocol. True when it has just become READY."""
@@ -169,9 +191,14 @@ class Child:
 
     def signal(self, number: int) -> None:
         """Send it a signal, by pidfd: a pid that is in use again is never hit. Nothing when it has ended."""
+        self._open_pidfd()
         if self.pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)
+
+    def kill(self) -> None:
+        """End it, and a process that is stopped too."""
+        self.signal(signal.SIGKILL)
 
     def stop(self) -> None:
         """Ask it to stop (SIGTERM); it is not started again."""

@@ -3,30 +3,75 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from workers.control_plane.children import Child
 from workers.control_plane.fork_server import MESSAGE_BYTES_MAX
+from workers.control_plane.fork_watch import ForkWatch
 
+WATCHDOG_US = 10_000_000
 GONE = "gone"  # the event that this end adds: the fork server has ended, and its children with it
 
 
-class ForkServerClient:
-    """Sends requests, and calls ``on_event`` with every message from the event loop that is running at creation."""
+def spawn_request(child: Child, instance: str, state_dir: Path, notify_address: str) -> dict[str, Any]:
+    """The request for one process; ``ARB_CRASH_AT`` acts in its first life only."""
+    environment = {"NOTIFY_SOCKET": notify_address, "WATCHDOG_USEC": str(WATCHDOG_US)}
+    crash_at = os.environ.get("ARB_CRASH_AT", "")
+    if crash_at and child.restarts == 0:
+        environment["ARB_CRASH_AT"] = crash_at
+    return {
+        "op": "spawn",
+        "process": child.process,
+        "exchange": child.exchange,
+        "instance": instance,
+        "restarts": child.restarts,
+        "env": environment,
+        "log": str(state_dir / "log" / f"{child.process}.log"),
+    }
 
-    def __init__(self, channel: socket.socket, on_event: Callable[[dict[str, Any]], None]) -> None:
+
+class ForkServerClient:
+    """Sends requests, and calls ``on_event`` with every message from the event loop that is running at creation.
+
+    ``pid``: the fork server, a child of this process.
+    """
+
+    def __init__(self, channel: socket.socket, pid: int, on_event: Callable[[dict[str, Any]], None]) -> None:
         self._channel = channel
+        self._pid = pid
+        self._watch = ForkWatch()
         self._on_event = on_event
         channel.setblocking(False)
         asyncio.get_running_loop().add_reader(channel, self._receive)
 
-    def send(self, **message: Any) -> None:
-        """One request; dropped after :meth:`close`."""
-        if self._channel.fileno() >= 0:
+    def send(self, **message: Any) -> bool:
+        """One request. False where it was dropped: after :meth:`close`, or the fork server hangs or has ended."""
+        if self._channel.fileno() < 0:
+            return False
+        try:
             self._channel.send(msgspec.json.encode(message))
+        except OSError:
+            return False
+        return True
+
+    def ended_because_it_hangs(self, now_s: float) -> bool:
+        """Asks whether it lives. One that hangs is killed, and the kernel ends its children (the executor in order)."""
+        if self._watch.due(now_s):
+            self.send(op="ping")
+        if not self._watch.hangs(now_s):
+            return False
+        self._watch.answered()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        return True
 
     def close(self) -> None:
         """Close the channel, on which the fork server ends. May be called twice."""
@@ -41,6 +86,7 @@ class ForkServerClient:
             return
         except OSError:
             raw = b""
+        self._watch.answered()
         if raw:
             self._on_event(msgspec.json.decode(raw, type=dict[str, Any]))
         else:

@@ -7,6 +7,7 @@ server exchange JSON messages over one SOCK_SEQPACKET pair:
     to the fork server    {"op": "config", "path"}                      load the configuration (children inherit it)
                           {"op": "warm", "modules", "dialects", "last"} import and warm; ``last``: then report "warm"
                           {"op": "spawn", "process", "exchange", "instance", "restarts", "env", "log"}
+                          {"op": "ping"}
     from the fork server  {"event": "warming", "text"}                  progress of a compilation
                           {"event": "cache", "text"}                    machine code is damaged or cannot be kept
                           {"event": "warmed", "module", "seconds"}      one module is loaded
@@ -14,10 +15,12 @@ server exchange JSON messages over one SOCK_SEQPACKET pair:
                           {"event": "spawned", "process", "pid"}
                           {"event": "exited", "process", "pid", "status"}
                           {"event": "failed", "text"}                   the configuration is refused
+                          {"event": "pong"}
 
 A child's exit is seen by its pidfd; ``status`` is the exit code, negative = the signal that ended it. The kernel kills
 the fork server when the supervisor dies, and the children when the fork server dies, so that none outlives the
-supervisor: the executor by SIGTERM (it has its grace to end open operations), the others by SIGKILL.
+supervisor: the executor by SIGTERM (it has its grace to end open operations), the feeds too (they stay for as long as
+it does, because it needs their books), the others by SIGKILL.
 """
 
 from __future__ import annotations
@@ -108,8 +111,12 @@ class ForkServer:
             self._load(request["path"])
         elif operation == "warm":
             self._warm(request["modules"], request["dialects"], request["last"])
+        elif operation == "ping":
+            self._send(event="pong")
         elif operation == "spawn":
-            poll.register(self._spawn(request), select.POLLIN)
+            pidfd = self._spawn(request)
+            if pidfd >= 0:
+                poll.register(pidfd, select.POLLIN)
 
     def _load(self, path: str | None) -> None:
         try:
@@ -126,8 +133,13 @@ class ForkServer:
         self._warmer.warm(modules, dialects, last)
 
     def _spawn(self, request: dict[str, Any]) -> int:
-        fork_server = os.getpid()
-        pid = os.fork()
+        """The child's pidfd; -1 where the system has no process or no descriptor left: reported as an exit."""
+        fork_server, process = os.getpid(), request["process"]
+        try:
+            pid = os.fork()
+        except OSError:
+            self._send(event="exited", process=process, pid=0, status=EXIT_COULD_NOT_START)
+            return -1
         if pid == 0:
             code = EXIT_COULD_NOT_START
             try:
@@ -135,16 +147,23 @@ class ForkServer:
             finally:
                 sys.stderr.flush()
                 os._exit(code)
-        pidfd = os.pidfd_open(pid)
-        self._children[pidfd] = (request["process"], pid)
-        self._send(event="spawned", process=request["process"], pid=pid)
+        self._send(event="spawned", process=process, pid=pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:  # nobody would learn of its end
+            os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+            self._send(event="exited", process=process, pid=pid, status=os.waitstatus_to_exitcode(status))
+            return -1
+        self._children[pidfd] = (process, pid)
         return pidfd
 
     def _child(self, request: dict[str, Any], fork_server: int) -> int:
         from shm import jitcache  # numba: only after the fork
 
         process: str = request["process"]
-        die_with_parent(signal.SIGTERM if process == "executor" else signal.SIGKILL, fork_server)
+        in_order = process == "executor" or process.startswith("feed.")
+        die_with_parent(signal.SIGTERM if in_order else signal.SIGKILL, fork_server)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         jitcache.report_to(None)

@@ -25,6 +25,10 @@ class CouldNotStart(ArbitrageEngineError):
     """The instance cannot be started: lock held, venues dead, configuration refused by a child."""
 
 
+class ForkServerLost(CouldNotStart):
+    """A running instance has lost its fork server, and its processes with it."""
+
+
 def lock_instance(instance: str) -> int:
     """The instance's lock, held while the returned descriptor is open. Raises CouldNotStart when another holds it."""
     path = instance_dir(instance, create=True) / "lock"

@@ -25,6 +25,7 @@ from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from workers.base import die_with_parent
 from workers.control_plane.fork_server import start_fork_server
 from workers.control_plane.preflight import check_mode, lock_instance, lock_keys
+from workers.control_plane.started_again import start_again
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_USAGE
 
 EARLY_MODULES = ("guard", "recorder", "detector")  # their kernels need no dialect, so no configuration
@@ -54,9 +55,11 @@ def run_instance(
     if not await_config:  # an error in the configuration is reported before anything is started
         early = load_config(config_path)
         check_mode(early, instance or early.instance, live_confirmed=live_confirmed)
-    _, fork_server = start_fork_server()
+    fork_server = start_fork_server()
     if await_config:
-        fork_server.send(msgspec.json.encode({"op": "warm", "modules": EARLY_MODULES, "dialects": [], "last": False}))
+        fork_server[1].send(
+            msgspec.json.encode({"op": "warm", "modules": EARLY_MODULES, "dialects": [], "last": False})
+        )
         _await_file(Path(str(config_path)))
     config = load_config(config_path)
     name = instance or config.instance
@@ -75,10 +78,13 @@ def run_instance(
             units=units,
             on_event=on_event,
         )
-        return asyncio.run(supervisor.run()), supervisor.ended
+        code = asyncio.run(supervisor.run())
     finally:
         for lock in locks:
             os.close(lock)
+    if supervisor.starts_again:
+        start_again()
+    return code, supervisor.ended
 
 
 def _await_file(path: Path) -> None:

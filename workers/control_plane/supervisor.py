@@ -18,6 +18,7 @@ import signal
 import socket
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -38,14 +39,18 @@ from shm.pages import CataloguePage
 from shm.segment import cleanup_instance
 from workers.base import RELOAD_FILE, WARM_TIMEOUT_US, Notifier
 from workers.control_plane.announcer import NOTES_SHOWN, Announcer, Event
+from workers.control_plane.best_effort import BestEffort
 from workers.control_plane.catalogue import CatalogueService
-from workers.control_plane.children import STOP_TIMEOUT_S, Child, Children, ChildState
-from workers.control_plane.fork_client import GONE, ForkServerClient
+from workers.control_plane.children import Child, Children, ChildState
+from workers.control_plane.fork_client import GONE, ForkServerClient, spawn_request
+from workers.control_plane.fork_watch import SILENT_MAX_S
 from workers.control_plane.giving_up import give_up
 from workers.control_plane.last_close import close_hedges, closes_hedges
 from workers.control_plane.notify_socket import NotifySocket
-from workers.control_plane.preflight import CouldNotStart, check_keys, paper_fees
+from workers.control_plane.preflight import CouldNotStart, ForkServerLost, check_keys, paper_fees
 from workers.control_plane.requests import Requests
+from workers.control_plane.started_again import may_start_again
+from workers.control_plane.stopping import stop_group
 from workers.control_plane.timer import Timer
 from workers.control_socket import SUPERVISOR_SOCKET, ControlServer
 from workers.credentials import load_credentials
@@ -58,9 +63,9 @@ WANTED_DIGITS_S = 0.5  # how often the feeds are asked whether a price needed a 
 RETRY_VENUE_S = 10.0  # how often a venue that was unreachable is asked again
 GUARD_READY_S = 30.0
 TRIM_LOGS_S = 30.0
+WRITE_AGAIN_S = 1.0  # a run.json that the disk has not taken
 WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
 RELOADING = ("detector", "executor")  # processes that take in a reloaded configuration
-WATCHDOG_US = 10_000_000
 CLOSING_US = 60_000_000  # what a stop that closes hedges may take longer
 EARLY_PIDS_MAX = 32  # more processes than an instance has
 
@@ -76,11 +81,11 @@ class Supervisor:
         instance: str,
         config: EngineConfig,
         config_path: str | None,
-        fork_server: socket.socket,
+        fork_server: tuple[int, socket.socket],
         units: bool,
         on_event: Event | None = None,
     ) -> None:
-        """``fork_server``: our end of its channel; with ``units`` it only compiles the kernels."""
+        """``fork_server``: its pid, our end of its channel; with ``units`` it only compiles the kernels."""
         self.instance = instance
         self.config = config
         self.config_path = config_path
@@ -89,7 +94,10 @@ class Supervisor:
         self.state = "starting"
         self.announcer = Announcer(instance, self.state_dir, config, units=units, on_event=on_event)
         self._left_open: dict[str, Any] = {}
-        self._channel = fork_server
+        self.starts_again = False  # the caller begins anew with the same command
+        self._fork_server_pid, self._channel = fork_server
+        self._best_effort = BestEffort(self.announcer.say)
+        self._run_file_due = True
         self._units = units
         self._fork_server_gone = asyncio.Event()
         self._warm, self._changed, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -129,6 +137,10 @@ class Supervisor:
         except CouldNotStart as error:
             self.announcer.say("error", str(error))
             self._failure = str(error)
+            lost = isinstance(error, ForkServerLost) and not self._stop.is_set()
+            self.starts_again = lost and may_start_again(time.monotonic())
+            if self.starts_again:
+                self.announcer.say("warning", "the instance begins anew")
         except ConfigInvalid as error:
             self._failure = str(error)
             raise
@@ -161,7 +173,7 @@ class Supervisor:
 
     def _open_channels(self) -> None:
         self._notify = NotifySocket(self.instance, self._on_notify)
-        self._fork_server = ForkServerClient(self._channel, self._on_fork_server)
+        self._fork_server = ForkServerClient(self._channel, self._fork_server_pid, self._on_fork_server)
         self._fork_server.send(op="config", path=self.config_path)
         dialects = sorted({venue.dialect for venue in self.config.venues})
         self._fork_server.send(op="warm", modules=WARM_MODULES, dialects=dialects, last=True)
@@ -231,23 +243,27 @@ class Supervisor:
         retry = Timer(RETRY_VENUE_S, now + RETRY_VENUE_S)
         digits = Timer(WANTED_DIGITS_S, now)
         trim = Timer(TRIM_LOGS_S, now + TRIM_LOGS_S)
+        write = Timer(WRITE_AGAIN_S, now)
         while not self._stop.is_set():
             now = time.monotonic()
             self._liveness.beat()
             self._notifier.send("WATCHDOG=1")
-            self._look_after_children(now)
+            self._best_effort("processes", partial(self._look_after_children, now))
             self._follow_state()
-            self.announcer.look(self.describe(), now, all_ready=self.children.all_ready())
+            look = partial(self.announcer.look, self.describe(), now, all_ready=self.children.all_ready())
+            self._best_effort("views of the processes", look)
             if digits.due(now):
-                self._raise_exponents()
+                self._best_effort("exponents", self._raise_exponents)
             if refresh.due(now):
                 self._in_background(self._refresh([venue.name for venue in self.config.venues]))
             elif (stale := {*self._pending_venues, *self._moved_fees}) and retry.due(now):
                 self._in_background(self._refresh(sorted(stale)))
             if trim.due(now):
-                trim_logs(self.state_dir / "log", LOG_BYTES_MAX)
+                self._best_effort("logs", lambda: trim_logs(self.state_dir / "log", LOG_BYTES_MAX))
+            if self._run_file_due and write.due(now):
+                self.write_run_file()
             if self._fork_server_gone.is_set():
-                raise CouldNotStart("the fork server died, and the other processes with it; start again: `arb up`")
+                raise ForkServerLost("the fork server ended, and the other processes with it")
             await self._next_change()
 
     def _look_after_children(self, now_s: float) -> None:
@@ -255,6 +271,8 @@ class Supervisor:
         if not self._units:
             self._spawn_due(now_s)
             self._kill_hung(now_s)
+            if self._fork_server.ended_because_it_hangs(now_s):  # nothing could be started again any more
+                self.announcer.say("error", f"the fork server has not answered for {SILENT_MAX_S:.0f} s; killed")
         elif self.children.observe(LivenessView.attach_all(self.instance), now_s):
             self.write_run_file()
 
@@ -290,9 +308,10 @@ class Supervisor:
 
     async def _close(self) -> None:
         """What is left once the children have stopped; segments of a failed running instance stay for `arb status`."""
-        self._left_open = self.announcer.left_open()
-        if not any(child.alive for child in self.children):
-            shrink(self.state_dir / "journal")
+        if not self.starts_again:
+            self._best_effort("what stays open", lambda: self._left_open.update(self.announcer.left_open()))
+        if all(child.ended() for child in self.children):
+            self._best_effort("journal", lambda: shrink(self.state_dir / "journal"))
         for client in self._clients.values():
             await client.close()
         self._notify.close()
@@ -366,19 +385,9 @@ class Supervisor:
         for child in self.children:
             if child.due(now_s):
                 child.starting(now_s)
-                environment = {"NOTIFY_SOCKET": self._notify.address, "WATCHDOG_USEC": str(WATCHDOG_US)}
-                crash_at = os.environ.get("ARB_CRASH_AT", "")
-                if crash_at and child.restarts == 0:
-                    environment["ARB_CRASH_AT"] = crash_at
-                self._fork_server.send(
-                    op="spawn",
-                    process=child.process,
-                    exchange=child.exchange,
-                    instance=self.instance,
-                    restarts=child.restarts,
-                    env=environment,
-                    log=str(self.state_dir / "log" / f"{child.process}.log"),
-                )
+                request = spawn_request(child, self.instance, self.state_dir, self._notify.address)
+                if not self._fork_server.send(**request):
+                    child.not_started(now_s)
 
     def _kill_hung(self, now_s: float) -> None:
         for child in self.children:
@@ -395,22 +404,14 @@ class Supervisor:
         if self._units:
             return
         for group in self.children.stop_groups():
-            if self._was_ready and closes_hedges(self.config, self.children, group):
+            if self._was_ready and self._reports() and closes_hedges(self.config, self.children, group):
                 self._notifier.send(f"EXTEND_TIMEOUT_USEC={CLOSING_US}")
                 await close_hedges(self.state_dir, self.announcer.say)
-            for child in group:
-                child.stop()
-            deadline = time.monotonic() + STOP_TIMEOUT_S
-            while any(child.alive for child in group) and not self._fork_server_gone.is_set():
-                if time.monotonic() > deadline:
-                    for child in group:
-                        if child.alive:
-                            self.announcer.say(
-                                "error", f"{child.process} did not stop in {STOP_TIMEOUT_S:.0f} s; killed"
-                            )
-                            child.signal(signal.SIGKILL)
-                    deadline += STOP_TIMEOUT_S
-                await self._next_change()
+            await stop_group(group, self.announcer.say, self._next_change, self._reports)
+
+    def _reports(self) -> bool:
+        """Whether there is a fork server that tells of the ends of processes."""
+        return not self._fork_server_gone.is_set()
 
     def _on_fork_server(self, message: dict[str, Any]) -> None:
         """One message of the fork server; its events are listed in ``fork_server``."""
@@ -493,5 +494,10 @@ class Supervisor:
         }
 
     def write_run_file(self) -> None:
-        """Replace ``run.json`` whole: a reader sees the old or the new one."""
-        replace_file(self.state_dir / "run.json", msgspec.json.format(msgspec.json.encode(self.describe()), indent=1))
+        """Replace ``run.json`` whole: a reader sees the old or the new one. A disk that refuses is asked again."""
+
+        def write() -> None:
+            text = msgspec.json.format(msgspec.json.encode(self.describe()), indent=1)
+            replace_file(self.state_dir / "run.json", text)
+
+        self._run_file_due = not self._best_effort("run.json", write)

@@ -220,6 +220,7 @@ def write_checkpoint(directory: Path, ledger: Ledger, position: JournalPosition)
 def set_unfit_aside(directory: Path) -> list[str]:
     """Renames the checkpoints that cannot serve this journal, so that none is taken for its newest or its oldest: it
     was lost or restored from an older copy, they are damaged, or of a build that this one cannot read. What was wrong.
+    Raises OSError where one cannot be read for the moment.
     """
     found: list[str] = []
     for path in checkpoint_paths(directory):
@@ -227,6 +228,9 @@ def set_unfit_aside(directory: Path) -> list[str]:
             _, position = read_checkpoint(path)
             problem = "" if fits(directory, position) else f"checkpoint is not of this journal: path={path}"
         except JournalError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+                raise cause from None
             problem = str(error)
         if problem:
             path.rename(path.with_suffix(".unfit"))

@@ -337,7 +337,7 @@ def test_a_venue_whose_fee_coin_changed_is_still_reachable(rig: Rig, instance: s
     writer = AccountWriter(page, CataloguePage.attach(instance), rig.config.venues)
     writer.write_venue("gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, clock_offset_ns=0, fee_coin="GT")
     ours, theirs = socket.socketpair()
-    supervisor = Supervisor(instance=instance, config=rig.config, config_path=None, fork_server=ours, units=True)
+    supervisor = Supervisor(instance=instance, config=rig.config, config_path=None, fork_server=(0, ours), units=True)
     supervisor.catalogue = rig.service
     supervisor._raise_exponents()
     assert all(venue["reachable"] for venue in supervisor.describe()["venues"].values())
