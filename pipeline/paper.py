@@ -12,6 +12,7 @@ by any ``PaperClient`` (poller, recovery). It survives a killed process, as a ve
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -110,11 +111,14 @@ class PaperAccount:
                 self.positions.setdefault(fill.symbol, FuturesPosition()).apply(fill.qty * int(fill.side), fill.price)
 
     def append(self, line: PaperFile) -> None:
-        """Adds one line, by one write, and folds it in. Only the account's one writer may call it."""
+        """Adds one line, by one write, and folds it in. Only the account's one writer may call it. Raises OSError."""
         self.refresh()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
-            os.write(descriptor, msgspec.json.encode(line) + b"\n")
+            raw, before = msgspec.json.encode(line) + b"\n", os.fstat(descriptor).st_size
+            if os.write(descriptor, raw) != len(raw):  # a full disk: no part of a line stays
+                os.ftruncate(descriptor, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
         self.refresh()

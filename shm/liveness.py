@@ -10,7 +10,7 @@ from shm.atomics import current_cpu, load_acquire, load_relaxed, mono_ns, store_
 from shm.errors import SegmentMissing
 from shm.jit import njit
 from shm.layout import HEADER, LIVENESS
-from shm.segment import Arena, Segment, attach_arena, list_segments, process_start_ticks, segment_name
+from shm.segment import Arena, Segment, attach_arena, list_segments, segment_name
 from shm.words import Words
 
 BEAT_BUSY_MS = 25
@@ -150,12 +150,18 @@ class LivenessView:
 
 
 def is_alive(pid: int, start_ticks: int) -> bool:
-    """Whether process ``pid`` runs and began at ``start_ticks`` (/proc/<pid>/stat field 22); a zombie is dead."""
-    if pid <= 0 or process_start_ticks(pid) != start_ticks:
+    """Whether process ``pid`` runs and began at ``start_ticks`` (/proc/<pid>/stat field 22); a zombie is dead.
+
+    True where nothing can be seen for the moment (no descriptor left): death needs a proof.
+    """
+    if pid <= 0:
         return False
     try:
         with open(f"/proc/{pid}/stat", "rb") as handle:
             raw = handle.read()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return raw[raw.rindex(b")") + 2 :].split()[0] not in (b"Z", b"X")
+    except OSError:
+        return True
+    fields = raw[raw.rindex(b")") + 2 :].split()
+    return int(fields[19]) == start_ticks and fields[0] not in (b"Z", b"X")

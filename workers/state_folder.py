@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -25,10 +26,18 @@ def instance_dir(instance: str, *, create: bool = False) -> Path:
 
 
 def replace_file(path: Path, raw: bytes) -> None:
-    """Write ``path`` anew: a reader sees the old content or the new one, never a part. Not synced to the disk."""
+    """Write ``path`` anew: a reader sees the old content or the new one, never a part. Not synced to the disk.
+
+    Raises OSError.
+    """
     temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(raw)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(raw)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):  # a part of it must not keep what little room there is
+            temporary.unlink()
+        raise
 
 
 def trim_logs(folder: Path, bytes_max: int) -> None:

@@ -122,6 +122,7 @@ class InstanceReasons:
             return [*found, *self._not_running(described), *self._left_behind(published)]
         views = LivenessView.attach_all(self._instance)
         found += process_reasons(described, views, time.monotonic_ns())
+        found += pinning_reasons(described)
         found += self._published_reasons(published, views.get("executor"))
         found += self._unwatched(described, published)
         return [*found, *self._feed_reasons(described), *self._account_reasons(described), *self._disk_reasons()]
@@ -286,6 +287,26 @@ def process_reasons(described: Mapping[str, Any], views: Mapping[str, LivenessVi
         what = f"starting: compiling kernels, {warming}" if warming else "starting"
         found.append(Reason(what=what, solve="wait; arb status", effect=Effect.STOPS))
     return found
+
+
+def pinning_reasons(described: Mapping[str, Any]) -> list[Reason]:
+    """Processes that do not run on the CPUs that ``processes.*.cpus`` names, because the host lacks or denies some."""
+    found = []
+    for name, row in described.get("processes", {}).items():
+        wanted, running_on = set(row.get("cpus", ())), allowed_cpus(int(row.get("pid") or 0))
+        if wanted and running_on and set(running_on) != wanted:
+            what = f"process {name} is not pinned as configured: CPUs {sorted(wanted)} wanted, running on {running_on}"
+            solve = "name CPUs of this host in processes.*.cpus (nproc; lscpu -e), then start again"
+            found.append(Reason(what=what, solve=solve, effect=Effect.DEGRADES))
+    return found
+
+
+def allowed_cpus(pid: int) -> list[int] | None:
+    """CPUs that a process may run on; None when it has ended."""
+    try:
+        return sorted(os.sched_getaffinity(pid)) if pid > 0 else None
+    except ProcessLookupError:
+        return None
 
 
 def _process_fault(name: str, row: Mapping[str, Any], view: LivenessView | None, now_mono_ns: int) -> tuple[str, str]:

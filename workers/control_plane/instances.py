@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from pipeline.model.errors import BadInput
-from workers.state_folder import instance_dir, state_root
+from workers.state_folder import instance_dir, replace_file, state_root
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
 
@@ -90,6 +90,11 @@ def run_file(instance: str) -> dict[str, Any]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError):
         return {}
+
+
+def write_run_file(state_dir: Path, described: dict[str, Any]) -> None:
+    """Replace ``run.json`` whole: a reader sees the old or the new one. Raises OSError."""
+    replace_file(state_dir / "run.json", msgspec.json.format(msgspec.json.encode(described), indent=1))
 
 
 def described(instance: str) -> dict[str, Any]:

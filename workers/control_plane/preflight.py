@@ -19,6 +19,8 @@ from workers.credentials import load_credentials, missing_keys
 from workers.state_folder import instance_dir, state_root
 
 KEY_CHECK_S = 5.0
+BESIDE_BYTES = 8 * 1024 * 1024  # the guard's journal, SQLite ledger, logs and small files of a start
+FILES_WANTED = 64
 
 
 class CouldNotStart(ArbitrageEngineError):
@@ -45,6 +47,39 @@ def lock_instance(instance: str) -> int:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return descriptor
+
+
+def check_room(config: EngineConfig, instance: str) -> None:
+    """Check that the disk has room for what a start writes: every process would fail at it, one after the other.
+
+    An instance that crashed has its journal's room already and starts on a full disk as well, to end what is open.
+    Raises CouldNotStart.
+    """
+    state_dir = instance_dir(instance)
+    place = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
+    try:
+        disk = os.statvfs(place)
+    except OSError as error:
+        raise CouldNotStart(f"{place} cannot be read: {error.strerror}; ARB_STATE_DIR chooses another folder") from None
+    free, wanted = disk.f_bavail * disk.f_frsize, wanted_bytes(state_dir, config.execution.journal_segment_bytes)
+    found = ""
+    if free < wanted:
+        found = (
+            f"found {free / 1e6:.1f} MB free, wanted {wanted / 1e6:.1f} MB for the journal and what is kept beside it"
+        )
+    elif disk.f_files and disk.f_favail < FILES_WANTED:
+        found = f"found {disk.f_favail} free inodes, wanted {FILES_WANTED}"
+    if found:
+        text = "make room there, or choose another disk with ARB_STATE_DIR, then `arb up` again"
+        raise CouldNotStart(f"no room in {place}: {found}; {text}")
+
+
+def wanted_bytes(state_dir: Path, segment_bytes: int) -> int:
+    """What a start takes of the disk at least. 0 for a journal whose newest segment is whole, as a crash leaves it."""
+    segments = sorted((state_dir / "journal").glob("journal-*.seg"))
+    if not segments:
+        return segment_bytes + BESIDE_BYTES
+    return 0 if segments[-1].stat().st_size >= segment_bytes else min(segment_bytes, BESIDE_BYTES)
 
 
 def lock_keys(config: EngineConfig, instance: str) -> list[int]:

@@ -24,7 +24,7 @@ from pipeline.model.enums import Mode
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from workers.base import die_with_parent
 from workers.control_plane.fork_server import start_fork_server
-from workers.control_plane.preflight import check_mode, lock_instance, lock_keys
+from workers.control_plane.preflight import check_mode, check_room, lock_instance, lock_keys
 from workers.control_plane.started_again import start_again
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_USAGE
 
@@ -55,6 +55,7 @@ def run_instance(
     if not await_config:  # an error in the configuration is reported before anything is started
         early = load_config(config_path)
         check_mode(early, instance or early.instance, live_confirmed=live_confirmed)
+        check_room(early, instance or early.instance)
     fork_server = start_fork_server()
     if await_config:
         fork_server[1].send(
@@ -64,6 +65,7 @@ def run_instance(
     config = load_config(config_path)
     name = instance or config.instance
     check_mode(config, name, live_confirmed=live_confirmed)
+    check_room(config, name)
     locks = [lock_instance(name)]
     locks += lock_keys(config, name)
     # Not at the top of the file: it loads numpy, numba and aiohttp, which must come after the fork (see above).
@@ -121,4 +123,7 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_USAGE
     except ArbitrageEngineError as error:
         sys.stderr.write(f"error: {error}\n")
+        return EXIT_COULD_NOT_START
+    except OSError as error:  # a folder that cannot be written, a disk that is full
+        sys.stderr.write(f"error: {error}; ARB_STATE_DIR chooses where the state is kept\n")
         return EXIT_COULD_NOT_START

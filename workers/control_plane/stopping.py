@@ -18,8 +18,8 @@ async def stop_group(
 ) -> None:
     """Ask every process of ``group`` to stop, and return when the kernel says that none is left.
 
-    One that does not stop in ``STOP_TIMEOUT_S`` is killed. ``reports``: the fork server lives, and so will tell how each
-    has ended; it is waited for ``REPORT_S``, no longer.
+    One that does not stop in ``STOP_TIMEOUT_S`` is killed. ``reports``: the fork server lives, and so will tell how
+    each has ended; it is waited for ``REPORT_S``, no longer.
     """
     for child in group:
         child.stop()

@@ -45,6 +45,7 @@ from workers.control_plane.children import Child, Children, ChildState
 from workers.control_plane.fork_client import GONE, ForkServerClient, spawn_request
 from workers.control_plane.fork_watch import SILENT_MAX_S
 from workers.control_plane.giving_up import give_up
+from workers.control_plane.instances import write_run_file
 from workers.control_plane.last_close import close_hedges, closes_hedges
 from workers.control_plane.notify_socket import NotifySocket
 from workers.control_plane.preflight import CouldNotStart, ForkServerLost, check_keys, paper_fees
@@ -335,7 +336,7 @@ class Supervisor:
     def _hang_up(self) -> None:
         try:
             self.reload()
-        except ConfigInvalid as error:
+        except (ConfigInvalid, OSError) as error:
             self.announcer.say("error", f"reload refused, nothing changed: {error}")
 
     def reload(self) -> Changes:
@@ -495,9 +496,4 @@ class Supervisor:
 
     def write_run_file(self) -> None:
         """Replace ``run.json`` whole: a reader sees the old or the new one. A disk that refuses is asked again."""
-
-        def write() -> None:
-            text = msgspec.json.format(msgspec.json.encode(self.describe()), indent=1)
-            replace_file(self.state_dir / "run.json", text)
-
-        self._run_file_due = not self._best_effort("run.json", write)
+        self._run_file_due = not self._best_effort("run.json", lambda: write_run_file(self.state_dir, self.describe()))

@@ -34,6 +34,7 @@ from workers.guard.taking_over import TakingOver
 from workers.guard.watch import ExecutorWatch, Sight
 
 LOOK_NS = 100_000_000
+ACCEPT_AGAIN_S = 0.02
 CLIENT_TIMEOUT_S = 0.2  # the guard serves one short request at a time between two leases
 
 
@@ -107,6 +108,9 @@ def _serve_one(server: socket.socket, guard: Guard) -> None:
     try:
         client, _ = server.accept()
     except BlockingIOError:
+        return
+    except OSError:  # no descriptor left: nothing is answered for the moment, leases go on
+        time.sleep(ACCEPT_AGAIN_S)
         return
     with client:
         client.settimeout(CLIENT_TIMEOUT_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from workers.control_plane.instances import is_running, run_file
 from workers.executor_file import read_executor_state
 from workers.halt_file import read_halt
 from workers.state_folder import instance_dir
-from workers.tradable import InstanceReasons, fields, replayed, utc
+from workers.tradable import InstanceReasons, allowed_cpus, fields, replayed, utc
 
 PERCENTILES = (50.0, 99.0, 99.9)
 
@@ -55,14 +54,6 @@ def current_cpu(pid: int) -> int | None:
     except OSError:
         return None
     return int(raw[raw.rindex(b")") + 2 :].split()[36])
-
-
-def allowed_cpus(pid: int) -> list[int] | None:
-    """CPUs that the kernel lets the process run on; None when it is gone."""
-    try:
-        return sorted(os.sched_getaffinity(pid))
-    except OSError:
-        return None
 
 
 class Reader:

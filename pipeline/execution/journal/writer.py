@@ -99,7 +99,7 @@ class Journal:
         self._capacity = len(self._map)
         self._place = Place()
         self._place.show(self._map)
-        self._spare_ready = False
+        self._spare: tuple[int, mmap.mmap] | None = None  # opened and mapped: a rotation needs no descriptor
         self._retired: list[int] = []
         self._prepare_spare()
         self._thread = threading.Thread(target=self._background, name="journal-sync", daemon=True)
@@ -215,7 +215,9 @@ class Journal:
 
     def room_bytes(self) -> int:
         """Bytes that can be appended for certain, spare segment included."""
-        return self._capacity - self._offset + (self.segment_bytes - FILE_HEADER_BYTES if self._spare_ready else 0)
+        return (
+            self._capacity - self._offset + (self.segment_bytes - FILE_HEADER_BYTES if self._spare is not None else 0)
+        )
 
     def has_room(self, size_bytes: int) -> bool:
         """Whether ``size_bytes`` of new risk fit and the reserve for exits still remains. False after an error."""
@@ -263,6 +265,11 @@ class Journal:
             self.sync()
         self._place.show(None)
         self._map.close()
+        if self._spare is not None:
+            descriptor, fresh = self._spare
+            fresh.close()
+            os.close(descriptor)
+            self._spare = None
         os.close(self._file)
         os.close(self._folder)
 
@@ -272,32 +279,36 @@ class Journal:
         return self.directory / SPARE_NAME
 
     def _prepare_spare(self) -> None:
-        """Preallocates the next segment ahead of need; a full disk leaves ``room_bytes`` to say so."""
+        """Preallocates, opens and maps the next segment ahead of need; a full disk, or no descriptor, leaves
+        ``room_bytes`` to say so."""
         spare = self._spare_path()
         with self._spare_lock:
-            if self._spare_ready:
+            if self._spare is not None:
                 return
             try:
                 if not (spare.exists() and spare.stat().st_size == self.segment_bytes):
                     create_segment(self.directory, spare, self.segment_bytes, b"")
-                self._spare_ready = True
-            except JournalError:
-                self._spare_ready = False
+                descriptor = os.open(spare, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    self._spare = descriptor, mmap.mmap(descriptor, self.segment_bytes)
+                except OSError:
+                    os.close(descriptor)
+            except (JournalError, OSError):
+                return
 
     def _rotate(self, need: int) -> None:
-        if not self._spare_ready:
+        if self._spare is None:
             self._prepare_spare()
-        if not self._spare_ready or need > self.segment_bytes - FILE_HEADER_BYTES:
+        if self._spare is None or need > self.segment_bytes - FILE_HEADER_BYTES:
             raise JournalError(f"journal is full: directory={self.directory} record_bytes={need}")
         index = self._index + 1
-        descriptor = os.open(self._spare_path(), os.O_RDWR | os.O_CLOEXEC)
-        fresh = mmap.mmap(descriptor, self.segment_bytes)
+        descriptor, fresh = self._spare
         fresh[:FILE_HEADER_BYTES] = file_header(index, self._seq, self._chain_value)
         # The rename is what makes the segment part of the journal: a kill before it leaves a spare, after it a
         # segment whose header is whole. Old or new, never neither.
         with self._spare_lock:
             os.rename(self._spare_path(), segment_path(self.directory, index))
-            self._spare_ready = False
+            self._spare = None
         self._place.show(fresh)  # the old segment is unmapped only when nothing shows its bytes
         self._map.close()
         self._retired.append(self._file)
@@ -320,7 +331,7 @@ class Journal:
             self._wake.clear()
             if self._error is not None:
                 return
-            if not self._spare_ready:
+            if self._spare is None:
                 self._prepare_spare()
             if self.synced_seq < self._seq - 1:
                 try:

@@ -184,7 +184,7 @@ def test_a_full_disk_refuses_before_the_reserve_is_touched(tmp_path: Path, monke
     monkeypatch.setattr("pipeline.execution.journal.writer.create_segment", no_space)
     while journal._index == 1:  # the spare is used up too
         fill(journal, 1)
-    assert not journal._spare_ready
+    assert journal._spare is None
     while journal.has_room(1024):
         fill(journal, 1)
     assert journal.room_bytes() > SMALL // 8, "exits still have room"
