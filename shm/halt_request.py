@@ -56,6 +56,8 @@ def _page(instance: str) -> Iterator[memoryview[int]]:
         if not ours or not stat.S_ISREG(found.st_mode) or found.st_size != HALT.END * WORD_BYTES:
             raise SegmentMismatch(f"segment {path} refused: uid {found.st_uid}, {found.st_size} bytes is no halt page")
         mapped = mmap.mmap(descriptor, found.st_size)
+    except OSError as error:
+        raise SegmentMismatch(f"segment {path} cannot be mapped: {error.strerror}") from None
     finally:
         os.close(descriptor)
     with mapped, memoryview(mapped) as octets, octets.cast("q") as words:

@@ -67,38 +67,38 @@ def halted(folder: Path, on: bool) -> None:
     write_halt(folder, HaltState(halted=on, reason="fire", by="uid 0", wall_ns=1))
 
 
-def test_ready_is_said_once_and_a_change_as_often_as_it_comes(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
+def test_ready_is_said_once_and_a_change_as_often_as_it_comes(life: Life, capfd: pytest.CaptureFixture[str]) -> None:
     life.publish(held_world())
     life.look()
-    assert capsys.readouterr().err == "", "a start says nothing of what is not there yet"
+    assert capfd.readouterr().err == "", "a start says nothing of what is not there yet"
     life.ready = True
     life.look()
-    first = capsys.readouterr().err
+    first = capfd.readouterr().err
     assert "DEGRADED" in first or "STOPPED" in first
     assert "breaker recovery_hold" in first and "solve: arb recoveries --approve" in first
     life.look()
-    assert capsys.readouterr().err == "", "nothing has changed"
+    assert capfd.readouterr().err == "", "nothing has changed"
     halted(life.folder, True)
     life.look()
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "HALTED: HALTED by uid 0: fire; solve: arb resume --reason R" in said
     assert "recovery_hold" not in said, "what was said before is not said again"
     halted(life.folder, False)
     life.look()
-    assert "stopped: " in capsys.readouterr().err
+    assert "stopped: " in capfd.readouterr().err
     states = [event["state"] for event in life.events if event["event"] == "state"]
     assert states == ["stopped", "halted", "stopped"]
     assert all(row["solve"] for event in life.events if event["event"] == "state" for row in event["reasons"])
 
 
-def test_alerts_and_trades_of_every_process_are_repeated(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
+def test_alerts_and_trades_of_every_process_are_repeated(life: Life, capfd: pytest.CaptureFixture[str]) -> None:
     life.rings["executor"].text(LOG_LEVELS["critical"], f"{ALERT}breaker: overfill: twice")
     life.rings["executor"].text(LOG_LEVELS["warning"], f"{ALERT}session_down: mexc_spot: closed")
     life.rings["executor"].text(LOG_LEVELS["info"], f"{TRADE}BTC/USDT hedge opened")
     life.rings["executor"].text(LOG_LEVELS["info"], "nothing of note")
     life.rings["feed.mexc"].text(LOG_LEVELS["warning"], "connection lost")
     life.look()
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert "executor: critical: alert: breaker: overfill: twice" in said
     assert "executor: warning: alert: session_down" in said
     assert f"executor: info: {TRADE}BTC/USDT hedge opened" in said
@@ -111,14 +111,14 @@ def test_alerts_and_trades_of_every_process_are_repeated(life: Life, capsys: pyt
     life.announcer.say("warning", "quarantined mexc_spot NOVAUSDT: another contract")
     life.announcer.say("error", "reload refused")
     assert [event["event"] for event in life.events[-2:]] == ["note", "alert"]
-    capsys.readouterr()
+    capfd.readouterr()
     life.look()
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""
 
 
-def test_what_stays_open_is_said_at_the_end(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_stays_open_is_said_at_the_end(life: Life, capfd: pytest.CaptureFixture[str]) -> None:
     world = held_world()
     life.publish(world)
     left = life.announcer.left_open()
     (recovery,) = left["recoveries"]
-    assert f"recovery {recovery['recovery_id']} is not over (waiting_approval)" in capsys.readouterr().err
+    assert f"recovery {recovery['recovery_id']} is not over (waiting_approval)" in capfd.readouterr().err

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from shm.segment import process_start_ticks
+from tests.worlds.exhausted import no_descriptors
 from workers.guard.fencing import Condemned
 
 WATCHDOG_S = 60.0
@@ -47,3 +48,14 @@ def test_a_pid_that_is_in_use_again_is_not_hit() -> None:
 
 def test_no_process_is_a_dead_one() -> None:
     assert Condemned(view(0, 0)).dead()
+
+
+def test_without_descriptors_nobody_is_proved_dead_until_he_is() -> None:
+    process = child()
+    ticks = process_start_ticks(process.pid)
+    with no_descriptors():
+        condemned = Condemned(view(process.pid, ticks))
+        assert condemned.problem and not condemned.dead()
+        assert process.poll() is None
+    assert condemned.dead(WATCHDOG_S)
+    assert process.wait(WATCHDOG_S) == -signal.SIGKILL

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,18 @@ import msgspec
 import pytest
 
 from pipeline.model.enums import ProcessState
+from shm.halt_request import latch_page
 from shm.liveness import Liveness
 from shm.metrics import Metrics
 from shm.pages import HaltPage
 from tests.worlds.execution_world import make_config
+from tests.worlds.exhausted import full_disk, no_descriptors
+from tests.worlds.waiting import until
 from workers.audit_log import FILE_NAME as AUDIT
 from workers.control_plane.giving_up import BY
-from workers.guard.process import Guard
+from workers.control_socket import listen
+from workers.guard.keeper import RETRY_NS
+from workers.guard.process import Guard, _serve_one
 from workers.halt_file import latch_on_disk, read_halt
 from workers.tradable import halt_reasons
 
@@ -172,3 +179,69 @@ def test_a_file_that_is_taken_away_releases_nothing(life: Life) -> None:
     life.ask(op="halt", reason="look")
     (life.context.state_dir / "halt.json").unlink()
     assert not life.may_send(now_of(life))
+
+
+def test_a_halt_is_in_force_before_the_disk_has_answered(life: Life) -> None:
+    blocked = life.context.state_dir / f"halt.{os.getpid()}.tmp"
+    os.mkfifo(blocked)  # a disk that hangs: whoever opens it for writing waits
+    replies: list[dict[str, Any]] = []
+    asked = threading.Thread(target=lambda: replies.append(life.ask(op="halt", reason="odd fills")))
+    asked.start()
+    until(lambda: life.page.latched, "the latch on the page")
+    assert not replies, "the guard still waits for its disk"
+    os.close(os.open(blocked, os.O_RDONLY))
+    asked.join()
+    assert replies[0]["halted"] and "warning" in replies[0]
+
+
+def test_a_halt_that_the_disk_does_not_take_survives_the_guard_and_is_written_later(life: Life) -> None:
+    with full_disk():
+        reply = life.ask(op="halt", reason="odd fills")
+        assert reply["halted"] and "cannot be written" in reply["warning"]
+        assert not life.may_send(now_of(life))
+        life.again()
+        assert not life.may_send(now_of(life)) and life.guard.keeper.state.reason == "odd fills"
+        assert not read_halt(life.context.state_dir).halted
+    assert not life.may_send(now_of(life) + RETRY_NS)
+    assert read_halt(life.context.state_dir).reason == "odd fills" and not life.page.unsaved
+    assert sum("cannot be written" in line for line in life.context.said) == 2, "said once by each guard"
+    assert not life.ask(op="resume", reason="looked")["halted"]
+    assert life.may_send(now_of(life) + 2 * RETRY_NS)
+
+
+def test_a_halt_that_a_command_has_latched_becomes_the_guards(life: Life) -> None:
+    assert life.may_send(now_of(life))
+    latch_page(life.instance, "by hand")
+    assert not life.page.may_send(life.executor.epoch, now_of(life)), "in force without the guard"
+    assert not life.may_send(now_of(life))
+    assert read_halt(life.context.state_dir).reason == "by hand" and life.guard.keeper.state.halted
+    assert not life.ask(op="resume", reason="looked")["halted"]
+    assert life.may_send(now_of(life))
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_halts_for_that_moment_and_forgets_nothing(life: Life) -> None:
+    path = life.context.state_dir / "halt.json"
+    life.ask(op="drain", reason="maintenance")
+    content = path.read_bytes()
+    path.unlink()
+    path.mkdir()  # read as EISDIR
+    assert not life.may_send(now_of(life))
+    assert life.guard.keeper.state.halted and life.guard.keeper.state.drain is not None
+    path.rmdir()
+    path.write_bytes(content)
+    assert life.may_send(now_of(life)), "the lease; the drain blocks by venue"
+    assert not life.guard.keeper.state.halted and all(life.page.venue_blocked(number) for number in range(3))
+
+
+def test_without_descriptors_leases_go_on(life: Life, tmp_path: Path) -> None:
+    server = listen(tmp_path / "guard.sock")
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.connect(str(tmp_path / "guard.sock"))
+    with no_descriptors():
+        _serve_one(server, life.guard)
+        assert life.may_send(now_of(life)), "an executor that cannot be looked at is not dead"
+    client.sendall(b'{"op": "state"}\n')
+    _serve_one(server, life.guard)
+    assert msgspec.json.decode(client.recv(1000))["halted"] is False
+    client.close()
+    server.close()
