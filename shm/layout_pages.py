@@ -186,7 +186,7 @@ class Halt(Table, start=HEADER.END, writer="guard", kind=9):
     lease_token = word("fencing token: epoch of the executor that the lease is for", sync="halt.lease")
     fence = word("whether the executor may send at all", sync="halt.fence", codes={0: "may send", 1: "fenced"})
     unsaved = word(
-        "the halt is only here: the disk took nothing, or a command latched the page itself (shm.halt_request)",
+        "the halt is only here: the disk took nothing, or a command latched the page itself",
         sync="halt.unsaved",
         codes={0: "no", 1: "yes"},
     )

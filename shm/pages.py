@@ -351,7 +351,7 @@ class HaltPage(Page):
 
     @property
     def unsaved(self) -> bool:
-        """A halt that is not on the disk yet: a command's (:mod:`shm.halt_request`), or one that the disk refused."""
+        """A halt that is not on the disk yet: a command's, or one that the disk refused."""
         return bool(load_acquire(self.words, HALT.unsaved) != 0)  # SYNC halt.unsaved: acquire; pairs with latch_page
 
     @property

@@ -57,7 +57,7 @@ def halt_instance(state_dir: Path, reason: str, *, uid: int | None = None, proce
 def release_without_guard(state_dir: Path, reason: str, *, by: str) -> None:
     """End halt, drain and blocks where no guard answers: it reads the disk as soon as it runs. ``by``: who decided it.
     Raises OSError."""
-    from shm.halt_request import forget_unsaved  # imported here: as below
+    from workers.halt_page import forget_unsaved  # imported here: as below
 
     release_on_disk(state_dir, reason, by=by)
     with contextlib.suppress(ShmError):
@@ -66,7 +66,7 @@ def release_without_guard(state_dir: Path, reason: str, *, by: str) -> None:
 
 def _latch_page(instance: str, reason: str) -> str:
     """What went wrong, or ""."""
-    from shm.halt_request import latch_page  # imported here: it loads numpy, which a command without need shall not
+    from workers.halt_page import latch_page  # imported here: it loads numpy, which a command without need shall not
 
     try:
         latch_page(instance, reason)

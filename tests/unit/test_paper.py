@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate
 from pipeline.paper import LEVERAGE, PaperAccount, PaperClient, PaperFile, PaperTrading, open_accounts
 from shm.layout import BOOK, FLAG_GAP
+from tests.exhausted import limited
 
 VENUE = VenueConfig(
     name="x_spot", exchange="x", market="spot", dialect="gateio", venue_id=0, feed_id=0, rest="", ws="", ws_private="",
@@ -247,3 +249,14 @@ def test_wallets_are_the_sum_of_fills_and_never_negative(
         expected["USDT"] -= fill.qty * fill.price * sign + fill.fee
     assert account.wallet == expected
     assert min(account.wallet.values()) >= 0
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path) -> None:
+    account = PaperAccount(tmp_path, "x_spot")
+    account.append(PaperFile(balances={"USDT": Decimal(5)}))
+    size = account.path.stat().st_size
+    with limited(resource.RLIMIT_FSIZE, size + 10), pytest.raises(OSError, match="No space"):
+        account.append(PaperFile(balances={"USDT": Decimal(7)}))
+    assert account.path.stat().st_size == size
+    account.append(PaperFile(balances={"USDT": Decimal(1)}))
+    assert account.wallet["USDT"] == 6

@@ -42,8 +42,7 @@ from workers.control_plane.announcer import NOTES_SHOWN, Announcer, Event
 from workers.control_plane.best_effort import BestEffort
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import Child, Children, ChildState
-from workers.control_plane.fork_client import GONE, ForkServerClient, spawn_request
-from workers.control_plane.fork_watch import SILENT_MAX_S
+from workers.control_plane.fork_client import GONE, SILENT_MAX_S, ForkServerClient, spawn_request
 from workers.control_plane.giving_up import give_up
 from workers.control_plane.instances import write_run_file
 from workers.control_plane.last_close import close_hedges, closes_hedges

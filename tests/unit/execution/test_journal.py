@@ -18,6 +18,7 @@ from pipeline.execution.journal.format import MAGIC
 from pipeline.execution.records import RECORD_TYPES, TYPE_OF_RECORD, BreakerRecord, OrderSentRecord, Record
 from pipeline.model.enums import Durability
 from pipeline.model.errors import JournalError
+from tests.exhausted import no_descriptors
 
 SMALL = jn.SEGMENT_BYTES_MIN
 
@@ -191,6 +192,39 @@ def test_a_full_disk_refuses_before_the_reserve_is_touched(tmp_path: Path, monke
     fill(journal, 5)
     with pytest.raises(JournalError, match="full"):
         fill(journal, 1000)
+    journal.close()
+
+
+def test_a_rotation_needs_no_descriptor_and_the_end_of_the_spare_is_a_full_journal(tmp_path: Path) -> None:
+    journal, _ = opened(tmp_path)
+    journal._prepare_spare()
+    with no_descriptors():
+        records = []
+        while journal.has_room(1024):
+            records += fill(journal, 1, len(records))
+        assert journal._index == 2, "the spare is used"
+        records += fill(journal, 5, len(records))
+        with pytest.raises(JournalError, match="full"):
+            fill(journal, 1000)
+    more = fill(journal, 300, 5000)
+    assert journal._index >= 3
+    journal.close()
+    read = [entry.record for entry in read_journal(tmp_path)]
+    assert read[: len(records)] == records and read[-300:] == more
+
+
+def test_a_reader_without_descriptors_goes_on_where_it_was(tmp_path: Path) -> None:
+    journal, _ = opened(tmp_path)
+    records = fill(journal, 800)
+    reader = JournalReader(tmp_path)
+    found = [entry.record for entry in reader.poll(1)]
+    with no_descriptors():
+        found += [entry.record for entry in reader.poll()]  # to the end of the segment that is mapped
+        with pytest.raises(OSError, match="open files"):
+            reader.poll()
+    found += [entry.record for entry in reader.poll()]
+    assert found == records
+    reader.close()
     journal.close()
 
 

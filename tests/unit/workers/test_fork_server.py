@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.exhausted import no_descriptors
 from tests.paths import REPO
 from workers.base import WorkerContext
 from workers.control_plane.fork_server import start_fork_server
@@ -124,6 +125,17 @@ def test_a_refused_configuration_is_told(nest: Nest, tmp_path: Path) -> None:
     bad.write_text("nonsense: 1\n")
     nest.tell(op="config", path=str(bad))
     assert "nonsense" in nest.until("failed")["text"]
+
+
+def test_without_descriptors_a_child_is_not_started_and_the_fork_server_lives(nest: Nest) -> None:
+    nest.tell(op="ping")
+    assert nest.until("pong") == {"event": "pong"}
+    with no_descriptors(nest.pid):
+        pid = nest.spawn("testsleeps")
+        ended = nest.until("exited")
+        assert (ended["pid"], ended["status"]) == (pid, -signal.SIGKILL)
+    nest.spawn("testcounts")
+    assert nest.until("exited")["status"] == 0
 
 
 def test_no_child_outlives_the_fork_server(nest: Nest) -> None:

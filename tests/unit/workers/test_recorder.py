@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import struct
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
 from pipeline.execution.events import AccountSnapshot
+from pipeline.execution.journal import JournalEntry, JournalPosition
 from pipeline.execution.market import Instruments
+from pipeline.execution.records import BreakerRecord
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance
 from shm.layout import LEG, OPPORTUNITY
 from shm.logring import LogRing
 from shm.queue import QueueConsumer, QueueProducer
+from tests.exhausted import full_disk, limited
 from tests.worlds.execution_world import make_config, make_rows
+from workers.recorder.disk_trouble import DiskTrouble
 from workers.recorder.log_files import FILE_NAME, DrainPosition, LogDrain
 from workers.recorder.process import BalanceWatch, RingPosition, RingReader, opportunity_row
 from workers.recorder.sqlite_ledger import SqliteLedger, open_reader
@@ -214,3 +221,57 @@ def test_the_opportunity_ring_goes_on_where_the_ledger_stopped(instance: str, tm
     assert [number for number, _ in found] == [1, 2, 3, 4, 5, 6, *range(20 - 7 + 1, 21)]
     assert lost == 20 - len(found)
     assert {pair for _, pair in found} == {rows[0].spec.pair}
+
+
+def test_a_disk_that_takes_nothing_costs_lines_that_are_counted_and_said(
+    ring: LogRing, instance: str, tmp_path: Path
+) -> None:
+    found = drain(instance, tmp_path)
+    ring.text(20, "before")
+    assert found.poll() == 1
+    size = (tmp_path / FILE_NAME).stat().st_size
+    for number in range(2):
+        ring.text(20, f"lost {number}")
+        with limited(resource.RLIMIT_FSIZE, size + 10):  # room for a part of the line
+            assert found.poll() == 0
+        assert found.unwritten == number + 1 and found.problem
+        assert (tmp_path / FILE_NAME).stat().st_size == size, "no part of a line stays"
+    ring.text(20, "after")
+    assert found.poll() == 2 and not found.problem
+    assert [row["text"] for row in lines(tmp_path)][::2] == ["before", "after"]
+    assert lines(tmp_path)[1]["lost"] == 2 and "2 lines before this one are lost" in str(lines(tmp_path)[1]["text"])
+
+
+def test_records_wait_for_the_disk_and_come_once(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    said: list[str] = []
+    context: Any = SimpleNamespace(
+        degraded=lambda text: said.append(text), recovered=lambda text: said.append(text), state_dir=tmp_path
+    )
+    trouble = DiskTrouble(context)
+    entries = [JournalEntry(1, 0, 5, 6, 1, BreakerRecord("x", True, "y"))]
+    position = JournalPosition(1, 64, 2, bytes(8))
+
+    def write() -> int:
+        ledger.apply(entries, position)
+        return 1
+
+    with full_disk():
+        assert trouble.attempt("journal", write) == 0
+        assert trouble.attempt("journal", write) == 0, "not tried again at once"
+    assert len(said) == 1 and ledger.position() is None
+    trouble._again_s.clear()
+    assert trouble.attempt("journal", write) == 1
+    assert said[1:] == ["the disk takes records again"] and ledger.position() == position
+    ledger.close()
+    with open_reader(tmp_path / "ledger.sqlite") as db:
+        assert db.execute("SELECT COUNT(*) FROM events").fetchone()[0] == 1
+
+
+def test_an_error_of_ours_is_no_disk() -> None:
+    def wrong() -> int:
+        sqlite3.connect(":memory:").execute("SELECT * FROM nowhere")
+        return 0
+
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        DiskTrouble(SimpleNamespace()).attempt("journal", wrong)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from workers.tradable import (
     feed_reasons,
     fields,
     halt_reasons,
+    pinning_reasons,
     process_reasons,
     utc,
 )
@@ -200,3 +202,17 @@ def test_a_halt_on_the_disk_is_said_without_a_process(instance: str, tmp_path: P
 def test_every_breaker_names_the_command_that_solves_it() -> None:
     for name in ("recovery_hold", "daily_loss", "venue.mexc_spot", "fee.mexc_spot.BTCUSDT", "overfill"):
         assert f"arb breakers --rearm {name} --reason R" in solve(name)
+
+
+def test_an_absent_core_is_a_reason() -> None:
+    own = sorted(os.sched_getaffinity(0))
+    rows = {
+        "feed.x": {"cpus": [*own, 4093], "pid": os.getpid()},
+        "detector": {"cpus": own, "pid": os.getpid()},
+        "executor": {"cpus": [], "pid": os.getpid()},
+        "poller": {"cpus": [4093], "pid": 0},
+    }
+    (found,) = pinning_reasons({"processes": rows})
+    assert (
+        found.effect is Effect.DEGRADES and "feed.x" in found.what and "4093" in found.what and "nproc" in found.solve
+    )

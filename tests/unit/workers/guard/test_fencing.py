@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from shm.segment import process_start_ticks
-from tests.worlds.exhausted import no_descriptors
+from tests.exhausted import no_descriptors
 from workers.guard.fencing import Condemned
 
 WATCHDOG_S = 60.0

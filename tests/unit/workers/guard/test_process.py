@@ -13,12 +13,11 @@ import msgspec
 import pytest
 
 from pipeline.model.enums import ProcessState
-from shm.halt_request import latch_page
 from shm.liveness import Liveness
 from shm.metrics import Metrics
 from shm.pages import HaltPage
+from tests.exhausted import full_disk, no_descriptors
 from tests.worlds.execution_world import make_config
-from tests.worlds.exhausted import full_disk, no_descriptors
 from tests.worlds.waiting import until
 from workers.audit_log import FILE_NAME as AUDIT
 from workers.control_plane.giving_up import BY
@@ -26,6 +25,7 @@ from workers.control_socket import listen
 from workers.guard.keeper import RETRY_NS
 from workers.guard.process import Guard, _serve_one
 from workers.halt_file import latch_on_disk, read_halt
+from workers.halt_page import latch_page
 from workers.tradable import halt_reasons
 
 

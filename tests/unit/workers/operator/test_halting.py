@@ -10,12 +10,12 @@ import pytest
 
 from pipeline.model.errors import BadInput
 from shm.errors import SegmentMismatch, SegmentMissing
-from shm.halt_request import latch_page
 from shm.pages import HaltPage
-from tests.worlds.exhausted import full_disk, no_descriptors
+from tests.exhausted import full_disk, no_descriptors
 from tests.worlds.waiting import until
 from workers.control_socket import GUARD_SOCKET, ControlError, listen
 from workers.halt_file import read_halt
+from workers.halt_page import latch_page
 from workers.halting import halt_instance, release_without_guard
 
 TOKEN = 3

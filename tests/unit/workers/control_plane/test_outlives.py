@@ -1,0 +1,135 @@
+"""What the control plane does on a host that has nothing left, and around a fork server that hangs or has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.model.config import EngineConfig, ExecutionConfig
+from tests.exhausted import full_disk, no_descriptors
+from workers.control_plane import started_again
+from workers.control_plane.best_effort import BestEffort
+from workers.control_plane.children import Child
+from workers.control_plane.fork_client import LOOK_MAX_S, SILENT_MAX_S, ForkWatch
+from workers.control_plane.instances import write_run_file
+from workers.control_plane.preflight import BESIDE_BYTES, CouldNotStart, check_room, wanted_bytes
+from workers.control_plane.stopping import stop_group
+from workers.state_folder import trim_logs
+
+SLEEPS = "import sys; print(flush=True); sys.stdin.read()"
+REFUSES = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEPS
+
+
+def process(code: str = SLEEPS) -> subprocess.Popen[bytes]:
+    made = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert made.stdout is not None
+    made.stdout.readline()
+    return made
+
+
+def child_of(running: subprocess.Popen[bytes]) -> Child:
+    child = Child("feed.x")
+    child.want(0.0)
+    child.starting(0.0)
+    child.spawned(running.pid)
+    return child
+
+
+def test_what_a_full_disk_refuses_is_said_once_and_done_later(tmp_path: Path) -> None:
+    said: list[str] = []
+    effort = BestEffort(lambda level, text: said.append(f"{level}: {text}"))
+    (tmp_path / "run.json").write_text("{}")
+    with full_disk():
+        for _ in range(3):
+            assert not effort("run.json", lambda: write_run_file(tmp_path, {"state": "ready"}))
+    assert len(said) == 1 and said[0].startswith("error: run.json: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"], "no part of a file stays"
+    assert effort("run.json", lambda: write_run_file(tmp_path, {"state": "ready"}))
+    assert said[1:] == ["info: run.json: works again"]
+    assert b"ready" in (tmp_path / "run.json").read_bytes()
+    with no_descriptors():
+        assert not effort("logs", lambda: trim_logs(tmp_path, 1))
+
+
+def test_a_bug_is_not_best_effort() -> None:
+    with pytest.raises(KeyError):
+        BestEffort(lambda level, text: None)("run.json", lambda: {}["x"])
+
+
+def test_a_start_without_room_is_one_clear_refusal(state_dir: Path) -> None:
+    config = EngineConfig(execution=ExecutionConfig(journal_segment_bytes=2**60))
+    with pytest.raises(CouldNotStart, match=r"no room in .*: found .* MB free, wanted 1152921504615\.2 MB"):
+        check_room(config, "t-room")
+    assert not (state_dir / "t-room").exists(), "nothing has been begun"
+    check_room(EngineConfig(execution=ExecutionConfig(journal_segment_bytes=16384)), "t-room")
+
+
+def test_a_crashed_instance_starts_on_a_full_disk_and_a_stopped_one_needs_room(tmp_path: Path) -> None:
+    segment = tmp_path / "journal" / "journal-00000001.seg"
+    assert wanted_bytes(tmp_path, 1 << 26) == (1 << 26) + BESIDE_BYTES
+    segment.parent.mkdir()
+    segment.touch()
+    os.truncate(segment, 4096)  # given back by an orderly stop
+    assert wanted_bytes(tmp_path, 1 << 26) == BESIDE_BYTES
+    os.truncate(segment, 1 << 26)  # as a crash leaves it
+    assert wanted_bytes(tmp_path, 1 << 26) == 0
+
+
+def test_a_process_of_which_no_descriptor_could_be_made_is_ended_all_the_same() -> None:
+    running = process()
+    with no_descriptors():
+        child = child_of(running)
+        assert child.pidfd < 0 and not child.ended()
+    child.kill()
+    assert running.wait() == -signal.SIGKILL
+    assert child.ended()
+
+
+@pytest.mark.parametrize("code", [SLEEPS, REFUSES])
+def test_a_stop_ends_where_the_fork_server_reports_nothing(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.control_plane.stopping.STOP_TIMEOUT_S", 0.0)
+    running = [process(code), process(code)]
+    os.kill(running[0].pid, signal.SIGSTOP)
+    said: list[str] = []
+    asyncio.run(
+        stop_group([child_of(made) for made in running], lambda level, text: said.append(text), _turn, lambda: False)
+    )
+    ends = [made.wait() for made in running]
+    assert ends[0] == -signal.SIGKILL and all(status < 0 for status in ends)
+    assert any("did not stop" in text for text in said)
+
+
+async def _turn() -> None:
+    await asyncio.sleep(0)
+
+
+def test_only_silence_while_the_supervisor_runs_counts() -> None:
+    watch = ForkWatch()
+    assert not watch.hangs(100.0) and watch.due(100.0) and not watch.due(100.5) and watch.due(101.0)
+    assert not watch.hangs(100_000.0), "the host or the supervisor itself stood still"
+    watch.answered()
+    looks = int(SILENT_MAX_S / LOOK_MAX_S)
+    assert not any(watch.hangs(100_000.0 + number * LOOK_MAX_S) for number in range(1, looks + 1))
+    assert watch.hangs(100_000.0 + (looks + 1) * LOOK_MAX_S)
+    watch.answered()
+    assert not watch.hangs(100_000.0 + (looks + 2) * LOOK_MAX_S)
+
+
+def test_a_fault_at_every_start_does_not_start_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda path, arguments: begun.append([path, *arguments]))
+    monkeypatch.setenv(started_again.BEGUN, "")
+    monkeypatch.setenv("ARB_CRASH_AT", "journalled:1")
+    monkeypatch.setattr("time.monotonic", lambda: 50.0)
+    while started_again.may_start_again(50.0):
+        started_again.start_again()
+    assert len(begun) == started_again.AGAIN_MAX
+    assert begun[0] == [sys.executable, sys.executable, *sys.orig_argv[1:]]
+    assert "ARB_CRASH_AT" not in os.environ
+    assert started_again.may_start_again(50.0 + started_again.WINDOW_S), "long ago does not count"
