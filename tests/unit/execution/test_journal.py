@@ -6,6 +6,7 @@ import mmap
 import multiprocessing
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,29 @@ def test_a_reader_without_descriptors_goes_on_where_it_was(tmp_path: Path) -> No
     assert found == records
     reader.close()
     journal.close()
+
+
+def test_a_device_that_takes_seconds_holds_up_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``durability: process``: the background thread waits for the device, the order path never does."""
+    asked, answers, real = threading.Event(), threading.Event(), os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        asked.set()
+        answers.wait()
+        real(descriptor)
+
+    journal, _ = opened(tmp_path)
+    journal._prepare_spare()
+    monkeypatch.setattr(os, "fdatasync", slow)
+    records = fill(journal, 1)
+    journal.kick()
+    assert asked.wait(60)
+    while journal._index == 1:  # over a rotation
+        records += fill(journal, 1, len(records))
+    assert journal.synced_seq == 0 and not answers.is_set()
+    answers.set()
+    journal.close()
+    assert [entry.record for entry in read_journal(tmp_path)] == records
 
 
 def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import SessionState
 from pipeline.exchanges.transport import rest
-from pipeline.execution.events import CatalogueChanged, Command, CommandKind, SweepVenue
+from pipeline.execution.events import CatalogueChanged, Command, CommandKind, Now, SweepVenue
 from pipeline.execution.ledger import DAY_NS, Ledger
 from pipeline.execution.records import OperationResultRecord, Outcome, Purpose
 from pipeline.fast_entry.memory import LIMITS, ROW
@@ -63,6 +63,27 @@ def test_a_wall_clock_that_steps_does_not_forget_the_days_loss() -> None:
     assert ledger.day_pnl == loss
     world.feed(world.offer("gateio_spot", "mexc_spot"))
     assert world.refusals[-1] is Refusal.DAILY_LOSS
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_wall_clock_that_jumps_proves_nothing_and_stops_nothing(hours: int) -> None:
+    """Our wall clock alone jumps while an order is UNKNOWN: its time is measured on the monotonic one."""
+    world = ready_world(3)
+    world.faults = Faults(drop_request=1.0)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(300)
+    unknown = list(world.core.ledger.unsettled)
+    step_ns, honest = hours * 3_600_000 * MS, world.now
+    world.now = lambda: Now(honest().mono_ns, honest().wall_ns + step_ns)  # type: ignore[method-assign]
+    world.faults = Faults()
+    world.run(900)  # of 1.5 s: the orders' window and the grace
+    assert unknown and list(world.core.ledger.unsettled) == unknown, "nothing is proved early"
+    world.run(2000)
+    assert {world.core.ledger.orders[name].state for name in unknown} == {OrderState.EXPIRED}
+    before = len(world.core.ledger.orders)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(1000)
+    assert len(world.core.ledger.orders) > before and not world.core.ledger.unsettled, "it trades on"
 
 
 def test_the_venues_clock_does_not_follow_steps_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
