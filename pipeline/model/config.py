@@ -348,5 +348,13 @@ ENV_PATHS: dict[str, tuple[str, ...]] = {
 ENV_WITHOUT_EFFECT = {"ARB_OPPORTUNITY_SCAN_INTERVAL_MS": "detection is event-driven; nothing scans by interval"}
 #: Read by other parts: folders, tests, cache.
 ENV_ELSEWHERE = frozenset(
-    {"ARB_STATE_DIR", "ARB_CACHE_DIR", "ARB_CAPTURES", "ARB_CRASH_AT", "ARB_CONFIG", "ARB_STRESS_READS"}
+    {
+        "ARB_STATE_DIR",
+        "ARB_CACHE_DIR",
+        "ARB_CAPTURES",
+        "ARB_CRASH_AT",
+        "ARB_CONFIG",
+        "ARB_STARTED_AGAIN",
+        "ARB_STRESS_READS",
+    }
 )

@@ -129,9 +129,7 @@ def plan(seed: int, seconds: float, storm: int = 1) -> list[Step]:
     if fate < 0.3:
         add("kill the instance, start it again", lambda rig: (rig.kill_instance(), rig.start_again())[1])
     elif fate < 0.45:
-        add(
-            "kill the fork server, start the instance again", lambda rig: (rig.kill_fork_server(), rig.start_again())[1]
-        )
+        add("kill the fork server", lambda rig: rig.kill_fork_server())
     elif fate < 0.55:
         add("stop the instance, start it again", lambda rig: (rig.engine.stop(), rig.start_again())[1])
     if rng.random() < 0.3:

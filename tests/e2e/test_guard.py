@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import signal
-import time
-from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -16,77 +11,23 @@ import pytest
 
 from pipeline.execution.journal.guard_journal import read_guard_journal, whole_journal
 from pipeline.execution.records import FillRecord, OperationRecord, OrderIntentRecord
-from tests.worlds.instance_rig import Rig, arb
+from tests.worlds.instance_rig import (
+    Rig,
+    arb,
+    exposure,
+    half_done,
+    holds_a_hedge,
+    is_judged,
+    running,
+    taken_over,
+    takeover,
+)
 from tests.worlds.waiting import until
-from workers.control_socket import ControlError, ask
-from workers.demo.kill import IN_FLIGHT_MS, HalfDone
-from workers.demo.run_checker import deltas
 from workers.demo.summary import JournalTotals
 from workers.halt_file import read_halt
 from workers.tradable import replayed
 
 pytestmark = pytest.mark.e2e
-
-SETTINGS: dict[str, Any] = {
-    "execution": {"recv_window_ms": 800, "unknown_grace_ms": 1200},
-    "risk_limits": {"max_orders_per_s": 100},
-}
-
-
-@contextlib.contextmanager
-def running(**config: Any) -> Iterator[Rig]:
-    rig = Rig(f"g-{secrets.token_hex(4)}", **{**SETTINGS, **config})
-    try:
-        rig.start()
-        yield rig
-    finally:
-        rig.close()
-
-
-def takeover(rig: Rig) -> dict[str, Any]:
-    """What the guard says about its takeover; {} while it does not answer."""
-    with contextlib.suppress(ControlError):
-        return ask(rig.engine.state_dir / "guard.sock", {"op": "takeover"})
-    return {}
-
-
-def taken_over(rig: Rig) -> dict[str, Any]:
-    """Waits for a takeover that has ended; how."""
-    until(lambda: takeover(rig).get("flat") is not None, "a takeover that ended")
-    return takeover(rig)
-
-
-def holds_a_hedge(rig: Rig) -> None:
-    until(lambda: int(rig.reading()["orders"].get("open_hedges", 0)) > 0, "an open hedge")
-
-
-def half_done(rig: Rig, venue: str) -> bool:
-    """Waits for an operation with one leg filled and the other on its way to ``venue``; False where none comes."""
-    watch = HalfDone(rig.engine.state_dir / "journal")
-    watch.poll()
-    give_up = time.monotonic() + 30
-    try:
-        rig.fault(kind="delay_request", venue=venue, target="place", count=1, delay_ms=IN_FLIGHT_MS)
-        while time.monotonic() < give_up:
-            watch.poll()
-            if watch.find() is not None:
-                return True
-        return False
-    finally:
-        watch.close()
-
-
-def exposure(rig: Rig) -> dict[str, Decimal]:
-    """Net exposure per asset by the venues' ledger."""
-    return deltas(rig.ledger(), rig.uids, "USDT")
-
-
-def is_judged(rig: Rig) -> None:
-    """Every invariant after an orderly end, and the money to the last digit."""
-    rig.end()
-    assert rig.judge() == []
-    ours, theirs = rig.money()
-    assert {k: v for k, v in ours.items() if v} == {k: v for k, v in theirs.items() if v}
 
 
 def guards_orders(rig: Rig) -> list[str]:

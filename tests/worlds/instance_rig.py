@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ from workers.control_plane.launch import Launched, block_new_risk
 from workers.control_socket import ControlError, ask
 from workers.credentials import store_credentials
 from workers.demo.demo import keys_of
-from workers.demo.kill import kill_executor
-from workers.demo.run_checker import Violation, check_all, until_stop, venue_changes
+from workers.demo.kill import IN_FLIGHT_MS, HalfDone, kill_executor
+from workers.demo.run_checker import Violation, check_all, deltas, until_stop, venue_changes
 from workers.demo.simulator import SimulatorProcess
 from workers.demo.summary import JournalTotals, plain_journal, plain_ledger
 from workers.view.status import Reader, read_status
@@ -86,12 +87,29 @@ class Rig:
         os.kill(self.engine.pid, signal.SIGKILL)
         self.engine.stop()
 
+    def fork_server(self) -> int:
+        """Pid of the fork server."""
+        (pid,) = _children_of(self.engine.pid)
+        return pid
+
+    def pids(self) -> list[int]:
+        """Every process of the instance, the control plane included."""
+        rows = self.engine.describe()["processes"].values()
+        return [self.engine.pid, self.fork_server(), *(int(row["pid"]) for row in rows if row["pid"])]
+
     def kill_fork_server(self) -> None:
-        """SIGKILL of the fork server: its children die with it, and the instance ends."""
-        for pid in _children_of(self.engine.pid):
-            os.kill(pid, signal.SIGKILL)
-        until(lambda: not self.engine.alive(), "the instance's end after its fork server's")
-        self.engine.stop()
+        """SIGKILL of the fork server: its children die with it, and the instance begins anew by itself."""
+        begun = self.engine.describe()["started_wall_ns"]
+        os.kill(self.fork_server(), signal.SIGKILL)
+        self.begun_anew(begun)
+
+    def begun_anew(self, begun_wall_ns: int) -> None:
+        """Waits until the instance that began at ``begun_wall_ns`` has begun again and is READY."""
+        until(
+            lambda: self.engine.describe()["started_wall_ns"] != begun_wall_ns and self.engine.all_ready(),
+            "the instance's next life",
+        )
+        self.restarts += 1
 
     def kill(self, process: str) -> None:
         """SIGKILL; does not wait."""
@@ -226,6 +244,71 @@ def ready_rig(scenario: str = "demo") -> Iterator[Rig]:
         yield rig
     finally:
         rig.close()
+
+
+#: Short windows: what is unknown is decided within two seconds.
+SHORT_WINDOWS: dict[str, Any] = {
+    "execution": {"recv_window_ms": 800, "unknown_grace_ms": 1200},
+    "risk_limits": {"max_orders_per_s": 100},
+}
+
+
+@contextlib.contextmanager
+def running(**config: Any) -> Iterator[Rig]:
+    """A READY instance of short windows, sections of its configuration replaced by ``config``."""
+    rig = Rig(f"g-{secrets.token_hex(4)}", **{**SHORT_WINDOWS, **config})
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.close()
+
+
+def takeover(rig: Rig) -> dict[str, Any]:
+    """What the guard says about its takeover; {} while it does not answer."""
+    with contextlib.suppress(ControlError):
+        return ask(rig.engine.state_dir / "guard.sock", {"op": "takeover"})
+    return {}
+
+
+def taken_over(rig: Rig) -> dict[str, Any]:
+    """Waits for a takeover that has ended; how."""
+    until(lambda: takeover(rig).get("flat") is not None, "a takeover that ended")
+    return takeover(rig)
+
+
+def holds_a_hedge(rig: Rig) -> None:
+    """Waits for an open hedge."""
+    until(lambda: int(rig.reading()["orders"].get("open_hedges", 0)) > 0, "an open hedge")
+
+
+def half_done(rig: Rig, venue: str) -> bool:
+    """Waits for an operation with one leg filled and the other on its way to ``venue``; False where none comes."""
+    watch = HalfDone(rig.engine.state_dir / "journal")
+    watch.poll()
+    give_up = time.monotonic() + 30
+    try:
+        rig.fault(kind="delay_request", venue=venue, target="place", count=1, delay_ms=IN_FLIGHT_MS)
+        while time.monotonic() < give_up:
+            watch.poll()
+            if watch.find() is not None:
+                return True
+        return False
+    finally:
+        watch.close()
+
+
+def exposure(rig: Rig) -> dict[str, Decimal]:
+    """Net exposure per asset by the venues' ledger."""
+    return deltas(rig.ledger(), rig.uids, "USDT")
+
+
+def is_judged(rig: Rig) -> None:
+    """Every invariant after an orderly end, and the money to the last digit."""
+    rig.end()
+    assert rig.judge() == []
+    ours, theirs = rig.money()
+    assert {k: v for k, v in ours.items() if v} == {k: v for k, v in theirs.items() if v}
 
 
 def segments_of(instance: str) -> list[str]:
