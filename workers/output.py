@@ -13,7 +13,7 @@ import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError
 
-STDERR = 2
+STDOUT, STDERR = 1, 2
 LINE_BYTES_MAX = 4096  # PIPE_BUF: what a pipe that is called writable takes whole
 ALERT = "alert: "  # how the executor begins a line about an alert of the core; the supervisor repeats such lines
 TRADE = "trade: "  # the same for trades
@@ -85,6 +85,29 @@ class LogLines:
         if self._bytes_max and self._written_bytes > self._bytes_max:
             os.ftruncate(STDERR, 0)
             self._written_bytes = size_bytes
+
+
+class EventLines:
+    """Objects on stdout, one a line, best effort: a reader that stands still or a full device costs events, never the
+    instance; how many is said by an object ``{"event": "lost", "count": N}`` once it takes more."""
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self._poll = select.poll()
+        self._poll.register(STDOUT, select.POLLOUT)
+
+    def write(self, event: dict[str, Any]) -> None:
+        """One event."""
+        if self._poll.poll(0) != [(STDOUT, select.POLLOUT)]:
+            self.lost += 1
+            return
+        try:
+            if self.lost:
+                write(to_json({"event": "lost", "count": self.lost}))
+                self.lost = 0
+            write(to_json(event))
+        except OutputLost:
+            self.lost += 1
 
 
 def emit(value: Any, *, as_json: bool, text: Callable[[Any], str]) -> None:

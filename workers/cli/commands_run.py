@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,7 +11,7 @@ from pipeline.model.enums import Mode
 from workers.cli.options import ConfigPath, Json, config_path
 from workers.control_plane.start import run_instance
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK
-from workers.output import emit
+from workers.output import EventLines, emit
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the synthetic market.")]
 Scenario = Annotated[str, typer.Option("--scenario", help="Scenario file (YAML), or the name of one that ships.")]
@@ -75,21 +75,17 @@ def up(
 
     It says READY, and later each change of the answer of `arb status` with the command that solves it; alerts; trades
     of note; and at its stop what stays open at the venues. With --json one object a line: `event` is state, alert or
-    trade; the last line has `exit`, `error`, `open_hedges` and `positions`.
+    trade (lost: so many were not read in time); the last line has `exit`, `error`, `open_hedges` and `positions`.
     """
-
-    def line(event: dict[str, Any]) -> None:
-        emit(event, as_json=True, text=str)
-
     code, ended = run_instance(
         str(config_path(config)),
         instance=instance,
         mode="" if mode is None else mode.value,
         live_confirmed=confirmed,
-        on_event=line if json else None,
+        on_event=EventLines().write if json else None,
     )
     if json:
-        line({"exit": code, **ended})
+        emit({"exit": code, **ended}, as_json=True, text=str)
     return code
 
 

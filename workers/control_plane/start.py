@@ -85,7 +85,7 @@ def run_instance(
         for lock in locks:
             os.close(lock)
     if supervisor.starts_again:
-        start_again()
+        start_again(fork_server[0])
     return code, supervisor.ended
 
 

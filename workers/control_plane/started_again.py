@@ -6,6 +6,7 @@ locks and sockets are given up on the way. Bounded, so that a fault at every sta
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -20,8 +21,11 @@ def may_start_again(now_s: float) -> bool:
     return len(_lately(now_s)) < AGAIN_MAX
 
 
-def start_again() -> None:
-    """Replaces this process. Returns only where the system refuses."""
+def start_again(fork_server_pid: int) -> None:
+    """Replaces this process, once the fork server that has ended is no child of it any more. Returns only where the
+    system refuses."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(fork_server_pid, 0)
     now_s = time.monotonic()
     os.environ[BEGUN] = ",".join(f"{at:.3f}" for at in (*_lately(now_s), now_s))
     os.environ.pop("ARB_CRASH_AT", None)  # of the first life
