@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Ledger, Operation
+from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Ledger, Operation, Order
 from pipeline.model.enums import OrderSide, OrderState
 from pipeline.model.structs import ZERO
 
@@ -24,6 +24,28 @@ def group_net(ledger: Ledger, operation: Operation, venue: str, symbol: str) -> 
             for member in group_of(ledger, operation)
             for fill in member.fills
             if fill.symbol == symbol and fill.venue == venue
+        ),
+        ZERO,
+    )
+
+
+def may_fill(order: Order) -> Decimal:
+    """Base coins by which an unsettled order may still move what the ledger knows: its whole rest, or what its venue
+    counted beyond the fills that came."""
+    most = order.intent.qty
+    if order.state.is_terminal and order.reported_filled is not None:
+        most = min(most, order.reported_filled)
+    return max(ZERO, most - order.filled)
+
+
+def group_in_flight(ledger: Ledger, operation: Operation, venue: str, symbol: str, side: OrderSide) -> Decimal:
+    """Base coins that unsettled orders of an operation's group may still trade on one instrument and side."""
+    members = {member.operation_id for member in group_of(ledger, operation)}
+    return sum(
+        (
+            may_fill(order)
+            for order in ledger.unsettled_of_symbol(venue, symbol)
+            if order.intent.side is side and order.intent.operation_id in members
         ),
         ZERO,
     )

@@ -28,7 +28,7 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import SweepAnswer
 from pipeline.execution.ledger import UNKNOWN_PAST, Order
 from pipeline.execution.records import BalanceRecord, FillRecord, PositionRecord
-from pipeline.model.enums import InstrumentKind, OrderState
+from pipeline.model.enums import InstrumentKind, OrderState, TimeInForce
 from pipeline.model.structs import ZERO, Balance, ForcedClose, InstrumentSpec, MoneyMove, Position
 from pipeline.model.venue_events import MoneyNotice
 from pipeline.recovery.external_book import ExternalBook
@@ -40,8 +40,8 @@ AGREE_POLLS = 3
 STALE_NS = 30_000_000_000  # how old a venue's answer may be
 NOTICE_NS = 60_000_000_000
 WALLET_TOLERANCE = Decimal(1)  # futures wallets: what the order of fills may shift between realised and open
-#: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too, because our
-#: orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
+#: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too: an order that
+#: rests is listed, so its ending was lost, and venues stop listing orders that ended with nothing filled.
 UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
 Key = tuple[str, str]  # venue, and asset or symbol
 
@@ -337,7 +337,7 @@ class AccountCheck:
         self._book_money(key, off, listed, tolerance)
 
     def _held_by_others(self, key: Key, balance: Balance) -> None:
-        """Coins that no order of ours can hold (ours never rest): whose does is asked once for each that is new."""
+        """Coins that no order of ours holds (none is under way): whose does is asked once for each that is new."""
         if self._is_spot(key[0]) and balance.locked > self._locked.get(key, ZERO):
             self._suspect(*key, held=True)
         self._locked[key] = balance.locked
@@ -453,7 +453,8 @@ class AccountCheck:
             intent = order.intent
             if intent.venue == venue and what in (intent.base, intent.quote, intent.symbol):
                 waited_ns = self._context.now.mono_ns - (order.sent_mono_ns or order.intent_mono_ns)
-                if order.state not in UNPROVED or order.known_filled or 0 <= waited_ns < timeout_ns:
+                resting = order.state is OrderState.OPEN and intent.tif is TimeInForce.GTC
+                if order.state not in UNPROVED or order.known_filled or resting or 0 <= waited_ns < timeout_ns:
                     return True
         return self._balances.unreported(venue, what)
 
