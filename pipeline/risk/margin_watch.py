@@ -166,7 +166,7 @@ class MarginWatch:
         """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much is under way."""
         left, why = qty, "no hedge of ours is on it"
         for hedge in self._hedges(key, reading.side):
-            plan = cut_plan(self._context, hedge, left, self._state.bound_bps(*key), self._balances.usable)
+            plan = cut_plan(self._context, hedge, left, self._state.bound_bps(*key))
             if isinstance(plan, str):
                 why = plan
                 continue
