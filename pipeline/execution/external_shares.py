@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Ledger, Operation, Order
 from pipeline.model.enums import OrderSide, OrderState
+from pipeline.model.instruments import USD_COINS
 from pipeline.model.structs import ZERO
 
 
@@ -116,6 +117,14 @@ def spot_taken(ledger: Ledger, venue: str, base: str, total: Decimal) -> list[tu
             short -= taken
             found.append((ledger.operations[hedge.operation_id], hedge.spot_symbol, taken))
     return found
+
+
+def coins_of_others(ledger: Ledger) -> dict[tuple[str, str], Decimal]:
+    """(venue, coin) -> what trades of others, deposits and withdrawals left there, or took away (< 0). Money in USD
+    coins is no exposure and is left out."""
+    spot, flows = ledger.external.foreign_spot, ledger.accounts.external
+    found = {key: spot.get(key, ZERO) + flows.get(key, ZERO) for key in sorted({*spot, *flows})}
+    return {key: qty for key, qty in found.items() if qty and key[1] not in USD_COINS}
 
 
 def _holders(ledger: Ledger) -> list[Operation]:

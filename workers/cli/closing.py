@@ -102,6 +102,7 @@ def _by_guard(name: str, request: dict[str, Any]) -> dict[str, Any]:
         ],
         "open_hedges": state.hedges if state is not None and left else [],
         "positions": state.positions if state is not None else [],
+        "foreign_coins": state.foreign_coins if state is not None else [],
         "recoveries": [row for row in held if row.get("requires_manual_approval")],
         "flat": bool(reply["flat"]) and not left,
     }
