@@ -152,7 +152,10 @@ class ExecutionCore:
             ready=lambda: self.ready,
             leave=self._leave,
             account=self.recovery.account,
+            price_bps=self.inventory_prices.price_bps,
         )
+        self.risk.gate.nets_a_leg = self.hedges.netting.concerns
+        self.risk.gate.leaves = self.hedges.netting.is_exit
         self.risk.gate.leaves_a_hedge = self.hedges.is_exit
         gate = self.risk.gate
         self.margin = MarginWatch(
@@ -292,7 +295,7 @@ class ExecutionCore:
             venues = tuple(sorted({leg.row.spec.venue for leg in verdict.legs}))
             self.context.act(FetchBalances(self._token, venues))
         else:
-            self._execute(verdict)
+            self._enter(verdict)
 
     def open_fast_entry(self, words: Words, feeds: list[int], lease_token: int) -> FastEntry:
         """Opens the fast path of entries, for a market whose books lie in ``words`` at ``feeds`` (see FastEntry).
@@ -313,6 +316,11 @@ class ExecutionCore:
     def _entered(self, entered: Entered) -> None:
         self.risk.entered(entered)
         self.orders.adopt(entered)
+
+    def _enter(self, plan: Plan) -> None:
+        """An approved entry; one that nets the contract of an open hedge is that hedge's exit."""
+        if not self.hedges.enter(plan):
+            self._execute(plan)
 
     def _execute(self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "") -> Operation:
         operation = self.orders.execute_opportunity(plan, purpose=purpose, closes=closes)
@@ -336,7 +344,7 @@ class ExecutionCore:
         if isinstance(verdict, Rejected):
             self.refusals.refuse(plan.opportunity, verdict)
         else:
-            self._execute(verdict)
+            self._enter(verdict)
 
     # --- evidence ---
 

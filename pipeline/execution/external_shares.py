@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
+import msgspec
+
 from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Ledger, Operation, Order
-from pipeline.model.enums import OrderSide, OrderState
+from pipeline.execution.records import LegPlan
+from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
 from pipeline.model.instruments import USD_COINS
 from pipeline.model.structs import ZERO
 
@@ -50,6 +53,19 @@ def group_in_flight(ledger: Ledger, operation: Operation, venue: str, symbol: st
         ),
         ZERO,
     )
+
+
+def held_elsewhere(ledger: Ledger, operation: Operation) -> list[tuple[int, LegPlan]]:
+    """The spot leg of the hedge that an operation leaves, where that trades spot on another instrument (it nets a
+    contract): (index of its own spot leg, the leg, with the best price that this operation saw)."""
+    own = operation.record.legs
+    places = {(leg.venue, leg.symbol) for leg in own}
+    return [
+        (index, msgspec.structs.replace(held, best_price=leg.best_price))
+        for held in ledger.operations[operation.record.closes].record.legs
+        for index, leg in enumerate(own)
+        if held.kind is leg.kind is InstrumentKind.SPOT and (held.venue, held.symbol) not in places
+    ]
 
 
 def own_side_only(ledger: Ledger, operation: Operation) -> bool:

@@ -21,7 +21,13 @@ from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView
-from pipeline.execution.external_shares import group_in_flight, group_net, may_fill, own_side_only
+from pipeline.execution.external_shares import (
+    group_in_flight,
+    group_net,
+    held_elsewhere,
+    may_fill,
+    own_side_only,
+)
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
     average_price,
@@ -214,7 +220,10 @@ class RepairChooser:
         ledger = self._context.ledger
         reducing = own_side_only(ledger, operation)
         found: list[tuple[int, LegPlan, Decimal]] = []
-        for index, leg in enumerate(operation.record.legs):
+        legs = list(enumerate(operation.record.legs))
+        if reducing and operation.record.closes:
+            legs += held_elsewhere(ledger, operation)
+        for index, leg in legs:
             if leg.base != quantity.asset or leg.quote != start:
                 continue
             part = amount
