@@ -154,10 +154,9 @@ class ExecutionCore:
             account=self.recovery.account,
             price_bps=self.inventory_prices.price_bps,
         )
-        self.risk.gate.nets_a_leg = self.hedges.netting.concerns
-        self.risk.gate.leaves = self.hedges.netting.is_exit
-        self.risk.gate.leaves_a_hedge = self.hedges.is_exit
         gate = self.risk.gate
+        gate.leaves_a_hedge, gate.nets_a_leg = self.hedges.is_exit, self.hedges.netting.concerns
+        gate.leaves = self.hedges.netting.is_exit
         self.margin = MarginWatch(
             self.context, self.balances, gate.margin, execute=self._leave, has_budget=gate.has_budget_for
         )
