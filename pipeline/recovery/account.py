@@ -29,9 +29,10 @@ from pipeline.execution.events import SweepAnswer
 from pipeline.execution.ledger import UNKNOWN_PAST, Order
 from pipeline.execution.records import BalanceRecord, FillRecord, PositionRecord
 from pipeline.model.enums import InstrumentKind, OrderState
-from pipeline.model.structs import ZERO, Balance, ForcedClose, InstrumentSpec, MoneyMove, Position
+from pipeline.model.structs import ZERO, Balance, InstrumentSpec, MoneyMove, Position
 from pipeline.model.venue_events import MoneyNotice
 from pipeline.recovery.external_book import ExternalBook
+from pipeline.recovery.forced_rows import ForcedRows, cause_of
 from pipeline.recovery.history import MoneyHistory
 
 READINGS = 3
@@ -104,8 +105,8 @@ class AccountCheck:
         self._past: dict[Key, _Past] = {}
         self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
         self._complete: set[str] = set()  # futures venues whose list was read whole in this run
-        self._forced: dict[Key, tuple[ForcedClose, ...]] = {}  # what the last sweep listed of each contract
-        self._agreed_wall_ms: dict[Key, int] = {}  # when a balance agreed last
+        self._forced = ForcedRows(context)
+        self._agreed_wall_ms: dict[Key, int] = {}  # when a balance or a position agreed last
         self._locked: dict[Key, Decimal] = {}  # what resting orders of others hold of a coin, as last read
 
     # --- what others ask ---
@@ -187,8 +188,7 @@ class AccountCheck:
         if self._is_spot(answer.venue):
             return
         self._set_positions(answer)
-        for symbol in answer.symbols:
-            self._forced[answer.venue, symbol] = tuple(row for row in answer.forced if row.symbol == symbol)
+        self._forced.listed(answer.venue, answer.forced)
         listed = {position.symbol: position for position in answer.positions}
         self._listed.update({(answer.venue, symbol): position for symbol, position in listed.items()})
         for key in [k for k in self._questions if k[0] == answer.venue and k[1] in answer.symbols]:
@@ -388,6 +388,7 @@ class AccountCheck:
         if self._hot(key, read_mono_ns):
             return
         if not off:
+            self._agreed_wall_ms[key] = self._context.now.wall_ms
             if read_mono_ns >= self._questions.get(key, read_mono_ns):
                 self._questions.pop(key, None)
             self._agreed(key)
@@ -409,18 +410,23 @@ class AccountCheck:
         if pushed is not None and pushed.mark_price:
             price = pushed.mark_price
         price = price or ledger.accounts.futures[key].entry_price
-        cause, witness = "unlisted", "push" if witnessed else "poll"
-        forced = [row for row in self._forced.get(key, ()) if not self._booked(row)]
-        if forced:
-            cause, witness, price = forced[-1].cause, forced[-1].witness, forced[-1].price or price
-        self._book.position(*key, qty, price, cause=cause, witness=witness)
+        self._book_position(key, qty, price, witness="push" if witnessed else "poll")
+
+    def _book_position(self, key: Key, qty: Decimal, price: Decimal, *, witness: str) -> None:
+        """Books a position by the forced closes that no record has taken yet: all that the venue lists until now are
+        in it."""
+        rows = self._forced.of(*key, self._since_ms(key))
+        by = cause_of(rows, self._context.ledger.expected_position(*key), qty)
+        cause = by.cause if by is not None else "unlisted"
+        if by is not None:
+            witness, price = by.witness, by.price or price
+        order_ids = tuple(row.order_id for row in rows)
+        self._book.position(*key, qty, price, cause=cause, witness=witness, order_ids=order_ids)
         self._past.pop(key, None)
+        self._agreed_wall_ms[key] = self._context.now.wall_ms
         self._doubts[key] = AGREE_POLLS
 
     # --- inside ---
-
-    def _booked(self, row: ForcedClose) -> bool:
-        return (row.venue, row.witness) in self._context.ledger.external.witnesses
 
     def _differ(self, key: Key, off: Decimal) -> _Difference:
         """Counts a reading that differs."""

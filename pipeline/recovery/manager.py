@@ -316,12 +316,15 @@ class RecoveryManager:
             reason, witness = (by.cause, by.witness) if by is not None else (order.reason, witness)
             for fill in order.fills:
                 listed = by is None and (fill.symbol, fill.trade_id) in trades
+                known = ledger.external.in_position(
+                    fill.venue, fill.symbol, fill.qty * int(fill.side), fill.venue_wall_ms
+                )
                 self.book.fill(
                     fill,
                     client_id=order.client_id,
                     reason=reason,
                     witness=f"{TRADES} {fill.trade_id}" if listed else witness,
-                    booked=based_ms is not None and fill.venue_wall_ms >= based_ms,
+                    booked=based_ms is not None and fill.venue_wall_ms >= based_ms and known is None,
                     live=live,
                 )
             if order.fills:
