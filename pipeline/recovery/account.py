@@ -18,7 +18,7 @@ The same comparison is the third condition of a negative proof (:meth:`AccountCh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
@@ -34,6 +34,7 @@ from pipeline.model.venue_events import MoneyNotice
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.forced_rows import ForcedRows, cause_of
 from pipeline.recovery.history import MoneyHistory
+from pipeline.recovery.unreadable import UnreadableRows
 
 READINGS = 3
 SUSPECT_READINGS = 2
@@ -106,6 +107,7 @@ class AccountCheck:
         self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
         self._complete: set[str] = set()  # futures venues whose list was read whole in this run
         self._forced = ForcedRows(context)
+        self.unreadable = UnreadableRows(context)
         self._agreed_wall_ms: dict[Key, int] = {}  # when a balance or a position agreed last
         self._locked: dict[Key, Decimal] = {}  # what resting orders of others hold of a coin, as last read
 
@@ -113,8 +115,9 @@ class AccountCheck:
 
     def doubtful(self, spec: InstrumentSpec) -> str:
         """Why nothing new may be risked on an instrument; "" when its venue's account agrees with the ledger."""
-        if not self._doubts:
-            return ""
+        unreadable = self.unreadable.why(spec)
+        if unreadable or not self._doubts:
+            return unreadable
         for what in (spec.symbol, spec.base, spec.quote):
             if (spec.venue, what) in self._doubts:
                 return f"{spec.venue} {what}: account and ledger differ"
@@ -148,8 +151,8 @@ class AccountCheck:
 
     def gone(self, venue: str, symbol: str) -> bool:
         """Whether the newest complete list of a venue's positions, read in this run, lacks this one."""
-        position = self._listed.get((venue, symbol))
-        return venue in self._complete and (position is None or not position.qty)
+        position, unreadable = self._listed.get((venue, symbol)), self.unreadable.lacks_position(venue, symbol)
+        return venue in self._complete and not unreadable and (position is None or not position.qty)
 
     def open_questions(self) -> list[Key]:
         """Positions that wait for an answer: a sweep without one has to be repeated."""
@@ -223,7 +226,9 @@ class AccountCheck:
         listed = {p.symbol: p for p in answer.positions}
         for symbol in sorted({*self._context.instruments.symbols_of(venue), *listed}):
             key = (venue, symbol)
-            if key in ledger.position_offsets or symbol in moving or self._moved_since(key, answer.began_mono_ns):
+            if key in ledger.position_offsets or symbol in moving or self.unreadable.lacks_position(*key):
+                continue
+            if self._moved_since(key, answer.began_mono_ns):
                 continue
             position, expected = listed.get(symbol), ledger.accounts.futures_qty(venue, symbol)
             qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
@@ -249,16 +254,11 @@ class AccountCheck:
             return []
         listed = {balance.asset for balance in answer.balances}
         specs = [row.spec for row in self._context.instruments if row.spec.venue == answer.venue]
+        names = sorted({coin for spec in specs for coin in (spec.base, spec.quote)} - listed)
+        at_ns = answer.began_mono_ns
         return [
-            Balance(
-                venue=answer.venue,
-                asset=asset,
-                free=ZERO,
-                locked=ZERO,
-                recv_mono_ns=answer.began_mono_ns,
-                source="rest",
-            )
-            for asset in sorted({coin for spec in specs for coin in (spec.base, spec.quote)} - listed)
+            Balance(venue=answer.venue, asset=name, free=ZERO, locked=ZERO, recv_mono_ns=at_ns, source="rest")
+            for name in names
         ]
 
     def _is_spot(self, venue: str) -> bool:
@@ -282,10 +282,14 @@ class AccountCheck:
     # --- the account poller ---
 
     def on_account(
-        self, balances: Iterable[Balance], positions: Iterable[Position], confirmed: Mapping[str, int]
+        self,
+        balances: Iterable[Balance],
+        positions: Iterable[Position],
+        confirmed: Mapping[str, int],
+        unreadable: Collection[Key] = (),
     ) -> None:
-        """Compares what REST confirms with the ledger. ``confirmed``: futures venues whose position list is complete,
-        and when it was (mono ns)."""
+        """Compares what REST confirms with the ledger. ``confirmed``: futures venues whose position list is complete
+        but for the ``unreadable``, and when it was (mono ns)."""
         ledger, offs = self._context.ledger, {}
         for balance in balances:
             key = (balance.venue, balance.asset)
@@ -295,10 +299,13 @@ class AccountCheck:
         for balance in balances:
             self._judge_balance(balance, offs)
         listed = {(p.venue, p.symbol): p for p in positions}
-        self._listed = {key: row for key, row in self._listed.items() if key[0] not in confirmed} | listed
+        kept = {key: row for key, row in self._listed.items() if key[0] not in confirmed or key in unreadable}
+        self._listed = kept | listed
+        self.unreadable.polled(confirmed, unreadable)
         self._complete.update(confirmed)
         for key in list(ledger.position_offsets):
-            if key[0] in confirmed and self._context.instruments.find(*key) is not None:
+            known = key not in unreadable and self._context.instruments.find(*key) is not None
+            if key[0] in confirmed and known:
                 self._judge_position(key, listed.get(key), confirmed[key[0]])
 
     def _off(self, balance: Balance, expected: Decimal) -> Decimal:
@@ -436,7 +443,7 @@ class AccountCheck:
         known.times += 1
         if known.times >= SUSPECT_READINGS:
             self._doubts[key] = AGREE_POLLS
-            if known.times == SUSPECT_READINGS or not known.swept:
+            if known.times == SUSPECT_READINGS or not (known.swept or self.unreadable.waits(key[0])):
                 self._suspect(*key)
         return known
 
