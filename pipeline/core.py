@@ -389,7 +389,9 @@ class ExecutionCore:
     def _account(self, snapshot: AccountSnapshot) -> None:
         for balance in snapshot.balances:
             self.balances.on_balance(balance)
-        self.recovery.account.on_account(snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns)
+        self.recovery.account.on_account(
+            snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns, snapshot.unreadable
+        )
         self.margin.on_account(snapshot)
         self.fee_stock.told(snapshot.fee_coins, self.fees)
 

@@ -200,6 +200,16 @@ class ForcedClose(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.listed_in} {self.order_id}"
 
 
+class UnreadableRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of ours in a venue's list that could not be read: the list lacks what it says."""
+
+    what: str  # the list
+    name: str  # instrument, or asset where the list is of money
+    order_id: str = ""  # of the order that it is about, as the venue names it and as we do; "" where it does not say
+    client_id: str = ""
+    reason: str = ""
+
+
 class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):
     """Fee rates of one account on one symbol, in ppm of the notional."""
 

@@ -18,7 +18,7 @@ The same comparison is the third condition of a negative proof (:meth:`AccountCh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Protocol
@@ -29,10 +29,12 @@ from pipeline.execution.events import SweepAnswer
 from pipeline.execution.ledger import UNKNOWN_PAST, Order
 from pipeline.execution.records import BalanceRecord, FillRecord, PositionRecord
 from pipeline.model.enums import InstrumentKind, OrderState, TimeInForce
-from pipeline.model.structs import ZERO, Balance, ForcedClose, InstrumentSpec, MoneyMove, Position
+from pipeline.model.structs import ZERO, Balance, InstrumentSpec, MoneyMove, Position
 from pipeline.model.venue_events import MoneyNotice
 from pipeline.recovery.external_book import ExternalBook
+from pipeline.recovery.forced_rows import ForcedRows, cause_of
 from pipeline.recovery.history import MoneyHistory
+from pipeline.recovery.unreadable import UnreadableRows
 
 READINGS = 3
 SUSPECT_READINGS = 2
@@ -104,16 +106,18 @@ class AccountCheck:
         self._past: dict[Key, _Past] = {}
         self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
         self._complete: set[str] = set()  # futures venues whose list was read whole in this run
-        self._forced: dict[Key, tuple[ForcedClose, ...]] = {}  # what the last sweep listed of each contract
-        self._agreed_wall_ms: dict[Key, int] = {}  # when a balance agreed last
+        self._forced = ForcedRows(context)
+        self.unreadable = UnreadableRows(context)
+        self._agreed_wall_ms: dict[Key, int] = {}  # when a balance or a position agreed last
         self._locked: dict[Key, Decimal] = {}  # what resting orders of others hold of a coin, as last read
 
     # --- what others ask ---
 
     def doubtful(self, spec: InstrumentSpec) -> str:
         """Why nothing new may be risked on an instrument; "" when its venue's account agrees with the ledger."""
-        if not self._doubts:
-            return ""
+        unreadable = self.unreadable.why(spec)
+        if unreadable or not self._doubts:
+            return unreadable
         for what in (spec.symbol, spec.base, spec.quote):
             if (spec.venue, what) in self._doubts:
                 return f"{spec.venue} {what}: account and ledger differ"
@@ -147,8 +151,8 @@ class AccountCheck:
 
     def gone(self, venue: str, symbol: str) -> bool:
         """Whether the newest complete list of a venue's positions, read in this run, lacks this one."""
-        position = self._listed.get((venue, symbol))
-        return venue in self._complete and (position is None or not position.qty)
+        position, unreadable = self._listed.get((venue, symbol)), self.unreadable.lacks_position(venue, symbol)
+        return venue in self._complete and not unreadable and (position is None or not position.qty)
 
     def open_questions(self) -> list[Key]:
         """Positions that wait for an answer: a sweep without one has to be repeated."""
@@ -187,8 +191,7 @@ class AccountCheck:
         if self._is_spot(answer.venue):
             return
         self._set_positions(answer)
-        for symbol in answer.symbols:
-            self._forced[answer.venue, symbol] = tuple(row for row in answer.forced if row.symbol == symbol)
+        self._forced.listed(answer.venue, answer.forced)
         listed = {position.symbol: position for position in answer.positions}
         self._listed.update({(answer.venue, symbol): position for symbol, position in listed.items()})
         for key in [k for k in self._questions if k[0] == answer.venue and k[1] in answer.symbols]:
@@ -223,7 +226,9 @@ class AccountCheck:
         listed = {p.symbol: p for p in answer.positions}
         for symbol in sorted({*self._context.instruments.symbols_of(venue), *listed}):
             key = (venue, symbol)
-            if key in ledger.position_offsets or symbol in moving or self._moved_since(key, answer.began_mono_ns):
+            if key in ledger.position_offsets or symbol in moving or self.unreadable.lacks_position(*key):
+                continue
+            if self._moved_since(key, answer.began_mono_ns):
                 continue
             position, expected = listed.get(symbol), ledger.accounts.futures_qty(venue, symbol)
             qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
@@ -249,16 +254,11 @@ class AccountCheck:
             return []
         listed = {balance.asset for balance in answer.balances}
         specs = [row.spec for row in self._context.instruments if row.spec.venue == answer.venue]
+        names = sorted({coin for spec in specs for coin in (spec.base, spec.quote)} - listed)
+        at_ns = answer.began_mono_ns
         return [
-            Balance(
-                venue=answer.venue,
-                asset=asset,
-                free=ZERO,
-                locked=ZERO,
-                recv_mono_ns=answer.began_mono_ns,
-                source="rest",
-            )
-            for asset in sorted({coin for spec in specs for coin in (spec.base, spec.quote)} - listed)
+            Balance(venue=answer.venue, asset=name, free=ZERO, locked=ZERO, recv_mono_ns=at_ns, source="rest")
+            for name in names
         ]
 
     def _is_spot(self, venue: str) -> bool:
@@ -282,10 +282,14 @@ class AccountCheck:
     # --- the account poller ---
 
     def on_account(
-        self, balances: Iterable[Balance], positions: Iterable[Position], confirmed: Mapping[str, int]
+        self,
+        balances: Iterable[Balance],
+        positions: Iterable[Position],
+        confirmed: Mapping[str, int],
+        unreadable: Collection[Key] = (),
     ) -> None:
-        """Compares what REST confirms with the ledger. ``confirmed``: futures venues whose position list is complete,
-        and when it was (mono ns)."""
+        """Compares what REST confirms with the ledger. ``confirmed``: futures venues whose position list is complete
+        but for the ``unreadable``, and when it was (mono ns)."""
         ledger, offs = self._context.ledger, {}
         for balance in balances:
             key = (balance.venue, balance.asset)
@@ -295,10 +299,13 @@ class AccountCheck:
         for balance in balances:
             self._judge_balance(balance, offs)
         listed = {(p.venue, p.symbol): p for p in positions}
-        self._listed = {key: row for key, row in self._listed.items() if key[0] not in confirmed} | listed
+        kept = {key: row for key, row in self._listed.items() if key[0] not in confirmed or key in unreadable}
+        self._listed = kept | listed
+        self.unreadable.polled(confirmed, unreadable)
         self._complete.update(confirmed)
         for key in list(ledger.position_offsets):
-            if key[0] in confirmed and self._context.instruments.find(*key) is not None:
+            known = key not in unreadable and self._context.instruments.find(*key) is not None
+            if key[0] in confirmed and known:
                 self._judge_position(key, listed.get(key), confirmed[key[0]])
 
     def _off(self, balance: Balance, expected: Decimal) -> Decimal:
@@ -388,6 +395,7 @@ class AccountCheck:
         if self._hot(key, read_mono_ns):
             return
         if not off:
+            self._agreed_wall_ms[key] = self._context.now.wall_ms
             if read_mono_ns >= self._questions.get(key, read_mono_ns):
                 self._questions.pop(key, None)
             self._agreed(key)
@@ -409,18 +417,23 @@ class AccountCheck:
         if pushed is not None and pushed.mark_price:
             price = pushed.mark_price
         price = price or ledger.accounts.futures[key].entry_price
-        cause, witness = "unlisted", "push" if witnessed else "poll"
-        forced = [row for row in self._forced.get(key, ()) if not self._booked(row)]
-        if forced:
-            cause, witness, price = forced[-1].cause, forced[-1].witness, forced[-1].price or price
-        self._book.position(*key, qty, price, cause=cause, witness=witness)
+        self._book_position(key, qty, price, witness="push" if witnessed else "poll")
+
+    def _book_position(self, key: Key, qty: Decimal, price: Decimal, *, witness: str) -> None:
+        """Books a position by the forced closes that no record has taken yet: all that the venue lists until now are
+        in it."""
+        rows = self._forced.of(*key, self._since_ms(key))
+        by = cause_of(rows, self._context.ledger.expected_position(*key), qty)
+        cause = by.cause if by is not None else "unlisted"
+        if by is not None:
+            witness, price = by.witness, by.price or price
+        order_ids = tuple(row.order_id for row in rows)
+        self._book.position(*key, qty, price, cause=cause, witness=witness, order_ids=order_ids)
         self._past.pop(key, None)
+        self._agreed_wall_ms[key] = self._context.now.wall_ms
         self._doubts[key] = AGREE_POLLS
 
     # --- inside ---
-
-    def _booked(self, row: ForcedClose) -> bool:
-        return (row.venue, row.witness) in self._context.ledger.external.witnesses
 
     def _differ(self, key: Key, off: Decimal) -> _Difference:
         """Counts a reading that differs."""
@@ -430,7 +443,7 @@ class AccountCheck:
         known.times += 1
         if known.times >= SUSPECT_READINGS:
             self._doubts[key] = AGREE_POLLS
-            if known.times == SUSPECT_READINGS or not known.swept:
+            if known.times == SUSPECT_READINGS or not (known.swept or self.unreadable.waits(key[0])):
                 self._suspect(*key)
         return known
 

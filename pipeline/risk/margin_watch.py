@@ -69,7 +69,7 @@ class MarginWatch:
 
     def on_account(self, snapshot: AccountSnapshot) -> None:
         """New account readings; balances are with the monitor already."""
-        self._state.update(snapshot.positions, snapshot.positions_recv_mono_ns)
+        self._state.update(snapshot.positions, snapshot.positions_recv_mono_ns, snapshot.unreadable)
         self._state.ask_tiers(snapshot.positions_recv_mono_ns)
         for key, reading in list(self._state.readings.items()):
             if key[0] in snapshot.positions_recv_mono_ns:

@@ -84,13 +84,13 @@ class _Position(msgspec.Struct):
 
 
 _order = msgspec.json.Decoder(_Order)
-_orders = Rows(_Order)
+_orders = Rows(_Order, of="symbol")
 _foreign_order = not_our_order("clientOrderId", "origClientOrderId")
-_trades = msgspec.json.Decoder(list[_Trade])
+_trades = Rows(_Trade, of="symbol")
 _spot_account = msgspec.json.Decoder(_SpotAccount)
 _spot_balances = Rows(_SpotBalance)
 _futures_balances = Rows(_FuturesBalance)
-_positions = Rows(_Position)
+_positions = Rows(_Position, of="symbol")
 
 
 def order_name(symbol: str, client_id: str, order_id: str) -> list[tuple[str, str]]:
@@ -137,10 +137,12 @@ def parse_orders(venue: str, payload: bytes, recv_mono_ns: int, odd: OddRows | N
     return _orders.read(payload, venue, "orders", one, odd=odd, foreign=_foreign_order)
 
 
-def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
-    """GET /api/v3/myTrades or /fapi/v1/userTrades. Rows carry no client id: match by order id."""
-    return [
-        fill_of_row(
+def parse_fills(venue: str, payload: bytes, recv_mono_ns: int, odd: OddRows | None = None) -> tuple[list[Fill], int]:
+    """GET /api/v3/myTrades or /fapi/v1/userTrades, and how many rows it had. Rows carry no client id: match by order
+    id; every one that cannot be read may be ours."""
+
+    def one(row: _Trade) -> Fill:
+        return fill_of_row(
             venue,
             row,
             client_id="",
@@ -148,8 +150,8 @@ def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
             is_maker=bool(row.isMaker or row.maker),
             recv_mono_ns=recv_mono_ns,
         )
-        for row in decode(_trades, payload, venue, "trades")
-    ]
+
+    return _trades.read_page(payload, venue, "trades", one, odd=odd)
 
 
 def parse_balances(

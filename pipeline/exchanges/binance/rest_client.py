@@ -19,7 +19,7 @@ from pipeline.exchanges.binance.signing import BinanceSigner, encode_query
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
-from pipeline.model.errors import OrderNotFound, RateLimited, VenueError
+from pipeline.model.errors import OrderNotFound, RateLimited, RowsUnreadable, VenueError
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -175,9 +175,9 @@ class BinanceClient(RestVenueClient):
         if self._market == "spot":
             return []
         reply = await self._signed("GET", "/fapi/v3/positionRisk", weight=5)
-        return orders.parse_positions(
-            self.venue, reply.body, reply.recv_mono_ns, symbols=self.symbols, odd=self.odd_rows
-        )
+        own = self.own_rows()
+        found = orders.parse_positions(self.venue, reply.body, reply.recv_mono_ns, symbols=self.symbols, odd=own)
+        return self.whole(found, own)
 
     async def fees(self, symbols_: Sequence[str]) -> list[FeeSchedule]:
         async def one(symbol: str) -> FeeSchedule:
@@ -196,17 +196,19 @@ class BinanceClient(RestVenueClient):
 
     async def open_orders(self, symbol: str) -> list[OrderUpdate]:
         reply = await self._signed("GET", self._paths.open_orders, f"symbol={symbol}", weight=6)
-        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
+        own = self.own_rows(symbol)
+        return self.whole(orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, own), own)
 
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
         """Windows of at most 24 h, oldest first."""
         found: dict[str, OrderUpdate] = {}
+        own = self.own_rows(symbol)
         for start, end in self._windows(since_wall_ms):
             query = f"symbol={symbol}&startTime={start}&endTime={end}&limit={TRADES_MAX}"
             reply = await self._signed("GET", self._paths.all_orders, query, weight=20)
-            rows = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
+            rows = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, own)
             found.update((row.order_id, row) for row in rows if row.state.is_terminal)
-        return list(found.values())
+        return self.whole(list(found.values()), own)
 
     def _windows(self, since_wall_ms: int) -> list[tuple[int, int]]:
         start = self.since_ms(since_wall_ms)
@@ -217,17 +219,18 @@ class BinanceClient(RestVenueClient):
 
     async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
         found: dict[str, Fill] = {}
+        own = self.own_rows(symbol)
         for window_start, end in self._windows(since_wall_ms):
             start = window_start
             for _ in range(PAGES_MAX):
                 query = f"symbol={symbol}&startTime={start}&endTime={end}&limit={TRADES_MAX}"
                 reply = await self._signed("GET", self._paths.trades, query, weight=20)
-                rows = orders.parse_fills(self.venue, reply.body, reply.recv_mono_ns)
+                rows, count = orders.parse_fills(self.venue, reply.body, reply.recv_mono_ns, own)
                 found.update((row.trade_id, row) for row in rows)
-                if len(rows) < TRADES_MAX:
+                if count < TRADES_MAX or not rows:
                     break
                 start = max(row.venue_wall_ms for row in rows)
-        return sorted(found.values(), key=lambda fill: (fill.venue_wall_ms, int(fill.trade_id)))
+        return self.whole(sorted(found.values(), key=lambda fill: (fill.venue_wall_ms, int(fill.trade_id))), own)
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         query = encode_query(orders.order_name(symbol, client_id, order_id))
@@ -235,7 +238,10 @@ class BinanceClient(RestVenueClient):
         return orders.parse_order(self.venue, reply.body, reply.recv_mono_ns)
 
     async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
-        before = await self.open_orders(symbol) if self._market == "futures" else []
+        try:
+            before = await self.open_orders(symbol) if self._market == "futures" else []
+        except RowsUnreadable as error:
+            before = error.rows
         try:
             reply = await self._signed("DELETE", self._paths.cancel_all, f"symbol={symbol}")
         except OrderNotFound:
