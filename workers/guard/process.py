@@ -52,7 +52,7 @@ class Guard:
         )
         self.taking_over = TakingOver(ctx, self.keeper, self._executor)
         if self.keeper.state.fence is not None:
-            self.taking_over.begin(self.keeper.state.fence.reason, self.taking_over.by_configuration())
+            self.taking_over.begin(self.keeper.state.fence.reason, self.keeper.state.fence.hedges)
 
     def look(self, now_ns: int) -> None:
         """What is due every 100 ms. ``now_ns``: monotonic."""
@@ -97,7 +97,9 @@ class Guard:
 
     def _take_over(self, reason: str) -> dict[str, Any]:
         """The supervisor has given the executor up."""
-        if not self.taking_over.active:
+        if self.taking_over.active:
+            self.taking_over.widen(self.taking_over.by_configuration())
+        else:
             self.taking_over.begin(reason, self.taking_over.by_configuration())
         return self.taking_over.describe()
 

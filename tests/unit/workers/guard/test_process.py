@@ -136,7 +136,7 @@ def test_a_halt_of_the_supervisor_is_no_users(life: Life) -> None:
 
 def test_the_fence_outlives_the_guard_and_a_resume_and_takes_the_lease(life: Life) -> None:
     assert life.may_send(now_of(life))
-    life.guard.keeper.fence("the executor hangs")
+    life.guard.keeper.fence("the executor hangs", ())
     assert life.page.fenced and life.page.latched and not life.page.may_send(life.executor.epoch, now_of(life))
     assert not life.ask(op="resume", reason="now")["halted"]
     assert life.page.fenced and read_halt(life.context.state_dir).fence is not None
@@ -148,7 +148,7 @@ def test_the_fence_outlives_the_guard_and_a_resume_and_takes_the_lease(life: Lif
 @pytest.mark.parametrize("what", ["", "the guard sent 2 orders"])
 def test_the_latch_goes_with_the_fence_only_where_nothing_was_open(life: Life, what: str) -> None:
     keeper = life.guard.keeper
-    keeper.fence("the executor hangs")
+    keeper.fence("the executor hangs", ())
     assert keeper.lift_fence(what) == ""
     assert not life.page.fenced and keeper.state.fence is None
     assert keeper.state.halted == life.page.latched == bool(what)
@@ -157,7 +157,7 @@ def test_the_latch_goes_with_the_fence_only_where_nothing_was_open(life: Life, w
 
 def test_a_halt_that_stood_before_stands_after_a_takeover(life: Life) -> None:
     life.ask(op="halt", reason="look")
-    life.guard.keeper.fence("the executor hangs")
+    life.guard.keeper.fence("the executor hangs", ())
     life.guard.keeper.lift_fence("")
     assert life.page.latched and life.guard.keeper.state.reason == "look"
 
@@ -172,3 +172,38 @@ def test_a_file_that_is_taken_away_releases_nothing(life: Life) -> None:
     life.ask(op="halt", reason="look")
     (life.context.state_dir / "halt.json").unlink()
     assert not life.may_send(now_of(life))
+
+
+def test_a_commanded_close_is_remembered_and_goes_on_after_the_guard_died(instance: str, tmp_path: Path) -> None:
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    uid = os.geteuid()
+    first = Guard(context, page)  # type: ignore[arg-type]  # no executor has ever been there
+    assert first.handle({"op": "close", "ids": ["a1x1"], "reason": "out", "uid": uid})["taking_over"]
+    assert _hedges_of(context) == ("a1x1",)
+    first.handle({"op": "close", "ids": ["a1x9", "a1x1"], "reason": "these too", "uid": uid})
+    page.close()
+    page = HaltPage.create(instance)
+    second = Guard(context, page)  # type: ignore[arg-type]
+    assert second.taking_over.active and page.fenced
+    assert second.taking_over.hedges == ("a1x1", "a1x9"), "those that were named, whatever is configured"
+    second.handle({"op": "close", "ids": None, "reason": "everything", "uid": uid})
+    page.close()
+    page = HaltPage.create(instance)
+    third = Guard(context, page)  # type: ignore[arg-type]
+    assert third.taking_over.hedges is None
+    page.close()
+
+
+def test_an_executor_that_is_given_up_in_a_commanded_close_leaves_as_configured(instance: str, tmp_path: Path) -> None:
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    guard = Guard(context, page)  # type: ignore[arg-type]
+    guard.handle({"op": "close", "ids": ["a1x1"], "reason": "out", "uid": os.geteuid()})
+    guard.handle({"op": "take_over", "reason": "restart storm of executor", "uid": os.geteuid()})
+    assert guard.taking_over.hedges is None and _hedges_of(context) is None
+    page.close()
+
+
+def _hedges_of(context: Context) -> tuple[str, ...] | None:
+    fence = read_halt(context.state_dir).fence
+    assert fence is not None
+    return fence.hedges
