@@ -34,6 +34,7 @@ class TakingOver:
         self._reason = ""
         self._attempts = 0
         self._due_ns = 0
+        self._closed_epoch = -1  # of the dead executor after whom everything has been closed
         self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self.last: TakeoverResult | None = None
         self._orders: list[dict[str, Any]] = []
@@ -66,6 +67,10 @@ class TakingOver:
         self._keeper.widen_fence(self.hedges)
         if self._closing is not None:
             self._closing.hedges = self.hedges
+
+    def has_closed(self, epoch: int) -> bool:
+        """Whether nothing can be open of the executor of ``epoch``: it is dead, and was stood in for to the end."""
+        return epoch == self._closed_epoch
 
     def by_configuration(self) -> Sequence[str] | None:
         """The hedges that are closed when the executor is lost."""
@@ -103,6 +108,9 @@ class TakingOver:
             what = f"the guard could not close what is open: {closing.error}"
         else:
             self.last, self._orders, self._reasons = closing.result, closing.orders, closing.reasons
+            self._executor.refresh()
+            epoch = self._executor.epoch if self._executor.mapped else 0
+            self._closed_epoch = -1 if self._executor.alive() else epoch
             what = _words(closing.result) if closing.acted else NOTHING_OPEN
         self._ctx.say("warning", f"takeover ended: {what or 'nothing was open'}")
         problem = self._keeper.lift_fence(what)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from pipeline.model.enums import ProcessState
+from pipeline.takeover import TakeoverResult
 from shm.liveness import Liveness
 from shm.metrics import Metrics
 from shm.pages import HaltPage
@@ -76,6 +78,10 @@ def life(instance: str, tmp_path: Path) -> Iterator[Life]:
 
 
 def now_of(life: Life) -> int:
+    return now_of_host()
+
+
+def now_of_host() -> int:
     from pipeline.model.clock import mono_ns
 
     return mono_ns()
@@ -200,6 +206,28 @@ def test_an_executor_that_is_given_up_in_a_commanded_close_leaves_as_configured(
     guard.handle({"op": "close", "ids": ["a1x1"], "reason": "out", "uid": os.geteuid()})
     guard.handle({"op": "take_over", "reason": "restart storm of executor", "uid": os.geteuid()})
     assert guard.taking_over.hedges is None and _hedges_of(context) is None
+    page.close()
+
+
+def test_a_dead_executor_is_stood_in_for_once_and_not_every_ten_seconds(instance: str, tmp_path: Path) -> None:
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    context.restarts = 1  # so that an executor has been there, which has left no page
+    guard = Guard(context, page)  # type: ignore[arg-type]
+    taking_over = guard.taking_over
+    looks = iter(range(now_of_host(), 1 << 62, 100_000_000))
+    while not taking_over.active:
+        guard.look_at_executor(next(looks))
+    done: Any = SimpleNamespace(result=TakeoverResult(), orders=[], reasons={}, acted=True, error="")
+    taking_over._closed(done, next(looks))
+    assert not taking_over.active and not page.fenced
+    for _ in range(3 * context.config.guard.restart_within_ms // 100):
+        guard.look_at_executor(next(looks))
+        assert not taking_over.active
+    executor = Liveness.create(instance, "executor")  # the next one: what it leaves is nobody's yet
+    executor.set_state(ProcessState.READY)
+    guard.look_at_executor(next(looks))
+    assert not taking_over.has_closed(executor.epoch)
+    executor.close()
     page.close()
 
 
