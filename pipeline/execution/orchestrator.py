@@ -116,9 +116,7 @@ class OrderOrchestrator:
         self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "", gate_mono_ns: int = 0
     ) -> Operation:
         """Records the operation and its intents, then asks for all orders at once; for FLATTEN those on futures alone,
-        and spot follows by :meth:`advance` as far as they have filled.
-
-        ``closes``: id of the operation whose hedge this one leaves.
+        and spot follows by :meth:`advance` as far as they have filled. ``closes``: the operation whose hedge it leaves.
         """
         context, opportunity = self._context, plan.opportunity
         record = OperationRecord(

@@ -36,8 +36,8 @@ import psutil
 from pipeline.execution.settled.retirement import RETIRE_AFTER_NS
 from pipeline.model.errors import ArbitrageEngineError
 from tests.e2e.campaign import PROFILE, VENUES, Step, venue_trouble
+from tests.e2e.level_fit import SAMPLES_MIN, Slope, slopes
 from tests.worlds.instance_rig import DRAIN_S, Rig, segments_of
-from tests.worlds.level_fit import SAMPLES_MIN, Slope, slopes
 from tests.worlds.waiting import until
 from workers.control_plane.launch import block_new_risk
 from workers.control_socket import ControlError, ask

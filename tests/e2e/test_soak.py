@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.e2e.level_fit import Slope, slopes
 from tests.e2e.soak import BYTES_PER_OPERATION, DESCRIPTORS, HELD_S, MEMORY, SAMPLE_S, Sample, levels_of, plan, soak
-from tests.worlds.level_fit import Slope, slopes
 
 RATE = 4  # operations a second
 BASE = 60e6  # bytes
