@@ -48,7 +48,8 @@ KILLED = ("executor", "feed.mexc", "detector", "recorder", "feed.gateio", "guard
 KILL_EVERY_S, TROUBLE_EVERY_S, EDGE_EVERY_S, HANG_EVERY_S = 40.0, 15.0, 240.0, 600.0
 EDGE_MS, HALTED_S = 20_000, 5.0
 LOOK_S, SAMPLE_S, OPERATOR_S = 0.5, 5.0, 3.0
-WARM_S = 60.0  # of a life that does not count: books, caches, the first of everything
+KILLS_UNTIL = 0.6  # of the run: the lives after it are long enough to tell a leak from a process that still fills up
+WARM_S = 120.0  # of a life that does not count: pages shared with the fork server, books, the first of everything
 HOLDS_OPERATIONS = ("executor", "recorder")
 HELD_S = RETIRE_AFTER_NS / 1e9
 BYTES_PER_OPERATION = 400.0  # 600 MB after a million operations, less what a process weighs
@@ -170,10 +171,10 @@ def plan(seed: int, seconds: float) -> list[Step]:
     rng = random.Random(seed)
     steps: list[Step] = []
 
-    def every(period_s: float, make: Callable[[int], tuple[str, Callable[[Rig], None]]]) -> None:
+    def every(period_s: float, make: Callable[[int], tuple[str, Callable[[Rig], None]]], until: float = 0.9) -> None:
         period_s = min(period_s, seconds / 3)
         at_s, number = period_s * 0.6, 0
-        while at_s < seconds - period_s * 0.3:
+        while at_s < seconds * until:
             steps.append(Step(at_s, *make(number)))
             at_s, number = at_s + period_s, number + 1
 
@@ -189,11 +190,11 @@ def plan(seed: int, seconds: float) -> list[Step]:
         rule = {"kind": "gateway_page", "venue": VENUES[number % len(VENUES)], "target": "*", "count": 0}
         return "403 pages", lambda rig: rig.fault(**rule, duration_ms=min(EDGE_MS, seconds * 100))
 
-    every(KILL_EVERY_S, kill)
+    every(KILL_EVERY_S, kill, KILLS_UNTIL)
     every(TROUBLE_EVERY_S, trouble)
     every(EDGE_EVERY_S, edge)
     if seconds > HANG_EVERY_S:
-        every(HANG_EVERY_S, lambda number: ("hang executor", lambda rig: rig.pause("executor", 3.0)))
+        every(HANG_EVERY_S, lambda number: ("hang executor", lambda rig: rig.pause("executor", 3.0)), KILLS_UNTIL)
     return sorted(steps, key=lambda step: step.at_s)
 
 
