@@ -163,6 +163,7 @@ class ExecutionCore:
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
         self.stopping = False
+        self.closes_in_turn = False  # hedges leave by their futures leg first: set by a takeover
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._closes_looked_mono_ns = 0
@@ -329,7 +330,8 @@ class ExecutionCore:
         return operation
 
     def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation:
-        return self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
+        purpose = Purpose.FLATTEN if self.closes_in_turn else Purpose.CLOSE
+        return self._execute(plan, purpose=purpose, closes=hedge.operation_id)
 
     def _balances_answer(self, answer: BalancesAnswer) -> None:
         pending = self._pending.pop(answer.token, None)

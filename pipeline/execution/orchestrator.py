@@ -116,9 +116,8 @@ class OrderOrchestrator:
     def execute_opportunity(
         self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "", gate_mono_ns: int = 0
     ) -> Operation:
-        """Records the operation and its intents, then asks for all orders at once.
-
-        ``closes``: id of the operation whose hedge this one leaves.
+        """Records the operation and its intents, then asks for all orders at once; for FLATTEN those on futures alone,
+        and spot follows by :meth:`advance` as far as they have filled. ``closes``: the operation whose hedge it leaves.
         """
         context, opportunity = self._context, plan.opportunity
         record = OperationRecord(
@@ -154,6 +153,7 @@ class OrderOrchestrator:
                 reduce_only=bool(closes) and self._shrinks(leg.row, leg.side, leg.qty),
             )
             for index, leg in enumerate(plan.legs)
+            if purpose is not Purpose.FLATTEN or leg.row.spec.kind is InstrumentKind.PERPETUAL
         ]
         for request in requests:
             context.act(Place(request, purpose, operation.operation_id))

@@ -145,11 +145,12 @@ class RepairChooser:
 
         (None, True): an order is needed but none can be placed now; (None, False): the quantity is dust.
         Where margin is short, or others have ended a leg, ``slippage_bps`` is the widest, and the contract's order may
-        go to where it would be liquidated; a hedge that leaves because
-        of its margin is completed, and undoing the leg that has filled is the last resort.
+        go to where it would be liquidated; a hedge that leaves because of its margin, or one leg after the other, is
+        completed, and undoing the leg that has filled is the last resort.
         """
         record, urgent_bps = operation.record, self._urgent_bps(operation)
-        completing = bool(record.closes) and (record.manual or urgent_bps > 0)
+        in_turn = self._in_turn(operation)
+        completing = bool(record.closes) and (record.manual or urgent_bps > 0 or in_turn)
         reducing = own_side_only(self._context.ledger, operation)
         if reducing:
             quantity = self._less_in_flight(operation, quantity)
@@ -175,6 +176,8 @@ class RepairChooser:
                 able = [option for option in options if self._can_place(option.row.spec.venue)]
                 best = self._best(operation, able or options, amount if completing else ZERO)
                 best.takes_dust = amount - quantity.amount
+                if in_turn and purpose is Purpose.REPAIR and not self._tried(operation, best.leg):
+                    best.purpose = Purpose.FLATTEN  # as planned: nothing is broken
                 return best, True
         return None, worth
 
@@ -187,6 +190,15 @@ class RepairChooser:
             return quantity
         left = max(ZERO, abs(quantity.amount) - flying)
         return UnmatchedQuantity(quantity.asset, -int(side) * left, ZERO)
+
+    def _in_turn(self, operation: Operation) -> bool:
+        """Whether the operation closes its hedge one leg after the other."""
+        first = self._context.ledger.orders.get(operation.orders[0]) if operation.orders else None
+        return first is not None and first.intent.purpose is Purpose.FLATTEN
+
+    def _tried(self, operation: Operation, leg: int) -> bool:
+        """Whether a leg of the operation has had an order."""
+        return any(self._context.ledger.orders[name].intent.leg == leg for name in operation.orders)
 
     def _best(self, operation: Operation, options: list[Repair], completed: Decimal) -> Repair:
         """The best price; before it, that it was not tried in vain; before that, that it reduces what the hedge still

@@ -454,7 +454,7 @@ class Supervisor:
                 self._stop.set()
             else:
                 self.announcer.say("error", f"{child.process}: restart storm; halting: `arb resume` starts it again")
-                self._in_background(give_up(self.state_dir, child.process))
+                self._in_background(give_up(self.state_dir, child.process, child.is_failed))
         self.write_run_file()
 
     def _on_notify(self, pid: int, text: str) -> None:
