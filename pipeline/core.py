@@ -154,9 +154,8 @@ class ExecutionCore:
             account=self.recovery.account,
             price_bps=self.inventory_prices.price_bps,
         )
-        gate = self.risk.gate
-        gate.leaves_a_hedge, gate.nets_a_leg = self.hedges.is_exit, self.hedges.netting.concerns
-        gate.leaves = self.hedges.netting.is_exit
+        gate, netting = self.risk.gate, self.hedges.netting
+        gate.leaves_a_hedge, gate.nets_a_leg, gate.leaves = self.hedges.is_exit, netting.concerns, netting.is_exit
         self.margin = MarginWatch(
             self.context, self.balances, gate.margin, execute=self._leave, has_budget=gate.has_budget_for
         )

@@ -19,7 +19,7 @@ The same comparison is the third condition of a negative proof (:meth:`AccountCh
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
@@ -34,12 +34,12 @@ from pipeline.model.venue_events import MoneyNotice
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.forced_rows import ForcedRows, cause_of
 from pipeline.recovery.history import MoneyHistory
+from pipeline.recovery.past_values import STALE_NS, PastValues
 from pipeline.recovery.unreadable import UnreadableRows
 
 READINGS = 3
 SUSPECT_READINGS = 2
 AGREE_POLLS = 3
-STALE_NS = 30_000_000_000  # how old a venue's answer may be
 NOTICE_NS = 60_000_000_000
 WALLET_TOLERANCE = Decimal(1)  # futures wallets: what the order of fills may shift between realised and open
 #: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too: an order that
@@ -62,14 +62,6 @@ class _Difference:
     first_mono_ns: int
     times: int = 0
     swept: bool = False  # a sweep begun after the first reading found nothing that explains it
-
-
-@dataclass(slots=True)
-class _Past:
-    """What the ledger expected lately, to recognise a stale answer."""
-
-    newest: Decimal
-    older: list[tuple[int, Decimal]] = field(default_factory=list)  # (until mono ns, value)
 
 
 class AccountCheck:
@@ -103,7 +95,7 @@ class AccountCheck:
         self._questions: dict[Key, int] = {}  # position -> when it was questioned (mono ns)
         self._pushed: dict[Key, Position] = {}
         self._notices: dict[Key, list[MoneyNotice]] = {}
-        self._past: dict[Key, _Past] = {}
+        self._past = PastValues(context)
         self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
         self._complete: set[str] = set()  # futures venues whose list was read whole in this run
         self._forced = ForcedRows(context)
@@ -138,11 +130,14 @@ class AccountCheck:
         """No entries there until the account has agreed with the ledger for a while."""
         self._doubts[venue, what] = AGREE_POLLS
 
-    def doubt_instrument(self, venue: str, symbol: str) -> None:
-        """The same for what an execution on an instrument moves: a contract's position, or a spot pair's coin."""
+    def on_foreign_fills(self, venue: str, symbol: str) -> None:
+        """Executions of others were booked: no entries on what they moved, a contract's position or a spot pair's coin;
+        what the ledger expected until now may still be what a stale answer shows."""
         row = self._context.instruments.find(venue, symbol)
         if row is not None:
             self.doubt(venue, symbol if row.spec.kind is InstrumentKind.PERPETUAL else row.spec.base)
+            for what in (row.spec.base, row.spec.quote, symbol):
+                self._past.remember(venue, what)
 
     def entry_price(self, venue: str, symbol: str) -> Decimal:
         """Average entry price of a position as its venue states it; 0 without one."""
@@ -163,7 +158,7 @@ class AccountCheck:
     def on_fill(self, record: FillRecord) -> None:
         """A fill of ours moved the ledger: what it expected until now may still be what a stale answer shows."""
         for what in (record.base, record.quote, record.symbol):
-            self._remember(record.venue, what)
+            self._past.remember(record.venue, what)
 
     def on_position(self, position: Position) -> None:
         """The stream's position: a witness, and news when it differs while no order of ours can be moving it."""
@@ -318,10 +313,13 @@ class AccountCheck:
         if off is None:
             return
         if key not in self._past:
-            self._remember(*key)
+            self._past.remember(*key)
         if self._hot(key, balance.recv_mono_ns):
             return
         if not off:
+            even = self._history.explain(key, ZERO, self._since_ms(key))  # came and went between two readings
+            if even:
+                self._book_money(key, ZERO, even, ZERO)
             self._agreed_wall_ms[key] = self._context.now.wall_ms
             self._agreed(key)
             self._held_by_others(key, balance)
@@ -359,7 +357,7 @@ class AccountCheck:
             self._book.flow(*key, left, reason=heard[-1].reason if heard else "", witness="push" if heard else "poll")
         self._differences.pop(key, None)
         self._notices.pop(key, None)
-        self._past.pop(key, None)
+        self._past.remember(*key)
 
     def _since_ms(self, key: Key) -> int:
         """Wall ms from which on something may have moved a balance that is not in the ledger."""
@@ -369,9 +367,10 @@ class AccountCheck:
     def _settled_money(
         self, balance: Balance, off: Decimal, difference: _Difference, offs: Mapping[Key, Decimal]
     ) -> bool:
-        """Whether nothing else explains a difference of money: a stale answer, an order of unknown outcome, funding."""
+        """Whether nothing else explains a difference of money: a stale answer, an order of unknown outcome, funding,
+        executions that wait until it is certain whose they are."""
         key = (balance.venue, balance.asset)
-        if self._looks_stale(key, balance.free + balance.locked):
+        if self._past.looks_stale(key, balance.free + balance.locked) or self._awaited_money(*key):
             return False
         if not self._is_spot(balance.venue):
             positions = self._context.ledger.position_offsets
@@ -385,13 +384,17 @@ class AccountCheck:
                 return False  # an execution moves both coins; where the other has not moved, it was none
         return True
 
+    def _awaited_money(self, venue: str, asset: str) -> bool:
+        specs = [row.spec for row in self._context.instruments if row.spec.venue == venue]
+        return any(self._awaited(venue, spec.symbol) for spec in specs if asset in (spec.base, spec.quote))
+
     def _judge_position(self, key: Key, position: Position | None, read_mono_ns: int) -> None:
         ledger = self._context.ledger
         qty = position.qty if position is not None else ZERO
         read_mono_ns = position.recv_mono_ns if position is not None else read_mono_ns
         off = qty - ledger.expected_position(*key)
         if key not in self._past:
-            self._remember(*key)
+            self._past.remember(*key)
         if self._hot(key, read_mono_ns):
             return
         if not off:
@@ -407,7 +410,7 @@ class AccountCheck:
         witnessed = pushed is not None and pushed.qty == qty and not self._moved_since(key, pushed.recv_mono_ns)
         if not difference.swept or not (witnessed or difference.times >= READINGS):
             return
-        if (not witnessed and self._looks_stale(key, qty)) or self._awaited(*key):
+        if (not witnessed and self._past.looks_stale(key, qty)) or self._awaited(*key):
             return
         if any(int(o.intent.side) * off > 0 and abs(off) <= o.intent.qty for o in self._unknown_on(key)):
             return  # it may be what the unknown order did
@@ -429,7 +432,7 @@ class AccountCheck:
             witness, price = by.witness, by.price or price
         order_ids = tuple(row.order_id for row in rows)
         self._book.position(*key, qty, price, cause=cause, witness=witness, order_ids=order_ids)
-        self._past.pop(key, None)
+        self._past.forget(key)
         self._agreed_wall_ms[key] = self._context.now.wall_ms
         self._doubts[key] = AGREE_POLLS
 
@@ -475,25 +478,6 @@ class AccountCheck:
         venue, what = key
         orders = [order for order in self._context.ledger.unsettled.values() if order.intent.venue == venue]
         return [o for o in orders if what in (o.intent.base, o.intent.quote, o.intent.symbol)]
-
-    def _remember(self, venue: str, what: str) -> None:
-        ledger, now_ns = self._context.ledger, self._context.now.mono_ns
-        is_position = (venue, what) in ledger.position_offsets
-        value = ledger.expected_position(venue, what) if is_position else ledger.expected_balance(venue, what)
-        if value is None:
-            return
-        past = self._past.get((venue, what))
-        if past is None:
-            self._past[venue, what] = _Past(value)
-        elif past.newest != value:
-            past.older = [(until, old) for until, old in past.older if until > now_ns - STALE_NS]
-            past.older.append((now_ns, past.newest))
-            past.newest = value
-
-    def _looks_stale(self, key: Key, value: Decimal) -> bool:
-        """Whether it is what the ledger expected a short while ago: a venue's answer may be that old."""
-        past, oldest_ns = self._past.get(key), self._context.now.mono_ns - STALE_NS
-        return past is not None and any(old == value and until > oldest_ns for until, old in past.older)
 
     def _notices_of(self, key: Key) -> list[MoneyNotice]:
         """Notices that may explain a difference; old ones are dropped."""

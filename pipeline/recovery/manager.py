@@ -332,7 +332,7 @@ class RecoveryManager:
                     live=live,
                 )
             if order.fills:
-                self.account.doubt_instrument(order.venue, order.symbol)
+                self.account.on_foreign_fills(order.venue, order.symbol)
             elif (order.venue, order.order_id) not in ledger.external.orders and (booked or epoch_of(order.client_id)):
                 place = (order.venue, order.symbol, order.order_id, order.client_id)
                 self.book.order(*place, reason=reason, witness=witness, live=live)

@@ -137,6 +137,7 @@ class Supervisor:
             await self._stop_children()
             await control.close()
             await self._close()
+            self._ignore_signals()
         if self._failure:
             return EXIT_COULD_NOT_START
         return EXIT_INTERRUPTED if self._interrupted else EXIT_OK
@@ -149,6 +150,13 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         # a terminal that closes ends what it started; without a terminal SIGHUP means: reload
         loop.add_signal_handler(signal.SIGHUP, self.request_stop if os.isatty(0) else self._hang_up)
+
+    def _ignore_signals(self) -> None:
+        """The stop has been made: a second request must not kill what is left of this process, whose exit code tells."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def _forget_earlier_run(self) -> None:
         cleanup_instance(self.instance)
