@@ -40,6 +40,8 @@ from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK, EXIT
 from workers.state_folder import instance_dir
 
 if TYPE_CHECKING:
+    import asyncio
+
     from shm.liveness import Liveness
     from shm.logring import LogRing
     from shm.metrics import Metrics
@@ -221,6 +223,13 @@ def apply_cpus(cpus: Sequence[int]) -> tuple[int, ...]:
         with contextlib.suppress(PermissionError):
             os.sched_setaffinity(0, wanted)
     return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def ignore_stop_requests(loop: asyncio.AbstractEventLoop) -> None:
+    """For a process whose work has ended: a further SIGTERM would kill it, and its exit code says how that went."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:

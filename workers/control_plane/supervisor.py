@@ -36,7 +36,7 @@ from shm.liveness import Liveness, LivenessView
 from shm.metrics import Metrics
 from shm.pages import CataloguePage
 from shm.segment import cleanup_instance
-from workers.base import RELOAD_FILE, WARM_TIMEOUT_US, Notifier
+from workers.base import RELOAD_FILE, WARM_TIMEOUT_US, Notifier, ignore_stop_requests
 from workers.control_plane.announcer import NOTES_SHOWN, Announcer, Event
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import STOP_TIMEOUT_S, Child, Children, ChildState
@@ -137,7 +137,7 @@ class Supervisor:
             await self._stop_children()
             await control.close()
             await self._close()
-            self._ignore_signals()
+            ignore_stop_requests(asyncio.get_running_loop())
         if self._failure:
             return EXIT_COULD_NOT_START
         return EXIT_INTERRUPTED if self._interrupted else EXIT_OK
@@ -150,13 +150,6 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         # a terminal that closes ends what it started; without a terminal SIGHUP means: reload
         loop.add_signal_handler(signal.SIGHUP, self.request_stop if os.isatty(0) else self._hang_up)
-
-    def _ignore_signals(self) -> None:
-        """The stop has been made: a second request must not kill what is left of this process, whose exit code tells."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
 
     def _forget_earlier_run(self) -> None:
         cleanup_instance(self.instance)
