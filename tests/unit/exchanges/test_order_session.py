@@ -38,7 +38,6 @@ from tests.worlds.trading_venue import TradingVenue, trading_venue
 from tests.worlds.waiting import WAIT_S
 from tests.worlds.waiting import until_async as until
 
-
 SESSIONS = (*TRADED, "binance_spot")
 SIGNED_ORDERS = ("mexc_spot", "binance_spot")  # whose orders themselves carry a timestamp
 
@@ -322,8 +321,8 @@ def test_unknown_dialects_and_missing_parts_are_configuration_errors() -> None:
     for dialect in ("nosuch", "../mexc", ""):
         with pytest.raises(ConfigInvalid, match="dialect"):
             make_public_stream(config(dialect))
-    with pytest.raises(ConfigInvalid, match="has no order entry"):
-        make_trading(config("binance"), Credentials(api_key="k", api_secret="s"), Events())
+    with pytest.raises(ConfigInvalid, match="has no order entry"):  # a folder without that part
+        make_trading(config("parsing"), Credentials(api_key="k", api_secret="s"), Events())
 
 
 @pytest.mark.parametrize("name", SESSIONS)
