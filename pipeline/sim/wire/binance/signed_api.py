@@ -62,6 +62,8 @@ class SignedApi:
             ("GET", f"{sapi}/asset/transfer"): Route(self._transfers, "account_book", 1),
             ("GET", f"{sapi}/spot/delist-schedule"): Route(self._delistings, "instruments", 100),
             ("GET", f"{sapi}/account/apiRestrictions"): Route(self._restrictions, "other", 1),
+            ("GET", f"{sapi}/margin/allPairs"): Route(self._no_margin, "instruments", 1),
+            ("GET", f"{sapi}/margin/isolated/allPairs"): Route(self._no_margin, "instruments", 1),
         }
 
     def ws_routes(self) -> dict[str, Route]:
@@ -299,6 +301,10 @@ class SignedApi:
         allowed = {"enableReading": True, "enableSpotAndMarginTrading": True, "enableFutures": False}
         barred = {"ipRestrict": True, "enableWithdrawals": False, "enableInternalTransfer": False}
         return allowed | barred | {"permitsUniversalTransfer": False, "createTime": 0}
+
+    async def _no_margin(self, call: ApiRequest) -> Any:
+        """There are no margin pairs; clients that load all markets ask for them."""
+        return []
 
     async def _coins(self, call: ApiRequest) -> Any:
         return formats.coin_rows(coins(self._venue))
