@@ -173,7 +173,7 @@ class MoneyMove(msgspec.Struct, frozen=True, kw_only=True):
     asset: str
     amount: Decimal  # signed: + = came
     reason: str  # the venue's own word for it
-    listed_in: str  # "account_book", "deposits", "withdrawals"
+    listed_in: str  # "account_book", "deposits", "withdrawals", "transfers"
     event_id: str  # unique in that list
     venue_wall_ms: int
 
