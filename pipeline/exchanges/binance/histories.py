@@ -62,10 +62,10 @@ class _Transfers(msgspec.Struct):
     rows: msgspec.Raw = msgspec.Raw(b"[]")
 
 
-_deposits = Rows(_Deposit)
-_withdrawals = Rows(_Withdrawal)
+_deposits = Rows(_Deposit, of="coin")
+_withdrawals = Rows(_Withdrawal, of="coin")
 _transfers = msgspec.json.Decoder(_Transfers)
-_transfer_rows = Rows(_Transfer)
+_transfer_rows = Rows(_Transfer, of="asset")
 
 
 def parse_deposits(venue: str, payload: bytes, symbols: Collection[str], odd: OddRows | None = None) -> list[MoneyMove]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.exchanges.binance import account as binance_account
+from pipeline.exchanges.binance import histories as binance_histories
 from pipeline.exchanges.binance import orders as binance
 from pipeline.exchanges.gateio import account as gate_account
 from pipeline.exchanges.gateio import histories as gate_histories
@@ -54,6 +56,9 @@ MEXC_TRADE = {
 DEPOSIT = {"amount": "1", "coin": "BTC-TRX", "txId": "7", "insertTime": 1700000000000, "status": 5}
 WITHDRAWAL = {"amount": "1", "coin": "BTC", "id": "7", "applyTime": 1700000000000, "status": 7}
 BINANCE_ORDER = {"symbol": "BTCUSDT", "orderId": 7, "clientOrderId": "a1x7", "status": "FILLED", "executedQty": "1"}
+BINANCE_DEPOSIT = {"id": "7", "amount": "1", "coin": "BTC", "status": 1, "insertTime": 1700000000000}
+BINANCE_WITHDRAWAL = {"id": "7", "amount": "1", "coin": "BTC", "status": 6, "applyTime": "2019-10-12 11:12:02"}
+BINANCE_TRANSFER = {"asset": "BTC", "amount": "1", "status": "CONFIRMED", "tranId": 7, "timestamp": 1700000000000}
 BINANCE_TRADE = {
     "symbol": "BTCUSDT", "id": 5, "orderId": 7, "price": "9", "qty": "1", "commission": "0.1",
     "commissionAsset": "USDT", "buyer": True, "maker": False,
@@ -126,8 +131,22 @@ LISTS: dict[str, tuple[Row, Row, Read, str, str, str]] = {
     ),
     "binance positions": (
         BINANCE_POSITION, {"positionAmt": None},
-        lambda p, odd: binance.parse_positions("v", p, 1, symbols=OURS, odd=odd),
+        lambda p, odd: binance_account.parse_positions("v", p, 1, symbols=OURS, odd=odd),
         "BTCUSDT", "", "",
+    ),
+    "binance deposits": (
+        BINANCE_DEPOSIT, {"amount": None}, lambda p, odd: binance_histories.parse_deposits("v", p, OURS, odd),
+        "BTC", "7", "",
+    ),
+    "binance withdrawals": (
+        BINANCE_WITHDRAWAL, {"applyTime": "?"},
+        lambda p, odd: binance_histories.parse_withdrawals("v", p, OURS, odd),
+        "BTC", "7", "",
+    ),
+    "binance transfers": (
+        BINANCE_TRANSFER, {"amount": "?"},
+        lambda p, odd: binance_histories.parse_transfers("v", "MAIN_UMFUTURE", b'{"rows":%b}' % p, OURS, odd),
+        "BTC", "", "",
     ),
 }  # fmt: skip
 

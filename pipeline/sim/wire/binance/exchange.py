@@ -71,7 +71,8 @@ class BinanceDialect(BinanceWire):
     def error_response(self, venue: str, status: int, retry_after_s: float) -> web.Response:
         code = -1003 if status in (418, 429) else -1000
         now_ms = self.venues[venue].now_ms()
-        return refused(BinanceError(code, "injected", status, now_ms + int(retry_after_s * 1000)), now_ms)
+        silent_until_ms = now_ms + int(retry_after_s * 1000) if retry_after_s else 0
+        return refused(BinanceError(code, "injected", status, silent_until_ms), now_ms)
 
     def limited(self, handler: Handler) -> Handler:
         spot = self.spot
