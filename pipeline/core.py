@@ -152,15 +152,17 @@ class ExecutionCore:
             ready=lambda: self.ready,
             leave=self._leave,
             account=self.recovery.account,
+            price_bps=self.inventory_prices.price_bps,
         )
-        self.risk.gate.leaves_a_hedge = self.hedges.is_exit
-        gate = self.risk.gate
+        gate, netting = self.risk.gate, self.hedges.netting
+        gate.leaves_a_hedge, gate.nets_a_leg, gate.leaves = self.hedges.is_exit, netting.concerns, netting.is_exit
         self.margin = MarginWatch(
             self.context, self.balances, gate.margin, execute=self._leave, has_budget=gate.has_budget_for
         )
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
         self.stopping = False
+        self.closes_in_turn = False  # hedges leave by their futures leg first: set by a takeover
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._closes_looked_mono_ns = 0
@@ -292,7 +294,7 @@ class ExecutionCore:
             venues = tuple(sorted({leg.row.spec.venue for leg in verdict.legs}))
             self.context.act(FetchBalances(self._token, venues))
         else:
-            self._execute(verdict)
+            self._enter(verdict)
 
     def open_fast_entry(self, words: Words, feeds: list[int], lease_token: int) -> FastEntry:
         """Opens the fast path of entries, for a market whose books lie in ``words`` at ``feeds`` (see FastEntry).
@@ -314,6 +316,11 @@ class ExecutionCore:
         self.risk.entered(entered)
         self.orders.adopt(entered)
 
+    def _enter(self, plan: Plan) -> None:
+        """An approved entry; one that nets the contract of an open hedge is that hedge's exit."""
+        if not self.hedges.enter(plan):
+            self._execute(plan)
+
     def _execute(self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "") -> Operation:
         operation = self.orders.execute_opportunity(plan, purpose=purpose, closes=closes)
         for action in self.context.actions:
@@ -322,7 +329,8 @@ class ExecutionCore:
         return operation
 
     def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation:
-        return self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
+        purpose = Purpose.FLATTEN if self.closes_in_turn else Purpose.CLOSE
+        return self._execute(plan, purpose=purpose, closes=hedge.operation_id)
 
     def _balances_answer(self, answer: BalancesAnswer) -> None:
         pending = self._pending.pop(answer.token, None)
@@ -336,7 +344,7 @@ class ExecutionCore:
         if isinstance(verdict, Rejected):
             self.refusals.refuse(plan.opportunity, verdict)
         else:
-            self._execute(verdict)
+            self._enter(verdict)
 
     # --- evidence ---
 
@@ -382,7 +390,9 @@ class ExecutionCore:
     def _account(self, snapshot: AccountSnapshot) -> None:
         for balance in snapshot.balances:
             self.balances.on_balance(balance)
-        self.recovery.account.on_account(snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns)
+        self.recovery.account.on_account(
+            snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns, snapshot.unreadable
+        )
         self.margin.on_account(snapshot)
         self.fee_stock.told(snapshot.fee_coins, self.fees)
 

@@ -42,6 +42,8 @@ from workers.output import LogLines
 from workers.state_folder import LOG_BYTES_MAX, instance_dir
 
 if TYPE_CHECKING:
+    import asyncio
+
     from shm.liveness import Liveness
     from shm.logring import LogRing
     from shm.metrics import Metrics
@@ -250,6 +252,13 @@ def _stop_after_executor(ctx: WorkerContext) -> None:
     ctx.request_stop()
 
 
+def ignore_stop_requests(loop: asyncio.AbstractEventLoop) -> None:
+    """For a process whose work has ended: a further SIGTERM would kill it, and its exit code says how that went."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:
     parent = os.getppid()
 
@@ -366,6 +375,9 @@ def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequen
     instance = arguments.instance or config.instance
     warm = getattr(sys.modules[body.__module__], "warm", None)
     if warm is not None:  # no fork server has done it: a second from the cache, a minute without
+        from shm import jitcache  # numba: such a process has it
+
         Notifier().send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=loading kernels")
         warm([config.exchanges[exchange].dialect] if exchange else sorted({v.dialect for v in config.venues}))
+        jitcache.loaded_all()
     return start_worker(body, config=config, instance=instance, process=name, exchange=exchange)

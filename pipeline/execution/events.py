@@ -27,6 +27,7 @@ from pipeline.model.structs import (
     OrderRequest,
     OrderUpdate,
     Position,
+    UnreadableRow,
 )
 from pipeline.model.venue_events import CancelOutcome, FundingNotice, MoneyNotice, PlaceOutcome, SessionState
 
@@ -159,6 +160,7 @@ class AccountSnapshot(msgspec.Struct, frozen=True):
     positions: tuple[Position, ...] = ()
     positions_recv_mono_ns: Mapping[str, int] = {}  # venue -> time of the last complete position list
     fee_coins: Mapping[str, str] = {}  # venue that tells it -> the coin that fees are taken in, "" = plain
+    unreadable: tuple[tuple[str, str], ...] = ()  # (venue, contract) of rows of position lists that cannot be read
 
 
 class QueryAnswer(msgspec.Struct, frozen=True):
@@ -180,10 +182,15 @@ class FillsAnswer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+#: Which list of a sweep lacks a row.
+ORDER_LISTS, FILL_LISTS, POSITION_LISTS, FORCED_LISTS = "orders", "fills", "positions", "forced closes"
+
+
 class SweepAnswer(msgspec.Struct, frozen=True):
     """Answer to ``SweepVenue``: orders, fills, balances and positions that a venue lists since ``since_wall_ms``.
 
     ``began_mono_ns``: when its first question was sent. With ``error`` it is not complete and proves no absence.
+    ``unreadable``: rows of ours that it lacks, ``what`` being one of ``*_LISTS``; the other rows are whole.
     """
 
     venue: str
@@ -197,6 +204,7 @@ class SweepAnswer(msgspec.Struct, frozen=True):
     positions: tuple[Position, ...] = ()
     forced: tuple[ForcedClose, ...] = ()  # what the venue closed by itself
     error: str = ""
+    unreadable: tuple[UnreadableRow, ...] = ()
 
 
 class MoneyAnswer(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from shm.layout_pages import (
     HALT,
     POSITION_TELLS_LIQUIDATION,
     POSITION_TELLS_MAINTENANCE,
+    POSITION_UNREADABLE,
     VENUE_CAPACITY,
 )
 from shm.pages import AccountPage, HaltPage, may_send
@@ -142,10 +143,10 @@ class AccountReader:
                 fresh.add(venue_id)
         if not fresh:
             return None
-        positions, confirmed = self._positions(fresh)
+        positions, confirmed, unreadable = self._positions(fresh)
         coins = {self._venues[number].name: self._page.fee_coin(number) for number in fresh}
         told = {venue: coin for venue, coin in coins.items() if coin is not None}
-        return AccountSnapshot(tuple(self._balances(fresh)), tuple(positions), confirmed, told)
+        return AccountSnapshot(tuple(self._balances(fresh)), tuple(positions), confirmed, told, tuple(unreadable))
 
     def _balances(self, fresh: set[int]) -> list[Balance]:
         found: list[Balance] = []
@@ -166,8 +167,9 @@ class AccountReader:
             )
         return found
 
-    def _positions(self, fresh: set[int]) -> tuple[list[Position], dict[str, int]]:
+    def _positions(self, fresh: set[int]) -> tuple[list[Position], dict[str, int], list[tuple[str, str]]]:
         found: list[Position] = []
+        unreadable: list[tuple[str, str]] = []
         confirmed = {self._venues[v].name: self._seen[v] for v in fresh if self._venues[v].market == "futures"}
         for index in range(self._page.position_count):
             row = self._page.position(index)
@@ -176,8 +178,11 @@ class AccountReader:
             instrument = self._instruments.get(int(row[ACCOUNT_POSITION.instrument]))
             if instrument is None:
                 continue
-            found.append(_position(instrument, row))
-        return found, confirmed
+            if int(row[ACCOUNT_POSITION.told]) & POSITION_UNREADABLE:
+                unreadable.append((instrument.spec.venue, instrument.spec.symbol))
+            else:
+                found.append(_position(instrument, row))
+        return found, confirmed, unreadable
 
 
 def _position(instrument: InstrumentRow, row: Words) -> Position:

@@ -196,6 +196,9 @@ class RecoveryManager:
             waits = order.held or (order.state in UNPROVED and now_ns >= self.provable_at(order))
             if waits and now_ns >= due_ns:
                 self._want(order.intent.venue, f"order {order.client_id} unknown")
+        for venue, symbol in self.account.unreadable.waiting():
+            if now_ns >= self._venues[venue].prove_due_mono_ns:
+                self._look_at(venue, {symbol}, "unreadable row")
         for venue, symbol in {*self._evidence.orphaned(), *self.account.open_questions()}:
             if symbol not in self._venues[venue].suspects or not self._venues[venue].sweeping:
                 self._look_at(venue, {symbol}, "moved")
@@ -245,9 +248,9 @@ class RecoveryManager:
                 touched[order.client_id] = order
         for balance in answer.balances:
             self._balances.on_balance(balance)
-        complete = not answer.error
-        if complete:
-            self._complete(answer, state)
+        if not answer.error:
+            seen, answer = self.account.unreadable.after_sweep(answer)
+            self._complete(seen, answer, state)
         else:
             self._failed(answer.venue, state, answer.error)
         self._context.record(
@@ -255,7 +258,7 @@ class RecoveryManager:
                 answer.venue,
                 answer.began_mono_ns,
                 answer.began_wall_ms,
-                complete,
+                not answer.error,
                 answer.symbols,
                 len(answer.orders),
                 new_fills,
@@ -273,7 +276,8 @@ class RecoveryManager:
         if not state.reconciled and state.failures == 1:
             self._context.alert(1, "venue_unreachable", f"{venue}: disabled until a sweep succeeds: {error}")
 
-    def _complete(self, answer: SweepAnswer, state: _Venue) -> None:
+    def _complete(self, answer: SweepAnswer, whole: SweepAnswer, state: _Venue) -> None:
+        """``answer``: of the symbols of which every execution could be read; ``whole``: every order as well."""
         state.failures = 0
         state.due_mono_ns = self._context.now.mono_ns + SWEEP_PAUSE_NS
         state.suspects.difference_update(answer.symbols)
@@ -281,7 +285,7 @@ class RecoveryManager:
         if answer.since_wall_ms <= state.since_wall_ms:
             state.since_wall_ms = 0
         self._foreign(answer)
-        self._resolve(answer)
+        self._resolve(whole)
         self._foreign(answer)  # what an order that is settled now has kept waiting: no position is judged without it
         for order in self._evidence.deny(answer):
             self._on_evidence(order)
@@ -291,9 +295,10 @@ class RecoveryManager:
         self._back_off(answer, state)
 
     def _back_off(self, answer: SweepAnswer, state: _Venue) -> None:
-        """A sweep that could not decide about an unknown order will not a second later either."""
+        """A sweep that could not decide about an unknown order, or read a row, will not a second later either."""
         orders = self._context.ledger.unsettled.values()
-        if any(o.intent.venue == answer.venue and answer.began_mono_ns >= self.provable_at(o) for o in orders):
+        undecided = any(o.intent.venue == answer.venue and answer.began_mono_ns >= self.provable_at(o) for o in orders)
+        if undecided or self.account.unreadable.waits(answer.venue):
             state.undecided += 1
         else:
             state.undecided = 0
@@ -316,16 +321,18 @@ class RecoveryManager:
             reason, witness = (by.cause, by.witness) if by is not None else (order.reason, witness)
             for fill in order.fills:
                 listed = by is None and (fill.symbol, fill.trade_id) in trades
+                signed, at_ms = fill.qty * int(fill.side), fill.venue_wall_ms
+                known = ledger.external.in_position(fill.venue, fill.symbol, signed, at_ms)
                 self.book.fill(
                     fill,
                     client_id=order.client_id,
                     reason=reason,
                     witness=f"{TRADES} {fill.trade_id}" if listed else witness,
-                    booked=based_ms is not None and fill.venue_wall_ms >= based_ms,
+                    booked=based_ms is not None and at_ms >= based_ms and known is None,
                     live=live,
                 )
             if order.fills:
-                self.account.doubt_instrument(order.venue, order.symbol)
+                self.account.on_foreign_fills(order.venue, order.symbol)
             elif (order.venue, order.order_id) not in ledger.external.orders and (booked or epoch_of(order.client_id)):
                 place = (order.venue, order.symbol, order.order_id, order.client_id)
                 self.book.order(*place, reason=reason, witness=witness, live=live)

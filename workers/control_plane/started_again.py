@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import time
 
@@ -29,6 +30,8 @@ def start_again(fork_server_pid: int) -> None:
     now_s = time.monotonic()
     os.environ[BEGUN] = ",".join(f"{at:.3f}" for at in (*_lately(now_s), now_s))
     os.environ.pop("ARB_CRASH_AT", None)  # of the first life
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # what is ignored stays so through an exec
+        signal.signal(number, signal.SIG_DFL)
     sys.stdout.flush()
     try:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -121,6 +121,29 @@ def test_only_silence_while_the_supervisor_runs_counts() -> None:
     assert not watch.hangs(100_000.0 + (looks + 2) * LOOK_MAX_S)
 
 
+BEGINS_ANEW = """
+import asyncio, os, signal
+from workers.base import ignore_stop_requests
+from workers.control_plane.started_again import BEGUN, start_again
+
+stops = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+if os.environ.get(BEGUN):
+    print(*(signal.getsignal(number) == signal.SIG_IGN for number in stops))
+else:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_stop_requests(asyncio.new_event_loop())
+    ended = os.fork()
+    if not ended:
+        os._exit(0)
+    start_again(ended)
+"""
+
+
+def test_the_next_life_can_be_stopped() -> None:
+    first = subprocess.run([sys.executable, "-c", BEGINS_ANEW], capture_output=True, text=True, check=True)
+    assert first.stdout.split() == ["False"] * 3, "a process that ignores signals hands that on to what it becomes"
+
+
 def test_a_fault_at_every_start_does_not_start_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda path, arguments: begun.append([path, *arguments]))
