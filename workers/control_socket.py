@@ -9,21 +9,23 @@ A path of more than 107 bytes does not fit a socket address, so both sides go th
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
 import struct
-from asyncio.trsock import TransportSocket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError, BadInput
 from workers.output import plain_values
 from workers.state_folder import instance_dir
+
+if TYPE_CHECKING:
+    import asyncio
+    from asyncio.trsock import TransportSocket
 
 SUPERVISOR_SOCKET = "supervisor.sock"
 GUARD_SOCKET = "guard.sock"
@@ -76,6 +78,8 @@ class ControlServer:
 
     async def start(self) -> None:
         """Listen and serve. Raises OSError."""
+        import asyncio  # not at the top of the file: a command that halts must not wait for it
+
         self._server = await asyncio.start_unix_server(
             self._serve, sock=listen(self._path), limit=REQUEST_BYTES_MAX, start_serving=True
         )
@@ -89,6 +93,8 @@ class ControlServer:
             self._path.unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from asyncio import LimitOverrunError  # as above
+
         try:
             uid = peer_uid(writer.get_extra_info("socket"))
             if uid not in (0, os.geteuid()):
@@ -98,7 +104,7 @@ class ControlServer:
             while line := await reader.readline():
                 writer.write(msgspec.json.encode(plain_values(await self._answer(line, uid))) + b"\n")
                 await writer.drain()
-        except (ConnectionError, ValueError, asyncio.LimitOverrunError):
+        except (ConnectionError, ValueError, LimitOverrunError):
             return
         finally:
             writer.close()

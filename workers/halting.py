@@ -36,6 +36,7 @@ def halt_instance(state_dir: Path, reason: str, *, uid: int | None = None, proce
         request["process"] = process
     elif uid is not None:
         request["for_uid"] = uid
+    threading.Thread(target=_load_page, name="halt-page").start()  # while the guard is asked
     try:
         return ask(state_dir / GUARD_SOCKET, request, timeout_s=GUARD_S)
     except ControlError as error:
@@ -64,13 +65,19 @@ def release_without_guard(state_dir: Path, reason: str, *, by: str) -> None:
         forget_unsaved(state_dir.name)
 
 
+def _load_page() -> None:
+    """What latching the page needs takes as long to load as the guard has for its answer."""
+    with contextlib.suppress(ImportError, OSError):
+        import workers.halt_page  # noqa: F401  imported here: as below
+
+
 def _latch_page(instance: str, reason: str) -> str:
     """What went wrong, or ""."""
-    from workers.halt_page import latch_page  # imported here: it loads numpy, which a command without need shall not
-
     try:
+        from workers.halt_page import latch_page  # here: it loads numpy, which a command without need shall not
+
         latch_page(instance, reason)
-    except ShmError as error:
+    except (ShmError, ImportError, OSError) as error:
         return str(error)
     return ""
 

@@ -92,9 +92,8 @@ class Rig:
         return pid
 
     def pids(self) -> list[int]:
-        """Every process of the instance, the control plane included."""
-        rows = self.engine.describe()["processes"].values()
-        return [self.engine.pid, self.fork_server(), *(int(row["pid"]) for row in rows if row["pid"])]
+        """Every process of the instance as the kernel knows them, the control plane first."""
+        return [self.engine.pid, self.fork_server(), *_children_of(self.fork_server())]
 
     def kill_fork_server(self) -> None:
         """SIGKILL of the fork server: its children die with it, and the instance begins anew by itself."""

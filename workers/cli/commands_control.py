@@ -11,14 +11,15 @@ import typer
 from pipeline.model.errors import BadInput
 from workers.audit_log import audit, who
 from workers.cli.closing import ask_running
+from workers.cli.halt_command import halt_named
 from workers.cli.manual_opportunity import execute_file
 from workers.cli.options import Instance, Json
 from workers.control_plane.instances import existing, is_running, start_command
 from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ask
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import NO_REASON
-from workers.halting import halt_instance, release_without_guard
-from workers.output import emit, say
+from workers.halting import release_without_guard
+from workers.output import emit
 from workers.state_folder import instance_dir
 
 Reason = Annotated[
@@ -132,13 +133,7 @@ def halt(reason: Reason = "", instance: Instance = "", json: Json = False) -> in
 
     In force at once, also where guard, supervisor or disk hang.
     """
-    name = existing(instance)
-    reply = halt_instance(instance_dir(name), reason)
-    if "warning" in reply:
-        say(f"arb: {name}: {reply['warning']}")
-    fields = {"halted": reply["halted"], "reason": reply["reason"], "running": is_running(name)}
-    emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
-    return EXIT_OK
+    return halt_named(instance, reason, as_json=json)
 
 
 def resume(

@@ -1,105 +1,13 @@
-"""``arb``: the command line. Commands stand in ``commands_*.py``, exit codes in ``workers/exit_codes.py``."""
+"""``arb``: the entry of the command line. The commands stand in ``app.py``; a halt does not wait for their imports."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import traceback
-from typing import Annotated, Any
 
-import typer
-from typer.core import TyperGroup
-
-from pipeline.model.errors import ArbitrageEngineError, BadInput, ConfigInvalid
-from workers.cli import (
-    commands_bench,
-    commands_control,
-    commands_data,
-    commands_inspect,
-    commands_run,
-    commands_trading,
-)
-from workers.cli.version import engine_version
-from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
-from workers.output import OutputLost, drop_stdout, say, to_json, write
-
-
-class _Interrupted(Exception):
-    """Ctrl-C: typer would turn it into a plain exit code, which a command that ended in order may return as well."""
-
-
-class _EndedEarly(Exception):
-    """EOFError of a command: typer would take it for Ctrl-D at a question, and end as after Ctrl-C."""
-
-
-class _InOrder(TyperGroup):
-    """Commands in the order of their definition, not of the alphabet."""
-
-    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise _Interrupted from None
-        except EOFError as error:
-            raise _EndedEarly(str(error)) from error
-
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        return list(self.commands)
-
-
-app = typer.Typer(
-    name="arb",
-    cls=_InOrder,
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    help="Arbitrage engine for centralised exchanges. Start with `arb demo`: no keys, no network.",
-)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        write(f"arb {engine_version()}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print `arb VERSION` and end.")
-    ] = False,
-) -> None:
-    """Arbitrage engine for centralised exchanges. Start with `arb demo`: no keys, no network."""
-
-
-commands_run.register(app)
-commands_control.register(app)
-commands_trading.register(app)
-commands_data.register(app)
-commands_inspect.register(app)
-commands_bench.register(app)
-
-
-def _refused(error: ArbitrageEngineError, code: int, arguments: list[str]) -> int:
-    """Report an error as text on stderr, with ``--json`` also as the one object on stdout; the exit code."""
-    say(f"arb: {error}")
-    errors = error.errors if isinstance(error, ConfigInvalid) else [str(error)]
-    done = error.result if isinstance(error, BadInput) else {}  # what was read before the damage in a file
-    _error_object({**done, "error": str(error), "errors": errors, "exit": code}, arguments)
-    return code
-
-
-def _interrupted(arguments: list[str]) -> int:
-    say("arb: interrupted")
-    _error_object({"error": "interrupted", "errors": ["interrupted"], "exit": EXIT_INTERRUPTED}, arguments)
-    return EXIT_INTERRUPTED
-
-
-def _error_object(fields: dict[str, Any], arguments: list[str]) -> None:
-    if "--json" in arguments:
-        with contextlib.suppress(OutputLost):  # reported on stderr; the exit code is the first error's
-            write(to_json(fields))
+from workers.cli.halt_command import halt_at_once
+from workers.output import drop_stdout
 
 
 def _open_streams() -> None:
@@ -113,48 +21,18 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code (``arb`` of the installed script exits with it)."""
     _open_streams()
     try:
-        return _main(argv)
+        code = halt_at_once(sys.argv[1:] if argv is None else argv)
+        if code is not None:
+            return code
+        from workers.cli.app import run  # imported here: a third of a second, which a halt must not wait for
+
+        return run(argv)
     finally:
         try:
             sys.stdout.flush()
         except OSError:
-            drop_stdout()
-
-
-def _main(argv: list[str] | None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
-    try:
-        result = app(args=argv, prog_name="arb", standalone_mode=False)
-    except (ConfigInvalid, BadInput) as error:
-        return _refused(error, EXIT_USAGE, arguments)
-    except ArbitrageEngineError as error:
-        return _refused(error, EXIT_COULD_NOT_START, arguments)
-    except typer.Exit as error:
-        return error.exit_code
-    except (_Interrupted, KeyboardInterrupt, typer.Abort):
-        return _interrupted(arguments)
-    except _EndedEarly as error:
-        traceback.print_exception(error.__cause__)
-        text = f"a file or a connection ended too early: {error or 'no more is known'}"
-        return _refused(ArbitrageEngineError(text), EXIT_COULD_NOT_START, arguments)
-    except BrokenPipeError:
-        drop_stdout()  # the reader (``| head``) has ended
-        return EXIT_OK
-    except OSError as error:  # a folder that cannot be written, a disk that is full
-        where = f" {error.filename}; ARB_STATE_DIR chooses where the state is kept" if error.filename else ""
-        text = f"{error.strerror or error}{where}"
-        return _refused(ArbitrageEngineError(text), EXIT_COULD_NOT_START, arguments)
-    except Exception as error:
-        show = getattr(error, "show", None)
-        if show is None:
-            raise
-        show(file=sys.stderr)
-        text = str(error.format_message()) if hasattr(error, "format_message") else str(error)
-        context = getattr(error, "ctx", None)
-        text += f" See `{context.command_path if context else 'arb'} --help`."
-        _error_object({"error": text, "errors": [text], "exit": EXIT_USAGE}, arguments)
-        return EXIT_USAGE
-    return result if isinstance(result, int) else 0
+            with contextlib.suppress(OSError):
+                drop_stdout()
 
 
 if __name__ == "__main__":

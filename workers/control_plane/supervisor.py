@@ -137,9 +137,8 @@ class Supervisor:
         except CouldNotStart as error:
             self.announcer.say("error", str(error))
             self._failure = str(error)
-            lost = isinstance(error, ForkServerLost) and not self._stop.is_set()
-            self.starts_again = lost and may_start_again(time.monotonic())
-            if self.starts_again:
+            self.starts_again = isinstance(error, ForkServerLost) and may_start_again(time.monotonic())
+            if self.starts_again and not self._stop.is_set():
                 self.announcer.say("warning", "the instance begins anew")
         except ConfigInvalid as error:
             self._failure = str(error)
@@ -148,8 +147,7 @@ class Supervisor:
             await self._stop_children()
             await control.close()
             await self._close()
-            if self._stop.is_set():  # also asked meanwhile
-                self.starts_again = False
+            self.starts_again = self.starts_again and not self._stop.is_set()  # also asked meanwhile
             if not self.starts_again:
                 ignore_stop_requests(asyncio.get_running_loop())
         if self._failure:

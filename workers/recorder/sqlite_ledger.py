@@ -103,6 +103,25 @@ class SqliteLedger:
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._open(path)
+        except BaseException:
+            self._db.close()  # else each attempt on a full disk keeps its descriptors and locks
+            raise
+        self._fold: dict[type, Callable[[JournalEntry, Any], None]] = {
+            OperationRecord: self._operation,
+            OperationStateRecord: self._operation_state,
+            OperationResultRecord: self._operation_result,
+            OrderIntentRecord: self._intent,
+            OrderSentRecord: self._sent,
+            OrderStateRecord: self._order_state,
+            FillRecord: self._fill,
+            ExternalFillRecord: self._external_fill,
+            BalanceRecord: self._balance,
+        }
+
+    def _open(self, path: Path) -> None:
+        """Tables of today's schema."""
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         if "writer_epoch" in {row[1] for row in self._db.execute("PRAGMA table_info(opportunities)")}:
@@ -129,17 +148,6 @@ class SqliteLedger:
             self._db.execute("DROP TABLE balances_of_schema_2")
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
         path.chmod(0o600)
-        self._fold: dict[type, Callable[[JournalEntry, Any], None]] = {
-            OperationRecord: self._operation,
-            OperationStateRecord: self._operation_state,
-            OperationResultRecord: self._operation_result,
-            OrderIntentRecord: self._intent,
-            OrderSentRecord: self._sent,
-            OrderStateRecord: self._order_state,
-            FillRecord: self._fill,
-            ExternalFillRecord: self._external_fill,
-            BalanceRecord: self._balance,
-        }
 
     def position(self) -> JournalPosition | None:
         """Where the journal's reader continues; None for a new ledger."""

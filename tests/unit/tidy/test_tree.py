@@ -43,7 +43,8 @@ def test_lock_files_carry_hashes_and_no_addresses() -> None:
         ("workers.detector", ("asyncio", "aiohttp")),
         ("pipeline", ("numba", "aiohttp", "asyncio")),
         ("workers", ("numba", "aiohttp", "asyncio")),
-        ("workers.cli.main", ("numba", "aiohttp")),
+        ("workers.cli.app", ("numba", "aiohttp")),
+        ("workers.cli.main", ("numpy", "asyncio", "typer")),
     ],
 )
 def test_importing_a_light_module_loads_nothing_heavy(module: str, forbidden: tuple[str, ...]) -> None:

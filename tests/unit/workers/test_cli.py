@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from workers.cli import app as commands
 from workers.cli import main as cli
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_USAGE
 from workers.state_folder import instance_dir
@@ -21,11 +22,11 @@ def command() -> Iterator[Register]:
     """Adds one command, ``arb tried``, for the time of a test."""
 
     def add(body: Callable[[], None]) -> None:
-        cli.app.command("tried", hidden=True)(body)
+        commands.app.command("tried", hidden=True)(body)
 
-    before = list(cli.app.registered_commands)
+    before = list(commands.app.registered_commands)
     yield add
-    cli.app.registered_commands[:] = before
+    commands.app.registered_commands[:] = before
 
 
 def test_a_file_that_ends_too_early_is_no_ctrl_c(command: Register, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.model.errors import BadInput
@@ -13,7 +16,10 @@ from shm.errors import SegmentMismatch, SegmentMissing
 from shm.pages import HaltPage
 from tests.exhausted import full_disk, no_descriptors
 from tests.worlds.waiting import until
+from workers.cli.halt_command import halt_at_once
+from workers.cli.main import main
 from workers.control_socket import GUARD_SOCKET, ControlError, listen
+from workers.exit_codes import EXIT_USAGE
 from workers.halt_file import read_halt
 from workers.halt_page import latch_page
 from workers.halting import halt_instance, release_without_guard
@@ -62,6 +68,40 @@ def test_a_disk_that_hangs_is_not_waited_for(state: Path, page: HaltPage) -> Non
     reader = os.open(state / f"halt.{os.getpid()}.tmp", os.O_RDONLY)  # the thread goes on and ends
     os.close(reader)
     until(lambda: not (state / f"halt.{os.getpid()}.tmp").exists(), "the end of the write")
+
+
+HALTS = """
+import sys
+from workers.cli.main import main
+
+code = main(sys.argv[1:])
+print(code, [name for name in ("typer", "asyncio", "numba") if name in sys.modules], file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["--reason", "odd fills", "--json"], ["--json", "--reason=odd fills"]])
+def test_the_command_halts_before_the_command_line_is_loaded(words: list[str], state: Path, page: HaltPage) -> None:
+    environment = {**os.environ, "ARB_STATE_DIR": str(state.parent)}
+    arguments = [sys.executable, "-c", HALTS, "halt", "--instance", state.name, *words]
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr.endswith("0 []\n") and page.latched and page.reason == "odd fills"
+    assert msgspec.json.decode(done.stdout) == {"halted": True, "reason": "odd fills", "running": False}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["halt", "--help"], ["halt", "--reason"], ["halt", "now"], ["halt", "--json=1"], ["halt", "-x"], ["status"], []],
+)
+def test_what_is_spelled_otherwise_is_the_whole_command_lines(words: list[str]) -> None:
+    assert halt_at_once(words) is None
+
+
+def test_a_halt_without_a_reason_is_refused_by_the_whole_command_line(
+    state: Path, page: HaltPage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ARB_STATE_DIR", str(state.parent))
+    assert main(["halt", "--instance", state.name]) == EXIT_USAGE
+    assert "--reason" in capsys.readouterr().err and not page.latched
 
 
 def test_without_a_page_the_disk_keeps_it_and_without_both_it_is_refused(state: Path) -> None:

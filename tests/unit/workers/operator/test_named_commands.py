@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from tests.paths import REPO
-from workers.cli.main import app
+from workers.cli.app import app
 
 QUOTED = re.compile(r"`arb ([^`\n]*)`")
 BARE = re.compile(r"(?:^|[;:(] ?|\bsee |\bthen )arb ([a-z]+(?: [a-z]+)?(?: --[a-z-]+)*)")

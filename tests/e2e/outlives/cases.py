@@ -1,0 +1,398 @@
+"""What outlives what: every process of a whole instance stopped and killed, one by one and in pairs, and a host without
+disk, without descriptors and without shared memory. Judged by the venues' ledger.
+
+Each case hurts a trading instance, looks at what the matrix in ``workers/README.md`` promises, heals, and waits until
+it trades again; a case that does not keep its promise is printed and fails the run. After the last one the instance
+ends in order and every invariant is judged. Stopped processes are met by a halt of the shell, which is measured:
+
+* ``in force``: from the first line of the command, before its imports, to the latch on the page, in ms;
+* ``by the shell``: from the launch of ``arb halt`` to the latch, in ms;
+* ``last entry``: from the first line of the command to the last arrival of an entry order at a venue (its own stamp).
+
+    python -m tests.e2e.outlives [--what halt,host,hang,kill] [--only NAME,NAME ...] [--singles]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from pipeline.execution.journal.guard_journal import whole_journal
+from pipeline.execution.records import OrderIntentRecord, Purpose
+from pipeline.model.errors import ArbitrageEngineError
+from shm.liveness import LivenessView
+from tests.exhausted import no_descriptors
+from tests.worlds.instance_rig import (
+    SHORT_WINDOWS,
+    Rig,
+    exposure,
+    half_done,
+    holds_a_hedge,
+    is_judged,
+    running,
+    segments_of,
+    takeover,
+)
+from tests.worlds.waiting import until
+from workers.demo.summary import JournalTotals
+from workers.halt_file import read_halt
+from workers.tradable import replayed
+
+CONTROL = ("supervisor", "fork server")
+KILLED = ("supervisor", "fork server", "recorder", "poller", "guard", "executor")
+STOPPED = (*KILLED, "detector", "feed.mexc", "feed.gateio")
+SMALL = {**SHORT_WINDOWS, "execution": {**SHORT_WINDOWS["execution"], "journal_segment_bytes": 256 * 1024}}
+LOG_BYTES_MAX = 16 * 1024 * 1024  # of everything in ``log/`` and ``logs/`` after every case
+FIRST_LINE = (
+    "import time; print(time.monotonic_ns(), flush=True)\n"
+    "import sys; from workers.cli.main import main; sys.exit(main(sys.argv[1:]))"
+)
+#: Prints when the latch stands on the page whose file is given, and nothing where its stdin closes before.
+WATCH = """
+import mmap, select, sys, time
+from shm.layout_pages import HALT
+
+with open(sys.argv[1], "rb") as file:
+    words = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)).cast("q")
+print("watching", flush=True)
+while not words[HALT.latch] and not select.select([sys.stdin], [], [], 0.0002)[0]:
+    pass
+print(time.monotonic_ns() if words[HALT.latch] else 0, flush=True)
+"""
+
+
+# --- hurting ---
+
+
+def pid_of(rig: Rig, name: str) -> int:
+    """Pid of a process by its name in the matrix; 0 while it is down."""
+    if name == "supervisor":
+        return rig.engine.pid
+    return rig.fork_server() if name == "fork server" else rig.engine.process_pid(name)
+
+
+@contextlib.contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    """SIGSTOP meanwhile."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def disk_full(rig: Rig) -> Iterator[None]:
+    """No process of the instance, and none that it starts, gets a byte of any file system, ``/dev/shm`` too."""
+
+    def limit(bytes_max: int) -> None:
+        for part in (slice(0, 2), slice(2, None)):  # a child has the limits of the fork server
+            for pid in rig.pids()[part]:
+                with contextlib.suppress(ProcessLookupError):
+                    resource.prlimit(pid, resource.RLIMIT_FSIZE, (bytes_max, resource.RLIM_INFINITY))
+
+    limit(0)
+    try:
+        yield
+    finally:
+        limit(resource.RLIM_INFINITY)
+
+
+# --- looking ---
+
+
+@dataclass(frozen=True, slots=True)
+class Halted:
+    """A halt by the shell. ``in_force_ms``, ``by_shell_ms``: until the latch."""
+
+    first_line_ns: int
+    in_force_ms: float
+    by_shell_ms: float
+
+
+def halt_by_shell(rig: Rig, reason: str) -> Halted:
+    """``arb halt`` as a process of its own, and when the latch stood on the page."""
+    arguments = [sys.executable, "-c", WATCH, f"/dev/shm/arb.{rig.instance}.halt"]
+    # Sessions of their own, as an operator's shell: what else runs in ours must not be measured.
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as watcher:
+        assert watcher.stdout is not None and watcher.stdin is not None
+        assert watcher.stdout.readline() == "watching\n"
+        launched_ns = time.monotonic_ns()
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_LINE, "halt", "--instance", rig.instance, "--reason", reason],
+            capture_output=True,
+            text=True,
+            check=False,
+            start_new_session=True,
+        )
+        watcher.stdin.close()
+        at_ns = int(watcher.stdout.readline())
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert at_ns, "the page is not latched when the command has ended"
+    first_line_ns = int(done.stdout.partition("\n")[0])
+    return Halted(first_line_ns, (at_ns - first_line_ns) / 1e6, (at_ns - launched_ns) / 1e6)
+
+
+def last_entry_ms(rig: Rig, first_line_ns: int, until_ns: int) -> float:
+    """From a halt to the last arrival of an entry order at a venue; 0 where none came after it. By the venues' ledger;
+    the journal only says which orders are entries."""
+    entries = {
+        entry.record.client_id
+        for entry in whole_journal(rig.engine.state_dir)
+        if isinstance(entry.record, OrderIntentRecord) and entry.record.purpose is Purpose.ENTRY
+    }
+    after = [
+        int(row["mono_ns"])
+        for row in rig.ledger()
+        if row["kind"] == "request" and row.get("operation") == "place" and row["client_id"] in entries
+    ]
+    return max([(at - first_line_ns) / 1e6 for at in after if first_line_ns < at < until_ns], default=0.0)
+
+
+def nothing_naked(rig: Rig) -> None:
+    """The venues' ledger holds what the journals say that is held: hedges, and remainders below every minimum."""
+    known = JournalTotals(list(whole_journal(rig.engine.state_dir))).targets("USDT")
+    found = exposure(rig)
+    assert found == known, f"naked: venues {found}, journals {known}"
+
+
+def trades_on(rig: Rig) -> None:
+    """Waits for an operation that begins from now on."""
+    before = rig.counter("entries")
+    until(lambda: rig.counter("entries") > before, "entries")
+
+
+def logs_bounded(rig: Rig) -> None:
+    """No log of the instance has grown beyond its bound."""
+    found = {
+        path.name: path.stat().st_size
+        for folder in ("log", "logs")
+        for path in (rig.engine.state_dir / folder).glob("*")
+        if not path.name.startswith("simulator")
+    }
+    assert sum(found.values()) < LOG_BYTES_MAX, f"logs: {found}"
+
+
+def kept(rig: Rig, reason: str) -> bool:
+    """Whether the disk has the halt."""
+    return reason in read_halt(rig.engine.state_dir).reason
+
+
+def well_again(rig: Rig) -> None:
+    """Everything READY, resumed as often as a storm, a takeover and a halt need it, and trading."""
+
+    def ready() -> bool:
+        if rig.all_ready() and not takeover(rig).get("taking_over"):
+            return True
+        if rig.engine.alive() and read_halt(rig.engine.state_dir).halted:
+            rig.resume()
+        return False
+
+    until(ready, "every process READY and no halt")
+    for name in rig.breakers():
+        rig.rearm(name)
+    trades_on(rig)
+
+
+# --- cases ---
+
+
+def halt_while_stopped(rig: Rig, names: Sequence[str]) -> str:
+    """A halt by the shell while these processes are stopped."""
+    reason = f"{' and '.join(names)} hang"
+    with stopped(*(pid_of(rig, name) for name in names)):
+        halted = halt_by_shell(rig, reason)
+    until(lambda: kept(rig, reason), "the halt on the disk")
+    last_ms = last_entry_ms(rig, halted.first_line_ns, time.monotonic_ns())
+    well_again(rig)
+    return f"in force {halted.in_force_ms:6.1f}  by the shell {halted.by_shell_ms:6.1f}  last entry {last_ms:6.1f} ms"
+
+
+def hang_until_ended(rig: Rig, names: Sequence[str]) -> str:
+    """A process that stays stopped: its watchdog (of the supervisor, or of the guard for the executor) ends it."""
+    (name,) = names
+    began, life = time.monotonic(), rig.engine.describe()["started_wall_ns"]
+    half_done(rig, "gateio_futures")
+    pid = pid_of(rig, name)
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: not _runs(pid), "the end of what hangs")
+    if name == "fork server":
+        rig.begun_anew(life)
+    well_again(rig)
+    return f"trades after {time.monotonic() - began:5.1f} s"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as handle:
+            return handle.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def kill_in_flight(rig: Rig, names: Sequence[str]) -> str:
+    """SIGKILL of these processes with one leg filled and the other on its way."""
+    began = time.monotonic()
+    life = rig.engine.describe()["started_wall_ns"]
+    half_done(rig, "gateio_futures")
+    executor = LivenessView.attach(rig.instance, "executor")
+    for pid in [pid_of(rig, name) for name in names]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    if "supervisor" in names:
+        rig.engine.stop()
+        until(lambda: not executor.alive(), "the orphaned executor's end")
+        if "executor" not in names:
+            ledger = replayed(rig.engine.state_dir)
+            assert ledger is not None and not ledger.open_operations, "open operations are left"
+            nothing_naked(rig)
+        rig.start_again()
+    elif "fork server" in names:
+        rig.begun_anew(life)
+    well_again(rig)
+    return f"trades after {time.monotonic() - began:5.1f} s"
+
+
+def kill_beside_stopped(rig: Rig, names: Sequence[str]) -> str:
+    """SIGKILL of the second while the first is stopped, with one leg filled and the other on its way."""
+    began = time.monotonic()
+    first, second = names
+    half_done(rig, "gateio_spot")
+    pid = pid_of(rig, second)
+    with stopped(pid_of(rig, first)):
+        os.kill(pid, signal.SIGKILL)
+        done = len([entry for entry in whole_journal(rig.engine.state_dir)])
+        if {first, second} == {"supervisor", "executor"}:
+            until(lambda: takeover(rig).get("flat") is not None, "the guard's takeover")
+            nothing_naked(rig)
+        assert done
+    well_again(rig)
+    return f"trades after {time.monotonic() - began:5.1f} s"
+
+
+def no_disk(rig: Rig, names: Sequence[str]) -> str:
+    """A full disk with open legs while these processes are killed once each; flat by the shell in the midst of it."""
+    holds_a_hedge(rig)
+    half_done(rig, "gateio_spot")
+    with disk_full(rig):
+        for name in names:
+            rig.kill(name)
+        until(lambda: _refused(rig), "no new risk")
+        done = rig.engine.alive() and _flatten(rig)
+        assert done, "not flat"
+        nothing_naked(rig)
+    well_again(rig)
+    return "flat on a full disk"
+
+
+def _refused(rig: Rig) -> bool:
+    reading = rig.reading()
+    return reading["state"] in ("halted", "stopped") or reading["opportunities"]["refused"].get("journal_full", 0) > 0
+
+
+def _flatten(rig: Rig) -> bool:
+    run = subprocess.run(
+        [sys.executable, "-m", "workers", "flatten", "--instance", rig.instance, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return True
+
+
+def no_files(rig: Rig, names: Sequence[str]) -> str:
+    """No descriptor for these processes: trading goes on, or new risk stops; then it goes on."""
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(no_descriptors(pid_of(rig, name)))
+        if not set(names) & set(CONTROL):
+            trades_on(rig)
+        halted = halt_by_shell(rig, "no descriptors")
+    well_again(rig)
+    return f"in force {halted.in_force_ms:6.1f}  by the shell {halted.by_shell_ms:6.1f} ms"
+
+
+Case = Callable[[Rig, Sequence[str]], str]
+
+
+def cases(what: Sequence[str], *, pairs: bool) -> list[tuple[str, Case, tuple[str, ...]]]:
+    """(kind, case, processes) of a run, in order."""
+
+    def sets(names: Sequence[str]) -> list[tuple[str, ...]]:
+        return [(name,) for name in names] + (list(combinations(names, 2)) if pairs else [])
+
+    found: list[tuple[str, Case, tuple[str, ...]]] = []
+    if "halt" in what:
+        found += [("halt beside stopped", halt_while_stopped, names) for names in sets(STOPPED)]
+    if "host" in what:
+        found += [("no descriptors", no_files, names) for names in sets(STOPPED)]
+        found += [("full disk, killed", no_disk, names) for names in [(), *sets(KILLED[2:])]]
+    if "hang" in what:
+        found += [("hang", hang_until_ended, (name,)) for name in STOPPED[1:]]
+    if "kill" in what:
+        found += [("kill", kill_in_flight, names) for names in sets(KILLED)]
+        if pairs:
+            found += [
+                ("kill beside stopped", kill_beside_stopped, (first, second))
+                for first in KILLED
+                for second in KILLED[2:]
+                if first not in (second, "executor")
+            ]
+    return found
+
+
+def run_cases(rig: Rig, wanted: Sequence[tuple[str, Case, tuple[str, ...]]], say: Callable[[str], None]) -> list[str]:
+    """Every case on one instance; the failures, after which the next case goes on where it can."""
+    failures = []
+    names = segments_of(rig.instance)
+    for kind, case, processes in wanted:
+        title = f"{kind:20} {' + '.join(processes) or '-':24}"
+        try:
+            say(f"{title} {case(rig, processes)}")
+            logs_bounded(rig)
+            assert segments_of(rig.instance) == names, "segments came or went"
+        except (AssertionError, ArbitrageEngineError, OSError) as error:
+            failures.append(f"{title} {type(error).__name__}: {error}")
+            say(f"FAILED {failures[-1]}")
+            with contextlib.suppress(AssertionError, ArbitrageEngineError, OSError):
+                if not rig.engine.alive():
+                    rig.start_again()
+                well_again(rig)
+    try:
+        is_judged(rig)
+    except AssertionError as error:
+        failures.append(f"at the end: {error}")
+    return failures
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m tests.e2e.outlives``; 0 where every case kept its promise."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--what", default="halt,host,hang,kill", help="kinds of cases: halt, host, hang, kill")
+    parser.add_argument("--only", default="", help="only cases of these processes, by name, separated by commas")
+    parser.add_argument("--singles", action="store_true", help="no pairs")
+    given = parser.parse_args(arguments)
+    wanted = cases(given.what.split(","), pairs=not given.singles)
+    if given.only:
+        wanted = [row for row in wanted if set(row[2]) <= set(given.only.split(","))]
+    config: dict[str, Any] = SMALL
+    with running(**config) as rig:
+        failures = run_cases(rig, wanted, lambda text: print(text, flush=True))
+    print(f"{len(wanted)} cases, {len(failures)} failed", *failures, sep="\n  ")
+    return 1 if failures else 0
