@@ -99,8 +99,10 @@ def disk_full(rig: Rig) -> Iterator[None]:
     """No process of the instance, and none that it starts, gets a byte of any file system, ``/dev/shm`` too."""
 
     def limit(bytes_max: int) -> None:
-        for part in (slice(0, 2), slice(2, None)):  # a child has the limits of the fork server
-            for pid in rig.pids()[part]:
+        server = rig.fork_server()
+        with stopped(server):
+            until(lambda: _state_of(server) == "T", "no fork under way: its child would keep the limit of before")
+            for pid in rig.pids():
                 with contextlib.suppress(ProcessLookupError):
                     resource.prlimit(pid, resource.RLIMIT_FSIZE, (bytes_max, resource.RLIM_INFINITY))
 
@@ -109,6 +111,15 @@ def disk_full(rig: Rig) -> Iterator[None]:
         yield
     finally:
         limit(resource.RLIM_INFINITY)
+
+
+def _state_of(pid: int) -> str:
+    """The kernel's letter for what a process does; X: it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as handle:
+            return handle.read().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "X"
 
 
 # --- looking ---
@@ -230,19 +241,11 @@ def hang_until_ended(rig: Rig, names: Sequence[str]) -> str:
     half_done(rig, "gateio_futures")
     pid = pid_of(rig, name)
     os.kill(pid, signal.SIGSTOP)
-    until(lambda: not _runs(pid), "the end of what hangs")
+    until(lambda: _state_of(pid) in "ZX", "the end of what hangs")
     if name == "fork server":
         rig.begun_anew(life)
     well_again(rig)
     return f"trades after {time.monotonic() - began:5.1f} s"
-
-
-def _runs(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as handle:
-            return handle.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 def kill_in_flight(rig: Rig, names: Sequence[str]) -> str:
