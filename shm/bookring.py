@@ -115,7 +115,8 @@ def newest_offset(words: Words, feed_off: int, book_index: int) -> int:
     n = newest_publication(words, feed_off, book_index)
     if n == 0:
         return 0
-    return record_offset(feed_off, book_index, n)
+    slot: int = record_offset(feed_off, book_index, n)
+    return slot
 
 
 @njit
