@@ -299,6 +299,7 @@ def no_disk(rig: Rig, names: Sequence[str]) -> str:
         done = rig.engine.alive() and _flatten(rig)
         assert done, "not flat"
         nothing_naked(rig)
+    rig.resume()  # a flatten drains
     well_again(rig)
     return "flat on a full disk"
 
