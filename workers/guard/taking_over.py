@@ -111,7 +111,7 @@ class TakingOver:
             self._executor.refresh()
             epoch = self._executor.epoch if self._executor.mapped else 0
             self._closed_epoch = -1 if self._executor.alive() else epoch
-            what = _words(closing.result) if closing.acted else NOTHING_OPEN
+            what = _words(closing.result) if closing.acted else NOTHING_OPEN  # the latch stays where a guard has acted
         self._ctx.say("warning", f"takeover ended: {what or 'nothing was open'}")
         problem = self._keeper.lift_fence(what)
         if problem:
