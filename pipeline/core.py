@@ -29,6 +29,7 @@ from pipeline.execution.events import (
     FillsAnswer,
     FundingAnswer,
     HaltPort,
+    InstrumentAnswer,
     JournalPort,
     MarketPort,
     NotSent,
@@ -71,6 +72,7 @@ from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import EarlierRun, RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
+from pipeline.recovery.usable import Usable
 from pipeline.risk.fee_stock import FeeStock
 from pipeline.risk.manager import RiskManager
 from pipeline.risk.margin_watch import MarginWatch
@@ -127,7 +129,8 @@ class ExecutionCore:
         )
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
-        self.risk.gate.doubtful = self.recovery.account.doubtful
+        usable = Usable(self.balances, self.recovery, self.risk.gate)
+        self.risk.gate.doubtful = usable.doubtful
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -142,6 +145,7 @@ class ExecutionCore:
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
             questioned=self.recovery.account.questioned,
             urgent_bps=self.risk.gate.margin.urgent_bps,
+            usable=usable,
         )
         self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)
@@ -151,13 +155,12 @@ class ExecutionCore:
             reconciled=self.recovery,
             ready=lambda: self.ready,
             leave=self._leave,
-            account=self.recovery.account,
+            account=usable,
         )
         self.risk.gate.leaves_a_hedge = self.hedges.is_exit
         gate = self.risk.gate
-        self.margin = MarginWatch(
-            self.context, self.balances, gate.margin, execute=self._leave, has_budget=gate.has_budget_for
-        )
+        budget = gate.has_budget_for
+        self.margin = MarginWatch(self.context, self.balances, gate.margin, execute=self._leave, has_budget=budget)
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
         self.stopping = False
@@ -189,6 +192,7 @@ class ExecutionCore:
             **self.recovery.answers(),
             BalancesAnswer: self._balances_answer,
             **self.margin.handlers(),
+            InstrumentAnswer: self._row_read,
             CatalogueChanged: self._catalogue,
             Command: self._command,
         }
@@ -358,6 +362,8 @@ class ExecutionCore:
         order = self.evidence.outcome(outcome)
         if order is None:
             return
+        self.orders.windows.answered(order, outcome)
+        self.recovery.rows.refused(order, outcome.error)
         text = outcome.error.message if outcome.error is not None else ""
         self.risk.order_outcome(outcome.venue, outcome.kind is OutcomeKind.ACKED, text)
         if outcome.kind is not OutcomeKind.ACKED and not order.settled:
@@ -405,9 +411,15 @@ class ExecutionCore:
 
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.context.instruments.update(event.rows)
+        self.recovery.rows.rows_changed(event.rows)
         self.hedges.watch.rows_changed()
         if self.fast_entry is not None:
             self.fast_entry.rows_changed(event.rows)
+
+    def _row_read(self, answer: InstrumentAnswer) -> None:
+        self.recovery.rows.on_answer(answer)
+        for operation in list(self.ledger.open_operations.values()):
+            self.orders.advance(operation)
 
     # --- time ---
 

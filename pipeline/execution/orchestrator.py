@@ -21,8 +21,9 @@ from decimal import Decimal
 from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.bounds.windows import OrderWindows, answer_timeout_ns
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.events import CancelOrder, Entered, Place, Report
+from pipeline.execution.events import CancelOrder, Entered, Place, Report, request_of
 from pipeline.execution.external_shares import position_unknown
 from pipeline.execution.hedging.rests import kept_prices
 from pipeline.execution.ledger import Operation, Order
@@ -37,7 +38,14 @@ from pipeline.execution.records import (
     Outcome,
     Purpose,
 )
-from pipeline.execution.repair import Repair, RepairChooser, RepairPace, operation_start, unmatched_quantities
+from pipeline.execution.repair import (
+    Repair,
+    RepairChooser,
+    RepairPace,
+    UsableInstruments,
+    operation_start,
+    unmatched_quantities,
+)
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.settle import (
     entry_basis,
@@ -73,7 +81,8 @@ class OrderOrchestrator:
     Callbacks into recovery: ``on_recovery(operation, strategy, reason)`` when repairs begin, change or are held,
     ``on_recovered`` at their end; ``held_by_operator`` and ``awaits_first_sweep`` ask for its view of an operation and
     an order. ``can_place(venue)``: the venue's rate budget takes an order now. ``questioned(venue, symbol)``: a
-    position there is being looked up, nothing that depends on it is repaired. ``urgent_bps``: see ``RepairChooser``.
+    position there is being looked up, nothing that depends on it is repaired. ``urgent_bps``, ``usable``: see
+    ``RepairChooser``.
     ``on_end`` is called with the direction of an operation that has a result, and until when that direction pauses
     (monotonic ns).
     """
@@ -94,6 +103,7 @@ class OrderOrchestrator:
         can_place: Callable[[str], bool],
         questioned: Callable[[str, str], bool],
         urgent_bps: Callable[[Operation], Decimal],
+        usable: UsableInstruments,
     ) -> None:
         self._context = context
         self._questioned = questioned
@@ -101,12 +111,13 @@ class OrderOrchestrator:
         self._balances = balances
         self._rates = rates
         self._fees = fees
-        self._repairs = RepairChooser(context, balances, balances.session_up, can_place, urgent_bps)
+        self._repairs = RepairChooser(context, balances, balances.session_up, can_place, urgent_bps, usable)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
         self._on_end = on_end
         self._held_by_operator = held_by_operator
         self._awaits_first_sweep = awaits_first_sweep
+        self.windows = OrderWindows(context)
         self._paces: dict[str, RepairPace] = {}
         self._broken: dict[int, int] = {}  # direction -> broken legs in a row
 
@@ -213,7 +224,7 @@ class OrderOrchestrator:
             price=price,
             reduce_only=reduce_only,
             multiplier=spec.multiplier,
-            expiry_wall_ms=context.now.wall_ms + context.config.execution.recv_window_ms,
+            expiry_wall_ms=context.now.wall_ms + self.windows.ms(purpose, spec.venue),
             reserve_asset=reserve[0],
             reserve_amount=reserve[1],
             book_seq=plan.book_seq,
@@ -267,7 +278,7 @@ class OrderOrchestrator:
         """Whether an answer about this order may still come within its normal time."""
         since = order.sent_mono_ns or order.intent_mono_ns
         waited_ns = self._context.now.mono_ns - since
-        return 0 <= waited_ns < self._context.config.answer_timeout_ms * 1_000_000
+        return 0 <= waited_ns < answer_timeout_ns(self._context, order)
 
     def _rungs(self, operation: Operation, pace: RepairPace) -> int:
         """Repairs of this operation that left this host, counted from the ledger so that a restart keeps the count."""
@@ -296,7 +307,6 @@ class OrderOrchestrator:
             spec = repair.row.spec
             strategy = "unwind" if (spec.venue, spec.symbol) in filled else "complete"
             self._on_recovery(operation, strategy, f"{repair.side.name} {repair.qty} {repair.row.spec.venue}")
-        reduce_only = repair.row.spec.kind is InstrumentKind.PERPETUAL and not repair.reserve_amount
         request = self._intend(
             operation,
             repair.leg,
@@ -306,7 +316,7 @@ class OrderOrchestrator:
             price=repair.price,
             purpose=repair.purpose,
             reserve=(repair.reserve_asset, repair.reserve_amount),
-            reduce_only=reduce_only,
+            reduce_only=repair.reduces,
             attempt=rungs,
         )
         pause_ns = min(REPAIR_PAUSE_MAX_NS, REPAIR_PAUSE_FIRST_NS << min(pace.attempts, 8))
@@ -480,20 +490,3 @@ class OrderOrchestrator:
             "success_rate": counts.success_rate or 0.0,
             "average_execution_time_ms": sum(times) / len(times) / 1e6 if times else 0.0,
         }
-
-
-def request_of(intent: OrderIntentRecord) -> OrderRequest:
-    """The order request of an intent. Sent at most once, by the one who appended the intent to the journal."""
-    return OrderRequest(
-        client_id=intent.client_id,
-        venue=intent.venue,
-        symbol=intent.symbol,
-        side=intent.side,
-        kind=intent.order_kind,
-        tif=intent.tif,
-        qty=intent.qty,
-        price=intent.price,
-        reduce_only=intent.reduce_only,
-        multiplier=intent.multiplier,
-        expiry_wall_ms=intent.expiry_wall_ms,
-    )

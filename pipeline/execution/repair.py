@@ -3,7 +3,10 @@
 An unmatched quantity is the net amount of an asset that an operation's fills left behind: a leg filled, and the other
 one did not, or not as far. Completing the missing leg and unwinding the filled one are the same order seen from two
 venues: the quantity is sold (or bought back) wherever that brings more. So a repair looks at every instrument of the
-operation that trades the asset against the start asset, and takes the best price after fees.
+operation that trades the asset against the start asset, and takes the best price after fees. Where none of them takes
+an order now (its outcome there is unknown, the symbol is suspended, the venue is away), another spot venue of the pair
+does it from its own stock. Beside orders of unknown outcome nothing is sent that could make the worst case worse
+(``bounds/outcomes.py``).
 
 Where others have ended a leg (liquidation, ADL, somebody's order), what is left is only reduced, on its own instrument:
 the leg that is gone is not opened again, and what was sold is not bought back.
@@ -14,9 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
+
+import msgspec
 
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.bounds.outcomes import may_repair
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView
 from pipeline.execution.external_shares import group_net, own_side_only
@@ -36,7 +43,7 @@ from pipeline.execution.records import LegPlan, Purpose
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, OrderState
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import ZERO
+from pipeline.model.structs import ZERO, InstrumentSpec
 
 PLAN_PRICE_NS = 60_000_000_000  # how long the prices of a plan may stand in for a book that is dead
 
@@ -54,6 +61,7 @@ class Repair:
     reserve_asset: str
     reserve_amount: Decimal
     score: Decimal  # quote per base after fees, + = we receive
+    reduces: bool = False  # a futures order that only makes the position smaller
     takes_dust: Decimal = ZERO  # earlier remainders that this order is to close as well
 
 
@@ -106,6 +114,19 @@ def operation_start(operation: Operation, numeraire: str) -> str:
     return numeraire if numeraire in quotes else max(quotes, key=quotes.count)
 
 
+class UsableInstruments(Protocol):
+    """Instruments as their venues have them now."""
+
+    def in_question(self, venue: str, symbol: str) -> bool:
+        """Whether the row is being read anew: nothing is sent there meanwhile."""
+
+    def row(self, row: InstrumentRow) -> InstrumentRow:
+        """The row with the steps and bounds that the venue has now."""
+
+    def besides(self, spec: InstrumentSpec) -> bool:
+        """Whether an instrument that is no leg of an operation may take one of its repairs."""
+
+
 class RepairChooser:
     """Chooses the order that closes an unmatched quantity.
 
@@ -121,9 +142,11 @@ class RepairChooser:
         usable_session: Callable[[str], bool],
         can_place: Callable[[str], bool],
         urgent_bps: Callable[[Operation], Decimal],
+        usable: UsableInstruments,
     ) -> None:
         self._context = context
         self._can_place = can_place
+        self._usable = usable
         self._urgent_bps = urgent_bps
         self._balances = balances
         self._session_up = usable_session
@@ -152,11 +175,10 @@ class RepairChooser:
                 continue
             if not self._worth_an_order(operation, quantity, amount, most_bps):
                 continue
-            options = [
-                found
-                for leg, plan, part in self._legs(operation, quantity, amount)
-                if (found := self._option(operation, leg, plan, part, most_bps[plan.kind], purpose)) is not None
-            ]
+            options = self._options(operation, self._legs(operation, quantity, amount), most_bps, purpose, amount)
+            if not options and worth:
+                others = self._other_spots(operation, quantity, amount)
+                options = self._options(operation, others, most_bps, purpose, amount)
             if options:
                 # a venue that takes no order now (rate budget, pause after 429) would leave it open: others come first
                 able = [option for option in options if self._can_place(option.row.spec.venue)]
@@ -164,6 +186,49 @@ class RepairChooser:
                 best.takes_dust = amount - quantity.amount
                 return best, True
         return None, worth
+
+    def _options(
+        self,
+        operation: Operation,
+        legs: list[tuple[int, LegPlan, Decimal]],
+        most_bps: Mapping[InstrumentKind, Decimal],
+        purpose: Purpose,
+        amount: Decimal,
+    ) -> list[Repair]:
+        """Orders that could be sent now, and that leave no worst case behind them that is worse than now."""
+        found: list[Repair] = []
+        for leg, plan, part in legs:
+            option = self._option(operation, leg, plan, part, most_bps[plan.kind], purpose)
+            if option is None:
+                continue
+            place = (plan.venue, plan.symbol)
+            ledger, signed = self._context.ledger, option.qty * int(option.side)
+            if may_repair(ledger, operation, plan.base, amount, place, signed, option.reduces):
+                found.append(option)
+        return found
+
+    def _other_spots(
+        self, operation: Operation, quantity: UnmatchedQuantity, amount: Decimal
+    ) -> list[tuple[int, LegPlan, Decimal]]:
+        """Other spot instruments of the pair, as legs: none where others have ended a leg of the operation (what is
+        left is reduced where it is). A contract elsewhere would open a position that nobody closes."""
+        start = operation_start(operation, self._context.config.execution.numeraire)
+        legs = [leg for leg in operation.record.legs if leg.base == quantity.asset and leg.quote == start]
+        if not legs or own_side_only(self._context.ledger, operation):
+            return []
+        known = {(leg.venue, leg.symbol) for leg in legs}
+        rows = [self._context.instruments.find(leg.venue, leg.symbol) for leg in legs]
+        pairs = {row.pair_id for row in rows if row is not None and row.tradable_pair}
+        index = next(i for i, leg in enumerate(operation.record.legs) if leg is legs[0])
+        found: list[tuple[int, LegPlan, Decimal]] = []
+        for row in self._context.instruments:
+            spec = row.spec
+            if spec.kind is not InstrumentKind.SPOT or row.pair_id not in pairs or (spec.venue, spec.symbol) in known:
+                continue
+            if self._usable.besides(spec):
+                elsewhere = {"instrument_id": row.instrument_id, "venue": spec.venue, "symbol": spec.symbol}
+                found.append((index, msgspec.structs.replace(legs[0], kind=spec.kind, **elsewhere), amount))
+        return found
 
     def _best(self, operation: Operation, options: list[Repair], completed: Decimal) -> Repair:
         """The best price; before it, that it was not tried in vain; before that, that it reduces what the hedge still
@@ -221,10 +286,7 @@ class RepairChooser:
         quantity must not be called dust.
         """
         side = OrderSide.SELL if amount > 0 else OrderSide.BUY
-        legs = [
-            (plan, part, self._context.instruments.find(plan.venue, plan.symbol))
-            for _, plan, part in self._legs(operation, quantity, amount)
-        ]
+        legs = [(plan, part, self._row_of(plan)) for _, plan, part in self._legs(operation, quantity, amount)]
         if legs and all(row is None for _, _, row in legs):
             return True
         for plan, part, row in legs:
@@ -240,11 +302,14 @@ class RepairChooser:
         self, operation: Operation, leg: int, plan: LegPlan, amount: Decimal, slippage_bps: Decimal, purpose: Purpose
     ) -> Repair | None:
         """The order that this leg's instrument could do now, or None when it cannot."""
-        row = self._context.instruments.find(plan.venue, plan.symbol)
+        row = self._row_of(plan)
         side = OrderSide.SELL if amount > 0 else OrderSide.BUY
         if row is None or not self._session_up(plan.venue) or not can_trade(row, side):
             return None
-        if next(self._context.ledger.unsettled_of_symbol(plan.venue, plan.symbol), None) is not None:
+        if self._usable.in_question(plan.venue, plan.symbol):
+            return None  # its steps or its status may be others than we know: being read anew
+        beside_unsettled = next(self._context.ledger.unsettled_of_symbol(plan.venue, plan.symbol), None) is not None
+        if beside_unsettled and row.spec.kind is not InstrumentKind.PERPETUAL:
             return None  # an unsettled order may still fill there: no new intent on that symbol
         view = self._living_book(row)
         if view is not None and best_price(view, side, row) is None:
@@ -267,6 +332,8 @@ class RepairChooser:
             and own_side_only(self._context.ledger, operation)
         ):
             return None
+        if beside_unsettled and not reducing:
+            return None  # what only reduces cannot go through zero, whatever else arrives
         if not reducing and self._balances.usable(plan.venue, asset) < reserve:
             if slippage_bps > most_bps:  # a nearer limit needs less of the balance
                 return self._option(operation, leg, plan, amount, most_bps, purpose)
@@ -274,7 +341,13 @@ class RepairChooser:
         fee, _ = fee_of(row, side, Decimal(1), expected)
         fee_quote = fee if row.spec.fee_rule is FeeAssetRule.QUOTE or side is OrderSide.SELL else fee * expected
         score = expected - fee_quote if side is OrderSide.SELL else -(expected + fee_quote)
-        return Repair(row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score)
+        return Repair(
+            row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score, reduces=reducing
+        )
+
+    def _row_of(self, plan: LegPlan) -> InstrumentRow | None:
+        row = self._context.instruments.find(plan.venue, plan.symbol)
+        return None if row is None else self._usable.row(row)
 
     def _refused(self, operation: Operation, plan: LegPlan) -> bool:
         """Whether the venue has refused an order of this operation on this instrument: its limit may be why."""

@@ -49,6 +49,7 @@ __all__ = [
     "BadInput",
     "ConfigInvalid",
     "GatewayRefused",
+    "InstrumentRefused",
     "InsufficientBalance",
     "JournalError",
     "OrderExecutionError",
@@ -112,6 +113,10 @@ class InsufficientBalance(VenueRejected):
 
 class AuthRefused(VenueRejected):
     """Key, signature, permission or IP refused by the venue's own code: asked again every few minutes, no sooner."""
+
+
+class InstrumentRefused(VenueRejected):
+    """The venue refused an order for its symbol, steps or amounts: the instrument's row may be another by now."""
 
 
 class TradingDisabled(VenueRejected):

@@ -6,7 +6,7 @@ again later; its unknown orders keep their worst-case exposure.
 
 An order is proved never to have executed (EXPIRED) only when all of this holds:
 
-1. its expiry has passed by ``recv_window + unknown_grace`` on the monotonic clock;
+1. its own window and ``unknown_grace`` have passed since it was sent, on the monotonic clock;
 2. one complete sweep of its venue *begun after that* shows neither the order nor a fill of it;
 3. that sweep's balances agree with the ledger to the last digit in the order's base asset (spot), or its position does
    (futures), wherever a baseline is known.
@@ -33,6 +33,7 @@ from pipeline.recovery.account import UNPROVED, AccountCheck
 from pipeline.recovery.adoption import Adoption
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.history import MoneyHistory
+from pipeline.recovery.row_questions import RowQuestions
 from pipeline.recovery.suspects import SUSPECT_NS, suspects
 
 SWEEP_PAUSE_NS = 1_000_000_000
@@ -111,7 +112,7 @@ class RecoveryManager:
         self.unproved: dict[str, str] = {}  # operation -> why an operator must say that its order never executed
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self.book = ExternalBook(context, rate)
-        self.history = MoneyHistory(context)
+        self.history, self.rows = MoneyHistory(context), RowQuestions(context)
         account = (context, balances, self.book, self.history, self._suspect, funding_known, evidence.awaits)
         self.account = AccountCheck(*account)
         self.adoption = Adoption(context, self.book, rate, entry_price=self.account.entry_price, gone=self.account.gone)
@@ -160,8 +161,8 @@ class RecoveryManager:
         return [name for name, venue in self._venues.items() if not venue.tried]
 
     def questioned(self, venue: str, symbol: str) -> bool:
-        """Whether a position is being looked up at the venue: nothing is decided by it meanwhile."""
-        return self.account.questioned(venue, symbol)
+        """Whether a position is being looked up at the venue, or a row read: nothing is decided by it meanwhile."""
+        return self.account.questioned(venue, symbol) or self.rows.in_question(venue, symbol)
 
     def __contains__(self, venue: object) -> bool:
         """Whether a venue's past is known since its session last came up (new risk needs that)."""
@@ -186,6 +187,7 @@ class RecoveryManager:
     def tick(self) -> None:
         """Starts the sweeps that are due, and wants one where an unknown order may be proved never to have executed."""
         self.history.tick()
+        self.rows.tick()
         now_ns = self._context.now.mono_ns
         for venue, state in self._venues.items():
             if state.sweeping and now_ns >= state.lost_mono_ns:
@@ -218,11 +220,8 @@ class RecoveryManager:
         return tuple(sorted(symbols))
 
     def _since_ms(self, venue: str) -> int:
-        window_ms = self._context.config.execution.recv_window_ms
         starts = [
-            order.intent.expiry_wall_ms - window_ms
-            for order in self._context.ledger.unsettled.values()
-            if order.intent.venue == venue
+            order.began_wall_ms for order in self._context.ledger.unsettled.values() if order.intent.venue == venue
         ]
         since_ms = min([*starts, self._context.now.wall_ms]) - SINCE_MARGIN_MS
         wanted_ms = self._venues[venue].since_wall_ms
@@ -360,8 +359,7 @@ class RecoveryManager:
 
     def provable_at(self, order: Order) -> int:
         """Monotonic time from which a sweep may prove that the order never executed."""
-        execution = self._context.config.execution
-        wait_ns = (execution.recv_window_ms + execution.unknown_grace_ms) * 1_000_000
+        wait_ns = (order.window_ms + self._context.config.execution.unknown_grace_ms) * 1_000_000
         began = order.sent_mono_ns or order.intent_mono_ns
         earlier = order.boot_epoch != self._context.ledger.boot_epoch
         if began > self._context.now.mono_ns or (earlier and not self._same_host_boot):

@@ -20,7 +20,7 @@ from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, 
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
 from pipeline.model.trading_times import ending_text
-from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking
+from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking, fee_breaker, venue_breaker
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from pipeline.risk.margin_state import MarginState
 from pipeline.risk.order_rate import SECOND_NS, SendTimes
@@ -300,6 +300,11 @@ class Gate:
             if key in scope and not scope[key].enabled:
                 return key
         return ""
+
+    def stopped_alone(self, spec: InstrumentSpec) -> bool:
+        """Whether a breaker or a limit stops this instrument or its venue alone."""
+        names = {venue_breaker(spec.venue), fee_breaker(spec.venue, spec.symbol)}
+        return bool(self._disabled(spec)) or not names.isdisjoint(self._context.ledger.breakers)
 
     def _after_fill(self, plan: Plan) -> Rejected | None:
         for leg in plan.legs:

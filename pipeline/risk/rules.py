@@ -181,7 +181,7 @@ RULES = (
          ("detection.max_age_to_trade_ms", "detection.max_skew_ms")),
     Rule("order not expired", Refusal.STALE_AT_SEND, _LOOK + "entry", (LAST_LOOK,),
          _SENDS + "test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent[fast]",
-         ("execution.recv_window_ms",)),
+         ("execution.entry_window_ms",)),
 )  # fmt: skip
 
 #: Settings with which only the exact path judges: while they are set, the fast path is off.
@@ -213,6 +213,7 @@ NO_RULE = {
     "execution.durability": "when a record counts as written; the last look sees the time that it took",
     "execution.target_execution_time_ms": "slower operations are counted",
     "execution.order_timeout_ms": "when an order without an answer counts as UNKNOWN",
+    "execution.repair_window_ms": "how long a venue may take what reduces risk",
     "execution.unknown_grace_ms": "when a sweep may prove that an order never was",
     "execution.unwind_slippage_bps": "prices of repairs",
     "execution.unwind_max_slippage_bps": "prices of repairs",

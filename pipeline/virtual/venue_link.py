@@ -15,10 +15,12 @@ from pipeline.execution.events import (
     CancelOrder,
     FetchFills,
     FetchFunding,
+    FetchInstrument,
     FetchMoney,
     FetchRiskTiers,
     FillsAnswer,
     FundingAnswer,
+    InstrumentAnswer,
     MarginAnswer,
     MoneyAnswer,
     QueryAnswer,
@@ -56,11 +58,23 @@ from pipeline.sim.exchange.orders import (
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.rate_limits import WindowLimiter
 from pipeline.virtual import histories
+from pipeline.virtual.listings import listing_of
 from pipeline.virtual.orders import PLACE_BUDGETS, REJECTIONS, sim_request
 from pipeline.virtual.venue_rows import fill_of, order_update, position_of
 
-VenueQuestion = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | AddMargin | FetchRiskTiers
-Answer = QueryAnswer | FillsAnswer | FundingAnswer | MoneyAnswer | SweepAnswer | MarginAnswer | RiskTiersAnswer
+VenueQuestion = (
+    QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | AddMargin | FetchRiskTiers | FetchInstrument
+)
+Answer = (
+    QueryAnswer
+    | FillsAnswer
+    | FundingAnswer
+    | MoneyAnswer
+    | SweepAnswer
+    | MarginAnswer
+    | RiskTiersAnswer
+    | InstrumentAnswer
+)
 Emit = Callable[[object], None]
 
 
@@ -296,6 +310,7 @@ class VenueLink:
             FetchMoney: self.fetch_money,
             AddMargin: self.add_margin,
             FetchRiskTiers: self.fetch_risk_tiers,
+            FetchInstrument: self.fetch_instrument,
         }
         asks[type(action)](action)
 
@@ -370,6 +385,13 @@ class VenueLink:
 
         def answer(error: str) -> None:
             self.later(RiskTiersAnswer(action.venue, action.symbol, () if error else tiers, error))
+
+        self.ask("instruments", action.symbol, answer)
+
+    def fetch_instrument(self, action: FetchInstrument) -> None:
+        def answer(error: str) -> None:
+            spec = None if error else listing_of(self.venue, action.symbol, {})
+            self.later(InstrumentAnswer(action.venue, action.symbol, spec, error))
 
         self.ask("instruments", action.symbol, answer)
 

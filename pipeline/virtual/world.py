@@ -150,7 +150,9 @@ class VirtualWorld:
         for (name, symbol), quote in (quotes or {}).items():
             self.market.quote(name, symbol, quote)
         specs = [
-            listing_of(venue, symbol, self.config) for venue in self.venues.values() for symbol in venue.instruments
+            listing_of(venue, symbol, self.config.fees)
+            for venue in self.venues.values()
+            for symbol in venue.instruments
         ]
         refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in self.config.venues]
         self.instruments = build_rows(specs, refs)

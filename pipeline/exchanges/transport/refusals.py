@@ -24,6 +24,7 @@ from pipeline.model.clock import wall_ms
 from pipeline.model.errors import (
     AuthRefused,
     GatewayRefused,
+    InstrumentRefused,
     InsufficientBalance,
     OrderNotFound,
     OutcomeUnknown,
@@ -46,6 +47,7 @@ DUPLICATE = "duplicate"  # api_code of an OutcomeUnknown that is evidence: an or
 #: ``unknown`` (ambiguous), ``duplicate`` (ambiguous, and evidence that the order exists: query it).
 DEFINITIVE: Mapping[str, type[VenueRejected]] = {
     "rejected": VenueRejected,
+    "row": InstrumentRefused,  # symbol, tick, lot, least or largest amount: the row is read anew
     "clock": VenueRejected,
     "funds": InsufficientBalance,
     "auth": AuthRefused,
