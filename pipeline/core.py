@@ -325,7 +325,9 @@ class ExecutionCore:
                 self.risk.gate.sends.note(action.request.venue, self.context.now.mono_ns)
         return operation
 
-    def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation:
+    def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation | None:
+        if self.context.halt.fenced():
+            return None  # the guard leaves it; an intent would only be written and not sent
         return self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
 
     def _balances_answer(self, answer: BalancesAnswer) -> None:
@@ -364,6 +366,7 @@ class ExecutionCore:
             return
         self.orders.windows.answered(order, outcome)
         self.recovery.rows.refused(order, outcome.error)
+        self.risk.gate.clocks.refused(outcome.venue, outcome.error)
         text = outcome.error.message if outcome.error is not None else ""
         self.risk.order_outcome(outcome.venue, outcome.kind is OutcomeKind.ACKED, text)
         if outcome.kind is not OutcomeKind.ACKED and not order.settled:
@@ -391,6 +394,7 @@ class ExecutionCore:
         self.recovery.account.on_account(snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns)
         self.margin.on_account(snapshot)
         self.fee_stock.told(snapshot.fee_coins, self.fees)
+        self.risk.gate.clocks.told(snapshot.clock_offsets_ns, snapshot.clock_read_mono_ns)
 
     def _session(self, state: SessionState) -> None:
         up = state.state == "up"

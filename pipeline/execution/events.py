@@ -159,6 +159,8 @@ class AccountSnapshot(msgspec.Struct, frozen=True):
     balances: tuple[Balance, ...]
     positions: tuple[Position, ...] = ()
     positions_recv_mono_ns: Mapping[str, int] = {}  # venue -> time of the last complete position list
+    clock_offsets_ns: Mapping[str, int] = {}  # venue -> its unix time less our monotonic time, where it was measured
+    clock_read_mono_ns: Mapping[str, int] = {}  # venue -> when that was, at the earliest
     fee_coins: Mapping[str, str] = {}  # venue that tells it -> the coin that fees are taken in, "" = plain
 
 

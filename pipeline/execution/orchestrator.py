@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import takewhile
 
 from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.accounts import EXACT
@@ -252,8 +253,8 @@ class OrderOrchestrator:
         unsettled = ledger.unsettled_of_operation(operation)
         if any(o.held or self._answer_expected(o) or self._awaits_first_sweep(o) for o in unsettled):
             return
-        if position_unknown(ledger, operation, self._questioned):
-            return
+        if self._context.halt.fenced() or position_unknown(ledger, operation, self._questioned):
+            return  # fenced: the guard acts; an intent would only be written and not sent
         pace = self.repair_pace(operation)
         alone = len(ledger.open_operations) == 1
         unrepaired = False
@@ -285,6 +286,12 @@ class OrderOrchestrator:
         orders = (self._context.ledger.orders[client_id] for client_id in operation.orders)
         repairs = (o for o in orders if o.intent.purpose in (Purpose.REPAIR, Purpose.DUST))
         return sum(1 for order in repairs if order.state is not OrderState.NOT_SENT) - pace.rungs_forgiven
+
+    def _unsent(self, operation: Operation) -> int:
+        """Its newest repairs in a row that did not leave this host: each is two records for nothing."""
+        states = (self._context.ledger.orders[client_id].state for client_id in reversed(operation.orders))
+        unsent = (OrderState.INTENT, OrderState.NOT_SENT)
+        return sum(1 for _ in takewhile(lambda state: state in unsent, states))
 
     def _slippage_bps(self, operation: Operation, pace: RepairPace) -> Decimal:
         """Slippage allowed to the next repair: doubled at each rung, up to ``unwind_max_slippage_bps``."""
@@ -319,7 +326,8 @@ class OrderOrchestrator:
             reduce_only=repair.reduces,
             attempt=rungs,
         )
-        pause_ns = min(REPAIR_PAUSE_MAX_NS, REPAIR_PAUSE_FIRST_NS << min(pace.attempts, 8))
+        most_ns = REPAIR_PAUSE_MAX_NS << min(2, self._unsent(operation) // 4)
+        pause_ns = min(most_ns, REPAIR_PAUSE_FIRST_NS << min(pace.attempts, 8))
         pace.attempts += 1
         pace.next_try_mono_ns = self._context.now.mono_ns + pause_ns
         pace.blocked_since_mono_ns = 0

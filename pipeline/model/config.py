@@ -151,6 +151,7 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     order_timeout_ms: int = 1000  # an order without an answer for this long is UNKNOWN and queried
     entry_window_ms: int = 1000  # how long a venue may take an entry: it refuses what arrives later
     repair_window_ms: int = 500  # and a repair or an exit; doubled where a venue is slower than that
+    max_clock_skew_ms: int = 1000  # a venue whose clock is further from ours takes no entries
     unknown_grace_ms: int = 10000  # added to an order's expiry before a negative sweep may settle it
     unwind_slippage_bps: Decimal = Decimal(50)
     unwind_max_slippage_bps: Decimal = Decimal(200)

@@ -308,7 +308,7 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
         errors.append(f"detection.no_entries_before_end_h: found {found}, wanted 0 to {HOURS_BEFORE_END_MAX} hours")
     _check_hedge_exit(config, errors)
     _check_hedge(config.detection.hedge, errors)
-    for key in ("balance_refresh_interval_ms", "order_timeout_ms"):
+    for key in ("balance_refresh_interval_ms", "order_timeout_ms", "max_clock_skew_ms"):
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
     for key in ("entry_window_ms", "repair_window_ms"):
         if not 0 < getattr(config.execution, key) <= WINDOW_MAX_MS:

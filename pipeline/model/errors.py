@@ -47,6 +47,7 @@ __all__ = [
     "ArbitrageEngineError",
     "AuthRefused",
     "BadInput",
+    "ClockRefused",
     "ConfigInvalid",
     "GatewayRefused",
     "InstrumentRefused",
@@ -113,6 +114,10 @@ class InsufficientBalance(VenueRejected):
 
 class AuthRefused(VenueRejected):
     """Key, signature, permission or IP refused by the venue's own code: asked again every few minutes, no sooner."""
+
+
+class ClockRefused(VenueRejected):
+    """The venue refused a request for its time: it came after its window, or one of the clocks is wrong."""
 
 
 class InstrumentRefused(VenueRejected):

@@ -45,6 +45,7 @@ FIRST_ANSWER_NS = 3_000_000_000  # how long READY and an earlier run's broken op
 VENUES_TO_TRADE = 2
 LATE_MARGIN_MS = LATE_NS // 1_000_000
 PROOF_PAUSE_MAX_NS = 30_000_000_000  # between sweeps that could not decide about an unknown order
+LOOKS_AT_ONCE = 4  # sweeps about one question a second apart: readings that agree need some
 FIRST_DOUBTS_NS = 60_000_000_000  # after a start: differences to the ledger may be older than the run
 FIRST_SWEEP_MS = 3_600_000  # how far back the first sweep of a new journal looks for orders of an engine
 FIRST_SYMBOLS_MAX = 40  # and in how many symbols: each costs requests before the first trade
@@ -81,6 +82,8 @@ class _Venue:
     failures: int = 0
     undecided: int = 0  # sweeps in a row that left an unknown order unknown
     prove_due_mono_ns: int = 0
+    unexplained: int = 0  # sweeps in a row that left a question unanswered
+    look_due_mono_ns: int = 0
 
 
 class RecoveryManager:
@@ -199,7 +202,8 @@ class RecoveryManager:
             if waits and now_ns >= due_ns:
                 self._want(order.intent.venue, f"order {order.client_id} unknown")
         for venue, symbol in {*self._evidence.orphaned(), *self.account.open_questions()}:
-            if symbol not in self._venues[venue].suspects or not self._venues[venue].sweeping:
+            state = self._venues[venue]
+            if now_ns >= state.look_due_mono_ns and (symbol not in state.suspects or not state.sweeping):
                 self._look_at(venue, {symbol}, "moved")
         for venue, state in self._venues.items():
             if state.wanted and not state.sweeping and now_ns >= state.due_mono_ns:
@@ -290,7 +294,11 @@ class RecoveryManager:
         self._back_off(answer, state)
 
     def _back_off(self, answer: SweepAnswer, state: _Venue) -> None:
-        """A sweep that could not decide about an unknown order will not a second later either."""
+        """A sweep that could not decide about an unknown order, or a position, will not a second later either."""
+        open_still = any(venue == answer.venue for venue, _ in self.account.open_questions())
+        state.unexplained = state.unexplained + 1 if open_still else 0
+        late_ns = SWEEP_PAUSE_NS << min(max(0, state.unexplained - LOOKS_AT_ONCE), 5)
+        state.look_due_mono_ns = self._context.now.mono_ns + min(PROOF_PAUSE_MAX_NS, late_ns) if open_still else 0
         orders = self._context.ledger.unsettled.values()
         if any(o.intent.venue == answer.venue and answer.began_mono_ns >= self.provable_at(o) for o in orders):
             state.undecided += 1

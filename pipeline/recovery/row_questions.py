@@ -130,6 +130,12 @@ class RowQuestions:
             return f"{spec.venue} {spec.symbol}: the venue's tick, lot or least amount is not the catalogue's"
         return ""
 
+    def texts(self) -> list[str]:
+        """Why which instruments take no entry."""
+        places = [*self._questions, *(place for place in self._read if place not in self._questions)]
+        rows = (self._context.instruments.find(*place) for place in places)
+        return [self.doubtful(row.spec) for row in rows if row is not None]
+
     def row(self, row: InstrumentRow) -> InstrumentRow:
         """The row with the steps that the venue has now."""
         read = self._read.get((row.spec.venue, row.spec.symbol))

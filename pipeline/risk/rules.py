@@ -109,6 +109,10 @@ RULES = (
     Rule("sessions up, past known", Refusal.SESSION_DOWN, _GATE + "_places", (VERDICT, LAST_LOOK),
          _reason("session down")),
     Rule("own orders there settled", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (VERDICT,), _attack("own order")),
+    Rule("venue's clock near, not in doubt", Refusal.CLOCK_SKEW, _GATE + "_places", (MAY_ENTER,),
+         _attack("venue's clock"), ("execution.max_clock_skew_ms",)),
+    Rule("row as its venue has it", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (MAY_ENTER,),
+         _attack("row in question")),
     Rule("account agrees with the ledger", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (MAY_ENTER,),
          _attack("account in doubt")),
     # --- the books ---

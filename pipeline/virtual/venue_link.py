@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from pipeline.economics.margin import Tier, endless
 from pipeline.execution.events import (
     AddMargin,
@@ -56,6 +58,7 @@ from pipeline.sim.exchange.orders import (
     SimReject,
 )
 from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.auth import MEXC_FUTURE_TOLERANCE_MS
 from pipeline.sim.wire.rate_limits import WindowLimiter
 from pipeline.virtual import histories
 from pipeline.virtual.listings import listing_of
@@ -89,6 +92,7 @@ class VenueLink:
         self._clock = venue.clock
         self._limiter = WindowLimiter()
         self._detach: Callable[[], None] | None = None
+        self.clock_offset_ns = venue.wall_ns() - venue.clock.mono_ns()  # of its clock, as last measured
         self.connected = False
         self.generation = 0  # of the session: what an older one sent is lost to us
 
@@ -124,18 +128,23 @@ class VenueLink:
         """Hands the order to the network; returns the send time. Raises ``VenueUnavailable``: nothing was sent."""
         if not self.connected:
             raise VenueUnavailable(f"{self.name}: not connected; nothing was sent", venue=self.name)
-        generation = self.generation
-        self._clock.call_at(self.venue.order_link.arrival_ns(), lambda: self._arrived(generation, request))
-        return self._clock.mono_ns()
+        generation, now_ns = self.generation, self._clock.mono_ns()
+        signed_ms = (now_ns + self.clock_offset_ns) // NS_PER_MS
+        if request.expiry_wall_ms:  # on the venue's clock, as far as it is known
+            left_ms = request.expiry_wall_ms - self._clock.wall_ns() // NS_PER_MS
+            request = msgspec.structs.replace(request, expiry_wall_ms=signed_ms + left_ms)
+        arrival_ns = self.venue.order_link.arrival_ns()
+        self._clock.call_at(arrival_ns, lambda: self._arrived(generation, request, signed_ms))
+        return now_ns
 
-    def _arrived(self, generation: int, request: OrderRequest) -> None:
+    def _arrived(self, generation: int, request: OrderRequest, signed_ms: int) -> None:
         faults = self._admit("place", request.symbol, request.client_id)
         if faults.delay_ns:
-            self._clock.call_later(faults.delay_ns, lambda: self._execute(generation, request, faults))
+            self._clock.call_later(faults.delay_ns, lambda: self._execute(generation, request, signed_ms, faults))
         else:
-            self._execute(generation, request, faults)
+            self._execute(generation, request, signed_ms, faults)
 
-    def _execute(self, generation: int, request: OrderRequest, faults: RequestFaults) -> None:
+    def _execute(self, generation: int, request: OrderRequest, signed_ms: int, faults: RequestFaults) -> None:
         if faults.drop_request:
             self._outcome(generation, request, OutcomeKind.UNKNOWN, None, self._unknown("connection closed"), faults)
             return
@@ -149,6 +158,8 @@ class VenueLink:
             self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
             return
         try:
+            if self.name.startswith("mexc") and signed_ms >= self.venue.now_ms() + MEXC_FUTURE_TOLERANCE_MS:
+                raise SimReject(RejectReason.EXPIRED, f"signed at {signed_ms}, now={self.venue.now_ms()}")
             order = self.venue.place(self.account, sim_request(request))
         except SimReject as refusal:
             kind = REJECTIONS.get(refusal.reason, VenueRejected)

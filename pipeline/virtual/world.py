@@ -370,8 +370,11 @@ class VirtualWorld:
                 return
             positions: list[Position] = link.positions()
             times = {link.name: self.clock.mono_ns()} if link.venue.kind is InstrumentKind.PERPETUAL else {}
+            now_ns = self.clock.mono_ns()
+            link.clock_offset_ns = link.venue.wall_ns() - now_ns
+            clocks, read = {link.name: link.clock_offset_ns}, {link.name: now_ns}
             coins = told_coins(link.venue, self.config.fees.get(link.name))
-            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times, coins))
+            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times, clocks, read, coins))
 
         for link in self.links.values():
             link.ask("balances", "*", partial(take, link))

@@ -23,6 +23,7 @@ from pipeline.exchanges.base import HttpReply
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import (
     AuthRefused,
+    ClockRefused,
     GatewayRefused,
     InstrumentRefused,
     InsufficientBalance,
@@ -48,7 +49,7 @@ DUPLICATE = "duplicate"  # api_code of an OutcomeUnknown that is evidence: an or
 DEFINITIVE: Mapping[str, type[VenueRejected]] = {
     "rejected": VenueRejected,
     "row": InstrumentRefused,  # symbol, tick, lot, least or largest amount: the row is read anew
-    "clock": VenueRejected,
+    "clock": ClockRefused,
     "funds": InsufficientBalance,
     "auth": AuthRefused,
     "disabled": TradingDisabled,

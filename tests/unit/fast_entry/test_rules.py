@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.execution.events import Sent, Tick
+from pipeline.execution.events import AccountSnapshot, Sent, Tick
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.fast_entry.memory import LIMITS
@@ -216,6 +216,8 @@ def scene(state: Scene, config: EngineConfig) -> Iterator[tuple[EntryWorld, Any]
     """A world in a state, and an opportunity in ETH that is taken in it with the configuration of the walk."""
     with a_world(config=config, specs=SPECS) as world:
         world.fund_all()
+        offsets = {row.spec.venue: world.wall_offset_ns + 500 * MS for row in world.core.context.instruments}
+        world.feed(AccountSnapshot((), clock_offsets_ns=offsets))
         yield world, state(world)
 
 

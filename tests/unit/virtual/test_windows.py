@@ -11,7 +11,8 @@ from pipeline.execution.events import CommandKind
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import OrderIntentRecord, Purpose
 from pipeline.model.config import DetectionConfig, ExecutionConfig, RiskLimits
-from pipeline.model.enums import OrderState
+from pipeline.model.enums import OrderState, Refusal
+from pipeline.tradable import executor_reasons
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, LISTINGS, MID, records
@@ -246,3 +247,84 @@ def test_no_entry_goes_by_a_row_that_is_not_the_venues() -> None:
     assert world.core.recovery.rows.doubtful(world.instruments[0].spec) or any(
         world.core.recovery.rows.doubtful(row.spec) for row in world.instruments
     )
+
+
+# --- clocks ---
+
+
+SKEWS = [(900, False), (-900, False), (1200, True), (-1500, True), (3_600_000, True)]
+
+
+@pytest.mark.parametrize(("skew_ms", "refused"), SKEWS)
+def test_a_venues_moved_clock_costs_no_order(skew_ms: float, refused: bool) -> None:
+    """The poller's next reading is what signatures go by; beyond the bound entries there stop, with a reason."""
+    world = open_world()
+    world.arm(kind="clock_skew", venue=MEXC, delay_ms=skew_ms)
+    world.run(600)
+    before = len(records(world, OrderIntentRecord))
+    for _ in range(3):
+        world.market.move(MEXC, "BTCUSDT", MID * D("0.994"))
+        world.run(50)
+        offered = world.opportunity(MEXC, SPOT, "BTC/USDT", qty=QTY)
+        assert offered is not None
+        world.feed(offered)
+        world.run(500)
+    sent = [world.core.ledger.orders[i.client_id] for i in records(world, OrderIntentRecord)[before:]]
+    assert not [o for o in sent if o.state is OrderState.REJECTED]
+    assert (Refusal.CLOCK_SKEW in world.refusals) == refused and bool(sent) != refused
+    reasons = [reason.what for reason in executor_reasons(world.core)]
+    assert any(MEXC in what and "clock" in what for what in reasons) == refused
+    assert not world.core.ledger.breakers
+
+
+def test_a_refused_time_stops_entries_until_the_clock_is_measured_again() -> None:
+    """A jump right before the order costs that one; the next reading of the poller lets entries go on."""
+    world = open_world()
+    world.arm(kind="clock_skew", venue=MEXC, delay_ms=-1200)
+    world.arm(kind="drop_request", venue=MEXC, target="balances", count=5)  # the poller's next five readings there
+    refused = 0
+    for _ in range(6):
+        world.market.move(MEXC, "BTCUSDT", MID * D("0.994"))
+        world.run(50)
+        offered = world.opportunity(MEXC, SPOT, "BTC/USDT", qty=QTY)
+        assert offered is not None
+        world.feed(offered)
+        world.run(100)
+        refused += world.core.risk.gate.clocks.refusal(MEXC) != ""
+    orders = [world.core.ledger.orders[i.client_id] for i in records(world, OrderIntentRecord) if i.venue == MEXC]
+    assert len([o for o in orders if o.state is OrderState.REJECTED and o.intent.purpose is Purpose.ENTRY]) == 1
+    assert refused >= 4 and not world.core.ledger.breakers
+
+
+# --- what is not sent is not intended again and again ---
+
+
+def test_nothing_is_intended_while_the_guard_has_fenced_the_executor() -> None:
+    world = open_world()
+    hedged(world)
+    world.arm(kind="reject", venue=FUTURES, target="place", count=1, reason="price_band")
+    enter(world, MEXC, FUTURES)
+    world.fenced = True
+    known = len(records(world, OrderIntentRecord))
+    world.command(CommandKind.CLOSE_HEDGES)
+    world.run(10_000)
+    assert len(records(world, OrderIntentRecord)) == known
+    world.fenced = False
+    world.run(4000)
+    assert_flat(world, 0)
+
+
+def test_repairs_that_never_leave_this_host_are_intended_ever_more_slowly() -> None:
+    """The socket is gone and nobody has said so yet: nothing leaves for a minute."""
+    world = open_world()
+    world.arm(kind="reject", venue=FUTURES, target="place", count=1, reason="price_band")
+    began_ns = enter(world)
+    for link in world.links.values():
+        link.connected = False
+    world.run(60_000)
+    unsent = [o for o in world.core.ledger.orders.values() if o.state is OrderState.NOT_SENT]
+    assert 5 <= len(unsent) <= 45  # two a second would be 120
+    for link in world.links.values():
+        link.connected = True
+    world.run(6000)
+    assert_flat(world, began_ns)
