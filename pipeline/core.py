@@ -234,6 +234,8 @@ class ExecutionCore:
         self.context.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
         if earlier.same_host_boot:
             self.risk.recall(now)
+        else:
+            self.risk.naked.begin_anew()
         venues = sorted({v.name for v in self.config.venues} | set(self.context.instruments.venues()))
         why, operations = "found open at the start", list(self.ledger.open_operations.values())
         for operation in operations:

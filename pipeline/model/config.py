@@ -135,6 +135,7 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_orders_per_s: int = 20
     max_open_operations: int = 8
     max_unhedged_ms: int = 2000
+    max_naked_usd_s: Decimal = Decimal(50000)  # USD x seconds of what stands alone in all open operations
     max_unexplained_loss_usd: Decimal = Decimal(50)  # money gone from the accounts without a reason: more halts
     per_venue: dict[str, LimitConfig] = {}
     per_asset: dict[str, LimitConfig] = {}

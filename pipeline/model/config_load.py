@@ -49,6 +49,7 @@ LIMITS_POSITIVE = (
     "max_orders_per_s",
     "max_open_operations",
     "max_unhedged_ms",
+    "max_naked_usd_s",
     "max_unexplained_loss_usd",
 )
 Origins = dict[str, str]

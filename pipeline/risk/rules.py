@@ -75,6 +75,8 @@ RULES = (
     Rule("record well formed", Refusal.MALFORMED, _PLAN + "malformed", (VERDICT,), _reason("checksum")),
     Rule("nothing broken for too long", Refusal.BREAKER, _GATE + "_stops", (TABLE_OFF, MAY_ENTER),
          _attack("reducing"), ("risk_limits.max_unhedged_ms",)),
+    Rule("naked notional x time", Refusal.BREAKER, _GATE + "_breaker_for", (TABLE_OFF, MAY_ENTER),
+         _attack("naked"), ("risk_limits.max_naked_usd_s",)),
     Rule("type of opportunity enabled", Refusal.DISABLED_TYPE, _GATE + "_stops", (VERDICT,),
          _attack("disabled type"), ("detection.types",)),
     Rule("no breaker of everything", Refusal.BREAKER, _GATE + "_breaker_for", (TABLE_OFF, MAY_ENTER),

@@ -21,13 +21,15 @@ D = Decimal
 SPOT, MEXC = "gateio_spot", "mexc_spot"
 QTY = D("0.03")
 DUST = D("0.0005")
+NAKED_USD_S = RiskLimits().max_naked_usd_s
 
 
-def open_world(seed: int = 1, **execution: Any) -> VirtualWorld:
+def open_world(seed: int = 1, max_naked_usd_s: Decimal = NAKED_USD_S, **execution: Any) -> VirtualWorld:
     """BTC on three venues at one price, production windows; ready."""
+    limits = {"min_profit_margin_bps": D(3), "max_slippage_bps": D(50), "max_naked_usd_s": max_naked_usd_s}
     settings = {
         "detection": DetectionConfig(cooldown_ms=5),
-        "risk_limits": RiskLimits(min_profit_margin_bps=D(3), max_slippage_bps=D(50)),
+        "risk_limits": RiskLimits(**limits),
         "execution": ExecutionConfig(**execution),
     }
     world = VirtualWorld("demo", seed, settings=settings)
@@ -328,3 +330,41 @@ def test_repairs_that_never_leave_this_host_are_intended_ever_more_slowly() -> N
         link.connected = True
     world.run(6000)
     assert_flat(world, began_ns)
+
+
+# --- naked notional x time ---
+
+
+def lone_leg(world: VirtualWorld) -> int:
+    """A spot leg stands alone: both Gate.io markets are suspended, and MEXC takes nothing either."""
+    world.arm(kind="halt_symbol", venue=FUTURES, symbol=CONTRACT)
+    world.arm(kind="halt_symbol", venue=MEXC, symbol="BTCUSDT")
+    world.venues[SPOT].on_own_fill.append(lambda *_: world.arm(kind="halt_symbol", venue=SPOT, symbol=CONTRACT))
+    return enter(world)
+
+
+@pytest.mark.parametrize(("limit", "tripped"), [(D(2000), True), (D(4000), False)])
+def test_worth_times_time_trips_its_breaker(limit: Decimal, tripped: bool) -> None:
+    """0.03 BTC are 1,920 USD: after 1.5 s they are 2,880 USD x s."""
+    world = open_world(max_naked_usd_s=limit)
+    began_ns = lone_leg(world)
+    world.run(1500)
+    assert naked_ms(world, began_ns) > 1400
+    assert ("naked_exposure" in world.core.ledger.breakers) == tripped
+    assert world.core.risk.naked.usd_s == pytest.approx(D(1920) * D("1.5"), rel=D("0.02"))
+
+
+def test_a_restart_forgets_nothing_of_it_and_a_repair_ends_it() -> None:
+    world = open_world(max_naked_usd_s=D(4000))
+    lone_leg(world)
+    world.run(1500)
+    world.kill()
+    world.run(1000)
+    assert "naked_exposure" in world.core.ledger.breakers
+    world.arm(kind="resume_symbol", venue=SPOT, symbol=CONTRACT)
+    world.venues[SPOT].on_own_fill.pop()
+    world.run(40_000)
+    assert not world.core.ledger.open_operations and world.core.risk.naked.usd_s == 0
+    world.command(CommandKind.REARM, "naked_exposure")
+    world.run(100)
+    assert "naked_exposure" not in world.core.ledger.breakers
