@@ -22,7 +22,7 @@ from itertools import takewhile
 from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.bounds.windows import OrderWindows, answer_timeout_ns
+from pipeline.execution.bounds.windows import OrderWindows, patience_ns
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CancelOrder, Entered, Place, Report, request_of
 from pipeline.execution.external_shares import position_unknown
@@ -279,7 +279,7 @@ class OrderOrchestrator:
         """Whether an answer about this order may still come within its normal time."""
         since = order.sent_mono_ns or order.intent_mono_ns
         waited_ns = self._context.now.mono_ns - since
-        return 0 <= waited_ns < answer_timeout_ns(self._context, order)
+        return 0 <= waited_ns < patience_ns(self._context, order)
 
     def _rungs(self, operation: Operation, pace: RepairPace) -> int:
         """Repairs of this operation that left this host, counted from the ledger so that a restart keeps the count."""

@@ -149,7 +149,7 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     balance_refresh_interval_ms: int = 1000
     durability: Durability = Durability.PROCESS
     target_execution_time_ms: int = 30  # operations that take longer are counted (``over_target_time``)
-    order_timeout_ms: int = 1000  # an order without an answer for this long is UNKNOWN and queried
+    order_timeout_ms: int = 800  # an order without an answer for this long is UNKNOWN and queried
     entry_window_ms: int = 1000  # how long a venue may take an entry: it refuses what arrives later
     repair_window_ms: int = 500  # and a repair or an exit; doubled where a venue is slower than that
     max_clock_skew_ms: int = 1000  # a venue whose clock is further from ours takes no entries

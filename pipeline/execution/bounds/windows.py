@@ -10,8 +10,10 @@ from __future__ import annotations
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.ledger import Order
 from pipeline.execution.records import Purpose
+from pipeline.model.enums import OrderState
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 
+UNKNOWN_PATIENCE_NS = 400_000_000  # a query's round trip, and some
 WIDEST_MS = 10_000  # a venue that takes longer answers nothing in time, whatever the window
 
 
@@ -20,6 +22,13 @@ def answer_timeout_ns(context: CoreContext, order: Order) -> int:
     it: the next one, within the bounds of ``bounds/outcomes.py``, need not wait longer."""
     timeout_ms = context.config.answer_timeout_ms
     return (timeout_ms if order.intent.purpose.adds_risk else min(timeout_ms, order.window_ms)) * 1_000_000
+
+
+def patience_ns(context: CoreContext, order: Order) -> int:
+    """How long after an order was sent its operation waits for news of it. Where its request has ended without an
+    answer (connection closed, 5xx) only a push or a query can tell: they come soon or not at all."""
+    timeout_ns = answer_timeout_ns(context, order)
+    return min(timeout_ns, UNKNOWN_PATIENCE_NS) if order.state is OrderState.UNKNOWN else timeout_ns
 
 
 class OrderWindows:
