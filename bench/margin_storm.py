@@ -23,12 +23,15 @@ def _distances(trigger: int, target: int, out: int) -> MarginConfig:
     return MarginConfig(trigger_pct=Decimal(trigger), target_pct=Decimal(target), out_pct=Decimal(out))
 
 
+#: A watch that sees nothing: every contract is liquidated whole, and what counts is how long the other leg stays.
+ASLEEP = MarginConfig(trigger_pct=Decimal("0.02"), target_pct=Decimal("0.03"), out_pct=Decimal("0.01"))
 #: name -> (storm, most liquidations of 200 upwards, downwards)
 ROWS = {
     "3x 10/15/5 fast": (Storm(margin=_distances(10, 15, 5)), 1, 1),
     "3x 15/20/5 fast": (Storm(), 0, 0),
     "3x 15/20/5 slow": (Storm(venue=SLOW), 1, 2),
     "10x +25% 20/25/7 fast": (Storm(10, Decimal("0.25"), _distances(20, 25, 7), FAST), 0, 0),
+    "3x no watch slow": (Storm(margin=ASLEEP, venue=SLOW), SEEDS, SEEDS),
     "10x +25% 20/25/7 slow": (Storm(10, Decimal("0.25"), _distances(20, 25, 7), SLOW), 1, 1),
 }
 

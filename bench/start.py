@@ -29,8 +29,7 @@ from bench.report import OURS, Report, Row
 from bench.settings import BenchFailed, Settings
 from workers.control_plane.launch import Launched
 from workers.credentials import store_credentials
-from workers.demo.demo import keys_of
-from workers.demo.simulator import SimulatorProcess
+from workers.demo.simulator import SimulatorProcess, keys_of
 from workers.view.status import read_status
 
 NAME = "start"

@@ -29,7 +29,6 @@ from pipeline.execution.events import (
     FillsAnswer,
     FundingAnswer,
     HaltPort,
-    InstrumentAnswer,
     JournalPort,
     MarketPort,
     NotSent,
@@ -68,9 +67,10 @@ from pipeline.model.venue_events import (
     PlaceOutcome,
     SessionState,
 )
+from pipeline.recovery.earlier_run import EarlierRun
 from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.holds import Holds
-from pipeline.recovery.manager import EarlierRun, RecoveryManager
+from pipeline.recovery.manager import RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
 from pipeline.recovery.usable import Usable
 from pipeline.risk.fee_stock import FeeStock
@@ -156,14 +156,16 @@ class ExecutionCore:
             ready=lambda: self.ready,
             leave=self._leave,
             account=usable,
+            price_bps=self.inventory_prices.price_bps,
         )
-        self.risk.gate.leaves_a_hedge = self.hedges.is_exit
-        gate = self.risk.gate
+        gate, netting = self.risk.gate, self.hedges.netting
+        gate.leaves_a_hedge, gate.nets_a_leg, gate.leaves = self.hedges.is_exit, netting.concerns, netting.is_exit
         budget = gate.has_budget_for
         self.margin = MarginWatch(self.context, self.balances, gate.margin, execute=self._leave, has_budget=budget)
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
         self.stopping = False
+        self.closes_in_turn = False  # hedges leave by their futures leg first: set by a takeover
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._closes_looked_mono_ns = 0
@@ -192,7 +194,6 @@ class ExecutionCore:
             **self.recovery.answers(),
             BalancesAnswer: self._balances_answer,
             **self.margin.handlers(),
-            InstrumentAnswer: self._row_read,
             CatalogueChanged: self._catalogue,
             Command: self._command,
         }
@@ -298,7 +299,7 @@ class ExecutionCore:
             venues = tuple(sorted({leg.row.spec.venue for leg in verdict.legs}))
             self.context.act(FetchBalances(self._token, venues))
         else:
-            self._execute(verdict)
+            self._enter(verdict)
 
     def open_fast_entry(self, words: Words, feeds: list[int], lease_token: int) -> FastEntry:
         """Opens the fast path of entries, for a market whose books lie in ``words`` at ``feeds`` (see FastEntry).
@@ -320,6 +321,11 @@ class ExecutionCore:
         self.risk.entered(entered)
         self.orders.adopt(entered)
 
+    def _enter(self, plan: Plan) -> None:
+        """An approved entry; one that nets the contract of an open hedge is that hedge's exit."""
+        if not self.hedges.enter(plan):
+            self._execute(plan)
+
     def _execute(self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "") -> Operation:
         operation = self.orders.execute_opportunity(plan, purpose=purpose, closes=closes)
         for action in self.context.actions:
@@ -330,7 +336,8 @@ class ExecutionCore:
     def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation | None:
         if self.context.halt.fenced():
             return None  # the guard leaves it; an intent would only be written and not sent
-        return self._execute(plan, purpose=Purpose.CLOSE, closes=hedge.operation_id)
+        purpose = Purpose.FLATTEN if self.closes_in_turn else Purpose.CLOSE
+        return self._execute(plan, purpose=purpose, closes=hedge.operation_id)
 
     def _balances_answer(self, answer: BalancesAnswer) -> None:
         pending = self._pending.pop(answer.token, None)
@@ -344,7 +351,7 @@ class ExecutionCore:
         if isinstance(verdict, Rejected):
             self.refusals.refuse(plan.opportunity, verdict)
         else:
-            self._execute(verdict)
+            self._enter(verdict)
 
     # --- evidence ---
 
@@ -393,7 +400,9 @@ class ExecutionCore:
     def _account(self, snapshot: AccountSnapshot) -> None:
         for balance in snapshot.balances:
             self.balances.on_balance(balance)
-        self.recovery.account.on_account(snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns)
+        self.recovery.account.on_account(
+            snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns, snapshot.unreadable
+        )
         self.margin.on_account(snapshot)
         self.fee_stock.told(snapshot.fee_coins, self.fees)
         self.risk.gate.clocks.told(snapshot.clock_offsets_ns, snapshot.clock_read_mono_ns)
@@ -422,11 +431,6 @@ class ExecutionCore:
         if self.fast_entry is not None:
             self.fast_entry.rows_changed(event.rows)
 
-    def _row_read(self, answer: InstrumentAnswer) -> None:
-        self.recovery.rows.on_answer(answer)
-        for operation in list(self.ledger.open_operations.values()):
-            self.orders.advance(operation)
-
     # --- time ---
 
     def _tick(self, event: Tick) -> None:
@@ -449,10 +453,9 @@ class ExecutionCore:
 
     def _close_by_command(self) -> None:
         """Closes what an operator wants closed, as far as it can be closed now."""
-        if self.forced_close.wanted:
-            for answer in self.forced_close.due():
-                if answer.plan is not None:
-                    self._leave(answer.plan, answer.hedge)
+        for answer in self.forced_close.due():
+            if answer.plan is not None:
+                self._leave(answer.plan, answer.hedge)
 
     # --- commands ---
 

@@ -2,8 +2,8 @@
 
 ``PaperTrading`` replaces a venue's order entry and private stream: an order takes ``LATENCY_S`` to arrive, is
 matched against the newest book in shared memory, never at a price better than that book shows, and what it consumed
-stays consumed until the level is refreshed. Immediate orders only (IOC, FOK, market): a resting order's place in the
-queue cannot be known from outside, so it is not simulated.
+stays consumed until the level is refreshed. Nothing rests: its place in the queue cannot be known from outside. What an
+order does not take at once is cancelled, and an order that must not take is refused.
 
 The account is a file of JSON lines, ``<folder>/<venue>.jsonl``: written by one ``PaperTrading`` (the executor's), read
 by any ``PaperClient`` (poller, recovery). It survives a killed process, as a venue's account does.
@@ -225,8 +225,8 @@ class PaperTrading(VenueTrading):
             return self._refuse(request, VenueRejected("duplicate client order id", venue=self.venue))
         if row is None:
             return self._refuse(request, VenueRejected(f"no such symbol {request.symbol}", venue=self.venue))
-        if request.kind is OrderKind.LIMIT and request.tif not in (TimeInForce.IOC, TimeInForce.FOK):
-            return self._refuse(request, VenueRejected("paper takes immediate orders only", venue=self.venue))
+        if request.kind is OrderKind.LIMIT and request.tif is TimeInForce.POST_ONLY:
+            return self._refuse(request, VenueRejected("paper takes no orders that only rest", venue=self.venue))
         taken = self._match(request, row)
         if request.tif is TimeInForce.FOK and sum(qty for _, qty in taken) < request.qty:
             taken = []

@@ -2,8 +2,10 @@
 
 The core is the executor's own: booted on its journal it sweeps the venues, waits for the expiry of orders in flight,
 settles them by proof, and repairs every operation that a death has left half done. A takeover adds the rest: what still
-rests is cancelled, hedges are closed (both legs at once, the reduce-only futures leg not later than the spot leg), each
-within the bounded prices of a forced close. No clock, no socket: the caller feeds the commands and ticks.
+rests is cancelled, hedges are closed within the bounded prices of a forced close: first the futures leg, by an order
+that only reduces, then spot for what that has filled. So a futures leg that is refused leaves a whole hedge, which no
+price can hurt, and is tried again; spot first, it would leave a contract without its coins, which can be liquidated.
+No clock, no socket: the caller feeds the commands and ticks.
 """
 
 from __future__ import annotations
@@ -78,6 +80,7 @@ class Takeover:
         self._stopped = self._reconciled = False
         self._asked_mono_ns = 0
         self._had = tuple(core.ledger.hedges)
+        core.closes_in_turn = True
         self.want(hedges)
 
     def want(self, hedges: Sequence[str] | None) -> None:
@@ -125,6 +128,15 @@ class Takeover:
             return False
         waiting = {order.intent.operation_id for order in self.core.ledger.unsettled.values()}
         return self.core.ledger.open_operations.keys() <= (self._held() | waiting)
+
+    def why_left(self) -> dict[str, str]:
+        """Hedge that is to be closed and is not yet -> what keeps the next attempt, else how the newest one ended."""
+        found: dict[str, str] = {}
+        for name in sorted(self._left()):
+            answer = self.core.forced_close.answers.get(name)
+            results = [one.result for one in self.core.ledger.closings.get(name, ()) if one.result is not None]
+            found[name] = (answer.reason if answer is not None else "") or (results[-1].reason if results else "")
+        return found
 
     def _held(self) -> set[str]:
         core = self.core

@@ -60,6 +60,10 @@ def _to_nobody(kernel: str) -> None:
     return None
 
 
+def _late(kernel: str) -> None:
+    _REPORT.say(f"{kernel} came after the start; a warm() of its process spares the time and the memory")
+
+
 class _Report:
     """What this process met, and who hears of it."""
 
@@ -68,6 +72,7 @@ class _Report:
         self.unusable = False
         self.say: Callable[[str], None] = _to_stderr
         self.compiled: Callable[[str], None] = _to_nobody
+        self.loaded: Callable[[str], None] = _to_nobody
 
     def met_damaged(self, path: Path) -> None:
         self.damaged += 1
@@ -91,6 +96,11 @@ def report_to(say: Callable[[str], None] | None, compiled: Callable[[str], None]
     each kernel that this process had to compile."""
     _REPORT.say = say or _to_stderr
     _REPORT.compiled = compiled or _to_nobody
+
+
+def loaded_all() -> None:
+    """Every kernel that this process needs is loaded by now: each that comes later is named."""
+    _REPORT.loaded = _REPORT.compiled = _late
 
 
 def say_total() -> None:
@@ -160,6 +170,7 @@ class KernelCache(caching._Cache):
         if raw[:start] == MAGIC + _digest(raw[start:]):
             with contextlib.suppress(*UNUSABLE):
                 stored, reduced = pickle.loads(memoryview(raw)[start:])
+                _REPORT.loaded(self._kernel_name())
                 # another key under the same hash: overwritten in a moment
                 return compiler.CompileResult._rebuild(target_context, *reduced) if stored == key else None
         _REPORT.met_damaged(path)
@@ -167,7 +178,7 @@ class KernelCache(caching._Cache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keeps a compiled function, where it can be found again and be right then."""
-        _REPORT.compiled(f"{self._kernel.__qualname__} of {self._source}")
+        _REPORT.compiled(self._kernel_name())
         key = self._key(sig, data.codegen)
         why = "it is given other kernels as arguments or by its closure" if key is None else self._why_not(data)
         if not self._enabled or why == _CHANGED:
@@ -181,6 +192,9 @@ class KernelCache(caching._Cache):
             _write(self._path(key), MAGIC + _digest(payload) + payload)
         except OSError as error:
             _REPORT.met_unusable(self._folder, error)
+
+    def _kernel_name(self) -> str:
+        return f"{self._kernel.__qualname__} of {self._source}"
 
     def _why_not(self, compiled: Any) -> str:
         """Why a compiled function must not be kept; "" = it may be."""

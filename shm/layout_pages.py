@@ -32,6 +32,7 @@ CAT_FLAG_UNREADABLE = 32  # with "ending": only because the venue's row cannot b
 # --- flags of a position: the venue reported it ---
 POSITION_TELLS_LIQUIDATION = 1
 POSITION_TELLS_MAINTENANCE = 2
+POSITION_UNREADABLE = 4  # the newest list has its row, which cannot be read: the other words are of an earlier list
 
 
 class CatalogueRow(Table, words=48, writer="supervisor"):
@@ -253,7 +254,11 @@ class AccountPosition(Table, words=16, writer="poller"):
     maintenance_fp = word("maintenance margin at mark", unit="quote, 10^-price_exp")
     told = word(
         "what the venue reported",
-        flags={POSITION_TELLS_LIQUIDATION: "liquidation price", POSITION_TELLS_MAINTENANCE: "maintenance margin"},
+        flags={
+            POSITION_TELLS_LIQUIDATION: "liquidation price",
+            POSITION_TELLS_MAINTENANCE: "maintenance margin",
+            POSITION_UNREADABLE: "unreadable",
+        },
     )
 
 

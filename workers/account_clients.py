@@ -13,6 +13,8 @@ from pipeline.paper import paper_client
 from workers.base import WorkerContext
 from workers.credentials import GUARD_SUFFIX, load_credentials, missing_keys
 
+EXECUTOR = "executor"  # the process whose budgets the guard goes on with
+
 
 class KeyRole(StrEnum):
     """Whose key of an exchange is used."""
@@ -39,14 +41,18 @@ def account_clients(ctx: WorkerContext, role: KeyRole = KeyRole.TRADE) -> dict[s
         raise ConfigInvalid(missing)
     for venue in ctx.config.venues:
         clients[venue.name] = make_venue(venue, credentials_of(ctx, venue.exchange, role))
-        remember_budgets(ctx, clients[venue.name])
+        remember_budgets(ctx, clients[venue.name], role)
     return clients
 
 
-def remember_budgets(ctx: WorkerContext, venue: VenueClient | VenueTrading) -> None:
-    """Let a process begin with the request budgets that its predecessor left; with full ones without their file."""
+def remember_budgets(ctx: WorkerContext, venue: VenueClient | VenueTrading, role: KeyRole = KeyRole.TRADE) -> None:
+    """Let a process begin with the request budgets that its predecessor left; with full ones without their file.
+
+    The guard in a takeover goes on with the executor's: a venue counts an account's orders and an address's requests,
+    whichever process sends them. The executor is dead then, and the next one opens its files after the takeover."""
     kind = "orders" if isinstance(venue, VenueTrading) else "rest"
+    writer = ctx.process if role is KeyRole.TRADE else EXECUTOR
     try:
-        venue.remember_budgets(ctx.state_dir / "budgets" / f"{ctx.process}.{kind}.{venue.venue}")
+        venue.remember_budgets(ctx.state_dir / "budgets" / f"{writer}.{kind}.{venue.venue}")
     except OSError as error:
         ctx.say("warning", f"{venue.venue}: budgets of an earlier run are not known: {error}")

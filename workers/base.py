@@ -40,6 +40,8 @@ from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK, EXIT
 from workers.state_folder import instance_dir
 
 if TYPE_CHECKING:
+    import asyncio
+
     from shm.liveness import Liveness
     from shm.logring import LogRing
     from shm.metrics import Metrics
@@ -223,6 +225,13 @@ def apply_cpus(cpus: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
+def ignore_stop_requests(loop: asyncio.AbstractEventLoop) -> None:
+    """For a process whose work has ended: a further SIGTERM would kill it, and its exit code says how that went."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:
     def stop(_signum: int, _frame: object) -> None:
         ctx.request_stop()
@@ -331,6 +340,9 @@ def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequen
     instance = arguments.instance or config.instance
     warm = getattr(sys.modules[body.__module__], "warm", None)
     if warm is not None:  # no fork server has done it: a second from the cache, a minute without
+        from shm import jitcache  # numba: such a process has it
+
         Notifier().send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=loading kernels")
         warm([config.exchanges[exchange].dialect] if exchange else sorted({v.dialect for v in config.venues}))
+        jitcache.loaded_all()
     return start_worker(body, config=config, instance=instance, process=name, exchange=exchange)

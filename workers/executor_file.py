@@ -41,6 +41,7 @@ class ExecutorState(msgspec.Struct, frozen=True, kw_only=True):
     pnl: dict[str, Any] | None
     changes: dict[str, Decimal]
     day_start: DayStart | None = None
+    foreign_coins: list[dict[str, Any]] = []
 
 
 def write_executor_state(state_dir: Path, state: ExecutorState) -> None:

@@ -72,6 +72,8 @@ def warm(dialects: Sequence[str]) -> None:
             books.on_frame(b"{}", 1, 0)
             books.request_snapshot(0)
             books.on_snapshot(0, b'{"id":1,"lastUpdateId":1,"bids":[["1","1"]],"asks":[["2","1"]]}', 1, 0)
+            books.near_horizon()
+            books.lose_behind(0)
             books.remove("WARM_UP")
             freshness.set_on_time(books.mem, words, 0, 0)
     conn_close(words, 0, 0)
@@ -295,9 +297,8 @@ def _attach_catalogue(ctx: WorkerContext) -> CataloguePage:
 
 
 def run(ctx: WorkerContext) -> None:
-    """The feed's life: load kernels, wait for the catalogue, build the markets, feed them until SIGTERM."""
+    """The feed's life: wait for the catalogue, build the markets, feed them until SIGTERM."""
     process = FeedProcess(ctx)
-    warm([process.venues[0].dialect])
     catalogue = _attach_catalogue(ctx)
     process.build(catalogue)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

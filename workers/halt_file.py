@@ -28,6 +28,13 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     wall_ns: int
 
 
+class Fence(Block, frozen=True, kw_only=True):
+    """The guard has taken over from the executor. ``hedges``: ids of those that it closes, by command or as configured;
+    None = all. A guard that is born while the fence stands goes on with them."""
+
+    hedges: tuple[str, ...] | None = None
+
+
 class KeptBreaker(msgspec.Struct, frozen=True, kw_only=True):
     """A tripped breaker as the executor passed it on."""
 
@@ -51,7 +58,7 @@ class HaltState(msgspec.Struct, frozen=True, kw_only=True):
     venues: dict[str, Block] = {}
     breakers: tuple[KeptBreaker, ...] = ()
     holds: tuple[str, ...] = ()
-    fence: Block | None = None
+    fence: Fence | None = None
 
 
 OPEN = HaltState(halted=False, reason="", by="", wall_ns=0)

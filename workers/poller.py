@@ -11,7 +11,7 @@ import asyncio
 import importlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -22,7 +22,7 @@ from pipeline.exchanges.fee_switch import read_fee_switch
 from pipeline.exchanges.transport.backoff import KEY_RETRY_S
 from pipeline.model.config import VenueConfig
 from pipeline.model.enums import AccountState
-from pipeline.model.errors import AccountSettingsWrong, AuthRefused, RateLimited, VenueError
+from pipeline.model.errors import AccountSettingsWrong, AuthRefused, RateLimited, RowsUnreadable, VenueError
 from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.model.structs import Balance, Position
 from pipeline.model.venue_clock import ClockEstimate
@@ -36,6 +36,7 @@ from shm.layout_pages import (
     FEE_COIN_WORDS,
     POSITION_TELLS_LIQUIDATION,
     POSITION_TELLS_MAINTENANCE,
+    POSITION_UNREADABLE,
 )
 from shm.pages import AccountPage, CataloguePage
 from shm.words import pack_text, unpack_text
@@ -138,8 +139,11 @@ class AccountWriter:
             index = self._balances.setdefault((venue_id, asset), len(self._balances))
             self._page.write_balance(index, row)
 
-    def write_positions(self, venue: str, positions: Sequence[Position], sent_mono_ns: int) -> None:
-        """Write all positions of a venue as of the request sent at ``sent_mono_ns``; one that is not named is zero."""
+    def write_positions(
+        self, venue: str, positions: Sequence[Position], sent_mono_ns: int, unreadable: Collection[str] = ()
+    ) -> None:
+        """Write all positions of a venue as of the request sent at ``sent_mono_ns``; one that is not named is zero.
+        Those of ``unreadable`` contracts stay as they were, and are marked."""
         venue_id = self._venues[venue]
         self._read_catalogue()
         named: dict[int, Position | None] = {
@@ -147,16 +151,30 @@ class AccountWriter:
             for position in positions
             if (venue_id, position.symbol) in self._instruments
         }
+        odd = {number for (of, symbol), number in self._instruments.items() if of == venue_id and symbol in unreadable}
         for known_venue, instrument in self._positions:
             if known_venue == venue_id:
                 named.setdefault(instrument, None)
+        for instrument in odd:
+            self._mark_unreadable(venue_id, instrument)
         for instrument, position in named.items():
+            if instrument in odd:
+                continue
             row = np.zeros(ACCOUNT_POSITION.WORDS, dtype=np.int64) if position is None else position_words(position)
             row[ACCOUNT_POSITION.venue] = venue_id
             row[ACCOUNT_POSITION.instrument] = instrument
             row[ACCOUNT_POSITION.confirmed_mono_ns] = sent_mono_ns
             index = self._positions.setdefault((venue_id, instrument), len(self._positions))
             self._page.write_position(index, row)
+
+    def _mark_unreadable(self, venue_id: int, instrument: int) -> None:
+        index = self._positions.setdefault((venue_id, instrument), len(self._positions))
+        known = self._page.position(index) if index < self._page.position_count else None
+        row = np.zeros(ACCOUNT_POSITION.WORDS, dtype=np.int64) if known is None else np.array(known, dtype=np.int64)
+        row[ACCOUNT_POSITION.venue] = venue_id
+        row[ACCOUNT_POSITION.instrument] = instrument
+        row[ACCOUNT_POSITION.told] |= POSITION_UNREADABLE
+        self._page.write_position(index, row)
 
     def write_venue(
         self,
@@ -241,7 +259,7 @@ class VenuePoller:
             await self._client.apply_account_settings(venue.symbols, leverage)
             balances = await self._client.balances()
             sent_positions_ns = time.monotonic_ns()
-            positions = await self._client.positions() if venue.market == "futures" else []
+            positions, unreadable = await self._positions()
             offset_ns = await self._measure_clock()
         except AuthRefused as error:
             return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", KEY_RETRY_S)
@@ -256,7 +274,7 @@ class VenuePoller:
             )
         self._writer.write_balances(venue.name, balances, begin_ns)
         if venue.market == "futures":
-            self._writer.write_positions(venue.name, positions, sent_positions_ns)
+            self._writer.write_positions(venue.name, positions, sent_positions_ns, unreadable)
         if self.failures:
             self._ctx.recovered(f"{venue.name}: account answers again")
         self.failures = 0
@@ -274,6 +292,15 @@ class VenuePoller:
             return 0
         self._clock.learn(server_ms, sent_ns, time.monotonic_ns())
         return self._clock.offset_ns
+
+    async def _positions(self) -> tuple[list[Position], list[str]]:
+        """Positions, and the contracts whose row cannot be read."""
+        if self._venue.market != "futures":
+            return [], []
+        try:
+            return await self._client.positions(), []
+        except RowsUnreadable as error:
+            return error.rows, [row.name for row in error.unreadable]
 
     async def _follow_fee_switch(self) -> None:
         while True:

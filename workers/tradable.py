@@ -124,7 +124,9 @@ class InstanceReasons:
         found += process_reasons(described, views, time.monotonic_ns())
         found += self._published_reasons(published, views.get("executor"))
         found += self._unwatched(described, published)
-        return [*found, *self._feed_reasons(described), *self._account_reasons(described), *self._disk_reasons()]
+        if not is_starting(described):
+            found += [*self._feed_reasons(described), *self._account_reasons(described)]
+        return [*found, *self._disk_reasons()]
 
     # --- an instance that does not run ---
 
@@ -265,10 +267,17 @@ def halt_reasons(halt: HaltState, venues: list[str], *, running: bool) -> list[R
     return found
 
 
+def is_starting(described: Mapping[str, Any]) -> bool:
+    """Whether an instance has not been READY since its start. ``described``: content of ``run.json``."""
+    return described.get("state") in (None, "starting") or not described.get("processes")
+
+
 def process_reasons(described: Mapping[str, Any], views: Mapping[str, LivenessView], now_mono_ns: int) -> list[Reason]:
-    """Processes that are dead, starting or hanging. ``described``: content of ``run.json``."""
+    """Processes that are dead or hang, and the start while it lasts: what waits for its turn then is no reason of its
+    own. ``described``: content of ``run.json``."""
     rows = dict(described.get("processes", {}))
-    if rows and described.get("state") not in (None, "starting"):
+    starting = is_starting(described)
+    if not starting:
         rows["supervisor"] = {}
     feeds = [name for name in rows if name.startswith("feed.")]
     found, bad_feeds = [], 0
@@ -276,12 +285,12 @@ def process_reasons(described: Mapping[str, Any], views: Mapping[str, LivenessVi
         effect, without = NEEDED.get(name, (Effect.DEGRADES, "its venues are not read"))
         view = views.get(name)
         what, solve = _process_fault(name, row, view, now_mono_ns)
-        if what:
+        if what and not (starting and solve is WAIT):
             bad_feeds += name in feeds
             found.append(Reason(what=f"{what}: {without}", solve=solve, effect=effect))
     if feeds and bad_feeds == len(feeds):
         found.append(Reason(what="no feed works", solve=WAIT, effect=Effect.STOPS))
-    if described.get("state") in (None, "starting") or not rows:
+    if starting:
         warming = described.get("warming")
         what = f"starting: compiling kernels, {warming}" if warming else "starting"
         found.append(Reason(what=what, solve="wait; arb status", effect=Effect.STOPS))

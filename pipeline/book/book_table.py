@@ -30,6 +30,7 @@ class BookTable:
         self.mem = mem
         self.capacity = capacity
         self._slots: dict[str, int] = {}
+        self._indices: dict[str, int] = {}  # symbol -> book index
         self._symbols: dict[int, str] = {}
         self._slot_of_index: dict[int, int] = {}
 
@@ -72,8 +73,7 @@ class BookTable:
 
     def index_of(self, symbol: str) -> int:
         """The book index of a symbol; -1 if it is not ours."""
-        slot = self._slots.get(symbol, -1)
-        return int(self.mem[self._row(slot) + BOOK_ROW.book_index]) if slot >= 0 else -1
+        return self._indices.get(symbol, -1)
 
     def near_horizon(self) -> list[int]:
         """Book indices that want a new snapshot: their price has come near the end of what the last one knew."""

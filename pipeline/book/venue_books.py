@@ -155,6 +155,7 @@ class VenueBooks(BookTable):
             directory = int(self.mem[BOOKS.directories_off]) + (slot * 2 + side) * DIRECTORY_WORDS
             self.mem[row + BOOK_ROW.sides + side * SIDE.WORDS + SIDE.directory_off] = directory
         self._slots[symbol] = slot
+        self._indices[symbol] = book_index
         self._symbols[slot] = symbol
         self._slot_of_index[book_index] = slot
         self._waiting[slot] = WaitingUpdates()
@@ -171,6 +172,7 @@ class VenueBooks(BookTable):
         for side in (BID, ASK):
             level2.clear_side(self.mem, row + BOOK_ROW.sides + side * SIDE.WORDS)
         del self._slots[symbol]
+        del self._indices[symbol]
         del self._symbols[slot]
         del self._slot_of_index[int(self.mem[row + BOOK_ROW.book_index])]
         del self._waiting[slot]

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline.exchanges.base import HttpCall, HttpReply, VenueClient
-from pipeline.exchanges.parsing.rows import NO_NAME, OddRows
+from pipeline.exchanges.parsing.rows import NO_NAME, OddRows, OwnRows
 from pipeline.exchanges.transport.gateway_watch import GatewayWatch
 from pipeline.exchanges.transport.rest import RestTransport, ServerClock
 from pipeline.exchanges.transport.throttle import Limit, Throttle
 from pipeline.model.clock import mono_ns
-from pipeline.model.errors import AuthRefused, VenueError, VenueRejected
+from pipeline.model.errors import AuthRefused, RowsUnreadable, VenueError, VenueRejected
 from pipeline.model.structs import Credentials
 
 if TYPE_CHECKING:
@@ -146,6 +146,21 @@ class RestVenueClient(VenueClient):
                     return error
 
         return list(await asyncio.gather(*(one(symbol) for symbol in symbols)))
+
+    def own_rows(self, name: str = "") -> OwnRows:
+        """For a question whose unreadable rows of ours :meth:`whole` tells of; ``name``: of the instrument or asset
+        that it is about."""
+        return OwnRows(self.odd_rows, name)
+
+    def whole(self, rows: list[T], own: OwnRows) -> list[T]:
+        """``rows``, where none of ours is missing. Raises ``RowsUnreadable``, which carries them, where one is."""
+        if own.unreadable:
+            first = own.unreadable[0]
+            text = f"{self.venue}: {first.what}: {len(own.unreadable)} rows of ours cannot be read, {first.name}"
+            raise RowsUnreadable(
+                f"{text}: {first.reason}", venue=self.venue, rows=rows, unreadable=tuple(own.unreadable)
+            )
+        return rows
 
     def take_odd_rows(self) -> tuple[int, list[str]]:
         return self.odd_rows.count, self.odd_rows.take_news()

@@ -28,6 +28,7 @@ from pipeline.model.structs import (
     OrderRequest,
     OrderUpdate,
     Position,
+    UnreadableRow,
 )
 from pipeline.model.venue_events import CancelOutcome, FundingNotice, MoneyNotice, PlaceOutcome, SessionState
 
@@ -162,6 +163,7 @@ class AccountSnapshot(msgspec.Struct, frozen=True):
     clock_offsets_ns: Mapping[str, int] = {}  # venue -> its unix time less our monotonic time, where it was measured
     clock_read_mono_ns: Mapping[str, int] = {}  # venue -> when that was, at the earliest
     fee_coins: Mapping[str, str] = {}  # venue that tells it -> the coin that fees are taken in, "" = plain
+    unreadable: tuple[tuple[str, str], ...] = ()  # (venue, contract) of rows of position lists that cannot be read
 
 
 class QueryAnswer(msgspec.Struct, frozen=True):
@@ -183,10 +185,15 @@ class FillsAnswer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+#: Which list of a sweep lacks a row.
+ORDER_LISTS, FILL_LISTS, POSITION_LISTS, FORCED_LISTS = "orders", "fills", "positions", "forced closes"
+
+
 class SweepAnswer(msgspec.Struct, frozen=True):
     """Answer to ``SweepVenue``: orders, fills, balances and positions that a venue lists since ``since_wall_ms``.
 
     ``began_mono_ns``: when its first question was sent. With ``error`` it is not complete and proves no absence.
+    ``unreadable``: rows of ours that it lacks, ``what`` being one of ``*_LISTS``; the other rows are whole.
     """
 
     venue: str
@@ -200,6 +207,7 @@ class SweepAnswer(msgspec.Struct, frozen=True):
     positions: tuple[Position, ...] = ()
     forced: tuple[ForcedClose, ...] = ()  # what the venue closed by itself
     error: str = ""
+    unreadable: tuple[UnreadableRow, ...] = ()
 
 
 class MoneyAnswer(msgspec.Struct, frozen=True):

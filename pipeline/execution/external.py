@@ -8,6 +8,7 @@ other leg is left as an unmatched quantity. What no operation held stays with ot
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
@@ -29,8 +30,15 @@ TRADES = "my_trades"  # the list of executions, which are known by their own ids
 NO_LIST = frozenset({"push", "poll", "ledger"})  # witnesses that are no row of a venue's list
 LISTED = "listed"  # ``what`` of a record that names the row of a movement that was booked before
 UNLISTED_KEPT_MS = 3_600_000  # so long after its booking a movement's row may still come: venues list hours, not days
+LISTED_BEFORE_MS = 120_000  # an execution is stamped this long before the position that it made is booked, at most
+KEPT_MAX = 10_000  # orders and rows that are remembered: a sweep looks minutes back, or as far as the last run's end
 Place = tuple[str, str]  # venue and symbol, or venue and asset
 Trade = tuple[str, str, str]  # venue, symbol, trade id
+
+
+def order_witness(order_id: str) -> str:
+    """The witness of what an order did, whatever list shows it later."""
+    return f"order {order_id}"
 
 
 def _add(sums: dict[Place, Decimal], key: Place, amount: Decimal) -> None:
@@ -39,6 +47,22 @@ def _add(sums: dict[Place, Decimal], key: Place, amount: Decimal) -> None:
         sums[key] = total
     else:
         sums.pop(key, None)
+
+
+def _wait(waiting: dict[Place, list[tuple[Decimal, int]]], key: Place, amount: Decimal, at_ms: int) -> None:
+    """Notes what was booked without a row; what no row can come for any more is forgotten."""
+    _drop(waiting, key, lambda _, booked_ms: at_ms - booked_ms > UNLISTED_KEPT_MS)
+    waiting.setdefault(key, []).append((amount, at_ms))
+
+
+def _drop(waiting: dict[Place, list[tuple[Decimal, int]]], key: Place, over: Callable[[Decimal, int], bool]) -> None:
+    kept = [known for known in waiting.pop(key, ()) if not over(*known)]
+    if kept:
+        waiting[key] = kept
+
+
+def _listing(waiting: dict[Place, list[tuple[Decimal, int]]]) -> list[tuple[Place, list[tuple[str, int]]]]:
+    return sorted((key, [(str(amount), at_ms) for amount, at_ms in rows]) for key, rows in waiting.items())
 
 
 class Books(Protocol):
@@ -61,9 +85,12 @@ class ExternalState:
     ``unowned``: (venue, contract) -> position that no operation holds, signed base coins. ``foreign_spot``: (venue,
     asset) -> what executions of others changed. ``held``: fills that wait for REST. ``orders``: (venue, order id) of
     orders that are not ours. ``unpriced``: (venue, asset) whose money for a closed position has not been seen yet.
-    ``witnesses``: (venue, witness) of movements that a list of the venue has proved. ``unlisted``: (venue, asset) ->
-    (amount, wall ms of the booking) of those that no list had shown when they were booked. ``unexplained_usd``: money
-    lost without any explanation since the breaker was last re-armed.
+    ``witnesses``: (venue, witness) of movements that are booked: rows of the venue's lists, and the orders on contracts
+    whose executions or whose position's change are. ``unlisted``: (venue, asset) -> (amount, wall ms of the booking) of
+    those that no list had shown when they were booked; ``unlisted_positions``: (venue, contract) -> the same of
+    positions, signed base coins. ``kept``: keys of ``orders`` and ``witnesses``, oldest first: no more than
+    ``KEPT_MAX`` are remembered. ``unexplained_usd``: money lost without any explanation since the breaker was last
+    re-armed.
     """
 
     unowned: dict[Place, Decimal] = field(default_factory=dict)
@@ -75,6 +102,20 @@ class ExternalState:
     witnesses: set[Place] = field(default_factory=set)
     unexplained_usd: Decimal = ZERO
     unlisted: dict[Place, list[tuple[Decimal, int]]] = field(default_factory=dict)
+    unlisted_positions: dict[Place, list[tuple[Decimal, int]]] = field(default_factory=dict)
+    kept: list[Place] = field(default_factory=list)
+
+    def booked_order(self, venue: str, order_id: str) -> bool:
+        """Whether what an order of others did on a contract is booked."""
+        return (venue, order_witness(order_id)) in self.witnesses
+
+    def in_position(self, venue: str, symbol: str, signed: Decimal, at_ms: int) -> tuple[Decimal, int] | None:
+        """The booked position (change that no execution is known for, wall ms of the booking) that an execution on a
+        contract has made: the venue lists it only now. ``signed``: base coins; ``at_ms``: wall ms of its stamp."""
+        for change, booked_ms in self.unlisted_positions.get((venue, symbol), ()):
+            if change * signed > 0 and abs(signed) <= abs(change) and 0 <= booked_ms - at_ms <= LISTED_BEFORE_MS:
+                return change, booked_ms
+        return None
 
     def foreign(self) -> dict[str, Decimal]:
         """Asset -> what others hold on our accounts, spot and futures together; without zeros."""
@@ -87,9 +128,11 @@ class ExternalState:
         return {asset: amount for asset, amount in totals.items() if amount}
 
     def content(self) -> list[object]:
-        """Everything, for the ledger's digest. ``unlisted`` only where there is any: checkpoints of the time before it
-        hold without it."""
-        unlisted = sorted((k, [(str(amount), at_ms) for amount, at_ms in v]) for k, v in self.unlisted.items())
+        """Everything, for the ledger's digest. What is unlisted only where there is any: checkpoints of the time before
+        it hold without it."""
+        unlisted = [_listing(self.unlisted)] if self.unlisted else []
+        if self.unlisted_positions:
+            unlisted = [_listing(self.unlisted), _listing(self.unlisted_positions)]
         return [
             sorted((k, str(v)) for k, v in self.unowned.items()),
             sorted((k, str(v)) for k, v in self.foreign_spot.items()),
@@ -98,30 +141,32 @@ class ExternalState:
             sorted(self.unpriced),
             sorted(self.witnesses),
             str(self.unexplained_usd),
-            *([unlisted] if unlisted else []),
+            *unlisted,
         ]
 
     # --- the fold ---
 
     def note(self, record: ExternalRecord) -> None:
         if record.order_id:
-            self.orders.add((record.venue, record.order_id))
+            self._keep(self.orders, (record.venue, record.order_id))
         if record.what == LISTED:
             self._listed(record)
 
     def _listed(self, record: ExternalRecord) -> None:
         """A row belongs to one booking, and to nothing else from now on."""
-        self.witnesses.add((record.venue, record.witness))
+        self._keep(self.witnesses, (record.venue, record.witness))
         key, booked = (record.venue, record.asset), (record.amount, record.booked_wall_ms)
         if booked in self.unlisted.get(key, ()):
             self.unlisted[key].remove(booked)
-            if not self.unlisted[key]:
-                del self.unlisted[key]
+            _drop(self.unlisted, key, lambda amount, _: not amount)
 
     def fill(self, record: ExternalFillRecord, books: Books) -> None:
         books.fills_seen.add((record.venue, record.symbol, record.trade_id))
-        self.orders.add((record.venue, record.order_id))
+        self._keep(self.orders, (record.venue, record.order_id))
+        if record.kind is InstrumentKind.PERPETUAL:
+            self._keep(self.witnesses, (record.venue, order_witness(record.order_id)))
         if not record.booked:
+            self._in_position(record)
             return
         self._witnessed(record.venue, record.witness)
         books.accounts.apply_fill(record)
@@ -140,12 +185,21 @@ class ExternalState:
         for asset, amount in record.fees:
             _add(self.foreign_spot, (record.venue, asset), -amount)
 
+    def _in_position(self, record: ExternalFillRecord) -> None:
+        """What is left of a booked position without known executions when one of them is listed."""
+        key, signed = (record.venue, record.symbol), record.qty * int(record.side)
+        made = self.in_position(*key, signed, record.venue_wall_ms)
+        if made is not None:
+            waiting = self.unlisted_positions[key]
+            waiting[waiting.index(made)] = (EXACT.subtract(made[0], signed), made[1])
+            _drop(self.unlisted_positions, key, lambda change, _: not change)
+
     def flow(self, record: ExternalFlowRecord, books: Books) -> None:
         key = (record.venue, record.asset)
         books.accounts.apply_external(record.venue, record.asset, record.amount, trading=record.trading)
         self._witnessed(record.venue, record.witness)
         if record.witness in NO_LIST and record.amount:
-            self._unlisted(key, record.amount, books.last_wall_ns // 1_000_000)
+            _wait(self.unlisted, key, record.amount, books.last_wall_ns // 1_000_000)
         if record.trading:
             self.unpriced.discard(key)
         if record.cause == "unexplained" and record.amount < 0:
@@ -153,13 +207,19 @@ class ExternalState:
         for share in record.taken:
             self._take_spot(record, share, books)
 
-    def _unlisted(self, key: Place, amount: Decimal, at_ms: int) -> None:
-        kept = [known for known in self.unlisted.get(key, ()) if at_ms - known[1] <= UNLISTED_KEPT_MS]
-        self.unlisted[key] = [*kept, (amount, at_ms)]
-
     def _witnessed(self, venue: str, witness: str) -> None:
         if witness not in NO_LIST and not witness.startswith(TRADES):
-            self.witnesses.add((venue, witness))
+            self._keep(self.witnesses, (venue, witness))
+
+    def _keep(self, known: set[Place], key: Place) -> None:
+        if key in known:
+            return
+        known.add(key)
+        self.kept.append(key)
+        if len(self.kept) > KEPT_MAX:
+            oldest = self.kept.pop(0)
+            self.orders.discard(oldest)
+            self.witnesses.discard(oldest)
 
     def _take_spot(self, record: ExternalFlowRecord, share: TakenShare, books: Books) -> None:
         leg = _leg(books, share.operation_id, record.venue, record.symbol)
@@ -180,6 +240,8 @@ class ExternalState:
         books.accounts.set_position(record.venue, record.symbol, record.qty, record.price)
         books.position_offsets[key] = ZERO
         self._witnessed(record.venue, record.witness)
+        for order_id in record.order_ids:
+            self._keep(self.witnesses, (record.venue, order_witness(order_id)))
         books.moved_mono_ns[key] = books.mono_ns
         change = EXACT.subtract(record.qty, record.qty_before)
         side = OrderSide.BUY if change > 0 else OrderSide.SELL
@@ -200,6 +262,8 @@ class ExternalState:
         _add(self.unowned, key, EXACT.subtract(change, taken * int(side)))
         if record.cause != "adopted":
             self.unpriced.add((record.venue, record.quote))
+            if change:
+                _wait(self.unlisted_positions, key, change, books.last_wall_ns // 1_000_000)
 
     def hold(self, record: HeldFillRecord) -> None:
         key = (record.venue, record.symbol, record.trade_id)

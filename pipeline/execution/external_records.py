@@ -23,7 +23,8 @@ class ExternalFillRecord(msgspec.Struct, frozen=True, array_like=True):
 
     It moves accounts and positions like a fill of ours, once for ever by (venue, symbol, trade_id). ``taken``: the
     operations whose leg it closed; they are left with the other leg. What is not taken is held by others (``foreign``
-    of the ledger). ``booked`` False: it happened before this journal's first balances and moves nothing.
+    of the ledger). ``booked`` False: it happened before this journal's first balances, or the position that it made was
+    booked before the venue listed it; it moves nothing.
     """
 
     venue: str
@@ -90,6 +91,7 @@ class ExternalPositionRecord(msgspec.Struct, frozen=True, array_like=True):
     witness: str  # as above
     recv_mono_ns: int
     taken: tuple[TakenShare, ...] = ()
+    order_ids: tuple[str, ...] = ()  # of all rows of the venue's lists of forced closes that it is made of
 
 
 class HeldFillRecord(msgspec.Struct, frozen=True, array_like=True):

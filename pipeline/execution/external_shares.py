@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Ledger, Operation
-from pipeline.model.enums import OrderSide, OrderState
+import msgspec
+
+from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Ledger, Operation, Order
+from pipeline.execution.records import LegPlan
+from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
+from pipeline.model.instruments import USD_COINS
 from pipeline.model.structs import ZERO
 
 
@@ -27,6 +31,41 @@ def group_net(ledger: Ledger, operation: Operation, venue: str, symbol: str) -> 
         ),
         ZERO,
     )
+
+
+def may_fill(order: Order) -> Decimal:
+    """Base coins by which an unsettled order may still move what the ledger knows: its whole rest, or what its venue
+    counted beyond the fills that came."""
+    most = order.intent.qty
+    if order.state.is_terminal and order.reported_filled is not None:
+        most = min(most, order.reported_filled)
+    return max(ZERO, most - order.filled)
+
+
+def group_in_flight(ledger: Ledger, operation: Operation, venue: str, symbol: str, side: OrderSide) -> Decimal:
+    """Base coins that unsettled orders of an operation's group may still trade on one instrument and side."""
+    members = {member.operation_id for member in group_of(ledger, operation)}
+    return sum(
+        (
+            may_fill(order)
+            for order in ledger.unsettled_of_symbol(venue, symbol)
+            if order.intent.side is side and order.intent.operation_id in members
+        ),
+        ZERO,
+    )
+
+
+def held_elsewhere(ledger: Ledger, operation: Operation) -> list[tuple[int, LegPlan]]:
+    """The spot leg of the hedge that an operation leaves, where that trades spot on another instrument (it nets a
+    contract): (index of its own spot leg, the leg, with the best price that this operation saw)."""
+    own = operation.record.legs
+    places = {(leg.venue, leg.symbol) for leg in own}
+    return [
+        (index, msgspec.structs.replace(held, best_price=leg.best_price))
+        for held in ledger.operations[operation.record.closes].record.legs
+        for index, leg in enumerate(own)
+        if held.kind is leg.kind is InstrumentKind.SPOT and (held.venue, held.symbol) not in places
+    ]
 
 
 def own_side_only(ledger: Ledger, operation: Operation) -> bool:
@@ -94,6 +133,14 @@ def spot_taken(ledger: Ledger, venue: str, base: str, total: Decimal) -> list[tu
             short -= taken
             found.append((ledger.operations[hedge.operation_id], hedge.spot_symbol, taken))
     return found
+
+
+def coins_of_others(ledger: Ledger) -> dict[tuple[str, str], Decimal]:
+    """(venue, coin) -> what trades of others, deposits and withdrawals left there, or took away (< 0). Money in USD
+    coins is no exposure and is left out."""
+    spot, flows = ledger.external.foreign_spot, ledger.accounts.external
+    found = {key: spot.get(key, ZERO) + flows.get(key, ZERO) for key in sorted({*spot, *flows})}
+    return {key: qty for key, qty in found.items() if qty and key[1] not in USD_COINS}
 
 
 def _holders(ledger: Ledger) -> list[Operation]:

@@ -162,6 +162,7 @@ class Ledger:
         self.boot_epoch = 0
         self.epochs: set[int] = set()  # of all runs in this journal
         self.host_boot = ""
+        self.host_epochs: set[int] = set()  # of the runs since the host was booted: their monotonic stamps compare
         self.records = 0
         self.orders: dict[str, Order] = {}
         self.unsettled: dict[str, Order] = {}
@@ -297,6 +298,9 @@ class Ledger:
         if record.host_boot != self.host_boot:  # another zero of the clock: every stamp so far is in its past
             self.moved_mono_ns.clear()
             self.touched = dict.fromkeys(self.touched, 0)
+        if record.host_boot != self.host_boot or not record.host_boot:  # which boot it is may be unknown
+            self.host_epochs.clear()
+        self.host_epochs.add(record.boot_epoch)
         self.host_boot = record.host_boot
         self.began_wall_ms = self.began_wall_ms or self.last_wall_ns // 1_000_000
 

@@ -3,7 +3,7 @@
 "Both legs or neither" does not exist across venues: a broken leg is a normal state. After every piece of evidence
 ``advance`` looks at the operation as a whole and takes the first row that applies::
 
-    an order may still be answered in time    wait
+    an order may still be answered in time    wait; where others ended a leg, only what is not on its way is repaired
     an unmatched quantity is worth an order   RECOVERING: repair (complete or unwind, the cheaper) at a bounded price
     too many repairs, or none possible        hold: a breaker trips, an operator decides
     an order's outcome is unknown             RECOVERING: wait for recovery's proof; nothing new on its symbol
@@ -25,7 +25,7 @@ from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.bounds.windows import OrderWindows, patience_ns
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CancelOrder, Entered, Place, Report, request_of
-from pipeline.execution.external_shares import position_unknown
+from pipeline.execution.external_shares import own_side_only, position_unknown
 from pipeline.execution.hedging.rests import kept_prices
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import UsdRates
@@ -56,6 +56,7 @@ from pipeline.execution.settle import (
     hedge_terms,
     matched_qty,
     result_of,
+    why_empty,
 )
 from pipeline.model.enums import (
     ArbitrageState,
@@ -127,9 +128,8 @@ class OrderOrchestrator:
     def execute_opportunity(
         self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "", gate_mono_ns: int = 0
     ) -> Operation:
-        """Records the operation and its intents, then asks for all orders at once.
-
-        ``closes``: id of the operation whose hedge this one leaves.
+        """Records the operation and its intents, then asks for all orders at once; for FLATTEN those on futures alone,
+        and spot follows by :meth:`advance` as far as they have filled. ``closes``: the operation whose hedge it leaves.
         """
         context, opportunity = self._context, plan.opportunity
         record = OperationRecord(
@@ -165,6 +165,7 @@ class OrderOrchestrator:
                 reduce_only=bool(closes) and self._shrinks(leg.row, leg.side, leg.qty),
             )
             for index, leg in enumerate(plan.legs)
+            if purpose is not Purpose.FLATTEN or leg.row.spec.kind is InstrumentKind.PERPETUAL
         ]
         for request in requests:
             context.act(Place(request, purpose, operation.operation_id))
@@ -203,6 +204,7 @@ class OrderOrchestrator:
         purpose: Purpose,
         reserve: tuple[str, Decimal],
         reduce_only: bool = False,
+        tif: TimeInForce = TimeInForce.IOC,
         attempt: int = 0,
     ) -> OrderRequest:
         """Records the intent; returns the request, which may be sent once the intent is in the journal."""
@@ -220,7 +222,7 @@ class OrderOrchestrator:
             quote=spec.quote,
             side=side,
             order_kind=OrderKind.LIMIT,
-            tif=TimeInForce.IOC,
+            tif=tif,
             qty=qty,
             price=price,
             reduce_only=reduce_only,
@@ -251,7 +253,10 @@ class OrderOrchestrator:
         if operation.operation_id not in ledger.open_operations:
             return
         unsettled = ledger.unsettled_of_operation(operation)
-        if any(o.held or self._answer_expected(o) or self._awaits_first_sweep(o) for o in unsettled):
+        if any(order.held for order in unsettled):
+            return
+        waits = any(self._answer_expected(o) or self._awaits_first_sweep(o) for o in unsettled)
+        if waits and not own_side_only(ledger, operation):
             return
         if self._context.halt.fenced() or position_unknown(ledger, operation, self._questioned):
             return  # fenced: the guard acts; an intent would only be written and not sent
@@ -266,6 +271,8 @@ class OrderOrchestrator:
             if repair is not None and not pace.held and now_ns >= pace.next_try_mono_ns:
                 self._repair(operation, pace, repair, quantity.asset)
                 return
+        if waits:
+            return
         if unrepaired:
             self._no_repair_possible(operation, pace)
         elif unsettled:
@@ -324,6 +331,7 @@ class OrderOrchestrator:
             purpose=repair.purpose,
             reserve=(repair.reserve_asset, repair.reserve_amount),
             reduce_only=repair.reduces,
+            tif=repair.tif,
             attempt=rungs,
         )
         most_ns = REPAIR_PAUSE_MAX_NS << min(2, self._unsent(operation) // 4)
@@ -379,7 +387,7 @@ class OrderOrchestrator:
                 remainders[start] = gained
                 context.record(DustRecord(start, gained, operation.operation_id, "profit or loss"))
         if start and not operation.fills:
-            outcome, reason = Outcome.FAILED, self._why_empty(operation)
+            outcome, reason = Outcome.FAILED, why_empty(operation, context.ledger)
         elif operation.recovered:
             outcome, reason = Outcome.RECOVERED, "broken leg repaired"
         elif matched_qty(operation, context.ledger) > 0 or not operation.orders:  # without orders: adopted
@@ -397,14 +405,6 @@ class OrderOrchestrator:
         if recovering:
             self._on_recovered(operation, reason)
         self._paces.pop(operation.operation_id, None)
-
-    def _why_empty(self, operation: Operation) -> str:
-        reasons = [
-            f"{order.state.name.lower()} {order.reason}".strip()
-            for client_id in operation.orders
-            if (order := self._context.ledger.orders[client_id]).state is not OrderState.CANCELLED
-        ]
-        return ("nothing filled: " + "; ".join(reasons))[:200] if reasons else "nothing filled"
 
     def _result(
         self,

@@ -41,7 +41,7 @@ class Purpose(IntEnum):
     ENTRY = 0  # a leg of the opportunity
     REPAIR = 1  # completes or unwinds a broken leg, whichever is cheaper
     CLOSE = 2  # profitable or commanded exit of an open hedge
-    FLATTEN = 3  # shut-down or emergency
+    FLATTEN = 3  # exit of a hedge in a takeover, one leg after the other: reduce-only futures, then spot for its fills
     DUST = 4  # sells or buys back collected remainders
 
     @property
@@ -334,8 +334,8 @@ class ExternalRecord(msgspec.Struct, frozen=True, array_like=True):
     """Something of our account that no intent of ours explains and that moves nothing in the ledger.
 
     An order that others placed (``order_id``); messages that were dropped; or, with ``what`` = "listed", the row of a
-    venue's list (``witness``) that shows ``amount`` of ``asset``, booked without a row at ``booked_wall_ms``. Written
-    by builds before the records below for every movement.
+    venue's list (``witness``) that shows ``amount`` of ``asset`` (a contract: of its position), booked without a row at
+    ``booked_wall_ms``. Written by builds before the records below for every movement.
     """
 
     venue: str

@@ -9,7 +9,9 @@ does it from its own stock. Beside orders of unknown outcome nothing is sent tha
 (``bounds/outcomes.py``).
 
 Where others have ended a leg (liquidation, ADL, somebody's order), what is left is only reduced, on its own instrument:
-the leg that is gone is not opened again, and what was sold is not bought back.
+the leg that is gone is not opened again, and what was sold is not bought back. Such a repair waits for no earlier one:
+it is for what is held less what is on its way, so that together they never trade more than is held. What the book shows
+too little for rests at the venue and takes what comes, until it is cancelled as every order that a venue lists as open.
 """
 
 from __future__ import annotations
@@ -26,13 +28,20 @@ from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.bounds.outcomes import may_repair
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView
-from pipeline.execution.external_shares import group_net, own_side_only
+from pipeline.execution.external_shares import (
+    group_in_flight,
+    group_net,
+    held_elsewhere,
+    may_fill,
+    own_side_only,
+)
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
     average_price,
     best_price,
     bounded_price,
     can_trade,
+    depth_within,
     fee_of,
     is_tradable_qty,
     reservation,
@@ -40,8 +49,8 @@ from pipeline.execution.market import (
     within_band,
 )
 from pipeline.execution.records import LegPlan, Purpose
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, OrderState
-from pipeline.model.fixedpoint import quantize_down
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, OrderState, TimeInForce
+from pipeline.model.fixedpoint import from_fp, quantize_down, to_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, InstrumentSpec
 
@@ -62,6 +71,7 @@ class Repair:
     reserve_amount: Decimal
     score: Decimal  # quote per base after fees, + = we receive
     reduces: bool = False  # a futures order that only makes the position smaller
+    tif: TimeInForce = TimeInForce.IOC
     takes_dust: Decimal = ZERO  # earlier remainders that this order is to close as well
 
 
@@ -158,32 +168,39 @@ class RepairChooser:
 
         (None, True): an order is needed but none can be placed now; (None, False): the quantity is dust.
         Where margin is short, or others have ended a leg, ``slippage_bps`` is the widest, and the contract's order may
-        go to where it would be liquidated; a hedge that leaves because
-        of its margin is completed, and undoing the leg that has filled is the last resort.
+        go to where it would be liquidated; a hedge that leaves because of its margin, or one leg after the other, is
+        completed, and undoing the leg that has filled is the last resort.
         """
         record, urgent_bps = operation.record, self._urgent_bps(operation)
-        completing = bool(record.closes) and (record.manual or urgent_bps > 0)
-        if urgent_bps or own_side_only(self._context.ledger, operation):
+        in_turn = self._in_turn(operation)
+        completing = bool(record.closes) and (record.manual or urgent_bps > 0 or in_turn)
+        reducing, whole = own_side_only(self._context.ledger, operation), quantity.amount
+        if reducing:
+            quantity = self._less_in_flight(operation, quantity)
+        if urgent_bps or reducing:
             slippage_bps = max(slippage_bps, self._context.config.execution.unwind_max_slippage_bps)
         most_bps = {kind: slippage_bps for kind in InstrumentKind}
         most_bps[InstrumentKind.PERPETUAL] = max(slippage_bps, urgent_bps)
         worth = self._worth_an_order(operation, quantity, quantity.amount, most_bps)
-        both = quantity.amount + quantity.dust
+        both, flying = quantity.amount + quantity.dust, whole - quantity.amount
         attempts = ((both, Purpose.REPAIR), (quantity.amount, Purpose.REPAIR)) if worth else ((both, Purpose.DUST),)
         for amount, purpose in attempts:
             if not amount or (worth and (amount > 0) != (quantity.amount > 0)):
                 continue
             if not self._worth_an_order(operation, quantity, amount, most_bps):
                 continue
-            options = self._options(operation, self._legs(operation, quantity, amount), most_bps, purpose, amount)
+            legs, proved = self._legs(operation, quantity, amount), amount + flying
+            options = self._options(operation, legs, most_bps, purpose, proved)
             if not options and worth:
                 others = self._other_spots(operation, quantity, amount)
-                options = self._options(operation, others, most_bps, purpose, amount)
+                options = self._options(operation, others, most_bps, purpose, proved)
             if options:
                 # a venue that takes no order now (rate budget, pause after 429) would leave it open: others come first
                 able = [option for option in options if self._can_place(option.row.spec.venue)]
                 best = self._best(operation, able or options, amount if completing else ZERO)
                 best.takes_dust = amount - quantity.amount
+                if in_turn and purpose is Purpose.REPAIR and not self._tried(operation, best.leg):
+                    best.purpose = Purpose.FLATTEN  # as planned: nothing is broken
                 return best, True
         return None, worth
 
@@ -193,9 +210,10 @@ class RepairChooser:
         legs: list[tuple[int, LegPlan, Decimal]],
         most_bps: Mapping[InstrumentKind, Decimal],
         purpose: Purpose,
-        amount: Decimal,
+        proved: Decimal,
     ) -> list[Repair]:
-        """Orders that could be sent now, and that leave no worst case behind them that is worse than now."""
+        """Orders that could be sent now, and that leave no worst case behind them that is worse than now, when
+        ``proved`` is unmatched by the fills so far."""
         found: list[Repair] = []
         for leg, plan, part in legs:
             option = self._option(operation, leg, plan, part, most_bps[plan.kind], purpose)
@@ -203,7 +221,7 @@ class RepairChooser:
                 continue
             place = (plan.venue, plan.symbol)
             ledger, signed = self._context.ledger, option.qty * int(option.side)
-            if may_repair(ledger, operation, plan.base, amount, place, signed, option.reduces):
+            if may_repair(ledger, operation, plan.base, proved, place, signed, option.reduces):
                 found.append(option)
         return found
 
@@ -229,6 +247,25 @@ class RepairChooser:
                 elsewhere = {"instrument_id": row.instrument_id, "venue": spec.venue, "symbol": spec.symbol}
                 found.append((index, msgspec.structs.replace(legs[0], kind=spec.kind, **elsewhere), amount))
         return found
+
+    def _less_in_flight(self, operation: Operation, quantity: UnmatchedQuantity) -> UnmatchedQuantity:
+        """What no order that is on its way, or whose outcome is not known, may still close; dust waits for them."""
+        side = OrderSide.SELL if quantity.amount > 0 else OrderSide.BUY
+        orders = self._context.ledger.unsettled_of_operation(operation)
+        flying = sum((may_fill(o) for o in orders if o.intent.side is side and o.intent.base == quantity.asset), ZERO)
+        if not flying:
+            return quantity
+        left = max(ZERO, abs(quantity.amount) - flying)
+        return UnmatchedQuantity(quantity.asset, -int(side) * left, ZERO)
+
+    def _in_turn(self, operation: Operation) -> bool:
+        """Whether the operation closes its hedge one leg after the other."""
+        first = self._context.ledger.orders.get(operation.orders[0]) if operation.orders else None
+        return first is not None and first.intent.purpose is Purpose.FLATTEN
+
+    def _tried(self, operation: Operation, leg: int) -> bool:
+        """Whether a leg of the operation has had an order."""
+        return any(self._context.ledger.orders[name].intent.leg == leg for name in operation.orders)
 
     def _best(self, operation: Operation, options: list[Repair], completed: Decimal) -> Repair:
         """The best price; before it, that it was not tried in vain; before that, that it reduces what the hedge still
@@ -262,12 +299,17 @@ class RepairChooser:
         ledger = self._context.ledger
         reducing = own_side_only(ledger, operation)
         found: list[tuple[int, LegPlan, Decimal]] = []
-        for index, leg in enumerate(operation.record.legs):
+        legs = list(enumerate(operation.record.legs))
+        if reducing and operation.record.closes:
+            legs += held_elsewhere(ledger, operation)
+        for index, leg in legs:
             if leg.base != quantity.asset or leg.quote != start:
                 continue
             part = amount
             if reducing:
                 held = group_net(ledger, operation, leg.venue, leg.symbol)
+                side = OrderSide.SELL if amount > 0 else OrderSide.BUY
+                held += int(side) * group_in_flight(ledger, operation, leg.venue, leg.symbol, side)
                 part = min(amount, held, key=abs) if amount * held > 0 else ZERO
             if part == amount or (part and amount == quantity.amount):  # dust is closed along with it whole, or not
                 found.append((index, leg, part))
@@ -302,14 +344,14 @@ class RepairChooser:
         self, operation: Operation, leg: int, plan: LegPlan, amount: Decimal, slippage_bps: Decimal, purpose: Purpose
     ) -> Repair | None:
         """The order that this leg's instrument could do now, or None when it cannot."""
-        row = self._row_of(plan)
-        side = OrderSide.SELL if amount > 0 else OrderSide.BUY
+        ledger, row, place = self._context.ledger, self._row_of(plan), (plan.venue, plan.symbol)
+        side, only_reduces = OrderSide.SELL if amount > 0 else OrderSide.BUY, own_side_only(ledger, operation)
         if row is None or not self._session_up(plan.venue) or not can_trade(row, side):
             return None
-        if self._usable.in_question(plan.venue, plan.symbol):
+        if self._usable.in_question(*place):
             return None  # its steps or its status may be others than we know: being read anew
-        beside_unsettled = next(self._context.ledger.unsettled_of_symbol(plan.venue, plan.symbol), None) is not None
-        if beside_unsettled and row.spec.kind is not InstrumentKind.PERPETUAL:
+        unsettled, futures = list(ledger.unsettled_of_symbol(*place)), row.spec.kind is InstrumentKind.PERPETUAL
+        if any(order.intent.side is not side if only_reduces else not futures for order in unsettled):
             return None  # an unsettled order may still fill there: no new intent on that symbol
         view = self._living_book(row)
         if view is not None and best_price(view, side, row) is None:
@@ -319,20 +361,15 @@ class RepairChooser:
             slippage_bps = max(most_bps, ZERO if self._refused(operation, plan) else within_band(row, slippage_bps))
         best, expected = self._price(row, plan, side, abs(amount))
         price = self._collared_price(operation, plan, side, best, slippage_bps, row.spec.tick)
-        if price is None:
-            return None
-        qty = quantize_down(self._gross(row, side, abs(amount)), row.spec.lot)
-        if not is_tradable_qty(row, qty, min(best, price)):
+        qty, tif = quantize_down(self._gross(row, side, abs(amount)), row.spec.lot), TimeInForce.IOC
+        if only_reduces and slippage_bps <= most_bps and price is not None and _shows_less(view, side, price, qty, row):
+            tif, nearer_bps = TimeInForce.GTC, self._resting_bps(operation)
+            price = self._collared_price(operation, plan, side, best, nearer_bps, row.spec.tick)
+        if price is None or not is_tradable_qty(row, qty, min(best, price)):
             return None
         asset, reserve = reservation(row, side, qty, price, self._context.config.detection.hedge.leverage)
-        reducing = row.spec.kind is InstrumentKind.PERPETUAL and self._reduces(row, side, qty)
-        if (
-            row.spec.kind is InstrumentKind.PERPETUAL
-            and not reducing
-            and own_side_only(self._context.ledger, operation)
-        ):
-            return None
-        if beside_unsettled and not reducing:
+        reducing = futures and self._reduces(row, side, qty, after_all=only_reduces)
+        if futures and not reducing and (only_reduces or unsettled):
             return None  # what only reduces cannot go through zero, whatever else arrives
         if not reducing and self._balances.usable(plan.venue, asset) < reserve:
             if slippage_bps > most_bps:  # a nearer limit needs less of the balance
@@ -341,13 +378,19 @@ class RepairChooser:
         fee, _ = fee_of(row, side, Decimal(1), expected)
         fee_quote = fee if row.spec.fee_rule is FeeAssetRule.QUOTE or side is OrderSide.SELL else fee * expected
         score = expected - fee_quote if side is OrderSide.SELL else -(expected + fee_quote)
-        return Repair(
-            row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score, reduces=reducing
-        )
+        return Repair(row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score, reducing, tif)
 
     def _row_of(self, plan: LegPlan) -> InstrumentRow | None:
         row = self._context.instruments.find(plan.venue, plan.symbol)
         return None if row is None else self._usable.row(row)
+
+    def _resting_bps(self, operation: Operation) -> Decimal:
+        """How far from the best price an order that rests may be: its rest trades at its own limit, not at better
+        prices. Twice as far after each one that did not close it."""
+        orders = (self._context.ledger.orders[client_id] for client_id in operation.orders)
+        before = sum(1 for order in orders if order.intent.tif is TimeInForce.GTC and order.settled)
+        execution = self._context.config.execution
+        return min(execution.unwind_max_slippage_bps, execution.unwind_slippage_bps * (1 << before))
 
     def _refused(self, operation: Operation, plan: LegPlan) -> bool:
         """Whether the venue has refused an order of this operation on this instrument: its limit may be why."""
@@ -400,9 +443,12 @@ class RepairChooser:
         view = None if row is None else self._living_book(row)
         return None if view is None or row is None else best_price(view, side, row)
 
-    def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> bool:
-        position = self._context.ledger.accounts.futures_qty(row.spec.venue, row.spec.symbol)
-        return abs(position) >= qty and (position > 0) == (side is OrderSide.SELL) and position != 0
+    def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal, *, after_all: bool) -> bool:
+        """Whether an order only shrinks the position; ``after_all``: as it is once all that is on its way has filled."""
+        place = (row.spec.venue, row.spec.symbol)
+        orders = self._context.ledger.unsettled_of_symbol(*place) if after_all else ()
+        flying = sum((may_fill(order) for order in orders if order.intent.side is side), ZERO)
+        return -int(side) * self._context.ledger.accounts.futures_qty(*place) - flying >= qty > 0
 
     def _gross(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> Decimal:
         """Quantity to trade so that ``qty`` arrives: a buy whose fee is taken in base needs more."""
@@ -421,3 +467,11 @@ class RepairChooser:
         if view is None or best is None:
             return plan.best_price, plan.best_price
         return best, average_price(view, side, qty, row) or best
+
+
+def _shows_less(view: BookView | None, side: OrderSide, limit: Decimal, qty: Decimal, row: InstrumentRow) -> bool:
+    """Whether a living book holds less than ``qty`` within the limit."""
+    if view is None:
+        return False
+    found_fp = depth_within(view, side, to_fp(limit, row.price_exp))
+    return from_fp(found_fp, row.qty_exp) < qty

@@ -14,7 +14,7 @@ from pipeline.execution.external_shares import group_of
 from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.records import FillRecord, HedgeRecord, OperationResultRecord, Outcome, Purpose
 from pipeline.execution.repair import operation_start
-from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
+from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide, OrderState
 from pipeline.model.structs import ZERO
 
 VALUE_STEP = Decimal("1e-12")  # numeraire values are estimates of a price: kept to this step
@@ -32,6 +32,16 @@ def matched_qty(operation: Operation, ledger: Ledger) -> Decimal:
     for order in entry_orders(operation, ledger):
         filled[order.intent.leg] += order.filled
     return min(filled, default=ZERO)
+
+
+def why_empty(operation: Operation, ledger: Ledger) -> str:
+    """Why an operation has no fill: how its orders ended, where that was not a plain cancellation."""
+    reasons = [
+        f"{order.state.name.lower()} {order.reason}".strip()
+        for client_id in operation.orders
+        if (order := ledger.orders[client_id]).state is not OrderState.CANCELLED
+    ]
+    return ("nothing filled: " + "; ".join(reasons))[:200] if reasons else "nothing filled"
 
 
 def pnl_per_asset(

@@ -27,6 +27,7 @@ from shm.layout_pages import (
     HALT,
     POSITION_TELLS_LIQUIDATION,
     POSITION_TELLS_MAINTENANCE,
+    POSITION_UNREADABLE,
     VENUE_CAPACITY,
 )
 from shm.pages import AccountPage, HaltPage, may_send
@@ -142,11 +143,13 @@ class AccountReader:
                 fresh.add(venue_id)
         if not fresh:
             return None
-        positions, confirmed = self._positions(fresh)
+        positions, confirmed, unreadable = self._positions(fresh)
         clocks, read = self._clocks(fresh)
         coins = {self._venues[number].name: self._page.fee_coin(number) for number in fresh}
         told = {venue: coin for venue, coin in coins.items() if coin is not None}
-        return AccountSnapshot(tuple(self._balances(fresh)), tuple(positions), confirmed, clocks, read, told)
+        return AccountSnapshot(
+            tuple(self._balances(fresh)), tuple(positions), confirmed, clocks, read, told, tuple(unreadable)
+        )
 
     def _clocks(self, fresh: set[int]) -> tuple[dict[str, int], dict[str, int]]:
         """(offset of each venue's clock, when it was measured at the earliest), where it was measured."""
@@ -178,8 +181,9 @@ class AccountReader:
             )
         return found
 
-    def _positions(self, fresh: set[int]) -> tuple[list[Position], dict[str, int]]:
+    def _positions(self, fresh: set[int]) -> tuple[list[Position], dict[str, int], list[tuple[str, str]]]:
         found: list[Position] = []
+        unreadable: list[tuple[str, str]] = []
         confirmed = {self._venues[v].name: self._seen[v] for v in fresh if self._venues[v].market == "futures"}
         for index in range(self._page.position_count):
             row = self._page.position(index)
@@ -188,8 +192,11 @@ class AccountReader:
             instrument = self._instruments.get(int(row[ACCOUNT_POSITION.instrument]))
             if instrument is None:
                 continue
-            found.append(_position(instrument, row))
-        return found, confirmed
+            if int(row[ACCOUNT_POSITION.told]) & POSITION_UNREADABLE:
+                unreadable.append((instrument.spec.venue, instrument.spec.symbol))
+            else:
+                found.append(_position(instrument, row))
+        return found, confirmed, unreadable
 
 
 def _position(instrument: InstrumentRow, row: Words) -> Position:

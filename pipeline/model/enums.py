@@ -55,7 +55,7 @@ class OrderKind(IntEnum):
 
 
 class TimeInForce(IntEnum):
-    """How long an order may rest. The engine sends IOC only."""
+    """How long an order may rest. The engine sends IOC; GTC only for what is left of a leg that others have ended."""
 
     GTC = 0
     IOC = 1

@@ -17,6 +17,7 @@
     |   +-- VenueUnavailable     nothing was sent
     |   +-- AccountSettingsWrong the account stands in a mode in which orders mean something else; names the fixing call
     |   +-- ProtocolViolation    bytes that the venue's documents do not allow: count, drop, resync
+    |       +-- RowsUnreadable   of a list: rows of ours cannot be read; carries the others
     +-- ShmError                 shared memory
     |   +-- SegmentMismatch      wrong layout, schema, build, owner or size
     |   +-- SegmentBusy          a live owner holds it
@@ -32,6 +33,8 @@ Messages say what was found, what was wanted, and what to do next. ``code`` is o
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from shm.errors import (
     ArbitrageEngineError,
     SegmentBusy,
@@ -40,6 +43,9 @@ from shm.errors import (
     ShmError,
     ShmFull,
 )
+
+if TYPE_CHECKING:
+    from pipeline.model.structs import UnreadableRow
 
 # The root and the branch of shared memory are defined in shm/, the lowest package, and belong to this tree.
 __all__ = [
@@ -60,6 +66,7 @@ __all__ = [
     "RateLimited",
     "RecoveryError",
     "RiskManagementError",
+    "RowsUnreadable",
     "SegmentBusy",
     "SegmentMismatch",
     "SegmentMissing",
@@ -157,6 +164,16 @@ class AccountSettingsWrong(VenueError):
 
 class ProtocolViolation(VenueError):
     """Bytes that the venue's documents do not allow: count, drop, resync."""
+
+
+class RowsUnreadable(ProtocolViolation):
+    """A list in which rows of ours cannot be read. ``rows``: what could be read, as the call would have returned it;
+    ``unreadable``: what is missing. Who cannot go on without them treats it as an answer that failed."""
+
+    def __init__(self, message: str, *, venue: str, rows: list[Any], unreadable: tuple[UnreadableRow, ...]) -> None:
+        super().__init__(message, venue=venue)
+        self.rows = rows
+        self.unreadable = unreadable
 
 
 class JournalError(ArbitrageEngineError):

@@ -173,7 +173,7 @@ class MoneyMove(msgspec.Struct, frozen=True, kw_only=True):
     asset: str
     amount: Decimal  # signed: + = came
     reason: str  # the venue's own word for it
-    listed_in: str  # "account_book", "deposits", "withdrawals"
+    listed_in: str  # "account_book", "deposits", "withdrawals", "transfers"
     event_id: str  # unique in that list
     venue_wall_ms: int
 
@@ -198,6 +198,16 @@ class ForcedClose(msgspec.Struct, frozen=True, kw_only=True):
     def witness(self) -> str:
         """What proves it: list and id."""
         return f"{self.listed_in} {self.order_id}"
+
+
+class UnreadableRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of ours in a venue's list that could not be read: the list lacks what it says."""
+
+    what: str  # the list
+    name: str  # instrument, or asset where the list is of money
+    order_id: str = ""  # of the order that it is about, as the venue names it and as we do; "" where it does not say
+    client_id: str = ""
+    reason: str = ""
 
 
 class FeeSchedule(msgspec.Struct, frozen=True, kw_only=True):

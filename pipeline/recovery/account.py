@@ -18,8 +18,8 @@ The same comparison is the third condition of a negative proof (:meth:`AccountCh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
@@ -28,20 +28,22 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import SweepAnswer
 from pipeline.execution.ledger import UNKNOWN_PAST, Order
 from pipeline.execution.records import BalanceRecord, FillRecord, PositionRecord
-from pipeline.model.enums import InstrumentKind, OrderState
-from pipeline.model.structs import ZERO, Balance, ForcedClose, InstrumentSpec, MoneyMove, Position
+from pipeline.model.enums import InstrumentKind, OrderState, TimeInForce
+from pipeline.model.structs import ZERO, Balance, InstrumentSpec, MoneyMove, Position
 from pipeline.model.venue_events import MoneyNotice
 from pipeline.recovery.external_book import ExternalBook
+from pipeline.recovery.forced_rows import ForcedRows, cause_of
 from pipeline.recovery.history import MoneyHistory
+from pipeline.recovery.past_values import STALE_NS, PastValues
+from pipeline.recovery.unreadable import UnreadableRows
 
 READINGS = 3
 SUSPECT_READINGS = 2
 AGREE_POLLS = 3
-STALE_NS = 30_000_000_000  # how old a venue's answer may be
 NOTICE_NS = 60_000_000_000
 WALLET_TOLERANCE = Decimal(1)  # futures wallets: what the order of fills may shift between realised and open
-#: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too, because our
-#: orders never rest: its ending was lost, and venues stop listing orders that ended with nothing filled.
+#: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too: an order that
+#: rests is listed, so its ending was lost, and venues stop listing orders that ended with nothing filled.
 UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
 Key = tuple[str, str]  # venue, and asset or symbol
 
@@ -60,14 +62,6 @@ class _Difference:
     first_mono_ns: int
     times: int = 0
     swept: bool = False  # a sweep begun after the first reading found nothing that explains it
-
-
-@dataclass(slots=True)
-class _Past:
-    """What the ledger expected lately, to recognise a stale answer."""
-
-    newest: Decimal
-    older: list[tuple[int, Decimal]] = field(default_factory=list)  # (until mono ns, value)
 
 
 class AccountCheck:
@@ -101,19 +95,21 @@ class AccountCheck:
         self._questions: dict[Key, int] = {}  # position -> when it was questioned (mono ns)
         self._pushed: dict[Key, Position] = {}
         self._notices: dict[Key, list[MoneyNotice]] = {}
-        self._past: dict[Key, _Past] = {}
+        self._past = PastValues(context)
         self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
         self._complete: set[str] = set()  # futures venues whose list was read whole in this run
-        self._forced: dict[Key, tuple[ForcedClose, ...]] = {}  # what the last sweep listed of each contract
-        self._agreed_wall_ms: dict[Key, int] = {}  # when a balance agreed last
+        self._forced = ForcedRows(context)
+        self.unreadable = UnreadableRows(context)
+        self._agreed_wall_ms: dict[Key, int] = {}  # when a balance or a position agreed last
         self._locked: dict[Key, Decimal] = {}  # what resting orders of others hold of a coin, as last read
 
     # --- what others ask ---
 
     def doubtful(self, spec: InstrumentSpec) -> str:
         """Why nothing new may be risked on an instrument; "" when its venue's account agrees with the ledger."""
-        if not self._doubts:
-            return ""
+        unreadable = self.unreadable.why(spec)
+        if unreadable or not self._doubts:
+            return unreadable
         for what in (spec.symbol, spec.base, spec.quote):
             if (spec.venue, what) in self._doubts:
                 return f"{spec.venue} {what}: account and ledger differ"
@@ -134,11 +130,14 @@ class AccountCheck:
         """No entries there until the account has agreed with the ledger for a while."""
         self._doubts[venue, what] = AGREE_POLLS
 
-    def doubt_instrument(self, venue: str, symbol: str) -> None:
-        """The same for what an execution on an instrument moves: a contract's position, or a spot pair's coin."""
+    def on_foreign_fills(self, venue: str, symbol: str) -> None:
+        """Executions of others were booked: no entries on what they moved, a contract's position or a spot pair's coin;
+        what the ledger expected until now may still be what a stale answer shows."""
         row = self._context.instruments.find(venue, symbol)
         if row is not None:
             self.doubt(venue, symbol if row.spec.kind is InstrumentKind.PERPETUAL else row.spec.base)
+            for what in (row.spec.base, row.spec.quote, symbol):
+                self._past.remember(venue, what)
 
     def entry_price(self, venue: str, symbol: str) -> Decimal:
         """Average entry price of a position as its venue states it; 0 without one."""
@@ -147,8 +146,8 @@ class AccountCheck:
 
     def gone(self, venue: str, symbol: str) -> bool:
         """Whether the newest complete list of a venue's positions, read in this run, lacks this one."""
-        position = self._listed.get((venue, symbol))
-        return venue in self._complete and (position is None or not position.qty)
+        position, unreadable = self._listed.get((venue, symbol)), self.unreadable.lacks_position(venue, symbol)
+        return venue in self._complete and not unreadable and (position is None or not position.qty)
 
     def open_questions(self) -> list[Key]:
         """Positions that wait for an answer: a sweep without one has to be repeated."""
@@ -159,7 +158,7 @@ class AccountCheck:
     def on_fill(self, record: FillRecord) -> None:
         """A fill of ours moved the ledger: what it expected until now may still be what a stale answer shows."""
         for what in (record.base, record.quote, record.symbol):
-            self._remember(record.venue, what)
+            self._past.remember(record.venue, what)
 
     def on_position(self, position: Position) -> None:
         """The stream's position: a witness, and news when it differs while no order of ours can be moving it."""
@@ -187,8 +186,7 @@ class AccountCheck:
         if self._is_spot(answer.venue):
             return
         self._set_positions(answer)
-        for symbol in answer.symbols:
-            self._forced[answer.venue, symbol] = tuple(row for row in answer.forced if row.symbol == symbol)
+        self._forced.listed(answer.venue, answer.forced)
         listed = {position.symbol: position for position in answer.positions}
         self._listed.update({(answer.venue, symbol): position for symbol, position in listed.items()})
         for key in [k for k in self._questions if k[0] == answer.venue and k[1] in answer.symbols]:
@@ -223,7 +221,9 @@ class AccountCheck:
         listed = {p.symbol: p for p in answer.positions}
         for symbol in sorted({*self._context.instruments.symbols_of(venue), *listed}):
             key = (venue, symbol)
-            if key in ledger.position_offsets or symbol in moving or self._moved_since(key, answer.began_mono_ns):
+            if key in ledger.position_offsets or symbol in moving or self.unreadable.lacks_position(*key):
+                continue
+            if self._moved_since(key, answer.began_mono_ns):
                 continue
             position, expected = listed.get(symbol), ledger.accounts.futures_qty(venue, symbol)
             qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
@@ -249,16 +249,11 @@ class AccountCheck:
             return []
         listed = {balance.asset for balance in answer.balances}
         specs = [row.spec for row in self._context.instruments if row.spec.venue == answer.venue]
+        names = sorted({coin for spec in specs for coin in (spec.base, spec.quote)} - listed)
+        at_ns = answer.began_mono_ns
         return [
-            Balance(
-                venue=answer.venue,
-                asset=asset,
-                free=ZERO,
-                locked=ZERO,
-                recv_mono_ns=answer.began_mono_ns,
-                source="rest",
-            )
-            for asset in sorted({coin for spec in specs for coin in (spec.base, spec.quote)} - listed)
+            Balance(venue=answer.venue, asset=name, free=ZERO, locked=ZERO, recv_mono_ns=at_ns, source="rest")
+            for name in names
         ]
 
     def _is_spot(self, venue: str) -> bool:
@@ -282,10 +277,14 @@ class AccountCheck:
     # --- the account poller ---
 
     def on_account(
-        self, balances: Iterable[Balance], positions: Iterable[Position], confirmed: Mapping[str, int]
+        self,
+        balances: Iterable[Balance],
+        positions: Iterable[Position],
+        confirmed: Mapping[str, int],
+        unreadable: Collection[Key] = (),
     ) -> None:
-        """Compares what REST confirms with the ledger. ``confirmed``: futures venues whose position list is complete,
-        and when it was (mono ns)."""
+        """Compares what REST confirms with the ledger. ``confirmed``: futures venues whose position list is complete
+        but for the ``unreadable``, and when it was (mono ns)."""
         ledger, offs = self._context.ledger, {}
         for balance in balances:
             key = (balance.venue, balance.asset)
@@ -295,10 +294,13 @@ class AccountCheck:
         for balance in balances:
             self._judge_balance(balance, offs)
         listed = {(p.venue, p.symbol): p for p in positions}
-        self._listed = {key: row for key, row in self._listed.items() if key[0] not in confirmed} | listed
+        kept = {key: row for key, row in self._listed.items() if key[0] not in confirmed or key in unreadable}
+        self._listed = kept | listed
+        self.unreadable.polled(confirmed, unreadable)
         self._complete.update(confirmed)
         for key in list(ledger.position_offsets):
-            if key[0] in confirmed and self._context.instruments.find(*key) is not None:
+            known = key not in unreadable and self._context.instruments.find(*key) is not None
+            if key[0] in confirmed and known:
                 self._judge_position(key, listed.get(key), confirmed[key[0]])
 
     def _off(self, balance: Balance, expected: Decimal) -> Decimal:
@@ -311,10 +313,13 @@ class AccountCheck:
         if off is None:
             return
         if key not in self._past:
-            self._remember(*key)
+            self._past.remember(*key)
         if self._hot(key, balance.recv_mono_ns):
             return
         if not off:
+            even = self._history.explain(key, ZERO, self._since_ms(key))  # came and went between two readings
+            if even:
+                self._book_money(key, ZERO, even, ZERO)
             self._agreed_wall_ms[key] = self._context.now.wall_ms
             self._agreed(key)
             self._held_by_others(key, balance)
@@ -337,7 +342,7 @@ class AccountCheck:
         self._book_money(key, off, listed, tolerance)
 
     def _held_by_others(self, key: Key, balance: Balance) -> None:
-        """Coins that no order of ours can hold (ours never rest): whose does is asked once for each that is new."""
+        """Coins that no order of ours holds (none is under way): whose does is asked once for each that is new."""
         if self._is_spot(key[0]) and balance.locked > self._locked.get(key, ZERO):
             self._suspect(*key, held=True)
         self._locked[key] = balance.locked
@@ -352,7 +357,7 @@ class AccountCheck:
             self._book.flow(*key, left, reason=heard[-1].reason if heard else "", witness="push" if heard else "poll")
         self._differences.pop(key, None)
         self._notices.pop(key, None)
-        self._past.pop(key, None)
+        self._past.remember(*key)
 
     def _since_ms(self, key: Key) -> int:
         """Wall ms from which on something may have moved a balance that is not in the ledger."""
@@ -362,9 +367,10 @@ class AccountCheck:
     def _settled_money(
         self, balance: Balance, off: Decimal, difference: _Difference, offs: Mapping[Key, Decimal]
     ) -> bool:
-        """Whether nothing else explains a difference of money: a stale answer, an order of unknown outcome, funding."""
+        """Whether nothing else explains a difference of money: a stale answer, an order of unknown outcome, funding,
+        executions that wait until it is certain whose they are."""
         key = (balance.venue, balance.asset)
-        if self._looks_stale(key, balance.free + balance.locked):
+        if self._past.looks_stale(key, balance.free + balance.locked) or self._awaited_money(*key):
             return False
         if not self._is_spot(balance.venue):
             positions = self._context.ledger.position_offsets
@@ -378,16 +384,21 @@ class AccountCheck:
                 return False  # an execution moves both coins; where the other has not moved, it was none
         return True
 
+    def _awaited_money(self, venue: str, asset: str) -> bool:
+        specs = [row.spec for row in self._context.instruments if row.spec.venue == venue]
+        return any(self._awaited(venue, spec.symbol) for spec in specs if asset in (spec.base, spec.quote))
+
     def _judge_position(self, key: Key, position: Position | None, read_mono_ns: int) -> None:
         ledger = self._context.ledger
         qty = position.qty if position is not None else ZERO
         read_mono_ns = position.recv_mono_ns if position is not None else read_mono_ns
         off = qty - ledger.expected_position(*key)
         if key not in self._past:
-            self._remember(*key)
+            self._past.remember(*key)
         if self._hot(key, read_mono_ns):
             return
         if not off:
+            self._agreed_wall_ms[key] = self._context.now.wall_ms
             if read_mono_ns >= self._questions.get(key, read_mono_ns):
                 self._questions.pop(key, None)
             self._agreed(key)
@@ -399,7 +410,7 @@ class AccountCheck:
         witnessed = pushed is not None and pushed.qty == qty and not self._moved_since(key, pushed.recv_mono_ns)
         if not difference.swept or not (witnessed or difference.times >= READINGS):
             return
-        if (not witnessed and self._looks_stale(key, qty)) or self._awaited(*key):
+        if (not witnessed and self._past.looks_stale(key, qty)) or self._awaited(*key):
             return
         if any(int(o.intent.side) * off > 0 and abs(off) <= o.intent.qty for o in self._unknown_on(key)):
             return  # it may be what the unknown order did
@@ -409,18 +420,23 @@ class AccountCheck:
         if pushed is not None and pushed.mark_price:
             price = pushed.mark_price
         price = price or ledger.accounts.futures[key].entry_price
-        cause, witness = "unlisted", "push" if witnessed else "poll"
-        forced = [row for row in self._forced.get(key, ()) if not self._booked(row)]
-        if forced:
-            cause, witness, price = forced[-1].cause, forced[-1].witness, forced[-1].price or price
-        self._book.position(*key, qty, price, cause=cause, witness=witness)
-        self._past.pop(key, None)
+        self._book_position(key, qty, price, witness="push" if witnessed else "poll")
+
+    def _book_position(self, key: Key, qty: Decimal, price: Decimal, *, witness: str) -> None:
+        """Books a position by the forced closes that no record has taken yet: all that the venue lists until now are
+        in it."""
+        rows = self._forced.of(*key, self._since_ms(key))
+        by = cause_of(rows, self._context.ledger.expected_position(*key), qty)
+        cause = by.cause if by is not None else "unlisted"
+        if by is not None:
+            witness, price = by.witness, by.price or price
+        order_ids = tuple(row.order_id for row in rows)
+        self._book.position(*key, qty, price, cause=cause, witness=witness, order_ids=order_ids)
+        self._past.forget(key)
+        self._agreed_wall_ms[key] = self._context.now.wall_ms
         self._doubts[key] = AGREE_POLLS
 
     # --- inside ---
-
-    def _booked(self, row: ForcedClose) -> bool:
-        return (row.venue, row.witness) in self._context.ledger.external.witnesses
 
     def _differ(self, key: Key, off: Decimal) -> _Difference:
         """Counts a reading that differs."""
@@ -430,7 +446,7 @@ class AccountCheck:
         known.times += 1
         if known.times >= SUSPECT_READINGS:
             self._doubts[key] = AGREE_POLLS
-            if known.times == SUSPECT_READINGS or not known.swept:
+            if known.times == SUSPECT_READINGS or not (known.swept or self.unreadable.waits(key[0])):
                 self._suspect(*key)
         return known
 
@@ -453,7 +469,8 @@ class AccountCheck:
             intent = order.intent
             if intent.venue == venue and what in (intent.base, intent.quote, intent.symbol):
                 waited_ns = self._context.now.mono_ns - (order.sent_mono_ns or order.intent_mono_ns)
-                if order.state not in UNPROVED or order.known_filled or 0 <= waited_ns < timeout_ns:
+                resting = order.state is OrderState.OPEN and intent.tif is TimeInForce.GTC
+                if order.state not in UNPROVED or order.known_filled or resting or 0 <= waited_ns < timeout_ns:
                     return True
         return self._balances.unreported(venue, what)
 
@@ -461,25 +478,6 @@ class AccountCheck:
         venue, what = key
         orders = [order for order in self._context.ledger.unsettled.values() if order.intent.venue == venue]
         return [o for o in orders if what in (o.intent.base, o.intent.quote, o.intent.symbol)]
-
-    def _remember(self, venue: str, what: str) -> None:
-        ledger, now_ns = self._context.ledger, self._context.now.mono_ns
-        is_position = (venue, what) in ledger.position_offsets
-        value = ledger.expected_position(venue, what) if is_position else ledger.expected_balance(venue, what)
-        if value is None:
-            return
-        past = self._past.get((venue, what))
-        if past is None:
-            self._past[venue, what] = _Past(value)
-        elif past.newest != value:
-            past.older = [(until, old) for until, old in past.older if until > now_ns - STALE_NS]
-            past.older.append((now_ns, past.newest))
-            past.newest = value
-
-    def _looks_stale(self, key: Key, value: Decimal) -> bool:
-        """Whether it is what the ledger expected a short while ago: a venue's answer may be that old."""
-        past, oldest_ns = self._past.get(key), self._context.now.mono_ns - STALE_NS
-        return past is not None and any(old == value and until > oldest_ns for until, old in past.older)
 
     def _notices_of(self, key: Key) -> list[MoneyNotice]:
         """Notices that may explain a difference; old ones are dropped."""

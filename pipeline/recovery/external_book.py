@@ -145,20 +145,38 @@ class ExternalBook:
 
     # --- positions ---
 
-    def position(self, venue: str, symbol: str, qty: Decimal, price: Decimal, *, cause: str, witness: str) -> None:
-        """Moves the ledger to a position for which the venue lists no execution; ``cause`` as in the record."""
+    def position(
+        self,
+        venue: str,
+        symbol: str,
+        qty: Decimal,
+        price: Decimal,
+        *,
+        cause: str,
+        witness: str,
+        order_ids: tuple[str, ...] = (),
+    ) -> None:
+        """Moves the ledger to a position for which the venue lists no execution; ``cause`` and ``order_ids`` as in the
+        record."""
         row = self._context.instruments.find(venue, symbol)
         if row is None:
             return
         expected = self._context.ledger.expected_position(venue, symbol)
-        taken = self.move_position(row, qty, price, cause=cause, witness=witness)
+        taken = self.move_position(row, qty, price, cause=cause, witness=witness, order_ids=order_ids)
         detail = f"{symbol} is {qty}, not {expected}"
         self._context.alert(2, "external", f"{venue} position {detail} ({cause}){_lost(taken)}")
         if cause not in UNARMED:
             self._context.trip(f"venue.{venue}", f"position {detail}")
 
     def move_position(
-        self, row: InstrumentRow, qty: Decimal, price: Decimal, *, cause: str, witness: str
+        self,
+        row: InstrumentRow,
+        qty: Decimal,
+        price: Decimal,
+        *,
+        cause: str,
+        witness: str,
+        order_ids: tuple[str, ...] = (),
     ) -> tuple[TakenShare, ...]:
         """The record that moves a position to ``qty``, and what it takes of operations: nothing where it only takes
         into the ledger what was expected there."""
@@ -179,6 +197,7 @@ class ExternalBook:
                 witness=witness,
                 recv_mono_ns=context.now.mono_ns,
                 taken=taken,
+                order_ids=order_ids,
             )
         )
         self._shrink(taken)

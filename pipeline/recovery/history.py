@@ -124,7 +124,7 @@ class MoneyHistory:
             del state.moves[move.witness]
         based_ms = self._context.ledger.based_wall_ms.get(key[0], 0)  # older rows are in the first balances
         oldest_ms = max(since_wall_ms - CREDITED_LATE_MS, based_ms - STAMP_MS)
-        rows = [m for m in state.moves.values() if m.asset == key[1] and m.venue_wall_ms >= oldest_ms]
+        rows = [m for m in state.moves.values() if m.asset == key[1] and m.amount and m.venue_wall_ms >= oldest_ms]
         return sorted(rows, key=lambda move: (move.venue_wall_ms, move.witness))
 
     def explain(self, key: Key, off: Decimal, since_wall_ms: int, tolerance: Decimal = ZERO) -> list[MoneyMove]:

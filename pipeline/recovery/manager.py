@@ -23,14 +23,15 @@ from typing import Any
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext, epoch_of
-from pipeline.execution.events import MoneyAnswer, SweepAnswer, SweepVenue
+from pipeline.execution.events import InstrumentAnswer, MoneyAnswer, SweepAnswer, SweepVenue
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.external import TRADES
-from pipeline.execution.ledger import LATE_NS, Ledger, Operation, Order
+from pipeline.execution.ledger import LATE_NS, Operation, Order
 from pipeline.execution.records import ReconcileRecord, RecoveryRecord
 from pipeline.model.enums import OrderState
 from pipeline.recovery.account import UNPROVED, AccountCheck
 from pipeline.recovery.adoption import Adoption
+from pipeline.recovery.earlier_run import EarlierRun
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.history import MoneyHistory
 from pipeline.recovery.row_questions import RowQuestions
@@ -49,20 +50,6 @@ LOOKS_AT_ONCE = 4  # sweeps about one question a second apart: readings that agr
 FIRST_DOUBTS_NS = 60_000_000_000  # after a start: differences to the ledger may be older than the run
 FIRST_SWEEP_MS = 3_600_000  # how far back the first sweep of a new journal looks for orders of an engine
 FIRST_SYMBOLS_MAX = 40  # and in how many symbols: each costs requests before the first trade
-
-
-@dataclass(slots=True, frozen=True)
-class EarlierRun:
-    """What the journal says of the run before this one."""
-
-    same_host_boot: bool  # its pages are all in the journal, its monotonic times are comparable
-    alive_wall_ms: int  # its last record; 0 = there was none
-
-    @classmethod
-    def of(cls, ledger: Ledger, host_boot: str) -> EarlierRun:
-        """To be called before the new run's first record is applied."""
-        same = bool(host_boot) and ledger.host_boot == host_boot
-        return cls(same or not ledger.boot_epoch, ledger.last_wall_ns // 1_000_000)
 
 
 @dataclass(slots=True)
@@ -115,14 +102,19 @@ class RecoveryManager:
         self.unproved: dict[str, str] = {}  # operation -> why an operator must say that its order never executed
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self.book = ExternalBook(context, rate)
-        self.history, self.rows = MoneyHistory(context), RowQuestions(context)
+        self.history = MoneyHistory(context)
+        self.rows = RowQuestions(context)
         account = (context, balances, self.book, self.history, self._suspect, funding_known, evidence.awaits)
         self.account = AccountCheck(*account)
         self.adoption = Adoption(context, self.book, rate, entry_price=self.account.entry_price, gone=self.account.gone)
 
     def answers(self) -> dict[type, Callable[[Any], object]]:
         """Who takes the answers to this component's questions, for the core's table."""
-        return {SweepAnswer: self.on_sweep, MoneyAnswer: self.history.on_answer}
+        return {
+            SweepAnswer: self.on_sweep,
+            MoneyAnswer: self.history.on_answer,
+            InstrumentAnswer: self.rows.on_answer,
+        }
 
     # --- start-up and sweeps ---
 
@@ -201,6 +193,9 @@ class RecoveryManager:
             waits = order.held or (order.state in UNPROVED and now_ns >= self.provable_at(order))
             if waits and now_ns >= due_ns:
                 self._want(order.intent.venue, f"order {order.client_id} unknown")
+        for venue, symbol in self.account.unreadable.waiting():
+            if now_ns >= self._venues[venue].prove_due_mono_ns:
+                self._look_at(venue, {symbol}, "unreadable row")
         for venue, symbol in {*self._evidence.orphaned(), *self.account.open_questions()}:
             state = self._venues[venue]
             if now_ns >= state.look_due_mono_ns and (symbol not in state.suspects or not state.sweeping):
@@ -248,9 +243,9 @@ class RecoveryManager:
                 touched[order.client_id] = order
         for balance in answer.balances:
             self._balances.on_balance(balance)
-        complete = not answer.error
-        if complete:
-            self._complete(answer, state)
+        if not answer.error:
+            seen, answer = self.account.unreadable.after_sweep(answer)
+            self._complete(seen, answer, state)
         else:
             self._failed(answer.venue, state, answer.error)
         self._context.record(
@@ -258,7 +253,7 @@ class RecoveryManager:
                 answer.venue,
                 answer.began_mono_ns,
                 answer.began_wall_ms,
-                complete,
+                not answer.error,
                 answer.symbols,
                 len(answer.orders),
                 new_fills,
@@ -276,7 +271,8 @@ class RecoveryManager:
         if not state.reconciled and state.failures == 1:
             self._context.alert(1, "venue_unreachable", f"{venue}: disabled until a sweep succeeds: {error}")
 
-    def _complete(self, answer: SweepAnswer, state: _Venue) -> None:
+    def _complete(self, answer: SweepAnswer, whole: SweepAnswer, state: _Venue) -> None:
+        """``answer``: of the symbols of which every execution could be read; ``whole``: every order as well."""
         state.failures = 0
         state.due_mono_ns = self._context.now.mono_ns + SWEEP_PAUSE_NS
         state.suspects.difference_update(answer.symbols)
@@ -284,7 +280,7 @@ class RecoveryManager:
         if answer.since_wall_ms <= state.since_wall_ms:
             state.since_wall_ms = 0
         self._foreign(answer)
-        self._resolve(answer)
+        self._resolve(whole)
         self._foreign(answer)  # what an order that is settled now has kept waiting: no position is judged without it
         for order in self._evidence.deny(answer):
             self._on_evidence(order)
@@ -294,13 +290,15 @@ class RecoveryManager:
         self._back_off(answer, state)
 
     def _back_off(self, answer: SweepAnswer, state: _Venue) -> None:
-        """A sweep that could not decide about an unknown order, or a position, will not a second later either."""
+        """A sweep that could not decide about an unknown order, or a position, or read a row, will not a second later
+        either."""
         open_still = any(venue == answer.venue for venue, _ in self.account.open_questions())
         state.unexplained = state.unexplained + 1 if open_still else 0
         late_ns = SWEEP_PAUSE_NS << min(max(0, state.unexplained - LOOKS_AT_ONCE), 5)
         state.look_due_mono_ns = self._context.now.mono_ns + min(PROOF_PAUSE_MAX_NS, late_ns) if open_still else 0
         orders = self._context.ledger.unsettled.values()
-        if any(o.intent.venue == answer.venue and answer.began_mono_ns >= self.provable_at(o) for o in orders):
+        undecided = any(o.intent.venue == answer.venue and answer.began_mono_ns >= self.provable_at(o) for o in orders)
+        if undecided or self.account.unreadable.waits(answer.venue):
             state.undecided += 1
         else:
             state.undecided = 0
@@ -323,16 +321,18 @@ class RecoveryManager:
             reason, witness = (by.cause, by.witness) if by is not None else (order.reason, witness)
             for fill in order.fills:
                 listed = by is None and (fill.symbol, fill.trade_id) in trades
+                signed, at_ms = fill.qty * int(fill.side), fill.venue_wall_ms
+                known = ledger.external.in_position(fill.venue, fill.symbol, signed, at_ms)
                 self.book.fill(
                     fill,
                     client_id=order.client_id,
                     reason=reason,
                     witness=f"{TRADES} {fill.trade_id}" if listed else witness,
-                    booked=based_ms is not None and fill.venue_wall_ms >= based_ms,
+                    booked=based_ms is not None and at_ms >= based_ms and known is None,
                     live=live,
                 )
             if order.fills:
-                self.account.doubt_instrument(order.venue, order.symbol)
+                self.account.on_foreign_fills(order.venue, order.symbol)
             elif (order.venue, order.order_id) not in ledger.external.orders and (booked or epoch_of(order.client_id)):
                 place = (order.venue, order.symbol, order.order_id, order.client_id)
                 self.book.order(*place, reason=reason, witness=witness, live=live)

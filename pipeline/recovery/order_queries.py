@@ -1,7 +1,8 @@
 """REST queries about unsettled orders: a timeout, a 5xx or a disconnect says nothing of what became of an order.
 
 Each unsettled order has a schedule with growing pauses: a query of the order itself, and one of the fills that are
-missing to its cumulative quantity. An immediate-or-cancel order that a venue still lists as open is cancelled as well.
+missing to its cumulative quantity. An order that a venue lists as open is cancelled as well: an immediate-or-cancel one
+should not be there, and a repair that rests (``execution/repair.py``) has had its time.
 """
 
 from __future__ import annotations

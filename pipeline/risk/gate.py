@@ -66,6 +66,8 @@ class Gate:
         self.user_check: UserCheck | None = None
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
         self.leaves_a_hedge: Callable[[int], bool] = lambda direction_key: False  # whether it is an open hedge's exit
+        self.nets_a_leg: Callable[[int], bool] = lambda direction_key: False  # whether it shrinks a hedge's contract
+        self.leaves: Callable[[Plan], bool] = lambda plan: False  # whether it is taken as the exit of an open hedge
         self.position_refused: dict[Coin, tuple[int, Decimal]] = {}  # newest refusal by position: mono ns, USD wanted
         self.enabled_types = frozenset(context.config.enabled_opportunity_types)
 
@@ -116,7 +118,7 @@ class Gate:
             return False
         if any(o.record.direction_key == direction_key for o in ledger.open_operations.values()):
             return False
-        if self.leaves_a_hedge(direction_key):
+        if self.leaves_a_hedge(direction_key) or self.nets_a_leg(direction_key):  # the core makes exits of these
             return False
         if first.venue == second.venue:
             budget = self.has_budget(first.venue, 2 + REPAIR_HEADROOM)
@@ -341,6 +343,8 @@ class Gate:
         refused = least_profit(plan, limits.min_profit_usd, self._rates)
         if refused is not None:
             return refused
+        if self.leaves(plan):  # less is open after it, and no loss is begun
+            return self._rate_limits(plan, now_ns)
         size, now = plan.notional_usd, self.exposure()
         if now.unvalued:
             return Rejected(Refusal.EXPOSURE_LIMIT, f"hedges in {', '.join(sorted(now.unvalued))}: no USD rate")

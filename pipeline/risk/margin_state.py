@@ -80,13 +80,13 @@ class MarginState:
 
     # --- readings ---
 
-    def update(self, positions: Iterable[Position], venues: Iterable[str]) -> None:
-        """Complete position lists of ``venues``, by REST; contracts that they leave out are flat."""
-        fresh = set(venues)
+    def update(self, positions: Iterable[Position], venues: Iterable[str], unreadable: Iterable[Key] = ()) -> None:
+        """Complete position lists of ``venues``, by REST; contracts that they leave out are flat, but for the
+        ``unreadable`` ones, of which the last reading stays."""
+        fresh, held = set(venues), set(unreadable)
         self._exact_only = None
-        self.readings = {key: reading for key, reading in self.readings.items() if key[0] not in fresh}
-        self.marks = {key: mark for key, mark in self.marks.items() if key[0] not in fresh}
-        held: set[Key] = set()
+        self.readings = {key: read for key, read in self.readings.items() if key[0] not in fresh or key in held}
+        self.marks = {key: mark for key, mark in self.marks.items() if key[0] not in fresh or key in held}
         for position in positions:
             key = (position.venue, position.symbol)
             row = self._context.instruments.find(*key)

@@ -69,7 +69,7 @@ class MarginWatch:
 
     def on_account(self, snapshot: AccountSnapshot) -> None:
         """New account readings; balances are with the monitor already."""
-        self._state.update(snapshot.positions, snapshot.positions_recv_mono_ns)
+        self._state.update(snapshot.positions, snapshot.positions_recv_mono_ns, snapshot.unreadable)
         self._state.ask_tiers(snapshot.positions_recv_mono_ns)
         for key, reading in list(self._state.readings.items()):
             if key[0] in snapshot.positions_recv_mono_ns:
@@ -166,7 +166,7 @@ class MarginWatch:
         """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much is under way."""
         left, why = qty, "no hedge of ours is on it"
         for hedge in self._hedges(key, reading.side):
-            plan = cut_plan(self._context, hedge, left, self._state.bound_bps(*key), self._balances.usable)
+            plan = cut_plan(self._context, hedge, left, self._state.bound_bps(*key))
             if isinstance(plan, str):
                 why = plan
                 continue

@@ -243,3 +243,26 @@ def test_sim_takes_the_ports_of_its_configuration_and_says_what_it_serves(tmp_pa
     two = DEAD.replace("ws://127.0.0.1:1/ws", "ws://127.0.0.1:2/ws")
     done = arb("sim", "--config", config(tmp_path, two))
     assert (done.returncode, "ports 1, 2" in done.stderr) == (2, True)
+
+
+def test_sim_writes_what_an_engine_needs_and_replaces_no_file_of_others(tmp_path: Path, own_state: Path) -> None:
+    path = tmp_path / "sim.yaml"
+    path.write_text("engine_name: mine\n")
+    refused = arb("sim", "--write-config", str(path), "--json")
+    assert (refused.returncode, "somebody else" in refused.stderr) == (2, True)
+    assert path.read_text() == "engine_name: mine\n"
+    path.unlink()
+    for _ in range(2):  # the second start replaces what the first has written: other ports, other keys
+        command = [sys.executable, "-m", "workers", "sim", "--write-config", str(path)]
+        sim = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        try:
+            assert sim.stdout is not None
+            ready = msgspec.json.decode(sim.stdout.readline())
+            checked = arb("config", "check", "--config", str(path))
+            assert checked.returncode == 0, checked.stderr
+            key = msgspec.json.decode((own_state / "demo" / "keys" / "gateio.json").read_bytes())
+            assert key["api_key"] == ready["venues"]["gateio_spot"]["api_key"]
+            assert ready["venues"]["gateio_spot"]["rest"] in path.read_text()
+        finally:
+            sim.terminate()
+            sim.communicate(timeout=240)

@@ -72,6 +72,8 @@ def test_report_status_and_summary_of_a_demo_agree_and_its_parts_add_up(own_stat
     profit = sum(report["profit"].values())
     assert abs(report["attribution"]["total"] - profit) < Decimal("1e-9")
     assert abs(Decimal(status["pnl"]["realised"]) - profit) < Decimal("1e-9")
+    said = "".join(path.read_text() for path in (own_state / instance / "log").glob("*.log"))
+    assert "came after the start" not in said  # every process had its kernels before it was forked
 
 
 NULL_MARKETS = ("null_flat", "null_below_fees", "null_same_ticker", "null_shifted", "null_closed_wallet")

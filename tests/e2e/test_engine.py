@@ -15,8 +15,7 @@ from pipeline.model.structs import ArbitrageOpportunity
 from tests.worlds.instance_rig import segments_of
 from tests.worlds.waiting import until
 from workers.credentials import store_credentials
-from workers.demo.demo import keys_of
-from workers.demo.simulator import SimulatorProcess
+from workers.demo.simulator import SimulatorProcess, keys_of
 from workers.engine import ArbitrageEngine
 
 pytestmark = pytest.mark.e2e

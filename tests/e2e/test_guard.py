@@ -60,6 +60,19 @@ def holds_a_hedge(rig: Rig) -> None:
     until(lambda: int(rig.reading()["orders"].get("open_hedges", 0)) > 0, "an open hedge")
 
 
+def keeps_a_hedge(rig: Rig) -> None:
+    """An open hedge, and a detector that is stopped: no exit is offered any more."""
+    detector = rig.engine.process_pid("detector")
+    kept = False
+    while not kept:
+        holds_a_hedge(rig)
+        os.kill(detector, signal.SIGSTOP)
+        until(lambda: not rig.reading()["orders"].get("open_operations", 1), "no operation under way")
+        kept = int(rig.reading()["orders"].get("open_hedges", 0)) > 0
+        if not kept:
+            os.kill(detector, signal.SIGCONT)
+
+
 def half_done(rig: Rig, venue: str) -> bool:
     """Waits for an operation with one leg filled and the other on its way to ``venue``; False where none comes."""
     watch = HalfDone(rig.engine.state_dir / "journal")
@@ -173,8 +186,8 @@ def test_an_executor_that_does_not_come_back_is_not_waited_for() -> None:
         is_judged(rig)
 
 
-def storm(rig: Rig) -> None:
-    """SIGKILLs until the executor is given up."""
+def storm(rig: Rig, *others: str) -> None:
+    """SIGKILLs until the executor is given up; ``others`` are killed beside it each time."""
 
     def row() -> dict[str, Any]:
         found: dict[str, Any] = rig.engine.describe()["processes"]["executor"]
@@ -182,7 +195,8 @@ def storm(rig: Rig) -> None:
 
     while row()["state"] != "failed":
         pid = row()["pid"]
-        rig.kill("executor")
+        for process in ("executor", *others):
+            rig.kill(process)
         until(lambda pid=pid: row()["state"] == "failed" or row()["pid"] not in (0, pid), "started again or given up")  # type: ignore[misc]
 
 
@@ -195,6 +209,55 @@ def test_a_storm_of_the_executor_ends_flat_without_anybody() -> None:
         assert ended["flat"] and not ended["left"]
         known = JournalTotals(list(whole_journal(rig.engine.state_dir)))
         assert exposure(rig) == known.targets("USDT"), "remainders below every minimum, and nothing else"
+        rig.resume()
+        until(rig.all_ready, "READY after the resume")
+        is_judged(rig)
+
+
+def nothing_is_open(rig: Rig) -> bool:
+    """No fence any more, and by both journals no hedge, no operation, no order in doubt."""
+    ledger = replayed(rig.engine.state_dir)
+    fence = read_halt(rig.engine.state_dir).fence
+    return fence is None and ledger is not None and not (ledger.hedges or ledger.open_operations or ledger.unsettled)
+
+
+def test_a_storm_of_guard_and_executor_ends_flat_without_anybody() -> None:
+    with running(guard={"restart_within_ms": 2000}) as rig:
+        holds_a_hedge(rig)
+        half_done(rig, "gateio_futures")
+        storm(rig, "guard")
+        for _ in range(4):  # and the guard again and again while it closes
+            pid = rig.engine.process_pid("guard")
+            rig.kill("guard")
+            until(lambda pid=pid: rig.engine.process_pid("guard") not in (0, pid), "the guard started again")  # type: ignore[misc]
+        until(lambda: nothing_is_open(rig), "everything closed by a guard that lives")
+        known = JournalTotals(list(whole_journal(rig.engine.state_dir)))
+        assert exposure(rig) == known.targets("USDT")
+        rig.resume()
+        until(rig.all_ready, "READY after the resume")
+        is_judged(rig)
+
+
+def test_a_commanded_close_goes_on_after_the_guard_has_died_in_it() -> None:
+    """Hedges are held as configured; the one that a command names is closed by the next guard all the same."""
+    with running(guard={"on_executor_loss": "hold"}) as rig:
+        keeps_a_hedge(rig)
+        storm(rig)
+        assert taken_over(rig)["flat"]
+        held = replayed(rig.engine.state_dir)
+        assert held is not None
+        named = next(iter(held.hedges))
+        rig.fault(kind="reject", venue="gateio_futures", target="place", count=0, reason="price_band")
+        ask(rig.engine.state_dir / "guard.sock", {"op": "close", "ids": [named], "reason": "out"})
+        until(lambda: "rejected" in str(takeover(rig).get("left")), "what keeps it")
+        pid = rig.engine.process_pid("guard")
+        rig.kill("guard")
+        until(lambda: rig.engine.process_pid("guard") not in (0, pid), "the guard started again")
+        rig.heal()
+        until(lambda: read_halt(rig.engine.state_dir).fence is None, "the takeover's end")
+        left = replayed(rig.engine.state_dir)
+        assert left is not None and left.hedges.keys() == held.hedges.keys() - {named}
+        assert not left.open_operations, "no leg went alone while the other was refused"
         rig.resume()
         until(rig.all_ready, "READY after the resume")
         is_judged(rig)

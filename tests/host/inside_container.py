@@ -17,8 +17,7 @@ import yaml
 
 from tests.worlds.waiting import until
 from workers.credentials import store_credentials
-from workers.demo.demo import keys_of
-from workers.demo.simulator import SimulatorProcess
+from workers.demo.simulator import SimulatorProcess, keys_of
 
 UNITS = "/etc/systemd/system"
 PROCESSES = ("supervisor", "guard", "recorder", "poller", "executor", "detector")

@@ -133,6 +133,13 @@ def test_fok_fills_whole_or_not_at_all(tmp_path: Path) -> None:
     assert account.orders["c1"].state is OrderState.CANCELLED
 
 
+def test_what_an_order_does_not_take_at_once_is_cancelled(tmp_path: Path) -> None:
+    book = Book([("100", "1")], [])
+    _, account = trade(tmp_path, book, order(OrderSide.BUY, "2", "100", tif=TimeInForce.GTC))
+    assert [fill.qty for fill in account.fills] == [1]
+    assert account.orders["c1"].state is OrderState.CANCELLED
+
+
 @pytest.mark.parametrize("change", [{"proof": 0}, {"flags": FLAG_GAP}])
 def test_a_book_that_is_not_proved_fills_nothing(tmp_path: Path, change: dict[str, int]) -> None:
     book = Book([("100", "1")], [])
@@ -149,7 +156,7 @@ def test_refusals_are_the_venues_definitive_no(tmp_path: Path) -> None:
         order(OrderSide.BUY, "1", "100"),
         order(OrderSide.BUY, "1", "100"),  # the same client id
         order(OrderSide.BUY, "900", "100", "c2"),  # more than the wallet holds
-        order(OrderSide.SELL, "1", "99", "c3", tif=TimeInForce.GTC),
+        order(OrderSide.SELL, "1", "99", "c3", tif=TimeInForce.POST_ONLY),
         order(OrderSide.BUY, "1", "100", "c4", symbol="T"),
     )
     assert [outcome.kind for outcome in outcomes(events)] == [OutcomeKind.ACKED] + [OutcomeKind.REJECTED] * 4

@@ -26,10 +26,9 @@ from tests.worlds.waiting import POLL_S, until
 from workers.control_plane.launch import Launched, block_new_risk
 from workers.control_socket import ControlError, ask
 from workers.credentials import store_credentials
-from workers.demo.demo import keys_of
 from workers.demo.kill import kill_executor
 from workers.demo.run_checker import Violation, check_all, until_stop, venue_changes
-from workers.demo.simulator import SimulatorProcess
+from workers.demo.simulator import SimulatorProcess, keys_of
 from workers.demo.summary import JournalTotals, plain_journal, plain_ledger
 from workers.view.status import Reader, read_status
 

@@ -82,7 +82,10 @@ def _by_guard(name: str, request: dict[str, Any]) -> dict[str, Any]:
     deadline = time.monotonic() + GUARD_TIMEOUT_S
     while reply["taking_over"]:
         if time.monotonic() > deadline:
-            raise ControlError(f"the guard is still closing after {GUARD_TIMEOUT_S:.0f} s; see `arb status`")
+            why = "; ".join(f"{hedge}: {reason}" for hedge, reason in reply["left"].items() if reason)
+            raise ControlError(
+                f"the guard is still closing after {GUARD_TIMEOUT_S:.0f} s, and goes on; {why or 'see `arb status`'}"
+            )
         time.sleep(POLL_S)
         reply = ask(folder / GUARD_SOCKET, {"op": "takeover"})
     ledger, state = replayed(folder), read_executor_state(folder)
@@ -102,6 +105,7 @@ def _by_guard(name: str, request: dict[str, Any]) -> dict[str, Any]:
         ],
         "open_hedges": state.hedges if state is not None and left else [],
         "positions": state.positions if state is not None else [],
+        "foreign_coins": state.foreign_coins if state is not None else [],
         "recoveries": [row for row in held if row.get("requires_manual_approval")],
         "flat": bool(reply["flat"]) and not left,
     }

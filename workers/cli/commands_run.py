@@ -53,13 +53,22 @@ def sim(
     capture: Annotated[
         list[Path] | None, typer.Option("--capture", help="Recorded venues beside the simulated (repeatable).")
     ] = None,
+    write_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--write-config", metavar="FILE", help="Write an engine's configuration there, and the keys where it looks."
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
-    """Run the simulated exchanges alone, in the foreground, until SIGTERM; one JSON line when ready."""
+    """Run the simulated exchanges alone, in the foreground, until SIGTERM; one JSON line when ready.
+
+    With --write-config FILE an engine trades on them at once: `arb up --config FILE` in another terminal.
+    """
     # Imported here: it loads numba and aiohttp.
     from workers.demo.simulator_server import run_simulator
 
-    return run_simulator(config=config, seed=seed, scenario=scenario, captures=capture or [])
+    return run_simulator(config=config, seed=seed, scenario=scenario, captures=capture or [], write_config=write_config)
 
 
 def up(

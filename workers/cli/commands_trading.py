@@ -19,7 +19,7 @@ from pipeline.model.errors import BadInput
 from workers.cli.closing import EXECUTOR_SOCKET, ask_executor, close_hedges
 from workers.cli.options import Instance, Json
 from workers.control_plane.instances import existing, is_running
-from workers.control_plane.left_open import flat_line, unwatched_lines
+from workers.control_plane.left_open import flat_line, not_ours_text, unwatched_lines
 from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import read_halt, write_halt
@@ -231,7 +231,8 @@ def _closed_text(fields: dict[str, Any]) -> str:
             lines.append(f"hedge {row['hedge_id']} stays open with {row['left']}: {row['reason'] or 'not filled yet'}")
     lines += [_recovery_lines(row) for row in fields["recoveries"]]
     positions = fields.get("positions", [])
-    lines.append(flat_line(flat=fields["flat"], hedges=len(fields["open_hedges"]), positions=positions))
+    coins = fields.get("foreign_coins", [])
+    lines.append(flat_line(flat=fields["flat"], hedges=len(fields["open_hedges"]), positions=positions, coins=coins))
     return "\n".join(lines)
 
 
@@ -316,6 +317,7 @@ def stop(
         "not_closed": [row for row in closed["hedges"] if row["reason"]],
         "open_hedges": left["hedges"],
         "positions": left["positions"],
+        "foreign_coins": reading["foreign_coins"],
         "recoveries": left["recoveries"],
         "flat": not (left["hedges"] or left["positions"] or left["recoveries"]),
     }
@@ -339,10 +341,12 @@ def _stopped_text(fields: dict[str, Any]) -> str:
     lines += [f"stays open: hedge {hedge_line(row)}" for row in fields["open_hedges"]]
     lines += [f"stays open: position {position_line(row)}" for row in fields["positions"]]
     lines += [_recovery_lines(row) for row in fields["recoveries"]]
+    coins = fields["foreign_coins"]
     if fields["flat"]:
-        lines.append("nothing stays open")
+        foreign = not_ours_text((), coins)
+        lines.append(f"nothing of ours stays open; {foreign}" if foreign else "nothing stays open")
     elif fields["stopped"]:
-        lines += unwatched_lines(fields["open_hedges"], fields["positions"])
+        lines += unwatched_lines(fields["open_hedges"], fields["positions"], coins)
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from shm.errors import ShmError
 from shm.logring import LogReader, LogRing
 from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
-from workers.control_plane.left_open import unwatched_lines
+from workers.control_plane.left_open import not_ours_text, unwatched_lines
 from workers.executor_file import pnl_text, read_executor_state
 from workers.output import ALERT, TRADE
 from workers.tradable import Answer, InstanceReasons, fields
@@ -192,7 +192,7 @@ class Announcer:
             self._alerts()
         state = read_executor_state(self._state_dir)
         if state is None:
-            return {"open_hedges": [], "positions": [], "recoveries": [], "pnl": None}
+            return {"open_hedges": [], "positions": [], "foreign_coins": [], "recoveries": [], "pnl": None}
         if state.pnl is not None:
             self._write("supervisor", "info", pnl_text(state.pnl))
         for row in state.hedges:
@@ -207,13 +207,16 @@ class Announcer:
             text = f"recovery {row['recovery_id']} is not over ({row['state']}): {row['reason']}"
             self._write("supervisor", "warning", text)
         if state.hedges or state.positions:
-            for text in unwatched_lines(state.hedges, state.positions):
+            for text in unwatched_lines(state.hedges, state.positions, state.foreign_coins):
                 self._write("supervisor", "warning", text)
+        elif foreign := not_ours_text((), state.foreign_coins):
+            self._write("supervisor", "warning", f"nothing of ours stays open; {foreign}")
         elif self._was_ready:
             self._write("supervisor", "info", "nothing stays open at the venues")
         return {
             "open_hedges": state.hedges,
             "positions": state.positions,
+            "foreign_coins": state.foreign_coins,
             "recoveries": state.recoveries,
             "pnl": state.pnl,
         }

@@ -74,6 +74,10 @@ class Child:
         """Whether the process has a pid."""
         return self.pid != 0
 
+    def is_failed(self) -> bool:
+        """Whether it was given up: an operator must act."""
+        return self.state is ChildState.FAILED
+
     def want(self, now_s: float) -> None:
         """Ask for the process: it is :meth:`due` from now on, with its history of exits forgotten if it had failed."""
         self.wanted = True

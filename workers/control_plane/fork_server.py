@@ -148,6 +148,7 @@ class ForkServer:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         jitcache.report_to(None)
+        jitcache.loaded_all()
         self._channel.close()
         for pidfd in self._children:
             os.close(pidfd)

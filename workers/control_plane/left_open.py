@@ -8,33 +8,42 @@ from typing import Any
 
 from pipeline.model.fixedpoint import plain
 
+Rows = Sequence[Mapping[str, Any]]
 
-def not_ours_text(positions: Iterable[Mapping[str, Any]]) -> str:
-    """What others hold of the positions, and its net exposure at marks (entry prices where there is none); "" where
-    all is ours."""
-    found, exposure, quotes = [], Decimal(0), set()
-    for row in positions:
+
+def not_ours_text(positions: Iterable[Mapping[str, Any]], coins: Iterable[Mapping[str, Any]] = ()) -> str:
+    """What others hold of the positions, the ``coins`` that they left, and the net exposure of both at marks (entry
+    prices where there is none); "" where all is ours."""
+    found, exposure, quotes, unpriced = [], Decimal(0), set(), []
+    for row in (*positions, *coins):
         qty = Decimal(str(row.get("foreign_qty") or 0))
-        if qty:
-            found.append(f"{plain(qty)} {row['symbol']} on {row['venue']}")
-            exposure += qty * Decimal(str(row.get("mark_price") or row["entry_price"]))
-            quotes.add(str(row.get("quote", "")))
+        if not qty:
+            continue
+        name = row.get("symbol") or row["asset"]
+        found.append(f"{plain(qty)} {name} on {row['venue']}")
+        price = row.get("mark_price") or row.get("entry_price")
+        if price is None:
+            unpriced.append(str(name))
+            continue
+        exposure += qty * Decimal(str(price))
+        quotes.add(str(row.get("quote", "")))
     if not found:
         return ""
     money = f"{exposure:.0f} {'/'.join(sorted(quotes))}".rstrip()
+    money += f" and {', '.join(unpriced)} without a price" if unpriced else ""
     return f"not ours: {', '.join(found)}, net exposure {money}: close it at the venue"
 
 
-def flat_line(*, flat: bool, hedges: int, positions: Sequence[Mapping[str, Any]]) -> str:
+def flat_line(*, flat: bool, hedges: int, positions: Rows, coins: Rows = ()) -> str:
     """Whether all that is ours has left, and what is there besides."""
-    foreign = not_ours_text(positions)
+    foreign = not_ours_text(positions, coins)
     ours = " (ours)" if foreign else ""
     return f"flat: {'yes' if flat else 'no'}{ours}; {hedges} hedges open" + (f"; {foreign}" if foreign else "")
 
 
-def unwatched_lines(hedges: Sequence[Mapping[str, Any]], positions: Sequence[Mapping[str, Any]]) -> list[str]:
+def unwatched_lines(hedges: Rows, positions: Rows, coins: Rows = ()) -> list[str]:
     """After a stop: who goes on with what stays open. `arb close` closes hedges, never what is not ours."""
-    foreign = not_ours_text(positions)
+    foreign = not_ours_text(positions, coins)
     if hedges:
         then = "`arb up` goes on with it, `arb close --all` then closes the hedges"
         return [f"nobody watches what stays open: {then}", *([foreign] if foreign else [])]

@@ -36,7 +36,7 @@ from shm.liveness import Liveness, LivenessView
 from shm.metrics import Metrics
 from shm.pages import CataloguePage
 from shm.segment import cleanup_instance
-from workers.base import RELOAD_FILE, WARM_TIMEOUT_US, Notifier
+from workers.base import RELOAD_FILE, WARM_TIMEOUT_US, Notifier, ignore_stop_requests
 from workers.control_plane.announcer import NOTES_SHOWN, Announcer, Event
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import STOP_TIMEOUT_S, Child, Children, ChildState
@@ -137,6 +137,7 @@ class Supervisor:
             await self._stop_children()
             await control.close()
             await self._close()
+            ignore_stop_requests(asyncio.get_running_loop())
         if self._failure:
             return EXIT_COULD_NOT_START
         return EXIT_INTERRUPTED if self._interrupted else EXIT_OK
@@ -455,7 +456,7 @@ class Supervisor:
                 self._stop.set()
             else:
                 self.announcer.say("error", f"{child.process}: restart storm; halting: `arb resume` starts it again")
-                self._in_background(give_up(self.state_dir, child.process))
+                self._in_background(give_up(self.state_dir, child.process, child.is_failed))
         self.write_run_file()
 
     def _on_notify(self, pid: int, text: str) -> None:

@@ -18,13 +18,12 @@ from typing import Any
 
 import msgspec
 
-from pipeline.model.structs import Credentials
 from pipeline.sim.scenarios.specs import load_scenario
 from workers.control_plane.cores import plan_cores
 from workers.control_plane.launch import Launched, LaunchError, block_new_risk, compiling_text
 from workers.credentials import store_credentials
 from workers.demo.kill import check_killable, kill_executor
-from workers.demo.simulator import SimulatorProcess
+from workers.demo.simulator import SimulatorProcess, keys_of
 from workers.demo.summary import summarise
 from workers.output import emit, say, stderr_is_terminal
 from workers.view.live_view import LiveView
@@ -198,17 +197,6 @@ def drained(engine: Launched, timeout_s: float) -> dict[str, Any]:
         if not reading["orders"].get("open_operations", 0) or time.monotonic() > deadline:
             return reading
         time.sleep(POLL_S)
-
-
-def keys_of(venues: dict[str, dict[str, Any]]) -> dict[str, Credentials]:
-    """One key per exchange, from what the venues printed."""
-    return {
-        name.rpartition("_")[0]: Credentials(
-            api_key=row["api_key"], api_secret=row["api_secret"], uid=row.get("uid", "")
-        )
-        for name, row in venues.items()
-        if row.get("api_key")
-    }
 
 
 def healthy(fields: dict[str, Any]) -> bool:

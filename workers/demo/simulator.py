@@ -17,6 +17,7 @@ from urllib import request as url_request
 import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError
+from pipeline.model.structs import Credentials
 from workers.control_plane.launch import last_lines
 
 READY_TIMEOUT_S = 60.0
@@ -106,3 +107,14 @@ class SimulatorProcess:
             self._process.stdout.close()
         self._log.close()
         return self._process.returncode
+
+
+def keys_of(venues: dict[str, dict[str, Any]]) -> dict[str, Credentials]:
+    """One key per exchange, from what the venues printed."""
+    return {
+        name.rpartition("_")[0]: Credentials(
+            api_key=row["api_key"], api_secret=row["api_secret"], uid=row.get("uid", "")
+        )
+        for name, row in venues.items()
+        if row.get("api_key")
+    }

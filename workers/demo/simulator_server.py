@@ -12,6 +12,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
+import yaml
 
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
@@ -19,22 +20,37 @@ from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.sim.server import SimExchangeServer, serve_until_stopped
 from workers.base import die_with_parent
+from workers.credentials import store_credentials
+from workers.demo.simulator import keys_of
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from workers.output import say, to_json, write
+from workers.state_folder import replace_file
 
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
+WRITTEN_HERE = "# Written by `arb sim`, which replaces this file at its next start.\n"
+
+
 def run_simulator(
-    *, config: Path | None, seed: int, scenario: str, captures: Sequence[Path], speed: str = "1", waits: bool = False
+    *,
+    config: Path | None,
+    seed: int,
+    scenario: str,
+    captures: Sequence[Path],
+    speed: str = "1",
+    waits: bool = False,
+    write_config: Path | None = None,
 ) -> int:
     """Serve until SIGTERM; one JSON line on stdout when every port listens. Returns the exit code.
 
     ``config``: an engine's configuration; only the exchanges that it names are served, on the ports of its loopback
     URLs. Recorded venues stand beside the scenario's; with no scenario ("") alone. ``waits``: the scenario's timed
-    faults count from a POST of ``/begin`` to the control URL. Raises ConfigInvalid, BadInput, and ArbitrageEngineError
-    for a port in use.
+    faults count from a POST of ``/begin`` to the control URL. ``write_config``: the engine's configuration goes there
+    and the keys into its state folder. Raises ConfigInvalid, BadInput, and ArbitrageEngineError for a port in use.
     """
+    if write_config is not None:
+        _check_replaceable(write_config)
     chosen = load_scenario(scenario) if scenario or not captures else None
     ports: dict[str, int] = {}
     if config is not None:
@@ -59,11 +75,36 @@ def run_simulator(
                 "recorded, market data only" if venue["source"] == "recorded" else f"synthetic ({fields['scenario']})"
             )
             say(f"arb sim: {name}: {market}, {len(venue['symbols'])} symbols, {venue['rest']}")
+        if write_config is not None:
+            hand_over(write_config, server.engine_config(), fields["venues"])
+            say(f"arb sim: its configuration and keys are written; arb up --config {write_config}")
         write(to_json({**fields, "engine_config": server.engine_config()}))
 
     with asyncio.Runner() as runner:
         runner.run(serve_until_stopped(server, on_ready))
     return EXIT_INTERRUPTED if interrupted else EXIT_OK
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raises ConfigInvalid where a file stands that ``arb sim`` has not written."""
+    try:
+        written_here = path.read_text(errors="replace").startswith(WRITTEN_HERE)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigInvalid([f"--write-config: found {path}: {error.strerror}, wanted a file to write"]) from None
+    if not written_here:
+        raise ConfigInvalid(
+            [f"--write-config: found a file of somebody else at {path}, wanted a new one; give another name"]
+        )
+
+
+def hand_over(path: Path, engine_config: dict[str, Any], venues: dict[str, dict[str, Any]]) -> None:
+    """Write the configuration of an engine on these venues, and their keys into that engine's state folder."""
+    for exchange, key in keys_of(venues).items():
+        store_credentials(engine_config["engine_name"], exchange, key)
+    text = yaml.safe_dump(msgspec.to_builtins(engine_config), sort_keys=False)
+    replace_file(path, (WRITTEN_HERE + text).encode())
 
 
 def configured_ports(config: EngineConfig) -> dict[str, int]:

@@ -247,6 +247,7 @@ class ExecutorControl:
             ],
             "open_hedges": open_hedges,
             "positions": self._views.positions(),
+            "foreign_coins": self._views.foreign_coins(),
             "recoveries": held,
             "flat": not left and core.idle and not held,
         }

@@ -117,6 +117,7 @@ class Publisher:
             ("recoveries", views.recoveries),
             ("hedges", views.hedges),
             ("positions", views.positions),
+            ("foreign_coins", views.foreign_coins),
             ("balances", views.balances),
             ("delta", views.delta),
             ("operations", lambda: counts_of(core.ledger).fields()),

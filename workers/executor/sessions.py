@@ -61,7 +61,7 @@ class Sessions:
                 if credentials is None:
                     raise ConfigInvalid([f"exchanges.{venue.exchange}: no keys in the state folder"])
                 self.trading[venue.name] = make_trading(venue, credentials, self._sink)
-                remember_budgets(self._ctx, self.trading[venue.name])
+                remember_budgets(self._ctx, self.trading[venue.name], self._role)
         self.set_multipliers()
 
     def connect(self) -> None:

@@ -11,7 +11,13 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from pipeline.execution.events import (
+    FILL_LISTS,
+    FORCED_LISTS,
+    ORDER_LISTS,
+    POSITION_LISTS,
     AddMargin,
     BalancesAnswer,
     CoreEvent,
@@ -34,8 +40,8 @@ from pipeline.execution.events import (
     SweepVenue,
 )
 from pipeline.model.clock import mono_ns, wall_ms
-from pipeline.model.errors import AuthRefused, VenueError
-from pipeline.model.structs import Balance, Fill, ForcedClose, OrderUpdate, Position
+from pipeline.model.errors import AuthRefused, ProtocolViolation, RowsUnreadable, VenueError
+from pipeline.model.structs import Balance, Fill, ForcedClose, OrderUpdate, Position, UnreadableRow
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -176,6 +182,8 @@ class Questions:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 fills = await self._clients[question.venue].fills(question.symbol, question.since_wall_ms)
+        except RowsUnreadable as error:
+            return FillsAnswer(question.venue, question.symbol, tuple(error.rows), _words(error))
         except FAULTS as error:
             return FillsAnswer(question.venue, question.symbol, (), _words(error))
         return FillsAnswer(question.venue, question.symbol, tuple(fills))
@@ -184,6 +192,8 @@ class Questions:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 rows = await self._clients[question.venue].funding(question.since_wall_ms)
+        except RowsUnreadable as error:
+            return FundingAnswer(question.venue, tuple(error.rows), _words(error))
         except FAULTS as error:
             return FundingAnswer(question.venue, (), _words(error))
         return FundingAnswer(question.venue, tuple(rows))
@@ -192,6 +202,8 @@ class Questions:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 moves = await self._clients[question.venue].money_moves(question.since_wall_ms)
+        except RowsUnreadable as error:
+            return MoneyAnswer(question.venue, tuple(error.rows), _words(error))
         except FAULTS as error:
             return MoneyAnswer(question.venue, (), _words(error))
         return MoneyAnswer(question.venue, tuple(moves))
@@ -234,7 +246,8 @@ class Questions:
         return BalancesAnswer(question.token, tuple(balance for balances in found for balance in balances))
 
     async def _sweep(self, question: SweepVenue) -> SweepAnswer:
-        """One complete sweep: open, finished, fills per symbol, then balances and positions. Any fault = incomplete."""
+        """One complete sweep: open, finished, fills per symbol, then balances and positions. Any fault = incomplete,
+        but for rows of ours, or lists of one symbol, that cannot be read: the answer names what it lacks."""
         venue, began_mono_ns, began_wall_ms = question.venue, mono_ns(), wall_ms()
         client = self._clients[venue]
         orders: list[OrderUpdate] = []
@@ -242,21 +255,23 @@ class Questions:
         balances: list[Balance] = []
         positions: list[Position] = []
         forced: list[ForcedClose] = []
-        gate = asyncio.Semaphore(SWEEP_CONCURRENCY)
+        missing: list[UnreadableRow] = []
+        gate, since_ms = asyncio.Semaphore(SWEEP_CONCURRENCY), question.since_wall_ms
 
         async def symbol_sweep(symbol: str) -> None:
             async with gate:
-                orders.extend(await patiently(lambda: client.open_orders(symbol)))
-                orders.extend(await patiently(lambda: client.finished_orders(symbol, question.since_wall_ms)))
-                fills.extend(await patiently(lambda: client.fills(symbol, question.since_wall_ms)))
+                orders.extend(await readable(lambda: client.open_orders(symbol), ORDER_LISTS, missing, symbol))
+                ended = await readable(lambda: client.finished_orders(symbol, since_ms), ORDER_LISTS, missing, symbol)
+                orders.extend(ended)
+                fills.extend(await readable(lambda: client.fills(symbol, since_ms), FILL_LISTS, missing, symbol))
 
         error_text = ""
         try:
             async with asyncio.timeout(SWEEP_TIMEOUT_S + SWEEP_SYMBOL_S * len(question.symbols)):
                 await asyncio.gather(*(symbol_sweep(symbol) for symbol in question.symbols))
                 balances = await patiently(client.balances)
-                positions = await patiently(client.positions)
-                forced = await patiently(lambda: client.forced_closes(question.since_wall_ms))
+                positions = await readable(client.positions, POSITION_LISTS, missing)
+                forced = await readable(lambda: client.forced_closes(since_ms), FORCED_LISTS, missing)
         except FAULTS as error:
             error_text = _words(error)
         return SweepAnswer(
@@ -271,6 +286,7 @@ class Questions:
             positions=tuple(positions),
             forced=tuple(forced),
             error=error_text,
+            unreadable=tuple(missing),
         )
 
 
@@ -284,11 +300,28 @@ async def patiently(ask: Callable[[], Awaitable[list[Answer]]]) -> list[Answer]:
     for pause_s in READ_PAUSES_S:
         try:
             return await ask()
-        except AuthRefused:
+        except (AuthRefused, RowsUnreadable):
             raise
         except FAULTS:
             await asyncio.sleep(pause_s)
     return await ask()
+
+
+async def readable(
+    ask: Callable[[], Awaitable[list[Answer]]], what: str, missing: list[UnreadableRow], symbol: str = ""
+) -> list[Answer]:
+    """What can be read of a list, :func:`patiently`; what it lacks is added to ``missing``. A list of one ``symbol``
+    that cannot be read at all is one such row."""
+    try:
+        return await patiently(ask)
+    except RowsUnreadable as error:
+        missing.extend(msgspec.structs.replace(row, what=what) for row in error.unreadable)
+        return error.rows
+    except ProtocolViolation as error:
+        if not symbol:
+            raise
+        missing.append(UnreadableRow(what=what, name=symbol, reason=error.message))
+        return []
 
 
 def failed(question: Question, error: str) -> CoreEvent:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityWatch
+from pipeline.execution.external_shares import coins_of_others
 from pipeline.execution.hedging.forced_close import CloseAnswer
 from pipeline.execution.inventory.targets import InventoryReport, inventory_report
 from pipeline.execution.ledger import Ledger, Operation
@@ -100,6 +101,16 @@ class CoreViews:
                 }
             )
         return found
+
+    def foreign_coins(self) -> list[Row]:
+        """Coins that trades of others, deposits and withdrawals left at a venue (or took away, < 0), with their mark in
+        the numeraire."""
+        core, marks = self._core, self._watch.marks()
+        quote = core.config.execution.numeraire
+        return [
+            {"venue": venue, "asset": asset, "foreign_qty": qty, "mark_price": marks.get(asset), "quote": quote}
+            for (venue, asset), qty in coins_of_others(core.ledger).items()
+        ]
 
     def _liquidation(self, key: tuple[str, str]) -> Row:
         """Liquidation price and distance (bps and percent of the mark) of a contract; None where they are not known."""

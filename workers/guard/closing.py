@@ -58,6 +58,7 @@ SEGMENT_BYTES = 4 * 1024 * 1024  # of the guard's journal: a takeover writes a f
 SEGMENTS_KEPT = 2
 SNAPSHOT_NS = 1_000_000_000  # between two snapshots of one book: a forced close takes books of up to 5 s
 SNAPSHOT_S = 3.0
+SAY_LEFT_S = 15.0  # between two lines about the hedges that are not closed yet
 GIVE_BACK_AFTER_S = 5.0  # proven legs are closed: an executor that waits may wait for the proof of the rest itself
 
 
@@ -87,7 +88,8 @@ class Closing(threading.Thread):
         self.error = ""
         self.acted = False  # the venues were spoken to
         self.orders: list[Row] = []  # what was sent, as it stands
-        self.reasons: dict[str, str] = {}  # hedge that is left -> why
+        self.reasons: dict[str, str] = {}  # hedge that is left, or not closed yet -> why
+        self._say_at_s = 0.0
 
     def ask_end(self) -> None:
         """Ends the takeover as it stands; what it has done is in its journal."""
@@ -136,6 +138,7 @@ class Closing(threading.Thread):
     async def _act(self, life: _Life, takeover: Takeover, actions: list[Action]) -> TakeoverResult:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
+        self._say_at_s = began_s + SAY_LEFT_S
         await life.begin(actions)
         try:
             while not self._end.is_set():
@@ -147,14 +150,21 @@ class Closing(threading.Thread):
                 enough = self.awaited and loop.time() - began_s > GIVE_BACK_AFTER_S and takeover.proven_closed
                 if takeover.done or enough:
                     break
+                self._say_what_is_left(takeover, loop.time())
                 await asyncio.sleep(TICK_S)
         finally:
             await life.end(self._reason)
-        result, core = takeover.result(), takeover.core
-        self.orders = order_rows(core.ledger, result.orders)
-        answers = core.forced_close.answers
-        self.reasons = {name: answers[name].reason if name in answers else "" for name in result.left}
+        result = takeover.result()
+        self.orders, self.reasons = order_rows(takeover.core.ledger, result.orders), takeover.why_left()
         return result
+
+    def _say_what_is_left(self, takeover: Takeover, now_s: float) -> None:
+        """Why a takeover goes on and on: for `arb close` at once, for operators now and then."""
+        self.reasons = takeover.why_left()
+        if now_s >= self._say_at_s:
+            self._say_at_s = now_s + SAY_LEFT_S
+            for name, reason in self.reasons.items():
+                self._say("warning", f"hedge {name} is not closed yet: {reason or 'under way'}")
 
 
 class _Life:

@@ -14,6 +14,7 @@ it is for. Breakers and held recoveries are passed on by the executor and kept b
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from workers.halt_file import (
     NO_REASON,
     Block,
     ChangedMeanwhile,
+    Fence,
     HaltState,
     KeptBreaker,
     read_halt,
@@ -87,17 +89,32 @@ class HaltKeeper:
         self._page.grant(epoch, now_ns + LEASE_NS)
         self._ctx.metrics.inc(self.leases)
 
-    def fence(self, reason: str) -> None:
-        """Latch and fence: nobody but the guard sends from here on. In force even where the disk refuses."""
+    def fence(self, reason: str, hedges: Sequence[str] | None) -> None:
+        """Latch and fence: nobody but the guard sends from here on. In force even where the disk refuses.
+
+        ``hedges``: ids of those that the takeover closes, None = all; kept with the fence, for the guard that comes
+        after one that dies."""
         now_ns = time.time_ns()
+        names = None if hedges is None else tuple(hedges)
         for _ in range(SET_ATTEMPTS):
-            wanted = msgspec.structs.replace(self.state, fence=Block(reason=reason, by=BY_GUARD, wall_ns=now_ns))
+            fence = Fence(reason=reason, by=BY_GUARD, wall_ns=now_ns, hedges=names)
+            wanted = msgspec.structs.replace(self.state, fence=fence)
             if not wanted.halted:
                 wanted = msgspec.structs.replace(wanted, halted=True, reason=reason, by=BY_GUARD, wall_ns=now_ns)
             self._set(wanted, release=False)
-            if self.state.fence is not None:
+            if self.state.fence == fence:
                 break
         audit(self._ctx.state_dir, op="fence", by=BY_GUARD, reason=reason, venue="", problem="")
+
+    def widen_fence(self, hedges: Sequence[str] | None) -> None:
+        """The takeover under way closes these hedges (as in :meth:`fence`); the latch stays as it is."""
+        names = None if hedges is None else tuple(hedges)
+        for _ in range(SET_ATTEMPTS):
+            fence = self.state.fence
+            if fence is None or fence.hedges == names:
+                return
+            wanted = msgspec.structs.replace(fence, hedges=names)
+            self._set(msgspec.structs.replace(self.state, fence=wanted), release=False)
 
     def lift_fence(self, what: str) -> str:
         """End the fence. ``what`` was done meanwhile: "" where nothing had to be, and then the guard's own latch goes

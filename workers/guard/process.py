@@ -52,10 +52,17 @@ class Guard:
         )
         self.taking_over = TakingOver(ctx, self.keeper, self._executor)
         if self.keeper.state.fence is not None:
-            self.taking_over.begin(self.keeper.state.fence.reason, self.taking_over.by_configuration())
+            self.taking_over.begin(self.keeper.state.fence.reason, self.keeper.state.fence.hedges)
 
     def look(self, now_ns: int) -> None:
         """What is due every 100 ms. ``now_ns``: monotonic."""
+        self.look_at_executor(now_ns)
+        self.taking_over.step(now_ns)
+        if self.taking_over.active:
+            self.watch.forget()
+
+    def look_at_executor(self, now_ns: int) -> None:
+        """Grants the next lease, or begins a takeover."""
         view = self._executor
         view.refresh()
         sight = Sight()
@@ -63,11 +70,8 @@ class Guard:
             sight = Sight(alive=view.alive(), epoch=view.epoch, state=view.state, progress=view.progress)
         lost = self.watch.look(sight, now_ns)
         self.keeper.grant(sight.epoch, now_ns, beating=self.watch.beating)
-        if lost and not self.taking_over.active:
+        if lost and not self.taking_over.active and not self.taking_over.has_closed(sight.epoch):
             self.taking_over.begin(lost, self.taking_over.by_configuration())
-        self.taking_over.step(now_ns)
-        if self.taking_over.active:
-            self.watch.forget()
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request: of the halt page (``keeper.OPERATIONS``), ``take_over``, ``close`` or ``takeover``."""
@@ -97,7 +101,9 @@ class Guard:
 
     def _take_over(self, reason: str) -> dict[str, Any]:
         """The supervisor has given the executor up."""
-        if not self.taking_over.active:
+        if self.taking_over.active:
+            self.taking_over.widen(self.taking_over.by_configuration())
+        else:
             self.taking_over.begin(reason, self.taking_over.by_configuration())
         return self.taking_over.describe()
 

@@ -30,10 +30,11 @@ class TakingOver:
         self._executor = executor
         self._condemned: Condemned | None = None
         self._closing: Closing | None = None
-        self._hedges: Sequence[str] | None = None
+        self.hedges: tuple[str, ...] | None = ()  # ids that the takeover closes; None = all
         self._reason = ""
         self._attempts = 0
         self._due_ns = 0
+        self._closed_epoch = -1  # of the dead executor after whom everything has been closed
         self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self.last: TakeoverResult | None = None
         self._orders: list[dict[str, Any]] = []
@@ -47,22 +48,29 @@ class TakingOver:
 
     def begin(self, reason: str, hedges: Sequence[str] | None) -> None:
         """Fences, and ends the executor. ``hedges``: ids to close; None = all."""
-        self._reason, self._hedges = reason, hedges
+        self._reason, self.hedges = reason, None if hedges is None else tuple(hedges)
         self._attempts = 0
         self.last = None
         self._ctx.metrics.inc(self.takeovers)
         self._ctx.say("critical", f"taking over: {reason}")
-        self._keeper.fence(reason)
+        self._keeper.fence(reason, hedges)
         self._condemned = Condemned(self._executor)
         if self._condemned.problem:
             self._ctx.say("error", self._condemned.problem)
 
     def widen(self, hedges: Sequence[str] | None) -> None:
         """The takeover under way closes these hedges as well; None = all."""
-        both = self._hedges is not None and hedges is not None
-        self._hedges = [*(self._hedges or ()), *(hedges or ())] if both else None
+        if self.hedges is None or hedges is None:
+            self.hedges = None
+        else:
+            self.hedges = tuple(dict.fromkeys([*self.hedges, *hedges]))
+        self._keeper.widen_fence(self.hedges)
         if self._closing is not None:
-            self._closing.hedges = self._hedges
+            self._closing.hedges = self.hedges
+
+    def has_closed(self, epoch: int) -> bool:
+        """Whether nothing can be open of the executor of ``epoch``: it is dead, and was stood in for to the end."""
+        return epoch == self._closed_epoch
 
     def by_configuration(self) -> Sequence[str] | None:
         """The hedges that are closed when the executor is lost."""
@@ -80,7 +88,7 @@ class TakingOver:
         closing = self._closing
         if closing is None:
             if now_ns >= self._due_ns:
-                self._closing = Closing(self._ctx, self._reason, self._hedges, lambda *line: self._lines.put(line))
+                self._closing = Closing(self._ctx, self._reason, self.hedges, lambda *line: self._lines.put(line))
                 self._closing.start()
         elif closing.is_alive():
             self._executor.refresh()
@@ -100,6 +108,9 @@ class TakingOver:
             what = f"the guard could not close what is open: {closing.error}"
         else:
             self.last, self._orders, self._reasons = closing.result, closing.orders, closing.reasons
+            self._executor.refresh()
+            epoch = self._executor.epoch if self._executor.mapped else 0
+            self._closed_epoch = -1 if self._executor.alive() else epoch
             what = _words(closing.result) if closing.acted else NOTHING_OPEN
         self._ctx.say("warning", f"takeover ended: {what or 'nothing was open'}")
         problem = self._keeper.lift_fence(what)
@@ -127,11 +138,12 @@ class TakingOver:
 
     def describe(self) -> dict[str, Any]:
         """The takeover under way, or how the last one ended."""
-        last = self.last
+        last, under_way = self.last, self._closing
+        reasons = self._reasons if last is not None else {}
         return {
             "taking_over": self._reason or None,
             "closed": list(last.closed) if last is not None else [],
-            "left": self._reasons if last is not None else {},
+            "left": dict(under_way.reasons) if under_way is not None else reasons,
             "orders": plain_values(self._orders) if last is not None else [],
             "flat": last.flat if last is not None else None,
         }

@@ -49,7 +49,8 @@ class ExecutorWatch:
         beaten = (sight.epoch, sight.progress) != (before.epoch, before.progress)
         self.silent_ns = 0 if beaten or not serving else self.silent_ns + passed_ns
         self._served = self._served or serving
-        if serving or not sight.epoch or sight.state in ENDED:
+        begun = bool(sight.epoch) or self._served  # one that dies before it has made its page leaves none
+        if serving or not begun or sight.state in ENDED:
             self.lost_ns = 0
         else:
             self.lost_ns += passed_ns

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.execution.external_shares import coins_of_others
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.market import best_price_fp, tradable
 from pipeline.execution.results.counts import OperationCounts, counts_of
@@ -246,6 +247,7 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
             "breakers": state.breakers,
             "recoveries": state.recoveries,
             "hedges": state.hedges,
+            "foreign_coins": state.foreign_coins,
         }
     ledger = None if running else replayed(state_dir)
     counts = OperationCounts() if ledger is None else counts_of(ledger)
@@ -263,6 +265,10 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
             if r.state == "waiting_approval"
         ],
         "hedges": [{**msgspec.structs.asdict(h), "hedge_id": h.operation_id} for h in known.hedges.values()],
+        "foreign_coins": [
+            {"venue": venue, "asset": asset, "foreign_qty": qty}
+            for (venue, asset), qty in coins_of_others(known).items()
+        ],
     }
 
 

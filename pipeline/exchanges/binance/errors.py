@@ -16,6 +16,24 @@ _KINDS: dict[str, tuple[int, ...]] = {
     "row": (-1121, -1013, -1111, -4164, -4014, -4023, -4001, -4002, -4013, -4003, -4004, -4005),
     "rejected": (
         *(-1102, -1100, -1116, -1117, -1104, -1106, -1112, -1114, -1115, -4015, -4131, -4024, -4016),
+        *(
+            -1014,
+            -1020,
+            -1101,
+            -1103,
+            -1105,
+            -1108,
+            -1118,
+            -1119,
+            -1122,
+            -1128,
+            -1130,
+            -1131,
+            -1134,
+            -1135,
+            -1145,
+            -2016,
+        ),
         *(-5022, -5021, -2022, -2025, -2027, -4028, -4061, -4067, -4068, -4046, -4059, -1193, -2028, -4120),
     ),
     "clock": (-1021, -5028),
@@ -27,13 +45,15 @@ _KINDS: dict[str, tuple[int, ...]] = {
     "unknown": (-1001, -1006, -1007, -1016, -1000),
 }
 KIND_OF_CODE: dict[int, str] = {code: kind for kind, codes in _KINDS.items() for code in codes}
-#: -2010 says everything in its text
-_NEW_ORDER_REJECTED = -2010
+#: These say everything in their text; without a known one: what they usually mean.
+_IN_TEXT = {-2010: "rejected", -2011: "not_found"}
 _KIND_OF_TEXT: tuple[tuple[str, str], ...] = (
     ("insufficient balance", "funds"),
     ("Duplicate order", "duplicate"),
     ("Market is closed", "disabled"),
     ("may not place", "disabled"),
+    ("trading is not enabled", "disabled"),
+    ("restricted for this account", "disabled"),
     ("immediately match", "rejected"),
 )
 #: USDⓈ-M: these two 503 texts are failures, every other 503 is unknown
@@ -61,7 +81,7 @@ _exact = msgspec.json.Decoder(_ExactBody)
 
 
 def own_code(reply: HttpReply) -> OwnCode | None:
-    """The venue's own code; -2010 says everything in its text, and two texts of a 503 need no code."""
+    """The venue's own code in a REST reply; two texts of a 503 need none."""
     if 200 <= reply.status < 300:
         return None
     if reply.status == 503 and _is_failure(reply.body):
@@ -72,11 +92,15 @@ def own_code(reply: HttpReply) -> OwnCode | None:
         return None
     if body.code is None:
         return None
-    kind, msg = KIND_OF_CODE.get(body.code), body.msg or ""
-    if body.code == _NEW_ORDER_REJECTED:
-        kind = next((found for needle, found in _KIND_OF_TEXT if needle in msg), "rejected")
-    text = f"code {body.code}: {printable(msg)}"
-    return OwnCode(str(body.code), kind, text, certain=body.code == _THROTTLED)
+    return code_of(body.code, body.msg or "")
+
+
+def code_of(code: int, msg: str) -> OwnCode:
+    """The venue's own code, of a REST reply or of the WebSocket API."""
+    kind = KIND_OF_CODE.get(code)
+    if code in _IN_TEXT:
+        kind = next((found for needle, found in _KIND_OF_TEXT if needle in msg), _IN_TEXT[code])
+    return OwnCode(str(code), kind, f"code {code}: {printable(msg)}", certain=code == _THROTTLED)
 
 
 def _is_failure(payload: bytes) -> bool:

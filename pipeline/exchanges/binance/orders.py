@@ -1,21 +1,33 @@
-"""Binance orders and account, spot and USDⓈ-M: REST answers -> updates, fills, balances, positions. Sans-I/O.
+"""Binance orders: requests -> parameters of a spot order; answers of spot and USDⓈ-M -> updates, fills. Sans-I/O.
 
-*Source:* Binance spot REST API and USDⓈ-M futures API: query order, cancel order.
+Orders ask for the answer RESULT: how much was filled is in it, with which trades the user stream and REST say::
+
+    {"symbol":"BTCUSDT","orderId":28,"orderListId":-1,"clientOrderId":"6gCrw2kRUAF9CvJDGP16IP",
+     "transactTime":1507725176595,"price":"0.00000000","origQty":"10.00000000","executedQty":"10.00000000",
+     "origQuoteOrderQty":"0.000000","cummulativeQuoteQty":"10.00000000","status":"FILLED","timeInForce":"IOC",
+     "type":"LIMIT","side":"SELL","workingTime":1507725176595,"selfTradePreventionMode":"NONE"}
+
+*Source:* Binance spot REST and WebSocket API, USDⓈ-M futures API: new order, query order, cancel order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from decimal import Decimal
 
 import msgspec
 
 from pipeline.exchanges.parsing.own_trades import fill_of_row
-from pipeline.exchanges.parsing.rows import OddRows, Rows, not_of_assets, not_of_symbols, not_our_order
+from pipeline.exchanges.parsing.rows import OddRows, Rows, not_our_order
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, number
-from pipeline.model.enums import OrderState
+from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
-from pipeline.model.structs import ZERO, Balance, Fill, OrderUpdate, Position
+from pipeline.model.fixedpoint import plain
+from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
+from pipeline.templates.template import OrderTerms, Pieces
+
+ORDER_ANSWER = "RESULT"
 
 STATES: dict[str, OrderState] = {
     "NEW": OrderState.OPEN,
@@ -60,37 +72,10 @@ class _Trade(msgspec.Struct):
     maker: bool | None = None
 
 
-class _SpotBalance(msgspec.Struct):
-    asset: str
-    free: Decimal
-    locked: Decimal
-
-
-class _SpotAccount(msgspec.Struct):
-    balances: msgspec.Raw
-
-
-class _FuturesBalance(msgspec.Struct):
-    asset: str
-    balance: Decimal
-    availableBalance: Decimal
-
-
-class _Position(msgspec.Struct):
-    symbol: str
-    positionAmt: Decimal
-    entryPrice: Decimal = ZERO
-    markPrice: Decimal = ZERO
-
-
 _order = msgspec.json.Decoder(_Order)
-_orders = Rows(_Order)
+_orders = Rows(_Order, of="symbol")
 _foreign_order = not_our_order("clientOrderId", "origClientOrderId")
-_trades = msgspec.json.Decoder(list[_Trade])
-_spot_account = msgspec.json.Decoder(_SpotAccount)
-_spot_balances = Rows(_SpotBalance)
-_futures_balances = Rows(_FuturesBalance)
-_positions = Rows(_Position)
+_trades = Rows(_Trade, of="symbol")
 
 
 def order_name(symbol: str, client_id: str, order_id: str) -> list[tuple[str, str]]:
@@ -98,7 +83,47 @@ def order_name(symbol: str, client_id: str, order_id: str) -> list[tuple[str, st
     return [("symbol", symbol), ("orderId", order_id) if order_id else ("origClientOrderId", client_id)]
 
 
-def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
+def place_params(request: OrderRequest) -> list[tuple[str, str | int]]:
+    """Parameters of ``order.place`` on spot without key, timestamp and window. Raises ``ValueError`` for what spot does
+    not have."""
+    if request.reduce_only:
+        raise ValueError("spot has no reduce-only orders")
+    params: list[tuple[str, str | int]] = [
+        ("newClientOrderId", request.client_id),
+        ("newOrderRespType", ORDER_ANSWER),
+        ("quantity", plain(request.qty)),
+        ("side", _side(request.side)),
+        ("symbol", request.symbol),
+    ]
+    if request.kind is OrderKind.MARKET:
+        return [*params, ("type", "MARKET")]
+    params.append(("price", plain(request.price)))
+    if request.tif is TimeInForce.POST_ONLY:
+        return [*params, ("type", "LIMIT_MAKER")]
+    return [*params, ("timeInForce", request.tif.name), ("type", "LIMIT")]
+
+
+def place_pieces(terms: OrderTerms, api_key: str, window_ms: int) -> Pieces:
+    """The inside of ``params`` of an IOC order before its signature, with holes: names in their order."""
+    return [
+        f'"apiKey":"{api_key}","newClientOrderId":"{terms.id_prefix}'.encode(),
+        st.id_text(st.leg(ENTRY_LEG.client)),
+        f'","newOrderRespType":"{ORDER_ANSWER}","price":"'.encode(),
+        st.amount_text(st.leg(ENTRY_LEG.ticks), terms.tick),
+        b'","quantity":"',
+        st.amount_text(st.leg(ENTRY_LEG.lots), terms.lot),
+        f'","recvWindow":{window_ms},"side":"{_side(terms.side)}","symbol":"{terms.symbol}"'.encode(),
+        b',"timeInForce":"IOC","timestamp":',
+        st.integer_text(st.leg(ENTRY_LEG.now_ms)),
+        b',"type":"LIMIT"',
+    ]
+
+
+def _side(side: OrderSide) -> str:
+    return "BUY" if side is OrderSide.BUY else "SELL"
+
+
+def _update(venue: str, row: _Order, recv_mono_ns: int, source: str = "rest") -> OrderUpdate:
     state = STATES.get(row.status)
     if state is None:
         raise ProtocolViolation(f"{venue}: unknown order status {row.status!r}", venue=venue)
@@ -117,14 +142,14 @@ def _update(venue: str, row: _Order, recv_mono_ns: int) -> OrderUpdate:
         average_price=average if filled > 0 else None,
         venue_wall_ms=lenient_ms(row.updateTime) or lenient_ms(row.transactTime) or lenient_ms(row.time),
         recv_mono_ns=recv_mono_ns,
-        source="rest",
+        source=source,
         reason=row.status,
     )
 
 
-def parse_order(venue: str, payload: bytes, recv_mono_ns: int) -> OrderUpdate:
-    """GET or DELETE of one order."""
-    return _update(venue, decode(_order, payload, venue, "order"), recv_mono_ns)
+def parse_order(venue: str, payload: bytes, recv_mono_ns: int, source: str = "rest") -> OrderUpdate:
+    """One order: the answer to its placement, its query or its cancel."""
+    return _update(venue, decode(_order, payload, venue, "order"), recv_mono_ns, source)
 
 
 def parse_orders(venue: str, payload: bytes, recv_mono_ns: int, odd: OddRows | None = None) -> list[OrderUpdate]:
@@ -137,10 +162,12 @@ def parse_orders(venue: str, payload: bytes, recv_mono_ns: int, odd: OddRows | N
     return _orders.read(payload, venue, "orders", one, odd=odd, foreign=_foreign_order)
 
 
-def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
-    """GET /api/v3/myTrades or /fapi/v1/userTrades. Rows carry no client id: match by order id."""
-    return [
-        fill_of_row(
+def parse_fills(venue: str, payload: bytes, recv_mono_ns: int, odd: OddRows | None = None) -> tuple[list[Fill], int]:
+    """GET /api/v3/myTrades or /fapi/v1/userTrades, and how many rows it had. Rows carry no client id: match by order
+    id; every one that cannot be read may be ours."""
+
+    def one(row: _Trade) -> Fill:
+        return fill_of_row(
             venue,
             row,
             client_id="",
@@ -148,63 +175,5 @@ def parse_fills(venue: str, payload: bytes, recv_mono_ns: int) -> list[Fill]:
             is_maker=bool(row.isMaker or row.maker),
             recv_mono_ns=recv_mono_ns,
         )
-        for row in decode(_trades, payload, venue, "trades")
-    ]
 
-
-def parse_balances(
-    venue: str,
-    market: str,
-    payload: bytes,
-    recv_mono_ns: int,
-    *,
-    symbols: Collection[str] = (),
-    odd: OddRows | None = None,
-) -> list[Balance]:
-    """GET /api/v3/account or /fapi/v3/balance. Raises ``ProtocolViolation`` where the balance of an asset of
-    ``symbols`` cannot be read."""
-
-    def balance(asset: str, free: Decimal, locked: Decimal) -> Balance:
-        return Balance(
-            venue=venue,
-            asset=asset,
-            free=number(free, venue),
-            locked=number(locked, venue),
-            recv_mono_ns=recv_mono_ns,
-            source="rest",
-        )
-
-    foreign = not_of_assets(symbols, "asset")
-    if market == "spot":
-
-        def spot(row: _SpotBalance) -> Balance:
-            return balance(row.asset, row.free, row.locked)
-
-        rows = bytes(decode(_spot_account, payload, venue, "account").balances)
-        return _spot_balances.read(rows, venue, "balances", spot, odd=odd, foreign=foreign)
-
-    def futures(row: _FuturesBalance) -> Balance:
-        locked = number(row.balance, venue) - number(row.availableBalance, venue)
-        return balance(row.asset, row.availableBalance, max(ZERO, locked))
-
-    return _futures_balances.read(payload, venue, "balance", futures, odd=odd, foreign=foreign)
-
-
-def parse_positions(
-    venue: str, payload: bytes, recv_mono_ns: int, *, symbols: Collection[str] = (), odd: OddRows | None = None
-) -> list[Position]:
-    """GET /fapi/v3/positionRisk; rows of size 0, and unreadable ones of contracts beside ``symbols``, are left out."""
-
-    def one(row: _Position) -> Position:
-        return Position(
-            venue=venue,
-            symbol=row.symbol,
-            qty=number(row.positionAmt, venue),
-            entry_price=number(row.entryPrice, venue),
-            mark_price=number(row.markPrice, venue),
-            recv_mono_ns=recv_mono_ns,
-        )
-
-    foreign = not_of_symbols(symbols, "symbol")
-    found = _positions.read(payload, venue, "positionRisk", one, odd=odd, foreign=foreign)
-    return [position for position in found if position.qty != 0]
+    return _trades.read_page(payload, venue, "trades", one, odd=odd)

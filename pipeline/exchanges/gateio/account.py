@@ -24,7 +24,7 @@ import msgspec
 
 from pipeline.exchanges.gateio import orders
 from pipeline.exchanges.gateio.account_settings import SINGLE, check_modes, wrong_mode
-from pipeline.exchanges.parsing.rows import OddRows, Rows, not_of_assets, not_of_symbols
+from pipeline.exchanges.parsing.rows import Fields, OddRows, Rows, not_of_assets, not_of_symbols
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number, number
 from pipeline.model.errors import AccountSettingsWrong, ProtocolViolation
 from pipeline.model.structs import Balance, Fill, Funding, OrderUpdate, Position
@@ -37,6 +37,7 @@ TRANSFER = "dnw"  # and deposits or withdrawals
 MOVED_WITHOUT_ORDER = frozenset(
     {"deposit", "withdraw", "margin-transfer", "future-transfer", "cross-margin-transfer", "other"}
 )
+ONE = Decimal(1)
 NEVER_SHORT = Decimal(99_999_999)  # ``liq_price`` of a short position that no price liquidates
 SETTLED_IN = "USDT"  # of every contract under /futures/usdt
 FUTURES_CHANNELS = ("futures.orders", "futures.usertrades", "futures.balances", "futures.positions")
@@ -130,12 +131,12 @@ class FuturesBalanceChanged(msgspec.Struct, frozen=True):
 
 
 envelope = msgspec.json.Decoder(Envelope)
-_spot_accounts = Rows(_SpotAccount)
+_spot_accounts = Rows(_SpotAccount, of="currency")
 _futures_account = msgspec.json.Decoder(_FuturesAccount)
-_positions = Rows(PositionRow)
-_spot_balance_push = Rows(_SpotBalancePush)
+_positions = Rows(PositionRow, of="contract")
+_spot_balance_push = Rows(_SpotBalancePush, of="currency")
 _futures_balance_push = Rows(_FuturesBalancePush)
-_bookings = msgspec.json.Decoder(list[_Booking])
+_bookings = Rows(_Booking, of="contract")
 
 PrivateEvent = OrderUpdate | Fill | Balance | Position | FuturesBalanceChanged | FundingNotice | MoneyNotice
 
@@ -178,10 +179,20 @@ def parse_futures_balance(venue: str, payload: bytes, recv_mono_ns: int) -> Bala
     )
 
 
-def parse_funding(venue: str, payload: bytes) -> tuple[list[Funding], int]:
-    """GET /futures/usdt/account_book?type=fund: (its funding rows, number of rows)."""
-    rows = decode(_bookings, payload, venue, "futures/usdt/account_book")
-    return [_funding(venue, row) for row in rows if row.type == FUNDING], len(rows)
+def parse_funding(venue: str, payload: bytes, odd: OddRows | None = None) -> tuple[list[Funding], int]:
+    """GET /futures/usdt/account_book?type=fund: (its funding rows, number of rows). A row that cannot be read is left
+    out where it is of another type: funding of any contract moves the wallet."""
+
+    def one(row: _Booking) -> Funding | None:
+        return _funding(venue, row) if row.type == FUNDING else None
+
+    def foreign(fields: Fields) -> bool:
+        kind = fields.get("type")
+        return isinstance(kind, str) and kind != FUNDING
+
+    what = "futures/usdt/account_book"
+    rows, count = _bookings.read_page(payload, venue, what, one, odd=odd, foreign=foreign)
+    return [row for row in rows if row is not None], count
 
 
 def _funding(venue: str, row: _Booking) -> Funding:
@@ -238,9 +249,7 @@ def position_rows(
     Raises ``AccountSettingsWrong`` in dual mode, whatever the sizes of a contract's two rows."""
 
     def one(row: PositionRow) -> PositionRow:
-        if row.mode != SINGLE:
-            raise wrong_mode(venue, row.mode)
-        number(row.size, venue)
+        _position(venue, row, {row.contract: ONE}, 0)  # its multiplier is asked for once the rows are known
         return row
 
     foreign = not_of_symbols(symbols, "contract")

@@ -51,8 +51,8 @@ class _Forced(msgspec.Struct):
     fill_price: Maybe = ABSENT
 
 
-_bookings = Rows(_Booking)
-_forced = Rows(_Forced)
+_bookings = Rows(_Booking, of="currency")
+_forced = Rows(_Forced, of="contract")
 
 
 def parse_spot_moves(

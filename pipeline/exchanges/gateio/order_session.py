@@ -238,7 +238,9 @@ class GateTrading(OrderSession):
     # --- private stream ---
 
     def pushed(self, frame: account.Envelope, recv_mono_ns: int) -> None:
-        """One update frame; held back while a contract's multiplier is being asked."""
+        """One update frame; held back while a contract's multiplier is being asked. Rows of ours that cannot be read
+        are a violation of their own: what they say is asked for by REST."""
+        own = self.client.own_rows()
         try:
             events = list(
                 account.parse_push(
@@ -247,7 +249,7 @@ class GateTrading(OrderSession):
                     self.multipliers,
                     recv_mono_ns,
                     symbols=self.client.symbols,
-                    odd=self.client.odd_rows,
+                    odd=own,
                 )
             )
         except ProtocolViolation as error:
@@ -256,6 +258,9 @@ class GateTrading(OrderSession):
         except KeyError as unknown:
             self._hold(frame, recv_mono_ns, str(unknown.args[0]))
             return
+        for row in own.unreadable:
+            text = f"{self.venue}: {row.what}: row of {row.name} cannot be read: {row.reason}"
+            self.violation(ProtocolViolation(text, venue=self.venue))
         for event in events:
             if isinstance(event, account.FuturesBalanceChanged):
                 self._ask_balance()

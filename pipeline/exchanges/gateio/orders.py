@@ -116,10 +116,10 @@ class FuturesTrade(msgspec.Struct):
 
 spot_order = msgspec.json.Decoder(SpotOrder)
 futures_order = msgspec.json.Decoder(FuturesOrder)
-_spot_orders = Rows(SpotOrder)
-_spot_trades = Rows(SpotTrade)
-_futures_orders = Rows(FuturesOrder)
-_futures_trades = Rows(FuturesTrade)
+_spot_orders = Rows(SpotOrder, of="currency_pair", prefix=TEXT_PREFIX)
+_spot_trades = Rows(SpotTrade, of="currency_pair", prefix=TEXT_PREFIX)
+_futures_orders = Rows(FuturesOrder, of="contract", prefix=TEXT_PREFIX)
+_futures_trades = Rows(FuturesTrade, of="contract", prefix=TEXT_PREFIX)
 _foreign = not_our_order("text", prefix=TEXT_PREFIX)
 
 

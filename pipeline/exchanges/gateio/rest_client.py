@@ -114,16 +114,19 @@ class GateClient(RestVenueClient):
         parse: Callable[[str, bytes, Collection[str], OddRows], tuple[list[MoneyMove], int]],
         since_wall_ms: int,
         page_rows: int,
+        asset: str = "",
     ) -> list[MoneyMove]:
-        """Every page of an account book since then. Raises ``ProtocolViolation`` beyond ``FUNDING_PAGES_MAX``."""
+        """Every page of an account book, of one ``asset`` or of all, since then. Raises ``ProtocolViolation`` beyond
+        ``FUNDING_PAGES_MAX``."""
         since_s = self._since_s(since_wall_ms)
         found: dict[str, MoneyMove] = {}
+        own = self.own_rows(asset)
         for page in range(FUNDING_PAGES_MAX):
             reply = await self._signed("GET", path, f"from={since_s}&{query(page)}", bucket="query")
-            rows, count = parse(self.venue, reply.body, self.symbols, self.odd_rows)
+            rows, count = parse(self.venue, reply.body, self.symbols, own)
             found.update((row.event_id, row) for row in rows if row.venue_wall_ms >= since_s * 1000)
             if count < page_rows:
-                return sorted(found.values(), key=lambda row: (row.venue_wall_ms, row.event_id))
+                return self.whole(sorted(found.values(), key=lambda row: (row.venue_wall_ms, row.event_id)), own)
         raise ProtocolViolation(f"{self.venue}: account_book: too many pages since {since_s}", venue=self.venue)
 
     async def _coins(self) -> dict[str, CoinIdentity]:
@@ -184,32 +187,35 @@ class GateSpotClient(GateClient):
         row = decode(orders.spot_order, reply.body, self.venue, "spot/orders")
         return orders.spot_update(self.venue, row, reply.recv_mono_ns, "rest")
 
-    async def _list(self, query: str) -> list[OrderUpdate]:
+    async def _list(self, symbol: str, query: str) -> list[OrderUpdate]:
         found: list[OrderUpdate] = []
+        own = self.own_rows(symbol)
+        query = f"currency_pair={symbol}&{query}"
         for page in range(1, PAGES_MAX + 1):
             reply = await self._signed("GET", "/spot/orders", f"{query}&page={page}&limit={PAGE_ROWS}", bucket="query")
-            rows, count = orders.spot_updates(self.venue, reply.body, reply.recv_mono_ns, "rest", self.odd_rows)
+            rows, count = orders.spot_updates(self.venue, reply.body, reply.recv_mono_ns, "rest", own)
             found += [update for _, update in rows]
             if count < PAGE_ROWS:
                 break
-        return found
+        return self.whole(found, own)
 
     async def open_orders(self, symbol: str) -> list[OrderUpdate]:
-        return await self._list(f"currency_pair={symbol}&status=open")
+        return await self._list(symbol, "status=open")
 
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
-        return await self._list(f"currency_pair={symbol}&status=finished&from={self._since_s(since_wall_ms)}")
+        return await self._list(symbol, f"status=finished&from={self._since_s(since_wall_ms)}")
 
     async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
         query = f"currency_pair={symbol}&from={self._since_s(since_wall_ms)}&limit={TRADES_ROWS}"
         found: list[Fill] = []
+        own = self.own_rows(symbol)
         for page in range(1, PAGES_MAX + 1):
             reply = await self._signed("GET", "/spot/my_trades", f"{query}&page={page}", bucket="query")
-            fills, count = orders.spot_fills(self.venue, reply.body, reply.recv_mono_ns, "rest", self.odd_rows)
+            fills, count = orders.spot_fills(self.venue, reply.body, reply.recv_mono_ns, "rest", own)
             found += fills
             if count < TRADES_ROWS:
                 break
-        return sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
+        return self.whole(sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id)), own)
 
     async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
         def query(page: int) -> str:
@@ -279,9 +285,10 @@ class GateFuturesClient(GateClient):
     async def positions(self) -> list[Position]:
         reply = await self._signed("GET", f"{FUTURES_PATH}/positions")
         self._settings |= account_settings.parse_settings(self.venue, reply.body, self.odd_rows)
-        rows = account.position_rows(self.venue, reply.body, self.symbols, self.odd_rows)
+        own = self.own_rows()
+        rows = account.position_rows(self.venue, reply.body, self.symbols, own)
         await self.learn_multipliers([row.contract for row in rows])
-        return account.positions_of(self.venue, rows, self.multipliers, reply.recv_mono_ns)
+        return self.whole(account.positions_of(self.venue, rows, self.multipliers, reply.recv_mono_ns), own)
 
     async def fees(self, symbols_: Sequence[str]) -> list[FeeSchedule]:
         async def one(symbol: str) -> FeeSchedule | None:
@@ -304,60 +311,59 @@ class GateFuturesClient(GateClient):
         row = decode(orders.futures_order, reply.body, self.venue, "futures/orders")
         return orders.futures_update(self.venue, row, self.multipliers, reply.recv_mono_ns, "rest")
 
-    async def _list(self, symbol: str, status: str, since_s: int = 0) -> list[tuple[orders.FuturesOrder, OrderUpdate]]:
+    async def _list(self, symbol: str, status: str, since_s: int = 0) -> list[OrderUpdate]:
         """Orders of one contract, pages until one is short or lies wholly before ``since_s`` (newest come first)."""
         await self.learn_multipliers([symbol])
-        found: list[tuple[orders.FuturesOrder, OrderUpdate]] = []
+        found: list[OrderUpdate] = []
+        own = self.own_rows(symbol)
         for page in range(PAGES_MAX):
             query = f"contract={symbol}&status={status}&limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
             reply = await self._signed("GET", f"{FUTURES_PATH}/orders", query, bucket="query")
             rows, count = orders.futures_updates(
-                self.venue, reply.body, self.multipliers, reply.recv_mono_ns, "rest", self.odd_rows
+                self.venue, reply.body, self.multipliers, reply.recv_mono_ns, "rest", own
             )
-            found += rows
-            if count < PAGE_ROWS or (rows and all(0 < row.finished_ms < since_s * 1000 for row, _ in rows)):
+            old = [0 < row.finished_ms < since_s * 1000 for row, _ in rows]  # 0: a time that is not known
+            found += [update for (_, update), too_old in zip(rows, old, strict=True) if not too_old]
+            if count < PAGE_ROWS or (old and all(old)):
                 break
-        return found
+        return self.whole(found, own)
 
     async def open_orders(self, symbol: str) -> list[OrderUpdate]:
-        return [update for _, update in await self._list(symbol, "open")]
+        return await self._list(symbol, "open")
 
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
-        since_s = self._since_s(since_wall_ms)
-        return [
-            update
-            for row, update in await self._list(symbol, "finished", since_s)
-            if not 0 < row.finished_ms < since_s * 1000
-        ]
+        return await self._list(symbol, "finished", self._since_s(since_wall_ms))
 
     async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
         await self.learn_multipliers([symbol])
         since_s = self._since_s(since_wall_ms)
         found: list[Fill] = []
+        own = self.own_rows(symbol)
         for page in range(PAGES_MAX):
             query = f"contract={symbol}&limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
             reply = await self._signed("GET", f"{FUTURES_PATH}/my_trades", query, bucket="query")
             page_fills, count = orders.futures_fills(
-                self.venue, reply.body, self.multipliers, reply.recv_mono_ns, "rest", self.odd_rows
+                self.venue, reply.body, self.multipliers, reply.recv_mono_ns, "rest", own
             )
             old = [0 < fill.venue_wall_ms < since_s * 1000 for fill in page_fills]  # 0: a time that is not known
             found += [fill for fill, too_old in zip(page_fills, old, strict=True) if not too_old]
             # newest first is what the venue gives; without that promise only a short page ends the search
             if count < PAGE_ROWS or (old and all(old)):
                 break
-        return sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
+        return self.whole(sorted(found, key=lambda fill: (fill.venue_wall_ms, fill.trade_id)), own)
 
     async def funding(self, since_wall_ms: int) -> list[Funding]:
         """Every page of the account book: a row left out would be money that nobody explains."""
         since_ms = self.clock.to_venue_ms(since_wall_ms)
         found: dict[str, Funding] = {}
+        own = self.own_rows()
         for page in range(FUNDING_PAGES_MAX):
             query = f"type={account.FUNDING}&from={since_ms // 1000}&limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
             reply = await self._signed("GET", f"{FUTURES_PATH}/account_book", query, bucket="query")
-            rows, count = account.parse_funding(self.venue, reply.body)
+            rows, count = account.parse_funding(self.venue, reply.body, own)
             found.update((row.event_id, row) for row in rows if row.venue_wall_ms >= since_ms)
             if count < PAGE_ROWS:
-                return sorted(found.values(), key=lambda row: (row.venue_wall_ms, row.event_id))
+                return self.whole(sorted(found.values(), key=lambda row: (row.venue_wall_ms, row.event_id)), own)
         raise ProtocolViolation(
             f"{self.venue}: account_book: more than {FUNDING_PAGES_MAX} pages since {since_ms}", venue=self.venue
         )
@@ -367,17 +373,18 @@ class GateFuturesClient(GateClient):
             return f"limit={PAGE_ROWS}&offset={page * PAGE_ROWS}"
 
         path, parse = f"{FUTURES_PATH}/account_book", histories.parse_futures_moves
-        return await self._moves(path, query, parse, since_wall_ms, PAGE_ROWS)
+        return await self._moves(path, query, parse, since_wall_ms, PAGE_ROWS, account.SETTLED_IN)
 
     async def forced_closes(self, since_wall_ms: int) -> list[ForcedClose]:
         """The newest of each list: a page holds more than a sweep looks back to."""
         since_s = self._since_s(since_wall_ms)
         found: list[ForcedClose] = []
+        own = self.own_rows()
         for name in histories.CAUSES:
             query = f"from={since_s}&limit={PAGE_ROWS}"
             reply = await self._signed("GET", f"{FUTURES_PATH}/{name}", query, bucket="query")
-            found += histories.parse_forced(self.venue, reply.body, name, self.symbols, self.odd_rows)
-        return [row for row in found if row.venue_wall_ms >= since_s * 1000]
+            found += histories.parse_forced(self.venue, reply.body, name, self.symbols, own)
+        return self.whole([row for row in found if row.venue_wall_ms >= since_s * 1000], own)
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         name = order_id or orders.TEXT_PREFIX + client_id

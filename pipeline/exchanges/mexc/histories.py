@@ -44,8 +44,8 @@ class _Withdrawal(msgspec.Struct):
     updateTime: Maybe = ABSENT
 
 
-_deposits = Rows(_Deposit)
-_withdrawals = Rows(_Withdrawal)
+_deposits = Rows(_Deposit, of="coin")
+_withdrawals = Rows(_Withdrawal, of="coin")
 
 
 def parse_deposits(

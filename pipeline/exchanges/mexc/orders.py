@@ -81,8 +81,8 @@ class _Trade(msgspec.Struct):
 
 _ack = msgspec.json.Decoder(_Ack)
 _order = msgspec.json.Decoder(_Order)
-_orders = Rows(_Order)
-_trades = Rows(_Trade)
+_orders = Rows(_Order, of="symbol")
+_trades = Rows(_Trade, of="symbol")
 _foreign_order = not_our_order("clientOrderId", "origClientOrderId")
 
 

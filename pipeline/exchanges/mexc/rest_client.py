@@ -163,26 +163,29 @@ class MexcClient(RestVenueClient):
 
     async def open_orders(self, symbol: str) -> list[OrderUpdate]:
         reply = await self._signed("GET", "/openOrders", f"symbol={symbol}", bucket="query", weight=3)
-        return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
+        own = self.own_rows(symbol)
+        return self.whole(orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, own), own)
 
     async def finished_orders(self, symbol: str, since_wall_ms: int) -> list[OrderUpdate]:
         start = self.since_ms(since_wall_ms)
         query = f"symbol={symbol}&startTime={start}&limit={ALL_ORDERS_MAX}"
         reply = await self._signed("GET", "/allOrders", query, bucket="finished", weight=10)
-        found = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
-        return [update for update in found if update.state.is_terminal]
+        own = self.own_rows(symbol)
+        found = orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, own)
+        return self.whole([update for update in found if update.state.is_terminal], own)
 
     async def fills(self, symbol: str, since_wall_ms: int) -> list[Fill]:
         """Pages forward by time: at most ``MY_TRADES_MAX`` per page, a page's last millisecond is asked again."""
         start = self.since_ms(since_wall_ms)
         end = 0
         found: dict[str, Fill] = {}
+        own = self.own_rows(symbol)
         for _ in range(PAGES_MAX):
             query = f"symbol={symbol}&startTime={start}&limit={MY_TRADES_MAX}"
             if end:
                 query = f"symbol={symbol}&startTime={start}&endTime={end}&limit={MY_TRADES_MAX}"
             reply = await self._signed("GET", "/myTrades", query, bucket="trades", weight=10)
-            page, count = orders.parse_fills(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)
+            page, count = orders.parse_fills(self.venue, reply.body, reply.recv_mono_ns, own)
             before = len(found)
             found.update((fill.trade_id, fill) for fill in page)
             if count < MY_TRADES_MAX or len(found) == before:
@@ -193,7 +196,7 @@ class MexcClient(RestVenueClient):
                 start = newest
             else:
                 end = oldest
-        return sorted(found.values(), key=lambda fill: (fill.venue_wall_ms, fill.trade_id))
+        return self.whole(sorted(found.values(), key=lambda fill: (fill.venue_wall_ms, fill.trade_id)), own)
 
     async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
         """Deposits and withdrawals; a transfer between own accounts is in neither list."""
@@ -201,9 +204,10 @@ class MexcClient(RestVenueClient):
         query = f"startTime={start}&limit={HISTORY_ROWS}"  # until now by the venue's clock, not by what we take it for
         came = await self._signed("GET", "/capital/deposit/hisrec", query, bucket="query")
         went = await self._signed("GET", "/capital/withdraw/history", query, bucket="query")
-        found = histories.parse_deposits(self.venue, came.body, self.symbols, self.odd_rows)
-        found += histories.parse_withdrawals(self.venue, went.body, self.symbols, self.odd_rows)
-        return sorted(found, key=lambda row: row.venue_wall_ms)
+        own = self.own_rows()
+        found = histories.parse_deposits(self.venue, came.body, self.symbols, own)
+        found += histories.parse_withdrawals(self.venue, went.body, self.symbols, own)
+        return self.whole(sorted(found, key=lambda row: row.venue_wall_ms), own)
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         query = orders.order_query(symbol, client_id, order_id)

@@ -1,8 +1,8 @@
 """Lists of venues, decoded row by row: a row of somebody else that cannot be read costs itself, not the list.
 
 A list is decoded whole, which is one call; only when that fails, or a row cannot be converted, is each row looked at by
-itself. Whose an unreadable row is decides what it costs: one of ours voids the answer (it may be money or an order), a
-foreign one is counted and named.
+itself. Whose an unreadable row is decides what it costs: a foreign one is counted and named; one of ours (it may be
+money or an order) voids the answer, or, where the caller can do without it (:class:`OwnRows`), is kept as missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from pipeline.exchanges.base import CLIENT_ID_MAX
 from pipeline.exchanges.transport.refusals import printable
 from pipeline.model.errors import ProtocolViolation
-from pipeline.model.structs import InstrumentSpec
+from pipeline.model.structs import InstrumentSpec, UnreadableRow
 
 Row = TypeVar("Row")
 T = TypeVar("T")
@@ -24,6 +24,9 @@ T = TypeVar("T")
 #: Fields that name a row, in the order in which they are looked for.
 NAMES = ("symbol", "name", "currency_pair", "contract", "currency", "asset", "coin", "id", "orderId", "text")
 NO_NAME = "?"
+#: Fields that name the order of a row, as the venue does and as we do; an order's own ``id`` only where it is no fill.
+ORDER_IDS = ("orderId", "order_id", "id")
+CLIENT_IDS = ("origClientOrderId", "clientOrderId", "text")
 ORDER_LIST = "orderListId"
 NEWS_MAX = 64  # names that are kept for an operator between two looks
 NAMES_MAX = 4096  # names that are remembered as told
@@ -65,10 +68,38 @@ class OddRows:
         return names
 
 
-class Rows(Generic[Row]):
-    """Decoder of a JSON list of ``Row``. ``or_one``: a reply that is one object is a list of one."""
+class OwnRows(OddRows):
+    """The odd rows of one question, whose rows of ours may be missing: ``unreadable`` says which, and the caller
+    answers for them. ``name``: of the instrument or asset that the whole list is about, "" where it is about many."""
 
-    def __init__(self, row_type: type[Row], *, or_one: bool = False) -> None:
+    def __init__(self, odd: OddRows, name: str = "") -> None:
+        super().__init__()
+        self._odd = odd
+        self._name = name
+        self.unreadable: list[UnreadableRow] = []
+
+    def add(self, what: str, name: str, reason: str) -> None:
+        self._odd.add(what, name, reason)
+
+    def keep(self, what: str, fields: Fields, key: str, prefix: str, reason: str) -> bool:
+        """Keeps one row of ours as missing; False where it does not say what it is about (``key``). ``prefix``: before
+        our ids."""
+        named = fields.get(key)
+        name = named if isinstance(named, str) and named else self._name
+        if name:
+            order_id, client_id = _text(fields, ORDER_IDS), _text(fields, CLIENT_IDS).removeprefix(prefix)
+            row = UnreadableRow(what=what, name=name, order_id=order_id, client_id=client_id, reason=reason)
+            self.unreadable.append(row)
+        return bool(name)
+
+
+class Rows(Generic[Row]):
+    """Decoder of a JSON list of ``Row``. ``or_one``: a reply that is one object is a list of one. ``of``: the field
+    that names a row's instrument or asset; ``prefix``: before our own ids of orders."""
+
+    def __init__(self, row_type: type[Row], *, or_one: bool = False, of: str = "", prefix: str = "") -> None:
+        self._of = of
+        self._prefix = prefix
         self._whole = msgspec.json.Decoder(list[row_type])  # type: ignore[valid-type]
         self._one = msgspec.json.Decoder(row_type)
         self._or_one = or_one
@@ -86,8 +117,8 @@ class Rows(Generic[Row]):
         """``convert`` of every row, in the list's order.
 
         ``foreign``: whether a row that cannot be read is not ours, by its fields; None: every row is ours. Raises
-        ``ProtocolViolation`` where the list itself, or a row of ours, cannot be read; what else ``convert`` raises is
-        not caught.
+        ``ProtocolViolation`` where the list itself, or a row of ours, cannot be read, the latter not with
+        :class:`OwnRows` as ``odd``; what else ``convert`` raises is not caught.
         """
         return self.read_page(payload, venue, what, convert, odd=odd, foreign=foreign)[0]
 
@@ -108,7 +139,7 @@ class Rows(Generic[Row]):
             rows: list[Row] = self._whole.decode(payload)
             return [convert(row) for row in rows], len(rows)
         except _UNREADABLE as error:
-            if foreign is None:
+            if foreign is None and not isinstance(odd, OwnRows):
                 raise _violation(venue, what, error, payload) from None
         return self._one_by_one(payload, venue, what, convert, odd or OddRows(), foreign)
 
@@ -119,7 +150,7 @@ class Rows(Generic[Row]):
         what: str,
         convert: Callable[[Row], T],
         odd: OddRows,
-        foreign: Callable[[Fields], bool],
+        foreign: Callable[[Fields], bool] | None,
     ) -> tuple[list[T], int]:
         try:
             raws = _raws.decode(payload)
@@ -133,12 +164,21 @@ class Rows(Generic[Row]):
             except _UNREADABLE as error:
                 fields = _fields(bytes(raw))
                 none_readable = foreign is any_row and len(left_out) == len(raws) - 1
-                if none_readable or not foreign(fields):
+                ours = none_readable or foreign is None or not foreign(fields)
+                text = printable(str(error))
+                kept = ours and isinstance(odd, OwnRows) and odd.keep(what, fields, self._of, self._prefix, text)
+                if ours and not kept:
                     raise _violation(venue, what, error, bytes(raw)) from None
-                left_out.append((name_of(fields), printable(str(error))))
+                left_out.append((name_of(fields), text))
         for name, reason in left_out:
             odd.add(f"{venue} {what}", name, reason)
         return found, len(raws)
+
+
+def _text(fields: Fields, keys: Sequence[str]) -> str:
+    """The first of ``keys`` that names something."""
+    values = (fields.get(key) for key in keys)
+    return next((printable(str(value), 80) for value in values if isinstance(value, str | int) and value != ""), "")
 
 
 def name_of(fields: Fields) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from pipeline.execution.external_shares import may_fill
 from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.records import OrderIntentRecord
 from pipeline.model.enums import OrderSide
@@ -21,9 +22,9 @@ SLACK = Decimal("1.01")  # fees in base coins: a leg and its repair differ by th
 Place = tuple[str, str]  # venue and symbol
 
 
-def left_of(order: Order) -> Decimal:
+def signed_rest(order: Order) -> Decimal:
     """Signed base coins that an unsettled order may still execute."""
-    return max(ZERO, order.intent.qty - order.filled) * int(order.intent.side)
+    return may_fill(order) * int(order.intent.side)
 
 
 def may_repair(
@@ -42,9 +43,9 @@ def may_repair(
     for order in open_orders:
         intent = order.intent
         if intent.reduce_only:
-            reducing.setdefault((intent.venue, intent.symbol), []).append(left_of(order))
+            reducing.setdefault((intent.venue, intent.symbol), []).append(signed_rest(order))
         else:
-            plain.append(left_of(order))
+            plain.append(signed_rest(order))
     before = _worst(ledger, amount, plain, reducing)
     if reduces:
         reducing.setdefault(place, []).append(signed)
@@ -74,7 +75,7 @@ def _reducible(ledger: Ledger, place: Place, side: OrderSide) -> Decimal:
     """Base coins that orders of ``side`` which only reduce can execute at most: the position, and what unsettled orders
     may still add to it."""
     position = ledger.expected_position(*place) * -int(side)
-    adding = sum((abs(left_of(o)) for o in ledger.unsettled_of_symbol(*place) if _adds(o.intent, side)), ZERO)
+    adding = sum((may_fill(o) for o in ledger.unsettled_of_symbol(*place) if _adds(o.intent, side)), ZERO)
     return max(ZERO, position) + adding
 
 

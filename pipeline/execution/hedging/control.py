@@ -9,8 +9,9 @@ from typing import NamedTuple, Protocol
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity
 from pipeline.execution.hedging.exits import HedgeExits
+from pipeline.execution.hedging.netting import Netting
 from pipeline.execution.hedging.watch import HedgeWatch, exit_key_of, side_of
-from pipeline.execution.plan import Plan
+from pipeline.execution.plan import DirectionPrice, Plan
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.structs import ZERO, InstrumentSpec
 
@@ -75,8 +76,10 @@ class HedgeControl:
         ready: Callable[[], bool],
         leave: Callable[[Plan, HedgeRecord], object],
         account: AccountDoubts,
+        price_bps: DirectionPrice,
     ) -> None:
-        """``reconciled``: venues whose sessions stand and whose past is known. ``leave``: carries a plan out."""
+        """``reconciled``: venues whose sessions stand and whose past is known. ``leave``: carries a plan out.
+        ``price_bps``: of inventory, by instrument ids."""
         self._account = account
         self._context = context
         self._gate = gate
@@ -86,6 +89,7 @@ class HedgeControl:
         self._looked_mono_ns = 0
         self.watch = HedgeWatch(context, gate.last_fill)
         self.exits = HedgeExits(context, self.watch, gate.last_fill)
+        self.netting = Netting(context, self._without_doubt, price_bps)
 
     def tick(self) -> None:
         """At every tick: models and readings, exits that must be; four times a second those by choice."""
@@ -160,6 +164,16 @@ class HedgeControl:
             if hedge.operation_id not in self.exits.hard
             and not self._gate.margin.short(hedge.futures_venue, hedge.futures_symbol)
         ]
+
+    def _without_doubt(self) -> list[HedgeRecord]:
+        return [hedge for hedge in self._free_to_choose() if not self._in_doubt(hedge)]
+
+    def enter(self, plan: Plan) -> bool:
+        """Takes an approved entry that nets an open hedge's contract as that hedge's exit; whether it did."""
+        found = self.netting.exit_of(plan)
+        if found is not None:
+            self._leave(*found)
+        return found is not None
 
     def _in_doubt(self, hedge: HedgeRecord) -> bool:
         """Whether the account of one of its legs differs from the ledger."""

@@ -2,12 +2,13 @@
 
 A forced exit needs no profit and passes under halt and breakers. It needs a book that is not dead, because the price is
 bounded by it. What one attempt cannot close (depth, an unsettled order, a venue that is away) is tried again until the
-time that the operator gave is over.
+time that the operator gave is over; where orders closed nothing, with growing pauses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
@@ -24,6 +25,8 @@ from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO
 
 RETRY_NS = 60_000_000_000  # how long a forced close is tried again by itself
+PAUSE_FIRST_NS = 250_000_000  # after orders that closed nothing, doubled with each such attempt in a row
+PAUSE_MAX_NS = 4_000_000_000
 
 
 class CloseAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +39,16 @@ class CloseAnswer(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan | None = None
     reason: str = ""
     left: Decimal = ZERO
+
+
+@dataclass(slots=True)
+class Pace:
+    """Orders of a forced close that a venue refuses are not sent again and again: ``qty`` of the hedge at the newest
+    attempt, how many attempts in a row have left as much, and when the next one is due."""
+
+    qty: Decimal
+    in_vain: int = 0
+    due_mono_ns: int = 0
 
 
 class KnownVenues(Protocol):
@@ -57,6 +70,7 @@ class ForcedClose:
         self._balances = balances
         self._venues = venues
         self._until_mono_ns: dict[str, int] = {}
+        self._paces: dict[str, Pace] = {}
         self.answers: dict[str, CloseAnswer] = {}  # hedge -> its newest attempt
 
     def ask(self, hedge_ids: Iterable[str]) -> None:
@@ -64,6 +78,7 @@ class ForcedClose:
         for hedge_id in hedge_ids:
             self._until_mono_ns[hedge_id] = self._context.now.mono_ns + RETRY_NS
             self.answers.pop(hedge_id, None)
+            self._paces.pop(hedge_id, None)
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -76,13 +91,30 @@ class ForcedClose:
         for hedge_id, until_ns in list(self._until_mono_ns.items()):
             if hedge_id not in ledger.hedges or now_ns > until_ns:
                 del self._until_mono_ns[hedge_id]
+                self._paces.pop(hedge_id, None)
         found = []
         for hedge_id in self._until_mono_ns:
-            answer = self.attempt(ledger.hedges[hedge_id])
+            hedge = ledger.hedges[hedge_id]
+            if not self._is_due(hedge):
+                continue
+            answer = self.attempt(hedge)
+            if answer.plan is not None:
+                self._attempted(hedge)
             if answer.plan is not None or hedge_id not in self.answers or not self._under_way(hedge_id):
                 self.answers[hedge_id] = answer
             found.append(answer)
         return found
+
+    def _is_due(self, hedge: HedgeRecord) -> bool:
+        pace = self._paces.get(hedge.operation_id)
+        return pace is None or hedge.qty != pace.qty or self._context.now.mono_ns >= pace.due_mono_ns
+
+    def _attempted(self, hedge: HedgeRecord) -> None:
+        pace = self._paces.get(hedge.operation_id)
+        if pace is None or hedge.qty != pace.qty:
+            pace = self._paces[hedge.operation_id] = Pace(hedge.qty)
+        pace.due_mono_ns = self._context.now.mono_ns + min(PAUSE_MAX_NS, PAUSE_FIRST_NS << pace.in_vain)
+        pace.in_vain = min(pace.in_vain + 1, 8)
 
     def _under_way(self, hedge_id: str) -> bool:
         operations = self._context.ledger.open_operations

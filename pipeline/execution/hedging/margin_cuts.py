@@ -1,13 +1,13 @@
 """Plans that take a part of a hedge, or all of it, off both legs at once because its margin runs short.
 
 Such an exit is not a choice: age and profit of the books do not decide, only that they are alive and that the price is
-bounded. What the visible books hold within ``unwind_max_slippage_bps`` is the most that one plan takes. Its limits are
-wider where the price runs: an order that comes back empty from a slow venue costs the time that the position has.
+bounded. What the visible books hold within ``unwind_max_slippage_bps`` is the most that one plan takes. Only the limit
+on the contract is wider: an order there that comes back empty from a slow venue costs the time that the position has.
+The spot leg is liquidated by nobody: what does not fill there within the usual bound is repaired, as anywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
@@ -31,19 +31,13 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 
 
-def cut_plan(
-    context: CoreContext,
-    hedge: HedgeRecord,
-    qty: Decimal,
-    bound_bps: Decimal,
-    usable: Callable[[str, str], Decimal],
-) -> Plan | str:
+def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: Decimal) -> Plan | str:
     """Closes ``qty`` base coins of ``hedge`` (rounded up to a lot, at most all of it) on both legs, futures first.
 
     What stays open is nothing or what both venues take an order of: the cut is smaller for it, or all is taken where
-    the books hold all. ``bound_bps``: how far from the best price each limit may go, at least
-    ``unwind_max_slippage_bps``, at most the venue's own band, and no farther than that where the balance does not cover
-    it. ``usable(venue, asset)``: free balance. A text: why there is no such plan now.
+    the books hold all. ``bound_bps``: how far from the best price the contract's limit may go, at least
+    ``unwind_max_slippage_bps`` (which is the spot leg's bound), at most the venue's own band. A text: why there is no
+    such plan now.
     """
     seen_bps = context.config.execution.unwind_max_slippage_bps
     futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
@@ -79,9 +73,8 @@ def cut_plan(
     wanted = cut
     legs: list[PlannedLeg] = []
     for (row, side), view in zip(sides, views, strict=True):
-        leg = _leg(context, row, side, wanted, view, max(seen_bps, within_band(row, bound_bps)))
-        if leg is not None and leg.reserve_amount > usable(row.spec.venue, leg.reserve_asset):
-            leg = _leg(context, row, side, wanted, view, seen_bps)
+        leg_bps = max(seen_bps, within_band(row, bound_bps)) if row is futures else seen_bps
+        leg = _leg(context, row, side, wanted, view, leg_bps)
         if leg is None:
             return f"{row.spec.venue} {row.spec.symbol}: {wanted} is less than the venue takes"
         legs.append(leg)

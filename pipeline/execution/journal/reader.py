@@ -35,31 +35,31 @@ class JournalReader:
     def poll(self, limit: int = 10_000) -> list[JournalEntry]:
         """Up to ``limit`` entries that were not returned yet, in order."""
         entries: list[JournalEntry] = []
+        following = False  # whether the next segment was there before the record was looked for: asked at an end only
         while len(entries) < limit:
             if self._view is None and not self._open():
                 break
             view, position = self._view, self._position
             assert view is not None and position is not None
-            following = segment_path(self.directory, position.index + 1).exists()  # looked at before the record
+            found, broken = None, ""
             try:
                 found = view.record_at(position.offset, position.next_seq, position.chain)
-            except BrokenRecord as broken:
-                if self._grown(view):
-                    continue
-                if following or view.whole_record_after(position.offset):
-                    raise JournalError(
-                        f"journal damaged in the middle: path={view.path} offset={position.offset} {broken.text}"
-                    ) from None
-                break
+            except BrokenRecord as error:
+                broken = error.text
             if found is not None:
                 entry, offset, chain = found
                 entries.append(entry)
                 self._position = JournalPosition(position.index, offset, entry.seq + 1, chain)
+                following = False
             elif self._grown(view):
-                continue
+                following = False
+            elif not following and segment_path(self.directory, position.index + 1).exists():
+                following = True  # the writer may have gone on meanwhile: the place is looked at once more
+            elif broken and (following or view.whole_record_after(position.offset)):
+                raise JournalError(f"journal damaged in the middle: path={view.path} offset={position.offset} {broken}")
             elif following:
                 view.close()
-                self._view = None
+                self._view, following = None, False
                 self._position = JournalPosition(position.index + 1, 0, position.next_seq, position.chain)
             else:
                 break

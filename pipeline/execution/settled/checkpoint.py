@@ -95,6 +95,7 @@ class LedgerState(msgspec.Struct, frozen=True):
     audit: list[tuple[int, OperationStateRecord]]
     mono_ns: int
     wall_ns: int
+    host_epochs: set[int] = set()
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

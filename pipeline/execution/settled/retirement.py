@@ -64,8 +64,8 @@ class Retirement:
         orders = [ledger.orders[client_id] for one in group for client_id in one.orders]
         if not all(order.settled and order.intent.venue in self._reconciled for order in orders):
             return False
-        # Stamps of an earlier run may be of another boot of the host: its orders count from the start of this run.
+        # Stamps of a run before the host's last boot do not compare: its orders count from the start of this run.
         stamps = [(one.ended_epoch, one.ended_mono_ns) for one in group]
         stamps += [(order.evidence_epoch, order.last_evidence_mono_ns) for order in orders]
-        newest_ns = max(at_ns if epoch == ledger.boot_epoch else self._began_mono_ns for epoch, at_ns in stamps)
+        newest_ns = max(at_ns if epoch in ledger.host_epochs else self._began_mono_ns for epoch, at_ns in stamps)
         return self._context.now.mono_ns - newest_ns >= RETIRE_AFTER_NS

@@ -90,7 +90,8 @@ def check_unfillable(
     """Refuses a post-only order that would take, and a fill-or-kill order that cannot fill."""
     if request.post_only and book.takeable(side, limit, owner) > 0:
         raise SimReject(RejectReason.POST_ONLY_WOULD_TAKE, f"price={request.price}")
-    if request.tif is TimeInForce.FOK and book.takeable(side, limit, owner) < units:
+    refuses_fok = request.tif is TimeInForce.FOK and not request.unfillable_fok_ends
+    if refuses_fok and book.takeable(side, limit, owner) < units:
         raise SimReject(RejectReason.FOK_NOT_FILLED, f"qty={request.qty}")
 
 

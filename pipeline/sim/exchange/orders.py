@@ -81,6 +81,7 @@ class SimOrderRequest:
     client_id: str = ""
     reduce_only: bool = False
     close_position: bool = False  # Gate.io futures close=true with size 0
+    unfillable_fok_ends: bool = False  # Binance: a fill-or-kill order that cannot fill is taken and ends, not refused
     expiry_wall_ms: int = 0
 
     @property

@@ -10,7 +10,7 @@ from aiohttp import web
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.recorded.capture_frames import Frame
 from pipeline.sim.recorded.capture_source import CaptureDialect
-from pipeline.sim.wire.binance.exchange import BinanceWire, filters, info_row
+from pipeline.sim.wire.binance.public_wire import BinanceWire, filters, info_row
 from pipeline.sim.wire.dialect import Host, SimSocket
 
 _encode = msgspec.json.Encoder().encode

@@ -12,6 +12,7 @@ import pytest
 from pipeline.book.memory import FP_LIMIT
 from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.exchanges.base import HttpReply
+from pipeline.exchanges.binance import account as binance_account
 from pipeline.exchanges.binance import errors as binance_errors
 from pipeline.exchanges.binance import orders as binance_orders
 from pipeline.exchanges.binance import symbols as binance
@@ -164,7 +165,7 @@ def test_a_position_of_a_contract_that_we_do_not_trade_may_be_unreadable() -> No
     with pytest.raises(ProtocolViolation):
         gate_account.position_rows("g", payload, {"BTC_USDT", "NEW_USDT"}, odd)
     mixed = b'[{"asset":"USDT","free":"1","locked":"0"},{"asset":"NEW","free":null,"locked":null}]'
-    balances = binance_orders.parse_balances("b", "spot", b'{"balances":%b}' % mixed, 1, symbols={"BTCUSDT"}, odd=odd)
+    balances = binance_account.parse_balances("b", "spot", b'{"balances":%b}' % mixed, 1, symbols={"BTCUSDT"}, odd=odd)
     assert [balance.asset for balance in balances] == ["USDT"]
 
 

@@ -38,16 +38,23 @@ from tests.worlds.trading_venue import TradingVenue, trading_venue
 from tests.worlds.waiting import WAIT_S
 from tests.worlds.waiting import until_async as until
 
+SESSIONS = (*TRADED, "binance_spot")
+SIGNED_ORDERS = ("mexc_spot", "binance_spot")  # whose orders themselves carry a timestamp
+
+
+def market_of(name: str) -> str:
+    return "demo" if name in TRADED else "four_venues"
+
 
 def on(name: str, scenario: Callable[[TradingVenue], Awaitable[None]]) -> None:
     async def body() -> None:
-        async with trading_venue(name) as it:
+        async with trading_venue(name, market_of(name)) as it:
             await scenario(it)
 
     asyncio.run(body())
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 def test_an_ioc_order_ends_filled_and_every_source_tells_the_same(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
         assert it.trading.connected
@@ -74,7 +81,7 @@ def test_an_ioc_order_ends_filled_and_every_source_tells_the_same(name: str) -> 
     on(name, scenario)
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 def test_a_resting_order_is_seen_queried_by_both_ids_and_cancelled(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
         it.trading.place(it.rest("r1"))
@@ -96,7 +103,7 @@ def test_a_resting_order_is_seen_queried_by_both_ids_and_cancelled(name: str) ->
     on(name, scenario)
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 def test_refusals_are_definitive_and_name_their_kind(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
         huge = quantize_down(it.spec.reference_price and Decimal(10) ** 9 / it.spec.reference_price, it.spec.lot)
@@ -110,7 +117,7 @@ def test_refusals_are_definitive_and_name_their_kind(name: str) -> None:
     on(name, scenario)
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 @pytest.mark.parametrize("kind", ["drop_response", "http_error_after"])
 def test_executed_without_a_good_answer_is_unknown_and_found_by_asking(name: str, kind: str) -> None:
     async def scenario(it: TradingVenue) -> None:
@@ -126,7 +133,7 @@ def test_executed_without_a_good_answer_is_unknown_and_found_by_asking(name: str
     on(name, scenario)
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 @pytest.mark.parametrize("kind", ["drop_request", "http_error"])
 def test_not_executed_and_no_good_answer_is_unknown_too_and_nothing_is_sent_again(name: str, kind: str) -> None:
     async def scenario(it: TradingVenue) -> None:
@@ -142,7 +149,7 @@ def test_not_executed_and_no_good_answer_is_unknown_too_and_nothing_is_sent_agai
     on(name, scenario)
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 def test_after_a_429_nothing_is_sent_until_its_time_is_over(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
         it.box.fault(kind="rate_limit", venue=name, target="place", retry_after_s=2.0)
@@ -156,7 +163,7 @@ def test_after_a_429_nothing_is_sent_until_its_time_is_over(name: str) -> None:
     on(name, scenario)
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 def test_a_cut_session_is_down_then_up_again_and_orders_in_between_are_refused(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
         it.box.fault(kind="disconnect", venue=name, target="private")
@@ -170,15 +177,15 @@ def test_a_cut_session_is_down_then_up_again_and_orders_in_between_are_refused(n
     on(name, scenario)
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 def test_a_skewed_clock_is_a_definitive_refusal_and_is_corrected(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
-        step_ms = -4000 if name == "mexc_spot" else -90_000
+        step_ms = -4000 if name in SIGNED_ORDERS else -90_000
         it.box.fault(kind="clock_skew", delay_ms=step_ms)  # one clock per exchange: spot answers for futures
         balances = await it.client.balances()  # REST corrects itself and asks once more
         assert balances
         outcome = None
-        if name == "mexc_spot":
+        if name in SIGNED_ORDERS:
             it.trading.place(it.order("t1", OrderSide.BUY, "1.02", TimeInForce.IOC, expiry_wall_ms=0))
             outcome = await it.events.one(PlaceOutcome, client_id="t1")
             assert outcome.kind is OutcomeKind.REJECTED
@@ -192,7 +199,7 @@ def test_a_skewed_clock_is_a_definitive_refusal_and_is_corrected(name: str) -> N
     on(name, scenario)
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 def test_nothing_is_sent_for_an_expired_order_or_words_that_could_break_a_template(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
         good = it.buy("e1")
@@ -243,10 +250,10 @@ def test_spot_balance_pushes_agree_with_rest_at_the_end() -> None:
     on("gateio_spot", scenario)
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 def test_a_wrong_key_is_refused_at_once_with_words_and_without_the_secret(name: str) -> None:
     async def body() -> None:
-        async with world() as box:
+        async with world(market_of(name)) as box:
             wrong = Credentials(api_key="wrongkey", api_secret="canarysecret", uid="1")
             client = make_venue(box.venue(name), wrong)
             with pytest.raises(AuthRefused) as caught:
@@ -261,10 +268,10 @@ def test_a_wrong_key_is_refused_at_once_with_words_and_without_the_secret(name: 
     asyncio.run(body())
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 def test_a_dead_venue_is_unavailable_not_an_exception_of_a_library(name: str) -> None:
     async def body() -> None:
-        async with world() as box:
+        async with world(market_of(name)) as box:
             config, key = box.venue(name), box.credentials(name)
         client = make_venue(config, key)
         with pytest.raises(VenueUnavailable):
@@ -314,11 +321,11 @@ def test_unknown_dialects_and_missing_parts_are_configuration_errors() -> None:
     for dialect in ("nosuch", "../mexc", ""):
         with pytest.raises(ConfigInvalid, match="dialect"):
             make_public_stream(config(dialect))
-    with pytest.raises(ConfigInvalid, match="has no order entry"):
-        make_trading(config("binance"), Credentials(api_key="k", api_secret="s"), Events())
+    with pytest.raises(ConfigInvalid, match="has no order entry"):  # a folder without that part
+        make_trading(config("parsing"), Credentials(api_key="k", api_secret="s"), Events())
 
 
-@pytest.mark.parametrize("name", TRADED)
+@pytest.mark.parametrize("name", SESSIONS)
 def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str) -> None:
     """Filled, signed and launched, it ends like any other; what the venue reads is the same but for the moment."""
 

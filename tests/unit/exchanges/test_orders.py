@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from pipeline.exchanges.base import HttpReply
+from pipeline.exchanges.binance import account as binance_account
 from pipeline.exchanges.binance import orders as binance
 from pipeline.exchanges.gateio import orders as gate
 from pipeline.exchanges.gateio import websocket_api as wsapi
@@ -368,11 +369,11 @@ def test_binance_states(status: str, state: OrderState) -> None:
 
 def test_binance_futures_balance_and_positions() -> None:
     balances = b'[{"asset":"USDT","balance":"122607.35","availableBalance":"23.72"}]'
-    (balance,) = binance.parse_balances("v", "futures", balances, 1)
+    (balance,) = binance_account.parse_balances("v", "futures", balances, 1)
     assert (balance.free, balance.locked) == (Decimal("23.72"), Decimal("122583.63"))
     rows = (
         b'[{"symbol":"ADAUSDT","positionSide":"BOTH","positionAmt":"-30","entryPrice":"0.385","markPrice":"0.41"},'
         b'{"symbol":"X","positionAmt":"0"}]'
     )
-    (position,) = binance.parse_positions("v", rows, 1)
+    (position,) = binance_account.parse_positions("v", rows, 1)
     assert position.symbol == "ADAUSDT" and position.qty == -30

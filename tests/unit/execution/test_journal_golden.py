@@ -3,8 +3,9 @@
 ``golden/journal.bin``: the used bytes of one segment with one record of every type, each field set. A change of the
 format, of a record's fields or of an enum's numbers shows here. ``golden/journal_19_types.bin``: the same as written
 before a fill could have fees in several assets and before external records, ``golden/journal_24_types.bin`` before a
-result had its marks. To write the first anew after a change that
-only adds fields at the end (the old file must still be readable, so keep it beside the new one):
+result had its marks, ``golden/journal_26_types.bin`` before a position named the orders that made it. To write the
+first anew after a change that only adds fields at the end (the old file must still be readable, so keep it beside the
+new one):
 ``python -m tests.unit.execution.test_journal_golden``.
 """
 
@@ -67,6 +68,7 @@ GOLDEN = Path(__file__).parent / "golden" / "journal.bin"
 OLDER = GOLDEN.with_name("journal_19_types.bin")
 WITHOUT_MARKS = GOLDEN.with_name("journal_24_types.bin")
 WITHOUT_CLAIMS = GOLDEN.with_name("journal_25_types.bin")
+WITHOUT_ORDER_IDS = GOLDEN.with_name("journal_26_types.bin")
 D = Decimal
 SPOT, PERPETUAL = InstrumentKind.SPOT, InstrumentKind.PERPETUAL
 BUY, SELL = OrderSide.BUY, OrderSide.SELL
@@ -131,7 +133,7 @@ def records() -> list[Record]:
         ),
         ExternalPositionRecord(
             "gateio_futures", "BTC_USDT", "BTC", "USDT", D("-0.01"), D("0"), D("110"), "unlisted", "poll", 4200,
-            (TakenShare("a25x1", D("0.01")),),
+            (TakenShare("a25x1", D("0.01")),), ("v-3",),
         ),
         HeldFillRecord("gateio_spot", "BTC_USDT", "t3", "a25x2", SELL, D("0.05"), D("100"), "too much", "held"),
         AdoptedRecord(
@@ -165,10 +167,17 @@ def test_the_same_records_give_the_same_bytes_as_ever(tmp_path: Path) -> None:
     assert written(tmp_path) == GOLDEN.read_bytes().rstrip(b"\0")
 
 
+def without_order_ids() -> list[Record]:
+    return [
+        msgspec.structs.replace(record, order_ids=()) if isinstance(record, ExternalPositionRecord) else record
+        for record in records()
+    ]
+
+
 def without_marks() -> list[Record]:
     return [
         msgspec.structs.replace(record, marks={}, carried=D(0)) if isinstance(record, OperationResultRecord) else record
-        for record in records()
+        for record in without_order_ids()
     ]
 
 
@@ -189,7 +198,12 @@ def test_fills_of_the_time_of_one_fee_and_external_records_of_three_fields_are_r
 
 def test_external_records_of_the_time_before_claimed_rows_are_read(tmp_path: Path) -> None:
     segment_path(tmp_path, 1).write_bytes(WITHOUT_CLAIMS.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
-    assert [entry.record for entry in read_journal(tmp_path)] == records()[:25]
+    assert [entry.record for entry in read_journal(tmp_path)] == without_order_ids()[:25]
+
+
+def test_positions_of_the_time_before_they_named_their_orders_are_read(tmp_path: Path) -> None:
+    segment_path(tmp_path, 1).write_bytes(WITHOUT_ORDER_IDS.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
+    assert [entry.record for entry in read_journal(tmp_path)] == without_order_ids()
 
 
 def test_bytes_that_an_earlier_build_wrote_are_read_to_the_last_field(tmp_path: Path) -> None:

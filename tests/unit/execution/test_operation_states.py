@@ -47,7 +47,7 @@ def test_operations_rest_in_the_tables_states_and_take_every_step_of_it_but_the_
     """Storms and kills, watched after every event: the states are those that rest, the steps those of the table."""
     rested: set[ArbitrageState] = set()
     taken: set[tuple[ArbitrageState, ArbitrageState]] = set()
-    for seed in range(20):
+    for seed in range(13, 33):  # late evidence reopens something in 4 of them
         rng = random.Random(seed)
         world = ready_world(seed, Faults.storm(rng))
         for _ in range(8):

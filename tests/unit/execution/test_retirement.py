@@ -114,6 +114,19 @@ def test_an_order_that_an_earlier_run_sent_stays_as_long_after_its_last_evidence
     world.judge()
 
 
+def test_an_executor_that_is_restarted_again_and_again_forgets_all_the_same(soon: None) -> None:
+    """Each run is shorter than what an operation stays for: on one boot of the host its age goes on."""
+    world = ready_world()
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(1000)
+    (name,) = world.core.ledger.operations
+    for _ in range(4):
+        world.kill()
+        world.run(1500)
+    assert retired(world) == [name]
+    world.judge()
+
+
 def test_orders_stay_longer_than_anything_asks_for_them() -> None:
     assert retirement.RETIRE_AFTER_NS > SUSPECT_NS
 

@@ -176,6 +176,17 @@ def test_a_damaged_file_counts_as_absent(heard: Heard, tmp_path: Path) -> None:
 
 
 @needs_jit
+def test_a_kernel_that_comes_after_the_start_is_named_compiled_or_loaded(heard: Heard) -> None:
+    assert fresh()(5) == 16 and heard.sentences == []
+    jitcache.loaded_all()
+    assert fresh()(5) == 16
+    (loaded,) = heard.sentences
+    assert loaded.startswith("_with_a_callee of ") and "came after the start" in loaded
+    assert njit(_tripled.py_func)(2) == 6
+    assert len(heard.sentences) == 2
+
+
+@needs_jit
 def test_a_whole_file_of_something_else_counts_as_damaged(heard: Heard, tmp_path: Path) -> None:
     """Its digest is right, its pickle is not: as after an error of ours."""
     fresh()(5)

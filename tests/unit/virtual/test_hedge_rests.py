@@ -106,7 +106,7 @@ def test_no_cut_for_margin_leaves_less_than_the_minimum() -> None:
     context.now = world.now()
 
     def cut(qty: Decimal) -> Decimal:
-        plan = cut_plan(context, hedge_of(world), qty, D(50), lambda venue, asset: D(10**6))
+        plan = cut_plan(context, hedge_of(world), qty, D(50))
         assert isinstance(plan, Plan), plan
         return plan.legs[0].qty
 

@@ -92,27 +92,27 @@ def test_ten_times_without_a_buffer_does_not_enter() -> None:
     assert run_storm(Storm(10, D("0.12")), 1, up=True).entered
 
 
-def test_limits_of_a_cut_reach_as_far_as_balance_and_price_band_allow() -> None:
-    """Sizes stay what the books hold within the usual bound; a limit that the venue would refuse cuts nothing."""
+def test_only_the_limit_on_the_contract_reaches_as_far_as_the_price_band_allows() -> None:
+    """Sizes stay what the books hold within the usual bound, the spot leg's limit too; a limit that the venue would
+    refuse cuts nothing."""
     world = storm_world(Storm(venue=SLOW), 1, up=False)
     world.run(50)
     context, (hedge,) = world.core.context, world.core.ledger.hedges.values()
     half = context.config.execution.unwind_max_slippage_bps
 
-    def reach(bound_bps: int, usable: Decimal) -> tuple[Decimal, Decimal]:
-        plan = cut_plan(context, hedge, QTY, D(bound_bps), lambda venue, asset: usable)
+    def reach(bound_bps: int) -> tuple[Decimal, Decimal]:
+        plan = cut_plan(context, hedge, QTY, D(bound_bps))
         assert not isinstance(plan, str)
         futures, spot = plan.legs
         bps = [abs(leg.limit / leg.best - 1) * 10_000 for leg in plan.legs]
         assert futures.qty == spot.qty < QTY  # 5 levels of what one order may take
         return round(bps[0]), round(bps[1])
 
-    assert reach(50, D(10**6)) == (half, half)
-    assert reach(400, D(10**6)) == (400, 400)
-    assert reach(400, D(0)) == (400, half)
-    rows = [context.instruments.find(venue, SYMBOL) for venue in (FUTURES, SPOT)]
-    bands = [D(row.spec.price_band_ppm) / 100 for row in rows if row is not None]
-    assert reach(9000, D(10**6)) == tuple(round(band * D("0.8")) if band else 9000 for band in bands)
+    assert reach(50) == (half, half)
+    assert reach(400) == (400, half)
+    row = context.instruments.find(FUTURES, SYMBOL)
+    band = D(row.spec.price_band_ppm) / 100 if row is not None else D(0)
+    assert reach(9000) == (round(band * D("0.8")) if band else 9000, half)
 
 
 def test_a_short_margin_widens_repairs_on_the_contract_and_not_on_the_spot_venue() -> None:

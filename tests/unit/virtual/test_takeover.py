@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from decimal import Decimal
 
 import pytest
 
 from pipeline.execution.core_context import epoch_of
-from pipeline.execution.records import FillRecord, OrderIntentRecord, Purpose
+from pipeline.execution.records import FillRecord, OperationResultRecord, OrderIntentRecord, Outcome, Purpose
 from pipeline.takeover import Takeover, needs_hands
+from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
-from tests.worlds.external_world import FUTURES, external_world, hedge, judge, venue_delta
+from tests.worlds.external_world import FUTURES, MID, external_world, hedge, judge, venue_delta
 
 D = Decimal
 
@@ -74,6 +76,98 @@ def test_hedges_are_closed_with_both_legs_and_no_coin_is_sold_twice() -> None:
     world.give_back()
     assert world.run_until(lambda: world.core.ready, limit_ms=5000)
     judge(world)
+
+
+def orders_at_the_venues(world: VirtualWorld, since: int) -> list[tuple[str, str, int]]:
+    """(kind of row, venue, mono ns) of the requests for orders and the fills, in the order of their coming."""
+    rows = [row for row in world.ledger.rows[since:] if row["kind"] in ("request", "fill")]
+    return [
+        (row["kind"], row["venue"], row["mono_ns"])
+        for row in rows
+        if row["kind"] == "fill" or row["operation"] == "place"
+    ]
+
+
+def test_futures_are_closed_first_and_spot_follows_their_fills() -> None:
+    world = external_world()
+    hedge(world)
+    since = len(world.ledger.rows)
+    takes_over(world)
+    rows = [(kind, venue) for kind, venue, _ in orders_at_the_venues(world, since)]
+    assert rows == [(kind, venue) for venue in (FUTURES, "gateio_spot") for kind in ("request", "fill")]
+    assert flat(world)
+    purposes = [r.purpose for e in world.guard_entries if isinstance(r := e.record, OrderIntentRecord)]
+    assert purposes == [Purpose.FLATTEN, Purpose.FLATTEN]
+    results = [e.record for e in world.guard_entries if isinstance(e.record, OperationResultRecord)]
+    assert [result.outcome for result in results] == [Outcome.COMPLETED]
+
+
+def test_a_futures_leg_that_is_refused_leaves_the_hedge_whole_until_it_is_taken() -> None:
+    world = external_world()
+    hedge(world)
+    since, held = len(world.ledger.rows), world.position(FUTURES, "BTC_USDT")
+    world.arm(kind="reject", venue=FUTURES, target="place", count=6, reason="price_band")
+    world.take_over()
+    takeover = Takeover(world.core, None)
+    refused: list[str] = []
+
+    def turn() -> bool:
+        for command in takeover.commands(world.clock.mono_ns(), "test"):
+            world.feed(command)
+        if world.position(FUTURES, "BTC_USDT") == held:
+            assert not [row for row in world.ledger.rows[since:] if row["kind"] == "fill"], "no leg goes alone"
+            refused.extend(takeover.why_left().values())
+        return takeover.done
+
+    assert world.run_until(turn, limit_ms=60_000), takeover.why_left()
+    assert any("rejected" in reason for reason in refused)
+    assert flat(world) and world.position(FUTURES, "BTC_USDT") == 0
+    rows = orders_at_the_venues(world, since)
+    asked = [at_ns for kind, venue, at_ns in rows if (kind, venue) == ("request", FUTURES)]
+    pauses = [later - sooner for sooner, later in itertools.pairwise(asked)]
+    assert len(asked) == 7 and pauses[-1] > 4 * pauses[0], "what is refused is not sent at full pace"
+    world.give_back()
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    judge(world)
+
+
+def test_a_spot_leg_that_is_refused_is_sold_all_the_same_and_no_contract_comes_back() -> None:
+    world = external_world()
+    hedge(world)
+    since = len(world.ledger.rows)
+    world.arm(kind="reject", venue="gateio_spot", target="place", count=3, reason="insufficient_balance")
+    result = takes_over(world).result()
+    assert len(result.closed) == 1 and flat(world)
+    fills = [venue for kind, venue, _ in orders_at_the_venues(world, since) if kind == "fill"]
+    assert fills.count(FUTURES) == 1 and fills[-1] == "gateio_spot"
+    world.give_back()
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    judge(world)
+
+
+def test_spot_is_sold_as_far_as_the_futures_leg_has_filled() -> None:
+    world = external_world()
+    hedge(world)
+    since, sizes = len(world.ledger.rows), (D("0.01"), D("0.5"))
+    thin, deep = (Quote(MID * D("1.006"), step_bps=D(100), qty=size) for size in sizes)
+    world.arm(kind="delay_request", venue=FUTURES, target="place", count=1, delay_ms=150)
+    world.take_over()
+    takeover = Takeover(world.core, None)
+
+    def turn() -> bool:
+        for command in takeover.commands(world.clock.mono_ns(), "test"):
+            world.feed(command)
+        return takeover.done
+
+    sent = lambda: bool(takeover.result().orders)  # noqa: E731
+    assert world.run_until(lambda: turn() or sent(), limit_ms=10_000)
+    world.market.quote(FUTURES, "BTC_USDT", thin)
+    fills = lambda: [row for row in world.ledger.rows[since:] if row["kind"] == "fill"]  # noqa: E731
+    assert world.run_until(lambda: turn() or len(fills()) >= 2, limit_ms=10_000)
+    assert [(row["venue"], D(str(row["qty"]))) for row in fills()] == [(FUTURES, sizes[0]), ("gateio_spot", sizes[0])]
+    world.market.quote(FUTURES, "BTC_USDT", deep)
+    assert world.run_until(turn, limit_ms=60_000), takeover.why_left()
+    assert flat(world) and world.position(FUTURES, "BTC_USDT") == 0
 
 
 def test_hedges_that_are_hedged_may_be_held_and_naked_legs_are_closed_all_the_same() -> None:

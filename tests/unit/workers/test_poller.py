@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from pipeline.exchanges.factory import make_venue
 from pipeline.exchanges.rest_client import RestVenueClient
+from pipeline.execution.events import AccountSnapshot
 from pipeline.execution.market import Instruments
 from pipeline.execution.shared_reads import AccountReader
 from pipeline.model.config import VenueConfig
@@ -166,6 +167,38 @@ def test_a_position_is_read_back_as_the_venue_reported_it(
         writer.write_venue("x_futures", begin_ns=at, end_ns=at, state=1, failures=0, clock_offset_ns=0)
         snapshot = reader.poll()
         assert snapshot is not None and snapshot.positions == (position,)
+
+
+def test_a_position_whose_row_cannot_be_read_is_told_as_that_and_not_as_none(
+    pages: tuple[AccountPage, CataloguePage, AccountWriter], instance: str
+) -> None:
+    account, _, writer = pages
+    contract = spec("x_futures", symbol="S", kind=InstrumentKind.PERPETUAL)
+    (row,) = build_rows([contract], [VenueRef(name="x_futures", venue_id=3, feed_id=0)])
+    reader = AccountReader(AccountPage.attach(instance), [VENUE], Instruments([row]))
+    held = Position(
+        venue="x_futures", symbol="S", qty=Decimal("-0.5"), entry_price=Decimal("64000.5"), mark_price=Decimal("65000"),
+        recv_mono_ns=20,
+    )  # fmt: skip
+
+    def polled(at: int, positions: list[Position], unreadable: list[str]) -> AccountSnapshot:
+        writer.write_positions("x_futures", positions, at, unreadable)
+        writer.write_venue("x_futures", begin_ns=at, end_ns=at, state=1, failures=0, clock_offset_ns=0)
+        snapshot = reader.poll()
+        assert snapshot is not None and snapshot.positions_recv_mono_ns == {"x_futures": at}
+        return snapshot
+
+    first = polled(10, [], ["S", "OTHER"])  # never read before
+    assert (first.positions, first.unreadable) == ((), (("x_futures", "S"),))
+    snapshot = polled(20, [held], [])
+    assert (snapshot.positions[0].qty, snapshot.unreadable) == (held.qty, ())
+    snapshot = polled(30, [], ["S"])
+    assert (snapshot.positions, snapshot.unreadable) == ((), (("x_futures", "S"),))
+    kept = account.position(0)
+    assert kept is not None and account.position_count == 1
+    assert (int(kept[ACCOUNT_POSITION.qty_fp]), int(kept[ACCOUNT_POSITION.confirmed_mono_ns])) == (-5, 20)
+    snapshot = polled(40, [], [])
+    assert (snapshot.positions[0].qty, snapshot.unreadable) == (0, ())
 
 
 def context(instance: str, state_dir: Path) -> WorkerContext:

@@ -118,6 +118,11 @@ def test_dead_processes(instance: str, bad: tuple[str, ...], wanted: TradeState)
 def test_a_start_says_that_it_is_one() -> None:
     found = process_reasons({"warming": "2 of 6 done"}, {}, 0)
     assert [r.what for r in found] == ["starting: compiling kernels, 2 of 6 done"]
+    waiting = {"state": "starting", "processes": {"feed.gateio": {}, "executor": {}, "guard": {"state": "failed"}}}
+    assert [r.what for r in process_reasons(waiting, {}, 0)] == [
+        "process guard has failed and is not started again: no lease is granted",
+        "starting",
+    ]
     assert state(found) is TradeState.STOPPED
 
 

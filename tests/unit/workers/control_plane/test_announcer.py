@@ -13,6 +13,7 @@ from shm.liveness import Liveness
 from shm.logring import LogRing
 from tests.worlds.execution_starts import held_world
 from tests.worlds.execution_world import make_config
+from tests.worlds.external_world import external_world
 from workers.base import LOG_LEVELS
 from workers.control_plane.announcer import Announcer
 from workers.executor.publisher import Publisher
@@ -122,3 +123,13 @@ def test_what_stays_open_is_said_at_the_end(life: Life, capsys: pytest.CaptureFi
     left = life.announcer.left_open()
     (recovery,) = left["recoveries"]
     assert f"recovery {recovery['recovery_id']} is not over (waiting_approval)" in capsys.readouterr().err
+
+
+def test_coins_that_others_left_are_named_at_the_end(life: Life, capsys: pytest.CaptureFixture[str]) -> None:
+    world = external_world()
+    world.arm(kind="deposit", venue="mexc_spot", asset="BTC", amount=1)
+    world.run(8000)
+    life.publish(world)
+    left = life.announcer.left_open()
+    assert [(row["venue"], row["asset"]) for row in left["foreign_coins"]] == [("mexc_spot", "BTC")]
+    assert "nothing of ours stays open; not ours: 1 BTC on mexc_spot, net exposure" in capsys.readouterr().err

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from pipeline.model.enums import ProcessState
+from pipeline.takeover import TakeoverResult
 from shm.liveness import Liveness
 from shm.metrics import Metrics
 from shm.pages import HaltPage
@@ -76,6 +78,10 @@ def life(instance: str, tmp_path: Path) -> Iterator[Life]:
 
 
 def now_of(life: Life) -> int:
+    return now_of_host()
+
+
+def now_of_host() -> int:
     from pipeline.model.clock import mono_ns
 
     return mono_ns()
@@ -136,7 +142,7 @@ def test_a_halt_of_the_supervisor_is_no_users(life: Life) -> None:
 
 def test_the_fence_outlives_the_guard_and_a_resume_and_takes_the_lease(life: Life) -> None:
     assert life.may_send(now_of(life))
-    life.guard.keeper.fence("the executor hangs")
+    life.guard.keeper.fence("the executor hangs", ())
     assert life.page.fenced and life.page.latched and not life.page.may_send(life.executor.epoch, now_of(life))
     assert not life.ask(op="resume", reason="now")["halted"]
     assert life.page.fenced and read_halt(life.context.state_dir).fence is not None
@@ -148,7 +154,7 @@ def test_the_fence_outlives_the_guard_and_a_resume_and_takes_the_lease(life: Lif
 @pytest.mark.parametrize("what", ["", "the guard sent 2 orders"])
 def test_the_latch_goes_with_the_fence_only_where_nothing_was_open(life: Life, what: str) -> None:
     keeper = life.guard.keeper
-    keeper.fence("the executor hangs")
+    keeper.fence("the executor hangs", ())
     assert keeper.lift_fence(what) == ""
     assert not life.page.fenced and keeper.state.fence is None
     assert keeper.state.halted == life.page.latched == bool(what)
@@ -157,7 +163,7 @@ def test_the_latch_goes_with_the_fence_only_where_nothing_was_open(life: Life, w
 
 def test_a_halt_that_stood_before_stands_after_a_takeover(life: Life) -> None:
     life.ask(op="halt", reason="look")
-    life.guard.keeper.fence("the executor hangs")
+    life.guard.keeper.fence("the executor hangs", ())
     life.guard.keeper.lift_fence("")
     assert life.page.latched and life.guard.keeper.state.reason == "look"
 
@@ -172,3 +178,60 @@ def test_a_file_that_is_taken_away_releases_nothing(life: Life) -> None:
     life.ask(op="halt", reason="look")
     (life.context.state_dir / "halt.json").unlink()
     assert not life.may_send(now_of(life))
+
+
+def test_a_commanded_close_is_remembered_and_goes_on_after_the_guard_died(instance: str, tmp_path: Path) -> None:
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    uid = os.geteuid()
+    first = Guard(context, page)  # type: ignore[arg-type]  # no executor has ever been there
+    assert first.handle({"op": "close", "ids": ["a1x1"], "reason": "out", "uid": uid})["taking_over"]
+    assert _hedges_of(context) == ("a1x1",)
+    first.handle({"op": "close", "ids": ["a1x9", "a1x1"], "reason": "these too", "uid": uid})
+    page.close()
+    page = HaltPage.create(instance)
+    second = Guard(context, page)  # type: ignore[arg-type]
+    assert second.taking_over.active and page.fenced
+    assert second.taking_over.hedges == ("a1x1", "a1x9"), "those that were named, whatever is configured"
+    second.handle({"op": "close", "ids": None, "reason": "everything", "uid": uid})
+    page.close()
+    page = HaltPage.create(instance)
+    third = Guard(context, page)  # type: ignore[arg-type]
+    assert third.taking_over.hedges is None
+    page.close()
+
+
+def test_an_executor_that_is_given_up_in_a_commanded_close_leaves_as_configured(instance: str, tmp_path: Path) -> None:
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    guard = Guard(context, page)  # type: ignore[arg-type]
+    guard.handle({"op": "close", "ids": ["a1x1"], "reason": "out", "uid": os.geteuid()})
+    guard.handle({"op": "take_over", "reason": "restart storm of executor", "uid": os.geteuid()})
+    assert guard.taking_over.hedges is None and _hedges_of(context) is None
+    page.close()
+
+
+def test_a_dead_executor_is_stood_in_for_once_and_not_every_ten_seconds(instance: str, tmp_path: Path) -> None:
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    context.restarts = 1  # so that an executor has been there, which has left no page
+    guard = Guard(context, page)  # type: ignore[arg-type]
+    taking_over = guard.taking_over
+    looks = iter(range(now_of_host(), 1 << 62, 100_000_000))
+    while not taking_over.active:
+        guard.look_at_executor(next(looks))
+    done: Any = SimpleNamespace(result=TakeoverResult(), orders=[], reasons={}, acted=True, error="")
+    taking_over._closed(done, next(looks))
+    assert not taking_over.active and not page.fenced
+    for _ in range(3 * context.config.guard.restart_within_ms // 100):
+        guard.look_at_executor(next(looks))
+        assert not taking_over.active
+    executor = Liveness.create(instance, "executor")  # the next one: what it leaves is nobody's yet
+    executor.set_state(ProcessState.READY)
+    guard.look_at_executor(next(looks))
+    assert not taking_over.has_closed(executor.epoch)
+    executor.close()
+    page.close()
+
+
+def _hedges_of(context: Context) -> tuple[str, ...] | None:
+    fence = read_halt(context.state_dir).fence
+    assert fence is not None
+    return fence.hedges

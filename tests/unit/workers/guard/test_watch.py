@@ -80,3 +80,11 @@ def test_an_executor_that_stops_on_purpose_is_not_lost() -> None:
     looks.look()
     assert looks.until_lost(200, ProcessState.STOPPING, beats=False) == 201
     assert looks.until_lost(200, ProcessState.STOPPED, alive=False, beats=False) == 201
+
+
+def test_an_executor_that_died_before_it_had_made_its_page_is_missed_by_a_guard_that_was_born_after_it() -> None:
+    known = ExecutorWatch(hung_after_ms=1000, restart_within_ms=5000, served=True)
+    never = ExecutorWatch(hung_after_ms=1000, restart_within_ms=5000, served=False)
+    looks = [7_000_000_000 + count * LOOK_NS for count in range(60)]
+    assert any(known.look(Sight(), now_ns) for now_ns in looks)
+    assert not any(never.look(Sight(), now_ns) for now_ns in looks), "an instance whose executor is still to come"

@@ -17,6 +17,7 @@ from pipeline.equity_watch import EquityWatch
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import RefusalRecord
 from pipeline.model.enums import OrderState, Refusal
+from pipeline.model.fixedpoint import plain
 from pipeline.virtual.margin_storm import Storm, storm_world
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, place
@@ -100,6 +101,30 @@ def test_what_is_not_ours_is_marked_and_nobody_promises_to_close_it() -> None:
     ours = {**row, "foreign_qty": Decimal(0)}
     assert flat_line(flat=True, hedges=0, positions=[ours]) == "flat: yes; 0 hedges open"
     assert "not ours" not in "; ".join(unwatched_lines([{"hedge_id": "a"}], [ours]))
+
+
+def test_coins_that_others_left_at_a_venue_are_named_with_their_worth() -> None:
+    world = external_world()
+    place(world, "gateio_spot", CONTRACT, Decimal("0.01"))
+    world.arm(kind="withdraw", venue="mexc_spot", asset="BTC", amount="0.002")
+    world.run(8000)
+    watch = EquityWatch(world.core)
+    watch.look(world.instruments)
+    bought, drawn = CoreViews(world.core, watch).foreign_coins()
+    mark = bought["mark_price"]
+    assert (bought["venue"], drawn["venue"], drawn["foreign_qty"]) == ("gateio_spot", "mexc_spot", Decimal("-0.002"))
+    assert Decimal("0.0099") < bought["foreign_qty"] <= Decimal("0.01")  # its fee was taken in the coin
+    qty = plain(bought["foreign_qty"])
+    text = f"not ours: {qty} BTC on gateio_spot, -0.002 BTC on mexc_spot, net exposure "
+    text += f"{(bought['foreign_qty'] - Decimal('0.002')) * mark:.0f} USDT: close it at the venue"
+    assert flat_line(flat=True, hedges=0, positions=[], coins=[bought, drawn]) == (
+        f"flat: yes (ours); 0 hedges open; {text}"
+    )
+    (told,) = unwatched_lines([], [], [bought, drawn])
+    assert text in told
+    del drawn["mark_price"]
+    assert "and BTC without a price" in flat_line(flat=True, hedges=0, positions=[], coins=[drawn])
+    assert flat_line(flat=True, hedges=0, positions=[], coins=[]) == "flat: yes; 0 hedges open"
 
 
 def ran(instance: str) -> str:

@@ -1,0 +1,497 @@
+"""Soak: an instance of real processes trades for a long time while everything around it breaks, and must stay level.
+
+Processes are killed in turn, venues lose requests and answers, edges answer with 403 pages, the executor hangs (so that
+the guard takes over); an operator is played who looks every few seconds, resumes and re-arms. At the end everything
+heals, the engine trades again, leaves its hedges and stops flat. Judged by the venues' ledger, and by samples: memory
+(USS), descriptors and shared-memory segments of every process must be level per operation, by a slope with its error.
+Counted: the share of time in which new risk was possible, and what took the rest.
+
+    python -m tests.e2e.soak [--minutes 30] [--seed 1] [--out FILE]
+
+An operation stays in memory for twenty minutes, in the executor and in the recorder (whose fold writes checkpoints):
+their memory is fitted to the operations that they hold and to all that ever were, and only a run of more than twenty
+minutes can tell the two apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import secrets
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from pipeline.execution.settled.retirement import RETIRE_AFTER_NS
+from pipeline.model.errors import ArbitrageEngineError
+from tests.e2e.campaign import PROFILE, VENUES, Step, venue_trouble
+from tests.e2e.level_fit import SAMPLES_MIN, Slope, slopes
+from tests.worlds.instance_rig import DRAIN_S, Rig, segments_of
+from tests.worlds.waiting import until
+from workers.control_plane.launch import block_new_risk
+from workers.control_socket import ControlError, ask
+from workers.demo.run_checker import Violation
+from workers.view.status import Reader
+
+KILLED = ("executor", "feed.mexc", "detector", "recorder", "feed.gateio", "guard", "poller")
+KILL_EVERY_S, TROUBLE_EVERY_S, EDGE_EVERY_S, HANG_EVERY_S = 40.0, 15.0, 240.0, 600.0
+EDGE_MS, HALTED_S = 20_000, 5.0
+LOOK_S, SAMPLE_S, OPERATOR_S = 0.5, 5.0, 3.0
+KILLS_UNTIL = 0.6  # of the run: the lives after it are long enough to tell a leak from a process that still fills up
+WARM_S = 120.0  # of a life that does not count: pages shared with the fork server, books, the first of everything
+HOLDS_OPERATIONS = ("executor", "recorder")
+HELD_S = RETIRE_AFTER_NS / 1e9
+BYTES_PER_OPERATION = 400.0  # 600 MB after a million operations, less what a process weighs
+HELD_BYTES = 60_000.0  # of an operation with its orders and fills, while it is in memory
+DESCRIPTORS_PER_OPERATION = 0.001
+SEGMENT_BYTES_PER_OPERATION = 1.0
+CAN_TRADE = ("ready", "degraded")
+LOAD: dict[str, Any] = {
+    "extends": "demo",
+    "name": "soak",
+    "dislocations": {"rate_per_s": 8},
+}
+
+
+@dataclass(slots=True)
+class Sample:
+    """Resources of the instance at one moment. ``processes``: name -> (pid, USS bytes, descriptors)."""
+
+    at_s: float
+    operations: int
+    processes: dict[str, tuple[int, int, int]]
+    segments: int
+    segment_bytes: int
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen from outside while the instance ran. ``down_s``: first reason -> seconds without new risk."""
+
+    samples: list[Sample] = field(default_factory=list)
+    up_s: float = 0.0
+    down_s: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def uptime(self) -> float:
+        """Share of time in which new risk was possible; 0 before the first look."""
+        all_s = self.up_s + self.down_s.total()
+        return self.up_s / all_s if all_s else 0.0
+
+
+class Watcher(threading.Thread):
+    """Looks at the instance from a thread of its own, until :meth:`end`."""
+
+    def __init__(self, rig: Rig) -> None:
+        super().__init__(name="watcher", daemon=True)
+        self._rig = rig
+        self._reader = Reader(rig.instance)
+        self._over = threading.Event()
+        self.seen = Seen()
+        self.problem = ""
+
+    def run(self) -> None:
+        """The thread's whole life."""
+        try:
+            self._watch()
+        except Exception as error:  # noqa: BLE001  outermost frame of the thread: the soak fails by it
+            self.problem = f"{type(error).__name__}: {error}"
+
+    def end(self) -> Seen:
+        """What was seen."""
+        self._over.set()
+        self.join()
+        if self.problem:
+            raise RuntimeError(f"the watcher ended: {self.problem}")
+        return self.seen
+
+    def _watch(self) -> None:
+        began_s = last_s = time.monotonic()
+        due_s, operations = began_s, 0
+        while not self._over.wait(LOOK_S):
+            reading, now_s = self._reader.read(), time.monotonic()
+            if reading["state"] in CAN_TRADE:
+                self.seen.up_s += now_s - last_s
+            else:
+                first = next((row["what"] for row in reading["reasons"]), reading["state"])
+                self.seen.down_s[_kind(first)] += now_s - last_s  # type: ignore[assignment]
+            last_s = now_s
+            operations = max(operations, int(reading["orders"].get("operations", 0)))
+            if now_s >= due_s:
+                due_s = now_s + SAMPLE_S
+                self.seen.samples.append(self._sample(now_s - began_s, operations))
+
+    def _sample(self, at_s: float, operations: int) -> Sample:
+        found: dict[str, tuple[int, int, int]] = {}
+        for name, pid in pids_of(self._rig).items():
+            with contextlib.suppress(psutil.Error, OSError):
+                process = psutil.Process(pid)
+                found[name] = (pid, process.memory_full_info().uss, process.num_fds())
+        sizes = []
+        for name in segments_of(self._rig.instance):
+            with contextlib.suppress(OSError):
+                sizes.append((Path("/dev/shm") / name).stat().st_size)
+        return Sample(at_s, operations, found, len(sizes), sum(sizes))
+
+
+def _kind(reason: str) -> str:
+    """A reason without what changes from one time to the next."""
+    return "".join("#" if letter.isdigit() else letter for letter in reason)[:60]
+
+
+def pids_of(rig: Rig) -> dict[str, int]:
+    """Pids of every process of the engine, by name; the supervisor and its fork server too."""
+    rows = rig.engine.describe().get("processes", {})
+    found = {name: int(row["pid"]) for name, row in rows.items() if row.get("pid")}
+    known = set(found.values())
+    found["supervisor"] = rig.engine.pid
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(rig.engine.pid).children():
+            if child.pid not in known:
+                found["fork server"] = child.pid
+    return found
+
+
+# --- trouble ---
+
+
+def plan(seed: int, seconds: float) -> list[Step]:
+    """The run's trouble, in order of time; a short run has a little of each kind."""
+    rng = random.Random(seed)
+    steps: list[Step] = []
+
+    def every(period_s: float, make: Callable[[int], tuple[str, Callable[[Rig], None]]], until: float = 0.9) -> None:
+        period_s = min(period_s, seconds / 3)
+        at_s, number = period_s * 0.6, 0
+        while at_s < seconds * until:
+            steps.append(Step(at_s, *make(number)))
+            at_s, number = at_s + period_s, number + 1
+
+    def kill(number: int) -> tuple[str, Callable[[Rig], None]]:
+        process = KILLED[number % len(KILLED)]
+        return f"kill {process}", lambda rig: rig.kill(process)
+
+    def trouble(number: int) -> tuple[str, Callable[[Rig], None]]:
+        rule = venue_trouble(rng)
+        return str(rule["kind"]), lambda rig: _arm(rig, rule)
+
+    def edge(number: int) -> tuple[str, Callable[[Rig], None]]:
+        rule = {"kind": "gateway_page", "venue": VENUES[number % len(VENUES)], "target": "*", "count": 0}
+        return "403 pages", lambda rig: rig.fault(**rule, duration_ms=min(EDGE_MS, seconds * 100))
+
+    every(KILL_EVERY_S, kill, KILLS_UNTIL)
+    every(TROUBLE_EVERY_S, trouble)
+    every(EDGE_EVERY_S, edge)
+    if seconds > HANG_EVERY_S:
+        every(HANG_EVERY_S, lambda number: ("hang executor", lambda rig: rig.pause("executor", 3.0)), KILLS_UNTIL)
+    return sorted(steps, key=lambda step: step.at_s)
+
+
+def _arm(rig: Rig, rule: dict[str, Any]) -> None:
+    rig.fault(**rule)
+    if rule["kind"] == "halt_symbol":
+        threading.Timer(HALTED_S, _resume_symbols, [rig]).start()
+
+
+def _resume_symbols(rig: Rig) -> None:
+    with contextlib.suppress(OSError):
+        rig.fault(kind="resume_symbol")
+
+
+@dataclass(slots=True)
+class Operator:
+    """Looks every few seconds, resumes a halt when everything is READY, re-arms breakers; counts what it did."""
+
+    rig: Rig
+    acts: Counter[str] = field(default_factory=Counter)
+    _due_s: float = 0.0
+
+    def look(self) -> None:
+        """One look, where it is time for one."""
+        if time.monotonic() < self._due_s:
+            return
+        self._due_s = time.monotonic() + OPERATOR_S
+        reading = self.rig.reading()
+        if reading["halted"] and "fenced" not in str(reading["reasons"]):
+            self.acts["resumed: " + _kind(str(reading["halt_reason"]))] += 1
+            self.rig.resume()
+        for row in reading["breakers"]:
+            self.acts[f"re-armed {row['name']}"] += 1
+            with contextlib.suppress(ControlError):
+                request = {"op": "rearm", "name": row["name"], "reason": "soak"}
+                ask(self.rig.engine.state_dir / "executor.sock", request, timeout_s=15.0)
+
+
+# --- the run ---
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a soak. ``levels``: (process, what) -> slope; ``failures``: why it is not as it must be."""
+
+    seconds: float
+    seen: Seen
+    counts: dict[str, int]
+    acts: Counter[str]
+    restarts: dict[str, int]
+    levels: dict[tuple[str, str], Slope]
+    failures: list[str]
+
+    def text(self) -> str:
+        """For a terminal."""
+        down = ", ".join(f"{kind} {spent:.1f} s" for kind, spent in self.seen.down_s.most_common(8))
+        lines = [
+            f"{self.seconds / 60:.1f} minutes, {self.counts}",
+            f"restarts {self.restarts}",
+            f"operator {dict(self.acts) or 'had nothing to do'}",
+            f"new risk was possible {100 * self.seen.uptime:.2f} % of the time; without: {down or 'never'}",
+        ]
+        for (process, what), slope in sorted(self.levels.items()):
+            newest = [s.processes[process] for s in self.seen.samples if process in s.processes][-1:]
+            now = f", at last {newest[0][1] / 1e6:.1f} MB, {newest[0][2]} descriptors" if newest else ""
+            lines.append(
+                f"  {process:12} {what:34} {slope.value:+12.5f} +- {slope.error:.5f} "
+                f"({slope.samples} samples, {slope.lives} lives{now})"
+            )
+        return "\n".join([*lines, *(f"FAILED: {text}" for text in self.failures)] or ["level"])
+
+    def fields(self) -> dict[str, Any]:
+        """For a file: everything, the samples too."""
+        return {
+            "seconds": self.seconds,
+            "uptime": self.seen.uptime,
+            "down_s": dict(self.seen.down_s),
+            "counts": self.counts,
+            "operator": dict(self.acts),
+            "restarts": self.restarts,
+            "levels": [
+                {"process": process, "what": what, "slope": slope.value, "error": slope.error}
+                for (process, what), slope in self.levels.items()
+            ],
+            "failures": self.failures,
+            "samples": [[s.at_s, s.operations, s.processes, s.segments, s.segment_bytes] for s in self.seen.samples],
+        }
+
+
+def soak(seconds: float, seed: int, say: Callable[[str], None] = lambda text: None) -> Outcome:
+    """One soak from the first process to the verdict."""
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Path(folder) / "soak.yaml"
+        scenario.write_text(json.dumps(LOAD), encoding="utf-8")
+        rig = Rig(f"s-{secrets.token_hex(4)}", scenario=str(scenario), seed=seed, **PROFILE)
+        try:
+            rig.start()
+            names = segments_of(rig.instance)
+            watcher, operator = Watcher(rig), Operator(rig)
+            watcher.start()
+            began_s = time.monotonic()
+            for step in plan(seed, seconds):
+                while time.monotonic() < began_s + step.at_s:
+                    operator.look()
+                    time.sleep(min(1.0, max(0.0, began_s + step.at_s - time.monotonic())))
+                say(f"{time.monotonic() - began_s:7.1f} s {step.what}")
+                step.do(rig)
+            while time.monotonic() < began_s + seconds:
+                operator.look()
+                time.sleep(0.2)
+            seen = watcher.end()
+            failures = _ends_flat(rig, operator)
+            failures += _segment_failures(rig, names)
+            return _verdict(rig, seconds, seen, operator, failures)
+        finally:
+            rig.close()
+
+
+def _ends_flat(rig: Rig, operator: Operator) -> list[str]:
+    """Everything heals, trades again, leaves its hedges; then the orderly end."""
+    rig.heal()
+
+    def ready() -> bool:
+        operator.look()
+        return rig.all_ready()
+
+    until(ready, "every process READY after the faults", DRAIN_S)
+    before = rig.counter("entries")
+
+    def trades() -> bool:
+        operator.look()
+        return rig.counter("entries") > before
+
+    until(trades, "an operation after the faults", DRAIN_S)
+    block_new_risk(rig.engine)
+    request = {"op": "flatten", "reason": "end of the soak"}
+
+    def no_hedge() -> bool:
+        with contextlib.suppress(ControlError):
+            ask(rig.engine.state_dir / "executor.sock", request, timeout_s=30.0)
+        orders = rig.reading()["orders"]
+        return not any(orders.get(name, 1) for name in ("open_hedges", "open_operations", "unsettled_orders"))
+
+    until(no_hedge, "no hedge, no open operation", DRAIN_S)
+    return []
+
+
+def _segment_failures(rig: Rig, names: list[str]) -> list[str]:
+    now = segments_of(rig.instance)
+    return [] if now == names else [f"segments: {sorted(set(now) ^ set(names))} came or went"]
+
+
+def _verdict(rig: Rig, seconds: float, seen: Seen, operator: Operator, failures: list[str]) -> Outcome:
+    rows = rig.reading()["processes"]
+    restarts = {name: int(row["restarts"]) for name, row in rows.items() if row["restarts"]}
+    rig.end()
+    violations: list[Violation] = rig.judge()
+    failures += [f"{row['invariant']}: {row['text'][:300]}" for row in violations]
+    ours, theirs = rig.money()
+    if {k: v for k, v in ours.items() if v} != {k: v for k, v in theirs.items() if v}:
+        failures.append(f"money differs: engine {ours}, venues {theirs}")
+    left = segments_of(rig.instance)
+    failures += [f"segments are left behind: {left}"] if left else []
+    ledger = rig.ledger()
+    placed = [row for row in ledger if row["kind"] == "request" and row.get("operation") == "place"]
+    counts = {
+        "operations": len({entry.record.operation_id for entry in rig.entries() if _is_operation(entry.record)}),
+        "orders": len(placed),
+        "fills": sum(row["kind"] == "fill" for row in ledger),
+        "requests": sum(row["kind"] == "request" for row in ledger),
+    }
+    levels = levels_of(seen.samples)
+    failures += [text for key, slope in levels.items() if (text := _too_steep(key, slope))]
+    return Outcome(seconds, seen, counts, operator.acts, restarts, levels, failures)
+
+
+def _is_operation(record: object) -> bool:
+    return type(record).__name__ == "OperationRecord"
+
+
+# --- level? ---
+
+MEMORY, HELD, DESCRIPTORS = "bytes an operation", "bytes an operation in memory", "descriptors an operation"
+SEGMENTS, SEGMENT_BYTES = "segments an operation", "bytes of segments an operation"
+BOUNDS = {
+    MEMORY: BYTES_PER_OPERATION,
+    HELD: HELD_BYTES,
+    DESCRIPTORS: DESCRIPTORS_PER_OPERATION,
+    SEGMENTS: DESCRIPTORS_PER_OPERATION,
+    SEGMENT_BYTES: SEGMENT_BYTES_PER_OPERATION,
+}
+
+
+def _too_steep(key: tuple[str, str], slope: Slope) -> str:
+    process, what = key
+    if slope.at_most(BOUNDS[what]):
+        return ""
+    return f"{process}: {slope.value:.5f} +- {slope.error:.5f} {what}, wanted at most {BOUNDS[what]}"
+
+
+def levels_of(samples: list[Sample]) -> dict[tuple[str, str], Slope]:
+    """Slopes of every process's memory and descriptors and of the segments; those that the samples can tell."""
+    held = _held(samples)
+    lives: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for number, sample in enumerate(samples):
+        for name, (pid, _, _) in sample.processes.items():
+            lives[name][pid].append(number)
+    found: dict[tuple[str, str], Slope] = {}
+    for name, by_pid in lives.items():
+        rows = []
+        for pid, numbers in by_pid.items():
+            warm_s = samples[numbers[0]].at_s + WARM_S
+            kept = [number for number in numbers if samples[number].at_s >= warm_s]
+            if len(kept) >= SAMPLES_MIN:
+                rows.append((pid, kept))
+        _fit_process(found, name, samples, held, [kept for _, kept in rows])
+    total = np.array([[float(s.operations)] for s in samples])
+    for what, values in (
+        (SEGMENTS, [float(s.segments) for s in samples]),
+        (SEGMENT_BYTES, [float(s.segment_bytes) for s in samples]),
+    ):
+        fitted = slopes([(total, np.array(values))]) if samples else None
+        if fitted is not None:
+            found["instance", what] = fitted[0]
+    return found
+
+
+def _fit_process(
+    found: dict[tuple[str, str], Slope], name: str, samples: list[Sample], held: list[float], lives: list[list[int]]
+) -> None:
+    """Adds the slopes of one process; ``lives``: numbers of the samples of each."""
+
+    def parts(columns: Callable[[int], list[float]], value: int) -> Slopes:
+        return slopes(
+            [
+                (
+                    np.array([columns(i) for i in life]),
+                    np.array([float(samples[i].processes[name][value]) for i in life]),
+                )
+                for life in lives
+            ]
+        )
+
+    total: Callable[[int], list[float]] = lambda i: [float(samples[i].operations)]  # noqa: E731
+    descriptors = parts(total, 2)
+    if descriptors is not None:
+        found[name, DESCRIPTORS] = descriptors[0]
+    if name not in HOLDS_OPERATIONS:
+        memory = parts(total, 1)
+        if memory is not None:
+            found[name, MEMORY] = memory[0]
+        return
+    both = parts(lambda i: [float(samples[i].operations), held[i]], 1)
+    if both is not None:
+        found[name, MEMORY], found[name, HELD] = both
+    else:
+        alone = parts(lambda i: [held[i]], 1)
+        if alone is not None:
+            found[name, HELD] = alone[0]
+
+
+Slopes = list[Slope] | None
+
+
+def _held(samples: list[Sample]) -> list[float]:
+    """Operations that are in memory at each sample: those of the last twenty minutes."""
+    times = [s.at_s for s in samples]
+    counts = [float(s.operations) for s in samples]
+    return [
+        count - float(np.interp(at_s - HELD_S, times, counts, left=0.0))
+        for at_s, count in zip(times, counts, strict=True)
+    ]
+
+
+def main() -> int:
+    """Exit code 1 where the soak is not as it must be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.e2e.soak")
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", help="JSON with every sample")
+    options = parser.parse_args()
+    started_s = time.monotonic()
+
+    def say(text: str) -> None:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    try:
+        outcome = soak(options.minutes * 60, options.seed, say)
+    except (AssertionError, ArbitrageEngineError, OSError, RuntimeError) as error:
+        sys.stdout.write(f"FAILED to run after {time.monotonic() - started_s:.0f} s: {error}\n")
+        return 1
+    if options.out:
+        Path(options.out).write_text(json.dumps(outcome.fields()), encoding="utf-8")
+    sys.stdout.write(outcome.text() + "\n")
+    return int(bool(outcome.failures))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""The soak's judgement of what is level, on made-up samples; and a short soak of a whole instance."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.e2e.level_fit import Slope, slopes
+from tests.e2e.soak import BYTES_PER_OPERATION, DESCRIPTORS, HELD_S, MEMORY, SAMPLE_S, Sample, levels_of, plan, soak
+
+RATE = 4  # operations a second
+BASE = 60e6  # bytes
+
+
+def samples_of(
+    per_operation: float, per_held: float = 0.0, *, minutes: float = 30, restart_s: float = 1e9
+) -> list[Sample]:
+    """An executor and a detector that grow by so much, with noise of 50 kB; a new process after each ``restart_s``."""
+    rng = np.random.default_rng(1)
+    found = []
+    for at_s in np.arange(0, minutes * 60, SAMPLE_S):
+        count = int(at_s * RATE)
+        held = count - max(0, int((at_s - HELD_S) * RATE))
+        life = int(at_s // restart_s)
+        began = int(life * restart_s * RATE)
+        noise = rng.normal(0, 50_000)
+        grown = int(BASE + per_operation * (count - began) + noise)
+        processes = {"executor": (1, int(grown + per_held * held), 30), "detector": (100 + life, grown, 20)}
+        found.append(Sample(float(at_s), count, processes, 20, 10**8))
+    return found
+
+
+def test_a_level_process_is_level_whatever_its_operations_in_memory_weigh() -> None:
+    levels = levels_of(samples_of(0.0, 9000.0))
+    assert levels["executor", MEMORY].at_most(0) and levels["detector", MEMORY].at_most(0)
+    assert abs(levels["executor", MEMORY].value) < BYTES_PER_OPERATION
+    assert levels["executor", DESCRIPTORS].value == 0
+
+
+@pytest.mark.parametrize("restart_s", [1e9, 290.0])
+def test_a_leak_is_seen_through_restarts_and_beside_what_is_in_memory(restart_s: float) -> None:
+    levels = levels_of(samples_of(3000.0, 9000.0, restart_s=restart_s))
+    assert not levels["detector", MEMORY].at_most(BYTES_PER_OPERATION)
+    if restart_s > 1e6:
+        assert not levels["executor", MEMORY].at_most(BYTES_PER_OPERATION)
+        assert levels["executor", MEMORY].value == pytest.approx(3000, rel=0.2)
+
+
+def test_a_short_run_cannot_tell_a_leak_from_what_is_held() -> None:
+    assert ("executor", MEMORY) not in levels_of(samples_of(3000.0, minutes=10))
+
+
+def test_errors_are_honest_about_neighbours_that_are_alike() -> None:
+    """A random walk has no slope; the plain error of least squares says that it has, in most cases."""
+    rng = np.random.default_rng(2)
+    x = np.arange(200.0)[:, None]
+    plain = widened = 0
+    for _ in range(200):
+        noise = np.zeros(200)
+        for i in range(1, 200):
+            noise[i] = 0.8 * noise[i - 1] + rng.normal()
+        (slope,) = slopes([(x, noise)]) or [Slope(0, 0, 0, 0)]
+        widened += abs(slope.value) > 2 * slope.error
+        plain += abs(slope.value) > 2 * slope.error / 3  # (1 + 0.8) / (1 - 0.8) = 9
+    assert widened < 30 < 60 < plain
+
+
+def test_trouble_of_every_kind_comes_in_a_short_run_too_and_by_seed() -> None:
+    whats = {step.what for step in plan(1, 1800)}
+    assert {"hang executor", "403 pages", "kill guard", "kill recorder", "kill detector", "kill feed.mexc"} <= whats
+    assert [(s.at_s, s.what) for s in plan(3, 15)] == [(s.at_s, s.what) for s in plan(3, 15)]
+    assert {"kill executor", "403 pages"} <= {step.what for step in plan(1, 15)}
+
+
+@pytest.mark.e2e
+def test_a_short_soak_ends_flat_with_what_it_began_with() -> None:
+    outcome = soak(9.0, seed=1)
+    assert outcome.failures == []
+    assert outcome.restarts.get("executor") and outcome.counts["operations"] > 0
+    assert 0 < outcome.seen.uptime <= 1
