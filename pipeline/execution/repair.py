@@ -444,7 +444,7 @@ class RepairChooser:
         return None if view is None or row is None else best_price(view, side, row)
 
     def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal, *, after_all: bool) -> bool:
-        """Whether an order only shrinks the position; ``after_all``: as it is once all that is on its way has filled."""
+        """Whether an order only shrinks the position; ``after_all``: as it is once all on its way has filled."""
         place = (row.spec.venue, row.spec.symbol)
         orders = self._context.ledger.unsettled_of_symbol(*place) if after_all else ()
         flying = sum((may_fill(order) for order in orders if order.intent.side is side), ZERO)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.worlds.naked_storm import quantile, storm
+from tests.unit.virtual.naked_storm import quantile, storm
 
 
 @pytest.mark.parametrize("loss", ["", "drop_request", "drop_response"])
