@@ -164,8 +164,7 @@ class ExecutionCore:
         self.margin = MarginWatch(self.context, self.balances, gate.margin, execute=self._leave, has_budget=budget)
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
-        self.stopping = False
-        self.closes_in_turn = False  # hedges leave by their futures leg first: set by a takeover
+        self.stopping = self.closes_in_turn = False  # in turn: hedges leave by their futures leg first (a takeover)
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._closes_looked_mono_ns = 0
