@@ -28,7 +28,7 @@ from workers.tradable import replayed
 pytestmark = pytest.mark.e2e
 
 SETTINGS: dict[str, Any] = {
-    "execution": {"recv_window_ms": 800, "unknown_grace_ms": 1200},
+    "execution": {"entry_window_ms": 800, "unknown_grace_ms": 1200},
     "risk_limits": {"max_orders_per_s": 100},
 }
 

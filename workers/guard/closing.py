@@ -246,6 +246,7 @@ class _Life:
             self.performer.feed(CatalogueChanged(tuple(changed)))
         snapshot = self._account.poll()
         if snapshot is not None:
+            self._sessions.follow_clocks(snapshot.clock_offsets_ns)
             self.performer.feed(snapshot)
         self.performer.feed(Tick())
         self._look_at_books(self.performer.now().mono_ns)
