@@ -46,6 +46,11 @@ class TakingOver:
         """Whether the executor is fenced."""
         return bool(self._reason)
 
+    @property
+    def nothing_open(self) -> bool:
+        """Whether the last takeover has closed everything."""
+        return self.last is not None and self.last.flat and not self.last.left and self.hedges is None
+
     def begin(self, reason: str, hedges: Sequence[str] | None) -> None:
         """Fences, and ends the executor. ``hedges``: ids to close; None = all."""
         self._reason, self.hedges = reason, None if hedges is None else tuple(hedges)
