@@ -38,8 +38,7 @@ from pipeline.exchanges.gateio.order_session import GateTrading
 from pipeline.exchanges.mexc.order_session import MexcTrading
 from pipeline.exchanges.transport.throttle import Limit, Throttle
 from pipeline.exchanges.transport.websocket import WsLink, open_ws
-from pipeline.execution.events import Append, Place, Sent
-from pipeline.execution.orchestrator import request_of
+from pipeline.execution.events import Append, Place, Sent, request_of
 from pipeline.execution.records import OrderIntentRecord
 from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.model.clock import mono_ns, wall_ns

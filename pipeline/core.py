@@ -67,10 +67,12 @@ from pipeline.model.venue_events import (
     PlaceOutcome,
     SessionState,
 )
+from pipeline.recovery.earlier_run import EarlierRun
 from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.holds import Holds
-from pipeline.recovery.manager import EarlierRun, RecoveryManager
+from pipeline.recovery.manager import RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
+from pipeline.recovery.usable import Usable
 from pipeline.risk.fee_stock import FeeStock
 from pipeline.risk.manager import RiskManager
 from pipeline.risk.margin_watch import MarginWatch
@@ -127,7 +129,8 @@ class ExecutionCore:
         )
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
-        self.risk.gate.doubtful = self.recovery.account.doubtful
+        usable = Usable(self.balances, self.recovery, self.risk.gate)
+        self.risk.gate.doubtful = usable.doubtful
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -142,6 +145,7 @@ class ExecutionCore:
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
             questioned=self.recovery.account.questioned,
             urgent_bps=self.risk.gate.margin.urgent_bps,
+            usable=usable,
         )
         self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
         self.order_queries = OrderQueries(self.context, self.evidence)
@@ -151,18 +155,16 @@ class ExecutionCore:
             reconciled=self.recovery,
             ready=lambda: self.ready,
             leave=self._leave,
-            account=self.recovery.account,
+            account=usable,
             price_bps=self.inventory_prices.price_bps,
         )
         gate, netting = self.risk.gate, self.hedges.netting
         gate.leaves_a_hedge, gate.nets_a_leg, gate.leaves = self.hedges.is_exit, netting.concerns, netting.is_exit
-        self.margin = MarginWatch(
-            self.context, self.balances, gate.margin, execute=self._leave, has_budget=gate.has_budget_for
-        )
+        budget = gate.has_budget_for
+        self.margin = MarginWatch(self.context, self.balances, gate.margin, execute=self._leave, has_budget=budget)
         self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
-        self.stopping = False
-        self.closes_in_turn = False  # hedges leave by their futures leg first: set by a takeover
+        self.stopping = self.closes_in_turn = False  # in turn: hedges leave by their futures leg first (a takeover)
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._closes_looked_mono_ns = 0
@@ -232,6 +234,8 @@ class ExecutionCore:
         self.context.record(BootRecord(epoch, instance, str(self.config.mode), pid, build_hash, host_boot))
         if earlier.same_host_boot:
             self.risk.recall(now)
+        else:
+            self.risk.naked.begin_anew()
         venues = sorted({v.name for v in self.config.venues} | set(self.context.instruments.venues()))
         why, operations = "found open at the start", list(self.ledger.open_operations.values())
         for operation in operations:
@@ -328,7 +332,9 @@ class ExecutionCore:
                 self.risk.gate.sends.note(action.request.venue, self.context.now.mono_ns)
         return operation
 
-    def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation:
+    def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation | None:
+        if self.context.halt.fenced():
+            return None  # the guard leaves it; an intent would only be written and not sent
         purpose = Purpose.FLATTEN if self.closes_in_turn else Purpose.CLOSE
         return self._execute(plan, purpose=purpose, closes=hedge.operation_id)
 
@@ -366,6 +372,9 @@ class ExecutionCore:
         order = self.evidence.outcome(outcome)
         if order is None:
             return
+        self.orders.windows.answered(order, outcome)
+        self.recovery.rows.refused(order, outcome.error)
+        self.risk.gate.clocks.refused(outcome.venue, outcome.error)
         text = outcome.error.message if outcome.error is not None else ""
         self.risk.order_outcome(outcome.venue, outcome.kind is OutcomeKind.ACKED, text)
         if outcome.kind is not OutcomeKind.ACKED and not order.settled:
@@ -395,6 +404,7 @@ class ExecutionCore:
         )
         self.margin.on_account(snapshot)
         self.fee_stock.told(snapshot.fee_coins, self.fees)
+        self.risk.gate.clocks.told(snapshot.clock_offsets_ns, snapshot.clock_read_mono_ns)
 
     def _session(self, state: SessionState) -> None:
         up = state.state == "up"
@@ -415,6 +425,7 @@ class ExecutionCore:
 
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.context.instruments.update(event.rows)
+        self.recovery.rows.rows_changed(event.rows)
         self.hedges.watch.rows_changed()
         if self.fast_entry is not None:
             self.fast_entry.rows_changed(event.rows)
@@ -441,10 +452,9 @@ class ExecutionCore:
 
     def _close_by_command(self) -> None:
         """Closes what an operator wants closed, as far as it can be closed now."""
-        if self.forced_close.wanted:
-            for answer in self.forced_close.due():
-                if answer.plan is not None:
-                    self._leave(answer.plan, answer.hedge)
+        for answer in self.forced_close.due():
+            if answer.plan is not None:
+                self._leave(answer.plan, answer.hedge)
 
     # --- commands ---
 

@@ -130,6 +130,12 @@ def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -
         for (venue, symbol), text in gate.margin.doubted.items()
     ]
     found += [
+        Reason(
+            what=text, solve="it ends by itself; `arb symbols add VENUE SYMBOL` confirms new steps", effect=Effect.NOTE
+        )
+        for text in recovery.rows.texts()
+    ]
+    found += [
         Reason(what=text, solve=text.rpartition("; ")[2], effect=Effect.NOTE)
         for text in core.fee_stock.differences.values()
     ]
@@ -195,6 +201,15 @@ def _venue_reasons(core: ExecutionCore) -> list[Reason]:
             effect=Effect.DEGRADES if left > 1 else Effect.STOPS,
         )
         for venue in away
+    ]
+    found += [
+        Reason(
+            what=f"venue {text}",
+            solve="check the host's clock (chronyc tracking); it ends by itself when the clocks agree",
+            effect=Effect.DEGRADES if left > 1 else Effect.STOPS,
+        )
+        for venue in venues
+        if venue not in away and (text := core.risk.gate.clocks.refusal(venue))
     ]
     all_paused = bool(paused) and left - len(paused) < 1
     return found + [

@@ -210,7 +210,7 @@ class AccountVenue(Table, words=8, writer="poller"):
     sweep_end_mono_ns = word("when its last answer came")
     state = word("how the readings go", codes={0: "never", 1: "ok", 2: "failing", 3: "key refused", 4: "paused"})
     failures = word("failed readings in a row", unit="readings")
-    clock_offset_ns = word("venue's clock - our wall clock")
+    clock_offset_ns = word("venue's unix time - our monotonic clock; 0 = not measured")
     fee_told = word("whether the venue tells which coin fees are taken in", codes={0: "no", 1: "yes"})
     fee_coin = text_of(FEE_COIN_WORDS, "that coin; empty: fees are plain")
 

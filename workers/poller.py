@@ -25,6 +25,7 @@ from pipeline.model.enums import AccountState
 from pipeline.model.errors import AccountSettingsWrong, AuthRefused, RateLimited, RowsUnreadable, VenueError
 from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.model.structs import Balance, Position
+from pipeline.model.venue_clock import ClockEstimate
 from shm.layout_pages import (
     ACCOUNT_BALANCE,
     ACCOUNT_POSITION,
@@ -47,7 +48,6 @@ BACKOFF_MAX_S = 10.0
 SETTINGS_RETRY_S = 2.0  # an account in a wrong mode is looked at again after this
 FEE_SWITCH_EVERY_S = 5.0  # an operator changes it by hand
 FEE_SWITCH_TIMEOUT_S = 10.0  # more would be the wait of a silenced budget: what was told last stands meanwhile
-CLOCK_EVERY_S = 30.0
 DIGITS_MAX = 18  # of an int64 fixed-point number
 POSITION_AMOUNTS = (
     ACCOUNT_POSITION.entry_price_fp,
@@ -223,8 +223,7 @@ class VenuePoller:
         self._interval_s = ctx.config.execution.balance_refresh_interval_ms / 2000
         self.failures = 0
         self.swept = False
-        self._offset_ns = 0
-        self._clock_at_s = 0.0
+        self._clock = ClockEstimate()
         self._fee_coin: str | None = None
         self._fee_fault = ""  # why the last question about it had no answer
         self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
@@ -261,7 +260,7 @@ class VenuePoller:
             balances = await self._client.balances()
             sent_positions_ns = time.monotonic_ns()
             positions, unreadable = await self._positions()
-            await self._measure_clock()
+            offset_ns = await self._measure_clock()
         except AuthRefused as error:
             return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", KEY_RETRY_S)
         except AccountSettingsWrong as error:
@@ -279,10 +278,20 @@ class VenuePoller:
         if self.failures:
             self._ctx.recovered(f"{venue.name}: account answers again")
         self.failures = 0
-        self._write_venue(begin_ns, time.monotonic_ns(), AccountState.OK)
+        self._write_venue(begin_ns, time.monotonic_ns(), AccountState.OK, offset_ns)
         self._ctx.metrics.inc(self._sweeps)
         self.swept = True
         return 0.0
+
+    async def _measure_clock(self) -> int:
+        """The venue's unix time less our monotonic time, in ns; 0 where it did not answer: that costs no account."""
+        sent_ns = time.monotonic_ns()
+        try:
+            server_ms = await self._client.server_time_ms()
+        except (VenueError, TimeoutError, OSError):
+            return 0
+        self._clock.learn(server_ms, sent_ns, time.monotonic_ns())
+        return self._clock.offset_ns
 
     async def _positions(self) -> tuple[list[Position], list[str]]:
         """Positions, and the contracts whose row cannot be read."""
@@ -292,15 +301,6 @@ class VenuePoller:
             return await self._client.positions(), []
         except RowsUnreadable as error:
             return error.rows, [row.name for row in error.unreadable]
-
-    async def _measure_clock(self) -> None:
-        now = time.monotonic()
-        if now < self._clock_at_s:
-            return
-        before = time.time_ns()
-        server_ms = await self._client.server_time_ms()
-        self._offset_ns = server_ms * 1_000_000 - (before + time.time_ns()) // 2
-        self._clock_at_s = now + CLOCK_EVERY_S
 
     async def _follow_fee_switch(self) -> None:
         while True:
@@ -330,14 +330,14 @@ class VenuePoller:
         self._write_venue(begin_ns, 0, state)
         return pause_s
 
-    def _write_venue(self, begin_ns: int, end_ns: int, state: int) -> None:
+    def _write_venue(self, begin_ns: int, end_ns: int, state: int, offset_ns: int = 0) -> None:
         self._writer.write_venue(
             self._venue.name,
             begin_ns=begin_ns,
             end_ns=end_ns,
             state=state,
             failures=self.failures,
-            clock_offset_ns=self._offset_ns,
+            clock_offset_ns=offset_ns,
             fee_coin=self._fee_coin,
         )
 

@@ -266,6 +266,11 @@ class VenueTrading(ABC):
         """The venue's clock, as far as we know it."""
         return wall_ms()
 
+    def follow_clock(self, offset_ns: int) -> None:
+        """The venue's unix time less our monotonic time, as the account poller measures it: what is signed, and when it
+        expires, goes by that."""
+        return
+
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
         """Puts the signature of ``order[start:stop]`` at ``place``, where orders of this venue carry one."""
         return

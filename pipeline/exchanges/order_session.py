@@ -161,6 +161,9 @@ class OrderSession(VenueTrading):
     def now_ms(self) -> int:
         return self.client.clock.now_ms()
 
+    def follow_clock(self, offset_ns: int) -> None:
+        self.client.clock.follow(offset_ns)
+
     def remember_budgets(self, path: Path) -> None:
         self._throttle.remember(path)
 

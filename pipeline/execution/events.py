@@ -23,6 +23,7 @@ from pipeline.model.structs import (
     Fill,
     ForcedClose,
     Funding,
+    InstrumentSpec,
     MoneyMove,
     OrderRequest,
     OrderUpdate,
@@ -159,6 +160,8 @@ class AccountSnapshot(msgspec.Struct, frozen=True):
     balances: tuple[Balance, ...]
     positions: tuple[Position, ...] = ()
     positions_recv_mono_ns: Mapping[str, int] = {}  # venue -> time of the last complete position list
+    clock_offsets_ns: Mapping[str, int] = {}  # venue -> its unix time less our monotonic time, where it was measured
+    clock_read_mono_ns: Mapping[str, int] = {}  # venue -> when that was, at the earliest
     fee_coins: Mapping[str, str] = {}  # venue that tells it -> the coin that fees are taken in, "" = plain
     unreadable: tuple[tuple[str, str], ...] = ()  # (venue, contract) of rows of position lists that cannot be read
 
@@ -251,6 +254,15 @@ class RiskTiersAnswer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class InstrumentAnswer(msgspec.Struct, frozen=True):
+    """Answer to ``FetchInstrument``; ``spec`` None: the venue does not list it, or there was no answer (``error``)."""
+
+    venue: str
+    symbol: str
+    spec: InstrumentSpec | None
+    error: str = ""
+
+
 class CatalogueChanged(msgspec.Struct, frozen=True):
     """Instruments that are new or changed."""
 
@@ -302,6 +314,7 @@ CoreEvent = (
     | BalancesAnswer
     | MarginAnswer
     | RiskTiersAnswer
+    | InstrumentAnswer
     | CatalogueChanged
     | Command
 )
@@ -395,6 +408,13 @@ class FetchRiskTiers(msgspec.Struct, frozen=True):
     symbol: str
 
 
+class FetchInstrument(msgspec.Struct, frozen=True):
+    """Ask a venue for the row of one instrument; answered by ``InstrumentAnswer``."""
+
+    venue: str
+    symbol: str
+
+
 class Report(msgspec.Struct, frozen=True):
     """How an opportunity ended, for the detector (reports queue); its direction rests until the cooldown's end."""
 
@@ -422,5 +442,32 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 #: REST, off the order path.
-Question = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | FetchBalances | AddMargin | FetchRiskTiers
+Question = (
+    QueryOrder
+    | FetchFills
+    | FetchFunding
+    | FetchMoney
+    | SweepVenue
+    | FetchBalances
+    | AddMargin
+    | FetchRiskTiers
+    | FetchInstrument
+)
 Action = Append | Place | CancelOrder | Question | Report | Refused | Alert
+
+
+def request_of(intent: OrderIntentRecord) -> OrderRequest:
+    """The order request of an intent. Sent at most once, by the one who appended the intent to the journal."""
+    return OrderRequest(
+        client_id=intent.client_id,
+        venue=intent.venue,
+        symbol=intent.symbol,
+        side=intent.side,
+        kind=intent.order_kind,
+        tif=intent.tif,
+        qty=intent.qty,
+        price=intent.price,
+        reduce_only=intent.reduce_only,
+        multiplier=intent.multiplier,
+        expiry_wall_ms=intent.expiry_wall_ms,
+    )

@@ -217,7 +217,7 @@ class Evidence:
 
     def _confirm(self, order: Order) -> None:
         intent = order.intent
-        since_ms = intent.expiry_wall_ms - self._context.config.execution.recv_window_ms - FILLS_MARGIN_MS
+        since_ms = order.began_wall_ms - FILLS_MARGIN_MS
         self._context.act(QueryOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
         self._context.act(FetchFills(intent.venue, intent.symbol, since_ms))
 

@@ -57,6 +57,7 @@ from pipeline.model.errors import JournalError
 from pipeline.model.structs import ZERO
 
 DAY_NS = 86_400 * 1_000_000_000
+WINDOW_UNTOLD_MS = 10_000  # of an order in a checkpoint that does not tell its window: more than there ever was
 LATE_NS = 120_000_000_000  # how long after an order's end a venue may still add a fill to it
 #: Breakers of what the world did to the account; besides ``venue.<venue>``.
 UNEXPLAINED_LOSS = "unexplained_loss"  # money is gone and nothing says why
@@ -73,6 +74,7 @@ class Order:
     intent: OrderIntentRecord
     intent_mono_ns: int
     boot_epoch: int
+    window_ms: int = WINDOW_UNTOLD_MS  # from the intent on: so long the venue may take it
     state: OrderState = OrderState.INTENT
     order_id: str = ""
     reported_filled: Decimal | None = None  # cumulative, as the venue reported; never lowered
@@ -93,6 +95,11 @@ class Order:
     def client_id(self) -> str:
         """Our id of the order."""
         return self.intent.client_id
+
+    @property
+    def began_wall_ms(self) -> int:
+        """When the intent was written, by our wall clock of then."""
+        return self.intent.expiry_wall_ms - self.window_ms
 
     @property
     def settled(self) -> bool:
@@ -315,7 +322,10 @@ class Ledger:
         self.audit.append((self.mono_ns, record))
 
     def _intent(self, record: OrderIntentRecord) -> None:
-        order = Order(record, self.mono_ns, self.boot_epoch)
+        window_ms = record.expiry_wall_ms - self.last_wall_ns // 1_000_000
+        if window_ms <= 0:  # no expiry
+            window_ms = WINDOW_UNTOLD_MS
+        order = Order(record, self.mono_ns, self.boot_epoch, window_ms)
         operation = self.operations[record.operation_id]
         self.orders[record.client_id] = order
         self.unsettled[record.client_id] = order

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import takewhile
 
 from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.bounds.windows import OrderWindows, patience_ns
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.events import CancelOrder, Entered, Place, Report
+from pipeline.execution.events import CancelOrder, Entered, Place, Report, request_of
 from pipeline.execution.external_shares import own_side_only, position_unknown
 from pipeline.execution.hedging.rests import kept_prices
 from pipeline.execution.ledger import Operation, Order
@@ -37,7 +39,14 @@ from pipeline.execution.records import (
     Outcome,
     Purpose,
 )
-from pipeline.execution.repair import Repair, RepairChooser, RepairPace, operation_start, unmatched_quantities
+from pipeline.execution.repair import (
+    Repair,
+    RepairChooser,
+    RepairPace,
+    UsableInstruments,
+    operation_start,
+    unmatched_quantities,
+)
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.settle import (
     entry_basis,
@@ -74,7 +83,8 @@ class OrderOrchestrator:
     Callbacks into recovery: ``on_recovery(operation, strategy, reason)`` when repairs begin, change or are held,
     ``on_recovered`` at their end; ``held_by_operator`` and ``awaits_first_sweep`` ask for its view of an operation and
     an order. ``can_place(venue)``: the venue's rate budget takes an order now. ``questioned(venue, symbol)``: a
-    position there is being looked up, nothing that depends on it is repaired. ``urgent_bps``: see ``RepairChooser``.
+    position there is being looked up, nothing that depends on it is repaired. ``urgent_bps``, ``usable``: see
+    ``RepairChooser``.
     ``on_end`` is called with the direction of an operation that has a result, and until when that direction pauses
     (monotonic ns).
     """
@@ -95,6 +105,7 @@ class OrderOrchestrator:
         can_place: Callable[[str], bool],
         questioned: Callable[[str, str], bool],
         urgent_bps: Callable[[Operation], Decimal],
+        usable: UsableInstruments,
     ) -> None:
         self._context = context
         self._questioned = questioned
@@ -102,12 +113,13 @@ class OrderOrchestrator:
         self._balances = balances
         self._rates = rates
         self._fees = fees
-        self._repairs = RepairChooser(context, balances, balances.session_up, can_place, urgent_bps)
+        self._repairs = RepairChooser(context, balances, balances.session_up, can_place, urgent_bps, usable)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
         self._on_end = on_end
         self._held_by_operator = held_by_operator
         self._awaits_first_sweep = awaits_first_sweep
+        self.windows = OrderWindows(context)
         self._paces: dict[str, RepairPace] = {}
         self._broken: dict[int, int] = {}  # direction -> broken legs in a row
 
@@ -215,7 +227,7 @@ class OrderOrchestrator:
             price=price,
             reduce_only=reduce_only,
             multiplier=spec.multiplier,
-            expiry_wall_ms=context.now.wall_ms + context.config.execution.recv_window_ms,
+            expiry_wall_ms=context.now.wall_ms + self.windows.ms(purpose, spec.venue),
             reserve_asset=reserve[0],
             reserve_amount=reserve[1],
             book_seq=plan.book_seq,
@@ -246,8 +258,8 @@ class OrderOrchestrator:
         waits = any(self._answer_expected(o) or self._awaits_first_sweep(o) for o in unsettled)
         if waits and not own_side_only(ledger, operation):
             return
-        if position_unknown(ledger, operation, self._questioned):
-            return
+        if self._context.halt.fenced() or position_unknown(ledger, operation, self._questioned):
+            return  # fenced: the guard acts; an intent would only be written and not sent
         pace = self.repair_pace(operation)
         alone = len(ledger.open_operations) == 1
         unrepaired = False
@@ -274,13 +286,19 @@ class OrderOrchestrator:
         """Whether an answer about this order may still come within its normal time."""
         since = order.sent_mono_ns or order.intent_mono_ns
         waited_ns = self._context.now.mono_ns - since
-        return 0 <= waited_ns < self._context.config.answer_timeout_ms * 1_000_000
+        return 0 <= waited_ns < patience_ns(self._context, order)
 
     def _rungs(self, operation: Operation, pace: RepairPace) -> int:
         """Repairs of this operation that left this host, counted from the ledger so that a restart keeps the count."""
         orders = (self._context.ledger.orders[client_id] for client_id in operation.orders)
         repairs = (o for o in orders if o.intent.purpose in (Purpose.REPAIR, Purpose.DUST))
         return sum(1 for order in repairs if order.state is not OrderState.NOT_SENT) - pace.rungs_forgiven
+
+    def _unsent(self, operation: Operation) -> int:
+        """Its newest repairs in a row that did not leave this host: each is two records for nothing."""
+        states = (self._context.ledger.orders[client_id].state for client_id in reversed(operation.orders))
+        unsent = (OrderState.INTENT, OrderState.NOT_SENT)
+        return sum(1 for _ in takewhile(lambda state: state in unsent, states))
 
     def _slippage_bps(self, operation: Operation, pace: RepairPace) -> Decimal:
         """Slippage allowed to the next repair: doubled at each rung, up to ``unwind_max_slippage_bps``."""
@@ -303,7 +321,6 @@ class OrderOrchestrator:
             spec = repair.row.spec
             strategy = "unwind" if (spec.venue, spec.symbol) in filled else "complete"
             self._on_recovery(operation, strategy, f"{repair.side.name} {repair.qty} {repair.row.spec.venue}")
-        reduce_only = repair.row.spec.kind is InstrumentKind.PERPETUAL and not repair.reserve_amount
         request = self._intend(
             operation,
             repair.leg,
@@ -313,11 +330,12 @@ class OrderOrchestrator:
             price=repair.price,
             purpose=repair.purpose,
             reserve=(repair.reserve_asset, repair.reserve_amount),
-            reduce_only=reduce_only,
+            reduce_only=repair.reduces,
             tif=repair.tif,
             attempt=rungs,
         )
-        pause_ns = min(REPAIR_PAUSE_MAX_NS, REPAIR_PAUSE_FIRST_NS << min(pace.attempts, 8))
+        most_ns = REPAIR_PAUSE_MAX_NS << min(2, self._unsent(operation) // 4)
+        pause_ns = min(most_ns, REPAIR_PAUSE_FIRST_NS << min(pace.attempts, 8))
         pace.attempts += 1
         pace.next_try_mono_ns = self._context.now.mono_ns + pause_ns
         pace.blocked_since_mono_ns = 0
@@ -480,20 +498,3 @@ class OrderOrchestrator:
             "success_rate": counts.success_rate or 0.0,
             "average_execution_time_ms": sum(times) / len(times) / 1e6 if times else 0.0,
         }
-
-
-def request_of(intent: OrderIntentRecord) -> OrderRequest:
-    """The order request of an intent. Sent at most once, by the one who appended the intent to the journal."""
-    return OrderRequest(
-        client_id=intent.client_id,
-        venue=intent.venue,
-        symbol=intent.symbol,
-        side=intent.side,
-        kind=intent.order_kind,
-        tif=intent.tif,
-        qty=intent.qty,
-        price=intent.price,
-        reduce_only=intent.reduce_only,
-        multiplier=intent.multiplier,
-        expiry_wall_ms=intent.expiry_wall_ms,
-    )

@@ -3,7 +3,10 @@
 An unmatched quantity is the net amount of an asset that an operation's fills left behind: a leg filled, and the other
 one did not, or not as far. Completing the missing leg and unwinding the filled one are the same order seen from two
 venues: the quantity is sold (or bought back) wherever that brings more. So a repair looks at every instrument of the
-operation that trades the asset against the start asset, and takes the best price after fees.
+operation that trades the asset against the start asset, and takes the best price after fees. Where none of them takes
+an order now (its outcome there is unknown, the symbol is suspended, the venue is away), another spot venue of the pair
+does it from its own stock. Beside orders of unknown outcome nothing is sent that could make the worst case worse
+(``bounds/outcomes.py``).
 
 Where others have ended a leg (liquidation, ADL, somebody's order), what is left is only reduced, on its own instrument:
 the leg that is gone is not opened again, and what was sold is not bought back. Such a repair waits for no earlier one:
@@ -16,9 +19,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Protocol
+
+import msgspec
 
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.bounds.outcomes import may_repair
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView
 from pipeline.execution.external_shares import (
@@ -45,7 +52,7 @@ from pipeline.execution.records import LegPlan, Purpose
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.fixedpoint import from_fp, quantize_down, to_fp
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import ZERO
+from pipeline.model.structs import ZERO, InstrumentSpec
 
 PLAN_PRICE_NS = 60_000_000_000  # how long the prices of a plan may stand in for a book that is dead
 
@@ -63,6 +70,7 @@ class Repair:
     reserve_asset: str
     reserve_amount: Decimal
     score: Decimal  # quote per base after fees, + = we receive
+    reduces: bool = False  # a futures order that only makes the position smaller
     tif: TimeInForce = TimeInForce.IOC
     takes_dust: Decimal = ZERO  # earlier remainders that this order is to close as well
 
@@ -116,6 +124,19 @@ def operation_start(operation: Operation, numeraire: str) -> str:
     return numeraire if numeraire in quotes else max(quotes, key=quotes.count)
 
 
+class UsableInstruments(Protocol):
+    """Instruments as their venues have them now."""
+
+    def in_question(self, venue: str, symbol: str) -> bool:
+        """Whether the row is being read anew: nothing is sent there meanwhile."""
+
+    def row(self, row: InstrumentRow) -> InstrumentRow:
+        """The row with the steps and bounds that the venue has now."""
+
+    def besides(self, spec: InstrumentSpec) -> bool:
+        """Whether an instrument that is no leg of an operation may take one of its repairs."""
+
+
 class RepairChooser:
     """Chooses the order that closes an unmatched quantity.
 
@@ -131,9 +152,11 @@ class RepairChooser:
         usable_session: Callable[[str], bool],
         can_place: Callable[[str], bool],
         urgent_bps: Callable[[Operation], Decimal],
+        usable: UsableInstruments,
     ) -> None:
         self._context = context
         self._can_place = can_place
+        self._usable = usable
         self._urgent_bps = urgent_bps
         self._balances = balances
         self._session_up = usable_session
@@ -151,7 +174,7 @@ class RepairChooser:
         record, urgent_bps = operation.record, self._urgent_bps(operation)
         in_turn = self._in_turn(operation)
         completing = bool(record.closes) and (record.manual or urgent_bps > 0 or in_turn)
-        reducing = own_side_only(self._context.ledger, operation)
+        reducing, whole = own_side_only(self._context.ledger, operation), quantity.amount
         if reducing:
             quantity = self._less_in_flight(operation, quantity)
         if urgent_bps or reducing:
@@ -159,18 +182,18 @@ class RepairChooser:
         most_bps = {kind: slippage_bps for kind in InstrumentKind}
         most_bps[InstrumentKind.PERPETUAL] = max(slippage_bps, urgent_bps)
         worth = self._worth_an_order(operation, quantity, quantity.amount, most_bps)
-        both = quantity.amount + quantity.dust
+        both, flying = quantity.amount + quantity.dust, whole - quantity.amount
         attempts = ((both, Purpose.REPAIR), (quantity.amount, Purpose.REPAIR)) if worth else ((both, Purpose.DUST),)
         for amount, purpose in attempts:
             if not amount or (worth and (amount > 0) != (quantity.amount > 0)):
                 continue
             if not self._worth_an_order(operation, quantity, amount, most_bps):
                 continue
-            options = [
-                found
-                for leg, plan, part in self._legs(operation, quantity, amount)
-                if (found := self._option(operation, leg, plan, part, most_bps[plan.kind], purpose)) is not None
-            ]
+            legs, proved = self._legs(operation, quantity, amount), amount + flying
+            options = self._options(operation, legs, most_bps, purpose, proved)
+            if not options and worth:
+                others = self._other_spots(operation, quantity, amount)
+                options = self._options(operation, others, most_bps, purpose, proved)
             if options:
                 # a venue that takes no order now (rate budget, pause after 429) would leave it open: others come first
                 able = [option for option in options if self._can_place(option.row.spec.venue)]
@@ -180,6 +203,50 @@ class RepairChooser:
                     best.purpose = Purpose.FLATTEN  # as planned: nothing is broken
                 return best, True
         return None, worth
+
+    def _options(
+        self,
+        operation: Operation,
+        legs: list[tuple[int, LegPlan, Decimal]],
+        most_bps: Mapping[InstrumentKind, Decimal],
+        purpose: Purpose,
+        proved: Decimal,
+    ) -> list[Repair]:
+        """Orders that could be sent now, and that leave no worst case behind them that is worse than now, when
+        ``proved`` is unmatched by the fills so far."""
+        found: list[Repair] = []
+        for leg, plan, part in legs:
+            option = self._option(operation, leg, plan, part, most_bps[plan.kind], purpose)
+            if option is None:
+                continue
+            place = (plan.venue, plan.symbol)
+            ledger, signed = self._context.ledger, option.qty * int(option.side)
+            if may_repair(ledger, operation, plan.base, proved, place, signed, option.reduces):
+                found.append(option)
+        return found
+
+    def _other_spots(
+        self, operation: Operation, quantity: UnmatchedQuantity, amount: Decimal
+    ) -> list[tuple[int, LegPlan, Decimal]]:
+        """Other spot instruments of the pair, as legs: none where others have ended a leg of the operation (what is
+        left is reduced where it is). A contract elsewhere would open a position that nobody closes."""
+        start = operation_start(operation, self._context.config.execution.numeraire)
+        legs = [leg for leg in operation.record.legs if leg.base == quantity.asset and leg.quote == start]
+        if not legs or own_side_only(self._context.ledger, operation):
+            return []
+        known = {(leg.venue, leg.symbol) for leg in legs}
+        rows = [self._context.instruments.find(leg.venue, leg.symbol) for leg in legs]
+        pairs = {row.pair_id for row in rows if row is not None and row.tradable_pair}
+        index = next(i for i, leg in enumerate(operation.record.legs) if leg is legs[0])
+        found: list[tuple[int, LegPlan, Decimal]] = []
+        for row in self._context.instruments:
+            spec = row.spec
+            if spec.kind is not InstrumentKind.SPOT or row.pair_id not in pairs or (spec.venue, spec.symbol) in known:
+                continue
+            if self._usable.besides(spec):
+                elsewhere = {"instrument_id": row.instrument_id, "venue": spec.venue, "symbol": spec.symbol}
+                found.append((index, msgspec.structs.replace(legs[0], kind=spec.kind, **elsewhere), amount))
+        return found
 
     def _less_in_flight(self, operation: Operation, quantity: UnmatchedQuantity) -> UnmatchedQuantity:
         """What no order that is on its way, or whose outcome is not known, may still close; dust waits for them."""
@@ -261,10 +328,7 @@ class RepairChooser:
         quantity must not be called dust.
         """
         side = OrderSide.SELL if amount > 0 else OrderSide.BUY
-        legs = [
-            (plan, part, self._context.instruments.find(plan.venue, plan.symbol))
-            for _, plan, part in self._legs(operation, quantity, amount)
-        ]
+        legs = [(plan, part, self._row_of(plan)) for _, plan, part in self._legs(operation, quantity, amount)]
         if legs and all(row is None for _, _, row in legs):
             return True
         for plan, part, row in legs:
@@ -280,11 +344,14 @@ class RepairChooser:
         self, operation: Operation, leg: int, plan: LegPlan, amount: Decimal, slippage_bps: Decimal, purpose: Purpose
     ) -> Repair | None:
         """The order that this leg's instrument could do now, or None when it cannot."""
-        ledger, row = self._context.ledger, self._context.instruments.find(plan.venue, plan.symbol)
+        ledger, row, place = self._context.ledger, self._row_of(plan), (plan.venue, plan.symbol)
         side, only_reduces = OrderSide.SELL if amount > 0 else OrderSide.BUY, own_side_only(ledger, operation)
         if row is None or not self._session_up(plan.venue) or not can_trade(row, side):
             return None
-        if any(not only_reduces or o.intent.side is not side for o in ledger.unsettled_of_symbol(*_place(plan))):
+        if self._usable.in_question(*place):
+            return None  # its steps or its status may be others than we know: being read anew
+        unsettled, futures = list(ledger.unsettled_of_symbol(*place)), row.spec.kind is InstrumentKind.PERPETUAL
+        if any(order.intent.side is not side if only_reduces else not futures for order in unsettled):
             return None  # an unsettled order may still fill there: no new intent on that symbol
         view = self._living_book(row)
         if view is not None and best_price(view, side, row) is None:
@@ -301,9 +368,9 @@ class RepairChooser:
         if price is None or not is_tradable_qty(row, qty, min(best, price)):
             return None
         asset, reserve = reservation(row, side, qty, price, self._context.config.detection.hedge.leverage)
-        reducing = row.spec.kind is InstrumentKind.PERPETUAL and self._reduces(row, side, qty)
-        if row.spec.kind is InstrumentKind.PERPETUAL and not reducing and only_reduces:
-            return None
+        reducing = futures and self._reduces(row, side, qty, after_all=only_reduces)
+        if futures and not reducing and (only_reduces or unsettled):
+            return None  # what only reduces cannot go through zero, whatever else arrives
         if not reducing and self._balances.usable(plan.venue, asset) < reserve:
             if slippage_bps > most_bps:  # a nearer limit needs less of the balance
                 return self._option(operation, leg, plan, amount, most_bps, purpose)
@@ -311,7 +378,11 @@ class RepairChooser:
         fee, _ = fee_of(row, side, Decimal(1), expected)
         fee_quote = fee if row.spec.fee_rule is FeeAssetRule.QUOTE or side is OrderSide.SELL else fee * expected
         score = expected - fee_quote if side is OrderSide.SELL else -(expected + fee_quote)
-        return Repair(row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score, tif)
+        return Repair(row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score, reducing, tif)
+
+    def _row_of(self, plan: LegPlan) -> InstrumentRow | None:
+        row = self._context.instruments.find(plan.venue, plan.symbol)
+        return None if row is None else self._usable.row(row)
 
     def _resting_bps(self, operation: Operation) -> Decimal:
         """How far from the best price an order that rests may be: its rest trades at its own limit, not at better
@@ -372,10 +443,10 @@ class RepairChooser:
         view = None if row is None else self._living_book(row)
         return None if view is None or row is None else best_price(view, side, row)
 
-    def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> bool:
-        """Whether an order only shrinks what the position is once all that is on its way has filled."""
+    def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal, *, after_all: bool) -> bool:
+        """Whether an order only shrinks the position; ``after_all``: as it is once all on its way has filled."""
         place = (row.spec.venue, row.spec.symbol)
-        orders = self._context.ledger.unsettled_of_symbol(*place)
+        orders = self._context.ledger.unsettled_of_symbol(*place) if after_all else ()
         flying = sum((may_fill(order) for order in orders if order.intent.side is side), ZERO)
         return -int(side) * self._context.ledger.accounts.futures_qty(*place) - flying >= qty > 0
 
@@ -396,10 +467,6 @@ class RepairChooser:
         if view is None or best is None:
             return plan.best_price, plan.best_price
         return best, average_price(view, side, qty, row) or best
-
-
-def _place(plan: LegPlan) -> tuple[str, str]:
-    return plan.venue, plan.symbol
 
 
 def _shows_less(view: BookView | None, side: OrderSide, limit: Decimal, qty: Decimal, row: InstrumentRow) -> bool:

@@ -144,9 +144,23 @@ class AccountReader:
         if not fresh:
             return None
         positions, confirmed, unreadable = self._positions(fresh)
+        clocks, read = self._clocks(fresh)
         coins = {self._venues[number].name: self._page.fee_coin(number) for number in fresh}
         told = {venue: coin for venue, coin in coins.items() if coin is not None}
-        return AccountSnapshot(tuple(self._balances(fresh)), tuple(positions), confirmed, told, tuple(unreadable))
+        return AccountSnapshot(
+            tuple(self._balances(fresh)), tuple(positions), confirmed, clocks, read, told, tuple(unreadable)
+        )
+
+    def _clocks(self, fresh: set[int]) -> tuple[dict[str, int], dict[str, int]]:
+        """(offset of each venue's clock, when it was measured at the earliest), where it was measured."""
+        offsets: dict[str, int] = {}
+        read: dict[str, int] = {}
+        for venue_id in fresh:
+            row, name = self._page.venue(venue_id), self._venues[venue_id].name
+            if row is not None and row[ACCOUNT_VENUE.clock_offset_ns]:
+                offsets[name] = int(row[ACCOUNT_VENUE.clock_offset_ns])
+                read[name] = int(row[ACCOUNT_VENUE.sweep_begin_mono_ns])
+        return offsets, read
 
     def _balances(self, fresh: set[int]) -> list[Balance]:
         found: list[Balance] = []

@@ -87,7 +87,7 @@ class FastEntry:
         self.encoder = EntryEncoder(context.ids.prefix)
         self._rows: dict[int, InstrumentRow] = {}
         self._legs: tuple[InstrumentRow, InstrumentRow]  # of the entry that was approved
-        self._window_ms = context.config.execution.recv_window_ms
+        self._window_ms = context.config.execution.entry_window_ms
         self._judge = verdict_kernel()
         self.last_no = YES  # the verdict's number for the last offer, for diagnosis
 
@@ -100,7 +100,7 @@ class FastEntry:
 
     def reconfigured(self) -> None:
         """The core context's configuration is another one: templates and limits table anew."""
-        self._window_ms = self._context.config.execution.recv_window_ms
+        self._window_ms = self._context.config.execution.entry_window_ms
         self._learn_all()
 
     def rows_changed(self, rows: Sequence[InstrumentRow]) -> None:
@@ -133,7 +133,7 @@ class FastEntry:
             lot=grid.lot,
             multiplier=spec.multiplier,
             id_prefix=self._context.ids.prefix,
-            window_ms=self._context.config.execution.recv_window_ms,
+            window_ms=self._context.config.execution.entry_window_ms,
         )
         asset, share = reserved_share(row, side, leverage)
         try:

@@ -135,6 +135,7 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_orders_per_s: int = 20
     max_open_operations: int = 8
     max_unhedged_ms: int = 2000
+    max_naked_usd_s: Decimal = Decimal(50000)  # USD x seconds of what stands alone in all open operations
     max_unexplained_loss_usd: Decimal = Decimal(50)  # money gone from the accounts without a reason: more halts
     per_venue: dict[str, LimitConfig] = {}
     per_asset: dict[str, LimitConfig] = {}
@@ -148,8 +149,10 @@ class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     balance_refresh_interval_ms: int = 1000
     durability: Durability = Durability.PROCESS
     target_execution_time_ms: int = 30  # operations that take longer are counted (``over_target_time``)
-    order_timeout_ms: int = 1000  # an order without an answer for this long is UNKNOWN and queried
-    recv_window_ms: int = 5000
+    order_timeout_ms: int = 800  # an order without an answer for this long is UNKNOWN and queried
+    entry_window_ms: int = 1000  # how long a venue may take an entry: it refuses what arrives later
+    repair_window_ms: int = 500  # and a repair or an exit; doubled where a venue is slower than that
+    max_clock_skew_ms: int = 1000  # a venue whose clock is further from ours takes no entries
     unknown_grace_ms: int = 10000  # added to an order's expiry before a negative sweep may settle it
     unwind_slippage_bps: Decimal = Decimal(50)
     unwind_max_slippage_bps: Decimal = Decimal(200)

@@ -37,6 +37,7 @@ from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.errors import ConfigInvalid
 
 HOURS_BEFORE_END_MAX = 24 * 30
+WINDOW_MAX_MS = 59_999  # MEXC and Binance take less than a minute
 FEE_PPM_MAX = 100_000  # a tenth of the notional
 NAME_RE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 LIMITS_POSITIVE = (
@@ -48,6 +49,7 @@ LIMITS_POSITIVE = (
     "max_orders_per_s",
     "max_open_operations",
     "max_unhedged_ms",
+    "max_naked_usd_s",
     "max_unexplained_loss_usd",
 )
 Origins = dict[str, str]
@@ -307,8 +309,12 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
         errors.append(f"detection.no_entries_before_end_h: found {found}, wanted 0 to {HOURS_BEFORE_END_MAX} hours")
     _check_hedge_exit(config, errors)
     _check_hedge(config.detection.hedge, errors)
-    for key in ("balance_refresh_interval_ms", "order_timeout_ms", "recv_window_ms"):
+    for key in ("balance_refresh_interval_ms", "order_timeout_ms", "max_clock_skew_ms"):
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
+    for key in ("entry_window_ms", "repair_window_ms"):
+        if not 0 < getattr(config.execution, key) <= WINDOW_MAX_MS:
+            found = getattr(config.execution, key)
+            errors.append(f"execution.{key}: found {found}, wanted 1 to {WINDOW_MAX_MS}: no venue takes more")
     for key in ("journal_segment_bytes", "journal_max_bytes"):
         _positive(getattr(config.execution, key), f"execution.{key}", errors)
     for key in ("log_file_bytes", "log_files", "opportunities_max", "balances_every_s"):

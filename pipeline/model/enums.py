@@ -179,7 +179,7 @@ class Refusal(IntEnum):
     right before the send, ``risk/last_look.py``. The row of each: ``risk/rules.py``.
 
     The names, lower case, are the keys of ``opportunities.refused`` in the JSON of ``arb demo`` and ``arb status``. The
-    numbers stand in journals: a new one is the next free of its part (the executor's: 123), none is used again.
+    numbers stand in journals: a new one is the next free of its part (the executor's: 124), none is used again.
     By those of the detector it is judged how far an evaluation came (``detection/episodes.py``).
     """
 
@@ -226,6 +226,7 @@ class Refusal(IntEnum):
     SESSION_DOWN = 120  # order entry or private stream of a venue not connected
     STALE_AT_SEND = 121  # approved, but books too old or too far apart, or the order expired, at the first byte
     NETS = 122  # the opposite of an open hedge on its own two instruments: that is its exit, not an entry
+    CLOCK_SKEW = 123  # a venue's clock too far from ours, or being measured again after a refused time
 
 
 class AccountState(IntEnum):

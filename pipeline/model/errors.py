@@ -53,8 +53,10 @@ __all__ = [
     "ArbitrageEngineError",
     "AuthRefused",
     "BadInput",
+    "ClockRefused",
     "ConfigInvalid",
     "GatewayRefused",
+    "InstrumentRefused",
     "InsufficientBalance",
     "JournalError",
     "OrderExecutionError",
@@ -119,6 +121,14 @@ class InsufficientBalance(VenueRejected):
 
 class AuthRefused(VenueRejected):
     """Key, signature, permission or IP refused by the venue's own code: asked again every few minutes, no sooner."""
+
+
+class ClockRefused(VenueRejected):
+    """The venue refused a request for its time: it came after its window, or one of the clocks is wrong."""
+
+
+class InstrumentRefused(VenueRejected):
+    """The venue refused an order for its symbol, steps or amounts: the instrument's row may be another by now."""
 
 
 class TradingDisabled(VenueRejected):

@@ -6,7 +6,7 @@ again later; its unknown orders keep their worst-case exposure.
 
 An order is proved never to have executed (EXPIRED) only when all of this holds:
 
-1. its expiry has passed by ``recv_window + unknown_grace`` on the monotonic clock;
+1. its own window and ``unknown_grace`` have passed since it was sent, on the monotonic clock;
 2. one complete sweep of its venue *begun after that* shows neither the order nor a fill of it;
 3. that sweep's balances agree with the ledger to the last digit in the order's base asset (spot), or its position does
    (futures), wherever a baseline is known.
@@ -23,16 +23,18 @@ from typing import Any
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext, epoch_of
-from pipeline.execution.events import MoneyAnswer, SweepAnswer, SweepVenue
+from pipeline.execution.events import InstrumentAnswer, MoneyAnswer, SweepAnswer, SweepVenue
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.external import TRADES
-from pipeline.execution.ledger import LATE_NS, Ledger, Operation, Order
+from pipeline.execution.ledger import LATE_NS, Operation, Order
 from pipeline.execution.records import ReconcileRecord, RecoveryRecord
 from pipeline.model.enums import OrderState
 from pipeline.recovery.account import UNPROVED, AccountCheck
 from pipeline.recovery.adoption import Adoption
+from pipeline.recovery.earlier_run import EarlierRun
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.history import MoneyHistory
+from pipeline.recovery.row_questions import RowQuestions
 from pipeline.recovery.suspects import SUSPECT_NS, suspects
 
 SWEEP_PAUSE_NS = 1_000_000_000
@@ -44,23 +46,10 @@ FIRST_ANSWER_NS = 3_000_000_000  # how long READY and an earlier run's broken op
 VENUES_TO_TRADE = 2
 LATE_MARGIN_MS = LATE_NS // 1_000_000
 PROOF_PAUSE_MAX_NS = 30_000_000_000  # between sweeps that could not decide about an unknown order
+LOOKS_AT_ONCE = 4  # sweeps about one question a second apart: readings that agree need some
 FIRST_DOUBTS_NS = 60_000_000_000  # after a start: differences to the ledger may be older than the run
 FIRST_SWEEP_MS = 3_600_000  # how far back the first sweep of a new journal looks for orders of an engine
 FIRST_SYMBOLS_MAX = 40  # and in how many symbols: each costs requests before the first trade
-
-
-@dataclass(slots=True, frozen=True)
-class EarlierRun:
-    """What the journal says of the run before this one."""
-
-    same_host_boot: bool  # its pages are all in the journal, its monotonic times are comparable
-    alive_wall_ms: int  # its last record; 0 = there was none
-
-    @classmethod
-    def of(cls, ledger: Ledger, host_boot: str) -> EarlierRun:
-        """To be called before the new run's first record is applied."""
-        same = bool(host_boot) and ledger.host_boot == host_boot
-        return cls(same or not ledger.boot_epoch, ledger.last_wall_ns // 1_000_000)
 
 
 @dataclass(slots=True)
@@ -80,6 +69,8 @@ class _Venue:
     failures: int = 0
     undecided: int = 0  # sweeps in a row that left an unknown order unknown
     prove_due_mono_ns: int = 0
+    unexplained: int = 0  # sweeps in a row that left a question unanswered
+    look_due_mono_ns: int = 0
 
 
 class RecoveryManager:
@@ -112,13 +103,18 @@ class RecoveryManager:
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self.book = ExternalBook(context, rate)
         self.history = MoneyHistory(context)
+        self.rows = RowQuestions(context)
         account = (context, balances, self.book, self.history, self._suspect, funding_known, evidence.awaits)
         self.account = AccountCheck(*account)
         self.adoption = Adoption(context, self.book, rate, entry_price=self.account.entry_price, gone=self.account.gone)
 
     def answers(self) -> dict[type, Callable[[Any], object]]:
         """Who takes the answers to this component's questions, for the core's table."""
-        return {SweepAnswer: self.on_sweep, MoneyAnswer: self.history.on_answer}
+        return {
+            SweepAnswer: self.on_sweep,
+            MoneyAnswer: self.history.on_answer,
+            InstrumentAnswer: self.rows.on_answer,
+        }
 
     # --- start-up and sweeps ---
 
@@ -160,8 +156,8 @@ class RecoveryManager:
         return [name for name, venue in self._venues.items() if not venue.tried]
 
     def questioned(self, venue: str, symbol: str) -> bool:
-        """Whether a position is being looked up at the venue: nothing is decided by it meanwhile."""
-        return self.account.questioned(venue, symbol)
+        """Whether a position is being looked up at the venue, or a row read: nothing is decided by it meanwhile."""
+        return self.account.questioned(venue, symbol) or self.rows.in_question(venue, symbol)
 
     def __contains__(self, venue: object) -> bool:
         """Whether a venue's past is known since its session last came up (new risk needs that)."""
@@ -186,6 +182,7 @@ class RecoveryManager:
     def tick(self) -> None:
         """Starts the sweeps that are due, and wants one where an unknown order may be proved never to have executed."""
         self.history.tick()
+        self.rows.tick()
         now_ns = self._context.now.mono_ns
         for venue, state in self._venues.items():
             if state.sweeping and now_ns >= state.lost_mono_ns:
@@ -200,7 +197,8 @@ class RecoveryManager:
             if now_ns >= self._venues[venue].prove_due_mono_ns:
                 self._look_at(venue, {symbol}, "unreadable row")
         for venue, symbol in {*self._evidence.orphaned(), *self.account.open_questions()}:
-            if symbol not in self._venues[venue].suspects or not self._venues[venue].sweeping:
+            state = self._venues[venue]
+            if now_ns >= state.look_due_mono_ns and (symbol not in state.suspects or not state.sweeping):
                 self._look_at(venue, {symbol}, "moved")
         for venue, state in self._venues.items():
             if state.wanted and not state.sweeping and now_ns >= state.due_mono_ns:
@@ -221,11 +219,8 @@ class RecoveryManager:
         return tuple(sorted(symbols))
 
     def _since_ms(self, venue: str) -> int:
-        window_ms = self._context.config.execution.recv_window_ms
         starts = [
-            order.intent.expiry_wall_ms - window_ms
-            for order in self._context.ledger.unsettled.values()
-            if order.intent.venue == venue
+            order.began_wall_ms for order in self._context.ledger.unsettled.values() if order.intent.venue == venue
         ]
         since_ms = min([*starts, self._context.now.wall_ms]) - SINCE_MARGIN_MS
         wanted_ms = self._venues[venue].since_wall_ms
@@ -295,7 +290,12 @@ class RecoveryManager:
         self._back_off(answer, state)
 
     def _back_off(self, answer: SweepAnswer, state: _Venue) -> None:
-        """A sweep that could not decide about an unknown order, or read a row, will not a second later either."""
+        """A sweep that could not decide about an unknown order, or a position, or read a row, will not a second later
+        either."""
+        open_still = any(venue == answer.venue for venue, _ in self.account.open_questions())
+        state.unexplained = state.unexplained + 1 if open_still else 0
+        late_ns = SWEEP_PAUSE_NS << min(max(0, state.unexplained - LOOKS_AT_ONCE), 5)
+        state.look_due_mono_ns = self._context.now.mono_ns + min(PROOF_PAUSE_MAX_NS, late_ns) if open_still else 0
         orders = self._context.ledger.unsettled.values()
         undecided = any(o.intent.venue == answer.venue and answer.began_mono_ns >= self.provable_at(o) for o in orders)
         if undecided or self.account.unreadable.waits(answer.venue):
@@ -367,8 +367,7 @@ class RecoveryManager:
 
     def provable_at(self, order: Order) -> int:
         """Monotonic time from which a sweep may prove that the order never executed."""
-        execution = self._context.config.execution
-        wait_ns = (execution.recv_window_ms + execution.unknown_grace_ms) * 1_000_000
+        wait_ns = (order.window_ms + self._context.config.execution.unknown_grace_ms) * 1_000_000
         began = order.sent_mono_ns or order.intent_mono_ns
         earlier = order.boot_epoch != self._context.ledger.boot_epoch
         if began > self._context.now.mono_ns or (earlier and not self._same_host_boot):

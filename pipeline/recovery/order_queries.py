@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.execution.bounds.windows import answer_timeout_ns
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CancelOrder, FetchFills, QueryOrder
 from pipeline.execution.evidence import Evidence
@@ -65,8 +66,7 @@ class OrderQueries:
         return since if since <= now_ns and order.boot_epoch == self._context.ledger.boot_epoch else 0
 
     def _time_out(self, order: Order, now_ns: int) -> None:
-        timeout_ns = self._context.config.answer_timeout_ms * 1_000_000
-        if now_ns - self._since(order, now_ns) < timeout_ns:
+        if now_ns - self._since(order, now_ns) < answer_timeout_ns(self._context, order):
             return
         if order.state in (OrderState.INTENT, OrderState.SENT):
             self._evidence.unknown(order, "no answer within the limit")
@@ -77,7 +77,7 @@ class OrderQueries:
             self._context.act(QueryOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))
         behind = order.known_filled > order.filled or order.held
         if order.state.is_terminal or behind or order.state is OrderState.UNKNOWN:
-            since_ms = intent.expiry_wall_ms - self._context.config.execution.recv_window_ms - FILLS_MARGIN_MS
+            since_ms = order.began_wall_ms - FILLS_MARGIN_MS
             self._context.act(FetchFills(intent.venue, intent.symbol, since_ms))
         if order.state in (OrderState.OPEN, OrderState.PARTIALLY_FILLED):
             self._context.act(CancelOrder(intent.venue, intent.symbol, intent.client_id, order.order_id))

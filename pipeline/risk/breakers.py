@@ -11,6 +11,7 @@ from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_P
 from pipeline.execution.orchestrator import RECOVERY_HOLD
 
 DAILY_LOSS = "daily_loss"
+NAKED = "naked_exposure"  # worth x time of what stands alone: pipeline/risk/naked.py
 ADOPT = "arb resume --adopt --reason R"
 ADOPTED_ONLY = frozenset({UNKNOWN_PAST, SECOND_ENGINE})  # what they found must be taken over, a re-arm is not enough
 SCOPED = ("venue.", "fee.")
@@ -47,6 +48,8 @@ def solve(name: str) -> str:
     rearm = f"arb breakers --rearm {name} --reason R"
     if name == UNEXPLAINED_LOSS:
         return f"look at the account's withdrawals and orders; then {rearm}, which begins to count anew"
+    if name == NAKED:
+        return f"arb recoveries lists what is not repaired; {rearm} begins to count anew"
     if name == RECOVERY_HOLD:
         return f"arb recoveries lists the IDs: arb recoveries --approve ID (or --cancel ID); {rearm} lets all go on"
     if name == DAILY_LOSS:

@@ -20,11 +20,12 @@ from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, 
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
 from pipeline.model.trading_times import ending_text
-from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking
+from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking, fee_breaker, venue_breaker
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from pipeline.risk.margin_state import MarginState
 from pipeline.risk.order_rate import SECOND_NS, SendTimes
 from pipeline.risk.profit import least_profit
+from pipeline.risk.venue_clocks import VenueClocks
 from shm.layout import BOOK
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
@@ -47,6 +48,7 @@ class Gate:
         self.inventory_price_bps: DirectionPrice = no_price
         self._planner = self._new_planner()
         self.margin = MarginState(context, balances)
+        self.clocks = VenueClocks(context)
         self.sends = SendTimes()
         self._last = (0, -1)  # (detection time, id) of the newest opportunity; ids restart with the detector
         self._malformed = 0
@@ -107,6 +109,8 @@ class Gate:
         if not self.ready or self.reducing or self.user_check is not None or self.resting(direction_key):
             return False
         if self.doubtful(first) or self.doubtful(second):
+            return False
+        if self.clocks.refusal(first.venue) or self.clocks.refusal(second.venue):
             return False
         ledger = self._context.ledger
         instruments = ((first.venue, first.symbol), (second.venue, second.symbol))
@@ -284,6 +288,9 @@ class Gate:
                 return Rejected(Refusal.SESSION_DOWN, spec.venue)
             if next(context.ledger.unsettled_of_symbol(spec.venue, spec.symbol), None) is not None:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{spec.venue} {spec.symbol}: own order not settled")
+            clock = self.clocks.refusal(spec.venue)
+            if clock:
+                return Rejected(Refusal.CLOCK_SKEW, clock)
             doubt = self.doubtful(spec)
             if doubt:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, doubt)
@@ -302,6 +309,11 @@ class Gate:
             if key in scope and not scope[key].enabled:
                 return key
         return ""
+
+    def stopped_alone(self, spec: InstrumentSpec) -> bool:
+        """Whether a breaker or a limit stops this instrument or its venue alone."""
+        names = {venue_breaker(spec.venue), fee_breaker(spec.venue, spec.symbol)}
+        return bool(self._disabled(spec)) or not names.isdisjoint(self._context.ledger.breakers)
 
     def _after_fill(self, plan: Plan) -> Rejected | None:
         for leg in plan.legs:

@@ -16,9 +16,10 @@ from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
 from pipeline.execution.repair import unmatched_quantities
 from pipeline.model.enums import ArbitrageState
-from pipeline.risk.breakers import ADOPTED_ONLY, DAILY_LOSS, venue_breaker
+from pipeline.risk.breakers import ADOPTED_ONLY, DAILY_LOSS, NAKED, venue_breaker
 from pipeline.risk.exposure import RiskMetrics, unrealised_pnl
 from pipeline.risk.gate import Gate
+from pipeline.risk.naked import NakedWatch
 
 POLL_NS = 1_000_000_000
 CIRCUIT_BREAKER_TRIGGERED = "CIRCUIT_BREAKER_TRIGGERED"
@@ -39,6 +40,7 @@ class RiskManager:
         self._rates = rates
         self.gate = Gate(context, balances, rates)
         self.taken_over: Callable[[str], bool] = lambda operation_id: False  # recovery's answer, set by the core
+        self.naked = NakedWatch(context, rates, lambda operation_id: self.taken_over(operation_id))
         self.is_monitoring = False
         self.risk_alert_callback: AlertCallback | None = None
         self._next_poll_mono_ns = 0
@@ -102,6 +104,8 @@ class RiskManager:
         if name in ADOPTED_ONLY:
             return False
         self._context.record(BreakerRecord(name, False, reason))
+        if name == NAKED:
+            self.naked.begin_anew()
         return True
 
     def force_emergency_shutdown(self, reason: str) -> None:
@@ -118,6 +122,7 @@ class RiskManager:
     def tick(self) -> None:
         """Unhedged time, exposure warning, breaker news: at most once a second, unhedged time at every call."""
         self._reducing()
+        self.naked.tick()
         now_ns = self._context.now.mono_ns
         if not self.is_monitoring or now_ns < self._next_poll_mono_ns:
             return

@@ -31,7 +31,7 @@ from pipeline.risk.margin_state import Key, MarginReading, MarginState
 
 STEP = Decimal("0.0001")  # quote; smaller amounts of margin are not moved
 ADDING_MAX_NS = 30_000_000_000  # an answer comes within seconds, an error too; without one the reading decides again
-Execute = Callable[[Plan, HedgeRecord], Operation]
+Execute = Callable[[Plan, HedgeRecord], Operation | None]  # None: the guard has taken over
 
 
 class MarginWatch:
@@ -174,6 +174,9 @@ class MarginWatch:
                 why = "the venues take no more orders now"
                 break
             operation = self._execute(plan, hedge)
+            if operation is None:
+                why = "fenced: the guard has taken over"
+                break
             self._cutting.setdefault(key, []).append(operation.operation_id)
             left -= plan.legs[0].qty
             if left <= 0:

@@ -75,6 +75,8 @@ RULES = (
     Rule("record well formed", Refusal.MALFORMED, _PLAN + "malformed", (VERDICT,), _reason("checksum")),
     Rule("nothing broken for too long", Refusal.BREAKER, _GATE + "_stops", (TABLE_OFF, MAY_ENTER),
          _attack("reducing"), ("risk_limits.max_unhedged_ms",)),
+    Rule("naked notional x time", Refusal.BREAKER, _GATE + "_breaker_for", (TABLE_OFF, MAY_ENTER),
+         _attack("naked"), ("risk_limits.max_naked_usd_s",)),
     Rule("type of opportunity enabled", Refusal.DISABLED_TYPE, _GATE + "_stops", (VERDICT,),
          _attack("disabled type"), ("detection.types",)),
     Rule("no breaker of everything", Refusal.BREAKER, _GATE + "_breaker_for", (TABLE_OFF, MAY_ENTER),
@@ -109,6 +111,10 @@ RULES = (
     Rule("sessions up, past known", Refusal.SESSION_DOWN, _GATE + "_places", (VERDICT, LAST_LOOK),
          _reason("session down")),
     Rule("own orders there settled", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (VERDICT,), _attack("own order")),
+    Rule("venue's clock near, not in doubt", Refusal.CLOCK_SKEW, _GATE + "_places", (MAY_ENTER,),
+         _attack("venue's clock"), ("execution.max_clock_skew_ms",)),
+    Rule("row as its venue has it", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (MAY_ENTER,),
+         _attack("row in question")),
     Rule("account agrees with the ledger", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (MAY_ENTER,),
          _attack("account in doubt")),
     # --- the books ---
@@ -181,7 +187,7 @@ RULES = (
          ("detection.max_age_to_trade_ms", "detection.max_skew_ms")),
     Rule("order not expired", Refusal.STALE_AT_SEND, _LOOK + "entry", (LAST_LOOK,),
          _SENDS + "test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent[fast]",
-         ("execution.recv_window_ms",)),
+         ("execution.entry_window_ms",)),
 )  # fmt: skip
 
 #: Settings with which only the exact path judges: while they are set, the fast path is off.
@@ -213,6 +219,7 @@ NO_RULE = {
     "execution.durability": "when a record counts as written; the last look sees the time that it took",
     "execution.target_execution_time_ms": "slower operations are counted",
     "execution.order_timeout_ms": "when an order without an answer counts as UNKNOWN",
+    "execution.repair_window_ms": "how long a venue may take what reduces risk",
     "execution.unknown_grace_ms": "when a sweep may prove that an order never was",
     "execution.unwind_slippage_bps": "prices of repairs",
     "execution.unwind_max_slippage_bps": "prices of repairs",

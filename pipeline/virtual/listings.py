@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.model.config import EngineConfig
+from collections.abc import Mapping
+
+from pipeline.model.config import FeeConfig
 from pipeline.model.structs import InstrumentSpec
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.virtual.orders import with_venue_fees
 
 
-def listing_of(venue: SimVenue, symbol: str, config: EngineConfig) -> InstrumentSpec:
-    """What a catalogue would say of one of the venue's instruments, with the fees that ``config`` gives the account."""
+def listing_of(venue: SimVenue, symbol: str, fees: Mapping[str, FeeConfig]) -> InstrumentSpec:
+    """What a catalogue would say of one of the venue's instruments, with the ``fees`` that are configured by venue."""
     row = venue.instruments[symbol]
     spec = InstrumentSpec(
         venue=venue.name,
@@ -34,4 +36,4 @@ def listing_of(venue: SimVenue, symbol: str, config: EngineConfig) -> Instrument
         reference_price=venue.mark_price(symbol),
         identity=row.identity,
     )
-    return with_venue_fees(spec, venue, config.fees.get(venue.name))
+    return with_venue_fees(spec, venue, fees.get(venue.name))

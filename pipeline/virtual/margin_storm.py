@@ -110,7 +110,7 @@ def storm_world(storm: Storm, seed: int, *, up: bool) -> VirtualWorld:
             "risk_limits": RiskLimits(
                 min_profit_margin_bps=Decimal(3), max_slippage_bps=Decimal(50), max_execution_time_ms=patience_ms
             ),
-            "execution": ExecutionConfig(order_timeout_ms=patience_ms, recv_window_ms=10_000),
+            "execution": ExecutionConfig(order_timeout_ms=patience_ms, entry_window_ms=10_000, repair_window_ms=10_000),
         },
     )
     # every book holds what one order may take, anew at each step of the path

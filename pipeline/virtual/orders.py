@@ -7,7 +7,7 @@ from decimal import Decimal
 from pipeline.model.account_fees import FeeSwitch, true_fees, with_account_fees
 from pipeline.model.config import FeeConfig
 from pipeline.model.enums import InstrumentKind, OrderKind
-from pipeline.model.errors import InsufficientBalance, TradingDisabled, VenueRejected
+from pipeline.model.errors import ClockRefused, InstrumentRefused, InsufficientBalance, TradingDisabled, VenueRejected
 from pipeline.model.structs import InstrumentSpec, OrderRequest
 from pipeline.sim.exchange.orders import RejectReason, SimOrderRequest
 from pipeline.sim.exchange.venue import SimVenue
@@ -17,6 +17,14 @@ PLACE_BUDGETS = {"mexc_spot": Budget(5, 1_000), "gateio_spot": Budget(10, 1_000)
 REJECTIONS: dict[RejectReason, type[VenueRejected]] = {
     RejectReason.INSUFFICIENT_BALANCE: InsufficientBalance,
     RejectReason.INSUFFICIENT_MARGIN: InsufficientBalance,
+    RejectReason.EXPIRED: ClockRefused,
+    RejectReason.UNKNOWN_SYMBOL: InstrumentRefused,
+    RejectReason.BAD_PRICE_TICK: InstrumentRefused,
+    RejectReason.BAD_QTY_STEP: InstrumentRefused,
+    RejectReason.QTY_TOO_SMALL: InstrumentRefused,
+    RejectReason.QTY_TOO_LARGE: InstrumentRefused,
+    RejectReason.NOTIONAL_TOO_SMALL: InstrumentRefused,
+    RejectReason.NOTIONAL_TOO_LARGE: InstrumentRefused,
     RejectReason.SYMBOL_HALTED: TradingDisabled,
     RejectReason.SIDE_BARRED: TradingDisabled,
 }

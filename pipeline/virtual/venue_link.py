@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from pipeline.economics.margin import Tier, endless
 from pipeline.execution.events import (
     AddMargin,
     CancelOrder,
     FetchFills,
     FetchFunding,
+    FetchInstrument,
     FetchMoney,
     FetchRiskTiers,
     FillsAnswer,
     FundingAnswer,
+    InstrumentAnswer,
     MarginAnswer,
     MoneyAnswer,
     QueryAnswer,
@@ -54,13 +58,26 @@ from pipeline.sim.exchange.orders import (
     SimReject,
 )
 from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.auth import MEXC_FUTURE_TOLERANCE_MS
 from pipeline.sim.wire.rate_limits import WindowLimiter
 from pipeline.virtual import histories
+from pipeline.virtual.listings import listing_of
 from pipeline.virtual.orders import PLACE_BUDGETS, REJECTIONS, sim_request
 from pipeline.virtual.venue_rows import fill_of, order_update, position_of
 
-VenueQuestion = QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | AddMargin | FetchRiskTiers
-Answer = QueryAnswer | FillsAnswer | FundingAnswer | MoneyAnswer | SweepAnswer | MarginAnswer | RiskTiersAnswer
+VenueQuestion = (
+    QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | AddMargin | FetchRiskTiers | FetchInstrument
+)
+Answer = (
+    QueryAnswer
+    | FillsAnswer
+    | FundingAnswer
+    | MoneyAnswer
+    | SweepAnswer
+    | MarginAnswer
+    | RiskTiersAnswer
+    | InstrumentAnswer
+)
 Emit = Callable[[object], None]
 
 
@@ -75,6 +92,7 @@ class VenueLink:
         self._clock = venue.clock
         self._limiter = WindowLimiter()
         self._detach: Callable[[], None] | None = None
+        self.clock_offset_ns = venue.wall_ns() - venue.clock.mono_ns()  # of its clock, as last measured
         self.connected = False
         self.generation = 0  # of the session: what an older one sent is lost to us
 
@@ -110,18 +128,23 @@ class VenueLink:
         """Hands the order to the network; returns the send time. Raises ``VenueUnavailable``: nothing was sent."""
         if not self.connected:
             raise VenueUnavailable(f"{self.name}: not connected; nothing was sent", venue=self.name)
-        generation = self.generation
-        self._clock.call_at(self.venue.order_link.arrival_ns(), lambda: self._arrived(generation, request))
-        return self._clock.mono_ns()
+        generation, now_ns = self.generation, self._clock.mono_ns()
+        signed_ms = (now_ns + self.clock_offset_ns) // NS_PER_MS
+        if request.expiry_wall_ms:  # on the venue's clock, as far as it is known
+            left_ms = request.expiry_wall_ms - self._clock.wall_ns() // NS_PER_MS
+            request = msgspec.structs.replace(request, expiry_wall_ms=signed_ms + left_ms)
+        arrival_ns = self.venue.order_link.arrival_ns()
+        self._clock.call_at(arrival_ns, lambda: self._arrived(generation, request, signed_ms))
+        return now_ns
 
-    def _arrived(self, generation: int, request: OrderRequest) -> None:
+    def _arrived(self, generation: int, request: OrderRequest, signed_ms: int) -> None:
         faults = self._admit("place", request.symbol, request.client_id)
         if faults.delay_ns:
-            self._clock.call_later(faults.delay_ns, lambda: self._execute(generation, request, faults))
+            self._clock.call_later(faults.delay_ns, lambda: self._execute(generation, request, signed_ms, faults))
         else:
-            self._execute(generation, request, faults)
+            self._execute(generation, request, signed_ms, faults)
 
-    def _execute(self, generation: int, request: OrderRequest, faults: RequestFaults) -> None:
+    def _execute(self, generation: int, request: OrderRequest, signed_ms: int, faults: RequestFaults) -> None:
         if faults.drop_request:
             self._outcome(generation, request, OutcomeKind.UNKNOWN, None, self._unknown("connection closed"), faults)
             return
@@ -135,6 +158,8 @@ class VenueLink:
             self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
             return
         try:
+            if self.name.startswith("mexc") and signed_ms >= self.venue.now_ms() + MEXC_FUTURE_TOLERANCE_MS:
+                raise SimReject(RejectReason.EXPIRED, f"signed at {signed_ms}, now={self.venue.now_ms()}")
             order = self.venue.place(self.account, sim_request(request))
         except SimReject as refusal:
             kind = REJECTIONS.get(refusal.reason, VenueRejected)
@@ -296,6 +321,7 @@ class VenueLink:
             FetchMoney: self.fetch_money,
             AddMargin: self.add_margin,
             FetchRiskTiers: self.fetch_risk_tiers,
+            FetchInstrument: self.fetch_instrument,
         }
         asks[type(action)](action)
 
@@ -370,6 +396,13 @@ class VenueLink:
 
         def answer(error: str) -> None:
             self.later(RiskTiersAnswer(action.venue, action.symbol, () if error else tiers, error))
+
+        self.ask("instruments", action.symbol, answer)
+
+    def fetch_instrument(self, action: FetchInstrument) -> None:
+        def answer(error: str) -> None:
+            spec = None if error else listing_of(self.venue, action.symbol, {})
+            self.later(InstrumentAnswer(action.venue, action.symbol, spec, error))
 
         self.ask("instruments", action.symbol, answer)
 

@@ -150,7 +150,9 @@ class VirtualWorld:
         for (name, symbol), quote in (quotes or {}).items():
             self.market.quote(name, symbol, quote)
         specs = [
-            listing_of(venue, symbol, self.config) for venue in self.venues.values() for symbol in venue.instruments
+            listing_of(venue, symbol, self.config.fees)
+            for venue in self.venues.values()
+            for symbol in venue.instruments
         ]
         refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in self.config.venues]
         self.instruments = build_rows(specs, refs)
@@ -368,8 +370,11 @@ class VirtualWorld:
                 return
             positions: list[Position] = link.positions()
             times = {link.name: self.clock.mono_ns()} if link.venue.kind is InstrumentKind.PERPETUAL else {}
+            now_ns = self.clock.mono_ns()
+            link.clock_offset_ns = link.venue.wall_ns() - now_ns
+            clocks, read = {link.name: link.clock_offset_ns}, {link.name: now_ns}
             coins = told_coins(link.venue, self.config.fees.get(link.name))
-            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times, coins))
+            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times, clocks, read, coins))
 
         for link in self.links.values():
             link.ask("balances", "*", partial(take, link))

@@ -39,7 +39,7 @@ KILLS_MAX = 3  # of one process in a run: five within a minute are a storm, and 
 #: Breakers that a venue's own behaviour may trip here; anything else means that we lost track.
 EXPECTED_BREAKERS = ("venue.",)
 PROFILE = {
-    "execution": {"recv_window_ms": 800, "unknown_grace_ms": 1200},
+    "execution": {"entry_window_ms": 800, "unknown_grace_ms": 1200},
     "risk_limits": {"max_orders_per_s": 100},
 }
 

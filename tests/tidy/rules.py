@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.tidy import dead, imports, readmes, sizes, texts
+from tests.tidy import dead, faults, imports, readmes, sizes, texts
 from tests.tidy.tree import Finding, Tree
 
 PRODUCT = ("shm", "pipeline", "workers")
@@ -106,6 +106,7 @@ CHECKS: Mapping[str, Check] = {
     "module docstrings": lambda tree, root: texts.module_docstrings(tree, PRODUCT),
     "docstrings of what is imported": lambda tree, root: texts.imported_docstrings(tree, (*PRODUCT, "bench")),
     "sync pairs": lambda tree, root: texts.sync_pairs(tree, PRODUCT),
+    "faults": lambda tree, root: faults.faults_tried(tree, root),
     "forbidden calls": lambda tree, root: texts.forbidden_calls(tree, PRODUCT),
     "forbidden marks": lambda tree, root: texts.forbidden_marks(root, tree.files, MARKS_EXEMPT),
     "format": lambda tree, root: texts.format_check(root),

@@ -11,13 +11,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from pipeline.execution.events import Tick
 from pipeline.model.config import LimitConfig
-from pipeline.model.enums import OpportunityType
+from pipeline.model.enums import OpportunityType, OrderState
 from pipeline.rehearsal.entry_world import EntryWorld, with_crc
 from shm.layout import LEG, OPPORTUNITY
 from tests.worlds.fast_entry_world import (
     changed,
     configured,
+    entered,
+    filled,
     levels,
     opened,
     ordinary,
@@ -75,6 +78,17 @@ def disabled_type(world: EntryWorld) -> Any:
 def reducing(world: EntryWorld) -> Any:
     world.core.risk.gate.reducing = "operation x"
     world.core.update_limits_table()
+    return ordinary(world)
+
+
+def naked(world: EntryWorld) -> Any:
+    """A leg of another operation stands alone, and a hundredth of a USD x second of it is too much."""
+    configured(world, max_naked_usd_s=Decimal("0.01"))
+    entered(world, settled=False)
+    filled(world, 0)
+    filled(world, 1, state=OrderState.CANCELLED)
+    world.now_ns += 50_000_000
+    world.feed(Tick())
     return ordinary(world)
 
 

@@ -24,6 +24,7 @@ from pipeline.execution.events import (
     FetchBalances,
     FetchFills,
     FetchFunding,
+    FetchInstrument,
     FetchMoney,
     FetchRiskTiers,
     FillsAnswer,
@@ -36,7 +37,6 @@ from pipeline.execution.events import (
     QueryAnswer,
     QueryOrder,
     Refused,
-    RiskTiersAnswer,
     Sent,
     SweepAnswer,
     SweepVenue,
@@ -59,6 +59,7 @@ from tests.worlds.venue_model import (
     ModelOrder,
     ModelVenue,
     detected,
+    facts_of,
     listed,
     make_config,
     make_rows,
@@ -234,8 +235,8 @@ class World:
                 self._later(self._delay(), lambda a=action: self._query(a))
             elif isinstance(action, FetchFills):
                 self._later(self._delay(), lambda a=action: self._fetch_fills(a))
-            elif isinstance(action, FetchRiskTiers):
-                answer = RiskTiersAnswer(action.venue, action.symbol)  # no list: what positions report counts
+            elif isinstance(action, FetchRiskTiers | FetchInstrument):
+                answer = facts_of(action, self.core.context.instruments)
                 self._later(0.0, lambda a=answer: self.feed(a))
             elif isinstance(action, FetchFunding):
                 self._later(self._delay(), lambda a=action: self._fetch_funding(a))

@@ -25,7 +25,7 @@ def external_world(seed: int = 1, **limits: Any) -> VirtualWorld:
     settings = {
         "detection": DetectionConfig(cooldown_ms=5),
         "risk_limits": RiskLimits(min_profit_margin_bps=D(3), max_slippage_bps=D(50), **limits),
-        "execution": ExecutionConfig(recv_window_ms=500, unknown_grace_ms=1000, order_timeout_ms=400),
+        "execution": ExecutionConfig(entry_window_ms=500, unknown_grace_ms=1000, order_timeout_ms=400),
     }
     world = VirtualWorld("demo", seed, settings=settings)
     world.open({listing: Quote(MID, qty=D("0.5")) for listing in LISTINGS})

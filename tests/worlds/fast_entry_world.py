@@ -21,12 +21,13 @@ import msgspec
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.execution.events import Append, CatalogueChanged, Entered, Opportunity, Place
+from pipeline.execution.events import Append, CatalogueChanged, Entered, Opportunity, Place, Sent, request_of
 from pipeline.execution.journal import Place as JournalPlace
-from pipeline.execution.orchestrator import request_of
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import RECORD_TYPES, Record
 from pipeline.execution.shared_reads import decode_opportunity
+from pipeline.model.enums import OrderSide, OrderState
+from pipeline.model.structs import Fill, OrderUpdate
 from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld, Level, plain_template, with_crc
 from shm.bookring import conn_open, init_feed, publish_book
 from shm.layout import BOOK, HEADER, LEG, OPPORTUNITY, feed_segment_words
@@ -242,3 +243,25 @@ def tripped(name: str) -> Callable[[EntryWorld], Any]:
         return ordinary(world)
 
     return attack
+
+
+def filled(world: EntryWorld, leg: int, *, state: OrderState = OrderState.FILLED) -> None:
+    """The order of a leg ended: filled, or without a fill."""
+    order = list(world.core.ledger.orders.values())[leg]
+    intent = order.intent
+    about = {
+        "venue": intent.venue, "symbol": intent.symbol, "client_id": intent.client_id,
+        "order_id": f"o{leg}", "venue_wall_ms": world.now().wall_ms, "recv_mono_ns": world.now_ns, "source": "ws",
+    }  # fmt: skip
+    world.feed(Sent(intent.client_id, world.now_ns))
+    if state is OrderState.FILLED:
+        in_base = intent.side is OrderSide.BUY and intent.venue == "gateio_spot"
+        fee = intent.qty * (1 if in_base else intent.price) / 10_000
+        world.feed(
+            Fill(
+                **about, trade_id=f"t{leg}", side=intent.side, qty=intent.qty, price=intent.price, fee=fee,
+                fee_asset="BTC" if in_base else "USDT", is_maker=False,
+            )
+        )  # fmt: skip
+    done = intent.qty if state is OrderState.FILLED else Decimal(0)
+    world.feed(OrderUpdate(**about, state=state, filled_qty=done, average_price=intent.price))

@@ -13,7 +13,17 @@ from typing import Any
 
 import msgspec
 
-from pipeline.execution.events import BookView, Now, Opportunity, OpportunityLeg
+from pipeline.execution.events import (
+    BookView,
+    FetchInstrument,
+    FetchRiskTiers,
+    InstrumentAnswer,
+    Now,
+    Opportunity,
+    OpportunityLeg,
+    RiskTiersAnswer,
+)
+from pipeline.execution.market import Instruments
 from pipeline.model.config import (
     DetectionConfig,
     EngineConfig,
@@ -35,11 +45,19 @@ WALL_OFFSET_NS = 1_700_000_000_000 * MS
 LOT = Decimal("0.01")
 
 
+def facts_of(question: FetchRiskTiers | FetchInstrument, known: Instruments) -> RiskTiersAnswer | InstrumentAnswer:
+    """Rows that never change here; no list of risk tiers: what positions report counts."""
+    if isinstance(question, FetchRiskTiers):
+        return RiskTiersAnswer(question.venue, question.symbol)
+    row = known.find(question.venue, question.symbol)
+    return InstrumentAnswer(question.venue, question.symbol, None if row is None else row.spec)
+
+
 def make_config(**overrides: Any) -> EngineConfig:
     """Three venues of two exchanges, limits wide enough for the default world."""
     market = MarketConfig(symbols=("BTCUSDT",))
     execution: dict[str, Any] = {
-        "recv_window_ms": 500,
+        "entry_window_ms": 500,
         "unknown_grace_ms": 1000,
         "order_timeout_ms": 400,
         "balance_refresh_interval_ms": 1000,

@@ -30,6 +30,7 @@ from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows, largest_price
 from pipeline.model.structs import InstrumentSpec
 from pipeline.model.trading_times import at_time, ending_text
+from pipeline.recovery.row_questions import WANTED_ROW
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import AccountPage
 
@@ -102,6 +103,8 @@ class CatalogueService:
         self.fees: dict[str, dict[str, int]] = {}  # paper only: venue -> symbol -> taker ppm in place of the listed one
         self.removed: set[tuple[str, str]] = set()
         self.held: set[tuple[str, str]] = set()  # tick, lot or multiplier changed: halted until added again
+        self.refused: set[str] = set()  # venues that refused an order for its row, until they are read
+        self._refusals: dict[int, int] = {}  # instrument -> how often, as last told
         self._too_fine: set[str] = set()  # pairs whose prices no exponent holds: said once
 
     async def load(self, venues: Sequence[VenueConfig]) -> list[VenueFailure]:
@@ -118,6 +121,7 @@ class CatalogueService:
             elif isinstance(result, BaseException):
                 raise result
             else:
+                self.refused.discard(venue.name)
                 missing = sorted(set(self._symbols[venue.name]) - {spec.symbol for spec in result})
                 if missing:
                     self._say("warning", f"{venue.name} does not list, or not readably: {', '.join(missing)}")
@@ -261,9 +265,14 @@ class CatalogueService:
         self.rows[row.instrument_id] = row
 
     def take_wanted(self, counters: Mapping[str, int]) -> bool:
-        """Raise the exponents that a feed's counters ask for (``<venue>.wanted_digits.<instrument>``); True: any."""
+        """Raise the exponents that a feed's counters ask for (``<venue>.wanted_digits.<instrument>``); True: any. Note
+        the venues whose rows the executor asks for (``wanted_row.<instrument>``)."""
         raised = False
         for label, digits in counters.items():
+            if label.startswith(WANTED_ROW) and (number := int(label[len(WANTED_ROW) :])) < len(self.rows):
+                if digits and self._refusals.get(number) != digits:
+                    self.refused.add(self.rows[number].spec.venue)
+                self._refusals[number] = digits
             _, found, instrument_id = label.partition(f".{WANTED_DIGITS}.")
             if found and digits and int(instrument_id) < len(self.rows):
                 raised |= self.raise_price_exp(int(instrument_id), digits)

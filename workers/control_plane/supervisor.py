@@ -359,15 +359,16 @@ class Supervisor:
         return changes
 
     def _raise_exponents(self) -> None:
-        """Where a feed met a price that its row cannot hold: give the whole pair a finer exponent and a new epoch."""
-        for feed in self.config.feeds:
+        """Where a feed met a price that its row cannot hold: give the whole pair a finer exponent and a new epoch.
+        Where the executor met a refusal that spoke of a row: its venue is read again."""
+        for process in (*(f"feed.{feed}" for feed in self.config.feeds), "executor"):
             try:
-                metrics = Metrics.attach(self.instance, f"feed.{feed}")
+                metrics = Metrics.attach(self.instance, process)
             except ShmError:  # not there yet, or being replaced: the next look finds it
                 continue
             self.catalogue.take_wanted(metrics.counters())
             metrics.close()
-        self._moved_fees = self.catalogue.other_fee_coins(self.instance)
+        self._moved_fees = [*self.catalogue.other_fee_coins(self.instance), *self.catalogue.refused]
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -16,6 +16,7 @@ from pipeline.execution.market import Instruments
 from pipeline.execution.results.counts import OperationCounts, counts_of
 from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import to_fp_floor
+from pipeline.recovery.row_questions import WANTED_ROW
 from shm.layout_pages import EXIT_CAPACITY, EXIT_ROW, INVENTORY_ROW
 from shm.metrics import Metrics
 from shm.pages import InventoryPage
@@ -100,6 +101,11 @@ class ExecutorNumbers:
             self.metrics.set(self.count[name], value)
         for name, value in counts_of(core.ledger).fields().items():
             self.metrics.set(self.count[_label(name)], value)
+        for instrument_id, value in core.recovery.rows.counts.items():
+            label = f"{WANTED_ROW}{instrument_id}"
+            if label not in self.count:
+                self.count[label] = self.metrics.counter(label, "refusals after which the instrument's row was read")
+            self.metrics.set(self.count[label], value)
 
 
 def _label(name: str) -> str:

@@ -261,7 +261,7 @@ class Performer:
         is done before, and what is only reported or counted comes after. A leg that cannot be built keeps its whole
         operation back, and a first leg that cannot leave those behind it."""
         sends, stopped = self._prepared(places)
-        expiry_ns = now.mono_ns + self._core.config.execution.recv_window_ms * MS_NS
+        expiry_ns = now.mono_ns + self._core.config.execution.entry_window_ms * MS_NS
         begun: set[str] = set()
         followers: list[CoreEvent] = []
         first_ns = last_ns = 0
@@ -358,7 +358,7 @@ class Performer:
             if self._journal.durability is Durability.POWER:
                 self._journal.sync()
             self._crash("journalled")
-            expiry_ns = dequeued_ns + self._core.config.execution.recv_window_ms * MS_NS
+            expiry_ns = dequeued_ns + self._core.config.execution.entry_window_ms * MS_NS
             followers, first_ns, last_ns = self._launch(orders, expiry_ns)
             self._handle(fast_entry.entered(self._journal), now)  # before any event that the launch itself caused
         except Exception as error:

@@ -386,6 +386,7 @@ class Executor:
             self.performer.feed(CatalogueChanged(tuple(changed)))
         snapshot = self._account.poll()
         if snapshot is not None:
+            self._sessions.follow_clocks(snapshot.clock_offsets_ns)
             self.performer.feed(snapshot)
         self.performer.feed(Tick())
         self._inventory.write(self.core, self.performer.now())

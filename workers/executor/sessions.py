@@ -4,7 +4,7 @@ stands in for it."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.exchanges.base import EventSink, VenueTrading
@@ -78,6 +78,11 @@ class Sessions:
         for name, trading in self.trading.items():
             rows = (row for row in self._market.instruments if row.spec.venue == name)
             trading.set_multipliers({row.spec.symbol: row.spec.multiplier for row in rows})
+
+    def follow_clocks(self, offsets_ns: Mapping[str, int]) -> None:
+        """What the poller has measured of the venues' clocks."""
+        for venue, offset_ns in offsets_ns.items():
+            self.trading[venue].follow_clock(offset_ns)
 
     def take_rows(self, changed: Iterable[InstrumentRow]) -> None:
         """Rows of the catalogue have changed."""

@@ -24,10 +24,12 @@ from pipeline.execution.events import (
     FetchBalances,
     FetchFills,
     FetchFunding,
+    FetchInstrument,
     FetchMoney,
     FetchRiskTiers,
     FillsAnswer,
     FundingAnswer,
+    InstrumentAnswer,
     MarginAnswer,
     MoneyAnswer,
     QueryAnswer,
@@ -146,6 +148,8 @@ class Questions:
             work = self._add_margin(question)
         elif isinstance(question, FetchRiskTiers):
             work = self._risk_tiers(question)
+        elif isinstance(question, FetchInstrument):
+            work = self._instrument(question)
         else:
             work = self._balances(question)
         task: asyncio.Task[CoreEvent] = self._loop.create_task(work)
@@ -220,6 +224,15 @@ class Questions:
                 return RiskTiersAnswer(venue, symbol, await self._clients[venue].risk_tiers(symbol))
         except FAULTS as error:
             return RiskTiersAnswer(venue, symbol, (), _words(error))
+
+    async def _instrument(self, question: FetchInstrument) -> InstrumentAnswer:
+        venue, symbol = question.venue, question.symbol
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                rows = await self._clients[venue].instruments([symbol])
+        except FAULTS as error:
+            return InstrumentAnswer(venue, symbol, None, _words(error))
+        return InstrumentAnswer(venue, symbol, rows[0] if rows else None)
 
     async def _balances(self, question: FetchBalances) -> BalancesAnswer:
         async def one(venue: str) -> list[Balance]:
@@ -325,6 +338,8 @@ def failed(question: Question, error: str) -> CoreEvent:
         return MarginAnswer(question.venue, question.symbol, question.amount, error)
     if isinstance(question, FetchRiskTiers):
         return RiskTiersAnswer(question.venue, question.symbol, (), error)
+    if isinstance(question, FetchInstrument):
+        return InstrumentAnswer(question.venue, question.symbol, None, error)
     if isinstance(question, FetchBalances):
         return BalancesAnswer(question.token, (), error)
     return SweepAnswer(

@@ -86,7 +86,7 @@ class Closing(threading.Thread):
         self.awaited = False  # an executor waits for the fence's end: set by the guard's main thread
         self.result: TakeoverResult | None = None
         self.error = ""
-        self.acted = False  # the venues were spoken to
+        self.acted = False  # the venues were spoken to, by this guard or by one that died in the same takeover
         self.orders: list[Row] = []  # what was sent, as it stands
         self.reasons: dict[str, str] = {}  # hedge that is left, or not closed yet -> why
         self._say_at_s = 0.0
@@ -109,7 +109,7 @@ class Closing(threading.Thread):
         market = MarketDataAggregator(ctx.instance, ctx.config)
         market.attach()
         await self._catalogue(market)
-        journal, ledger, base = _open_journals(ctx)
+        journal, ledger, base, self.acted = _open_journals(ctx)
         try:
             books = TakeoverBooks(ctx.config, market)
             core = ExecutionCore(
@@ -119,7 +119,7 @@ class Closing(threading.Thread):
             actions = life.boot()
             takeover = Takeover(core, self.hedges)
             if not needs_hands(core.ledger, close=self.hedges is None or bool(self.hedges)):
-                return takeover.result()  # nothing has been written or sent
+                return takeover.result()  # this guard has written and sent nothing
             self.acted = True
             life.note(TakeoverRecord(*base, self._reason))
             return await self._act(life, takeover, actions)
@@ -246,6 +246,7 @@ class _Life:
             self.performer.feed(CatalogueChanged(tuple(changed)))
         snapshot = self._account.poll()
         if snapshot is not None:
+            self._sessions.follow_clocks(snapshot.clock_offsets_ns)
             self.performer.feed(snapshot)
         self.performer.feed(Tick())
         self._look_at_books(self.performer.now().mono_ns)
@@ -315,17 +316,18 @@ def _open(ctx: WorkerContext) -> Journal:
     return Journal.open(folder, segment_bytes=size, durability=ctx.config.execution.durability)
 
 
-def _open_journals(ctx: WorkerContext) -> tuple[Journal, Ledger, Base]:
+def _open_journals(ctx: WorkerContext) -> tuple[Journal, Ledger, Base, bool]:
     """The guard's journal, the fold of everything that the core must know (the executor's journal and what that lacks
-    of the guard's), and what the guard's next records continue. A guard's journal that has grown, and of which nothing
-    is missing there, begins anew."""
+    of the guard's), what the guard's next records continue, and whether anything was lacking: an earlier guard has
+    acted, and no executor has taken that over yet. A guard's journal that has grown, and of which nothing is missing
+    there, begins anew."""
     ledger = recover(ctx.journal_dir()).ledger
     folder = ctx.state_dir / GUARD_JOURNAL
     guard = read_guard_journal(ctx.state_dir)
     if len(segment_indices(folder)) > SEGMENTS_KEPT and not missing(ledger, guard):
         clear(folder)
         guard = []
-    journal, base = _open(ctx), base_of(ledger, guard)
-    for entry in missing(ledger, guard):
+    journal, base, lacking = _open(ctx), base_of(ledger, guard), missing(ledger, guard)
+    for entry in lacking:
         ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
-    return journal, ledger, base
+    return journal, ledger, base, bool(lacking)

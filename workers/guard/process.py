@@ -58,9 +58,12 @@ class Guard:
     def look(self, now_ns: int) -> None:
         """What is due every 100 ms. ``now_ns``: monotonic."""
         self.look_at_executor(now_ns)
+        under_way = self.taking_over.active
         self.taking_over.step(now_ns)
         if self.taking_over.active:
             self.watch.forget()
+        elif under_way and self.taking_over.nothing_open:
+            self.watch.begin_anew()
 
     def look_at_executor(self, now_ns: int) -> None:
         """Grants the next lease, or begins a takeover."""

@@ -46,6 +46,11 @@ class TakingOver:
         """Whether the executor is fenced."""
         return bool(self._reason)
 
+    @property
+    def nothing_open(self) -> bool:
+        """Whether the last takeover has closed everything."""
+        return self.last is not None and self.last.flat and not self.last.left and self.hedges is None
+
     def begin(self, reason: str, hedges: Sequence[str] | None) -> None:
         """Fences, and ends the executor. ``hedges``: ids to close; None = all."""
         self._reason, self.hedges = reason, None if hedges is None else tuple(hedges)
@@ -111,7 +116,7 @@ class TakingOver:
             self._executor.refresh()
             epoch = self._executor.epoch if self._executor.mapped else 0
             self._closed_epoch = -1 if self._executor.alive() else epoch
-            what = _words(closing.result) if closing.acted else NOTHING_OPEN
+            what = _words(closing.result) if closing.acted else NOTHING_OPEN  # the latch stays where a guard has acted
         self._ctx.say("warning", f"takeover ended: {what or 'nothing was open'}")
         problem = self._keeper.lift_fence(what)
         if problem:

@@ -73,3 +73,9 @@ class ExecutorWatch:
     def forget(self) -> None:
         """What was seen so far has been acted upon: time begins anew."""
         self.silent_ns = self.lost_ns = 0
+
+    def begin_anew(self) -> None:
+        """Nothing is open that a late executor would leave alone: the next start has the time of a first one. Else a
+        host on which a start takes longer would end every one of them."""
+        self.forget()
+        self._served = False

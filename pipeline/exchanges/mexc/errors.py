@@ -16,11 +16,14 @@ from pipeline.model.errors import VenueError
 
 _KINDS: dict[str, tuple[int, ...]] = {
     "funds": (30004, 30005, 10101),
-    "rejected": (
+    "row": (
         *(10007, 30014, 30021, 730001, -1121),  # symbol
-        *(-1128, 10095, 10098, 30025),  # combination of parameters, no amount, risk control, nobody on the other side
         *(30002, 30003, 10096, 10097, 10102),  # notional, amount
-        *(30010, 30087),  # price
+        30087,  # price precision
+    ),
+    "rejected": (
+        *(-1128, 10095, 10098, 30025),  # combination of parameters, no amount, risk control, nobody on the other side
+        30010,  # price
         *(700004, 700008, 730002, 33333, 44444, 700013),  # parameters
         *(30029, 30032),  # caps on open orders, position
     ),

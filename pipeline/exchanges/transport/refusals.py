@@ -23,7 +23,9 @@ from pipeline.exchanges.base import HttpReply
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import (
     AuthRefused,
+    ClockRefused,
     GatewayRefused,
+    InstrumentRefused,
     InsufficientBalance,
     OrderNotFound,
     OutcomeUnknown,
@@ -46,7 +48,8 @@ DUPLICATE = "duplicate"  # api_code of an OutcomeUnknown that is evidence: an or
 #: ``unknown`` (ambiguous), ``duplicate`` (ambiguous, and evidence that the order exists: query it).
 DEFINITIVE: Mapping[str, type[VenueRejected]] = {
     "rejected": VenueRejected,
-    "clock": VenueRejected,
+    "row": InstrumentRefused,  # symbol, tick, lot, least or largest amount: the row is read anew
+    "clock": ClockRefused,
     "funds": InsufficientBalance,
     "auth": AuthRefused,
     "disabled": TradingDisabled,

@@ -29,6 +29,7 @@ CONNECT_TIMEOUT_S = 3.0
 TOTAL_TIMEOUT_S = 10.0
 CONNECTIONS_MAX = 20
 KEEPALIVE_S = 30.0
+OWN_ANSWER_NS = 2_000_000_000  # what others measured was measured that long ago at most
 
 
 class ServerClock:
@@ -44,6 +45,14 @@ class ServerClock:
         """One answer of the venue's time endpoint, just received; the newest always counts."""
         self._server_ms = server_ms
         self.synced_mono_ns = mono_ns() - trip_ns // 2
+
+    def follow(self, offset_ns: int) -> None:
+        """What another process has measured (``ClockEstimate.offset_ns``). An answer of our own that may be newer than
+        that stays."""
+        now_ns = mono_ns()
+        if now_ns - self.synced_mono_ns >= OWN_ANSWER_NS:
+            self._server_ms, self.synced_mono_ns = (now_ns + offset_ns) // 1_000_000, now_ns - OWN_ANSWER_NS
+            self._server_ms -= OWN_ANSWER_NS // 1_000_000
 
     def now_ms(self) -> int:
         """The venue's clock, as far as we know it, in unix ms; until it was asked, ours."""

@@ -151,7 +151,9 @@ class HedgeControl:
         return [
             hedge
             for name, hedge in ledger.hedges.items()
-            if name not in busy and not self._account.questioned(hedge.futures_venue, hedge.futures_symbol)
+            if name not in busy
+            and not self._account.questioned(hedge.futures_venue, hedge.futures_symbol)
+            and not self._account.questioned(hedge.spot_venue, hedge.spot_symbol)
         ]
 
     def _free_to_choose(self) -> list[HedgeRecord]:

@@ -221,3 +221,28 @@ def test_a_compressed_answer_that_was_not_asked_for_is_no_answer() -> None:
         await runner.cleanup()
 
     asyncio.run(body())
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
+    """Signed headers go to no other place, whatever an answer says."""
+    asked: list[str] = []
+
+    async def moved(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=302, headers={"Location": "/there"})
+
+    async def body() -> None:
+        app = web.Application()
+        app.router.add_get("/{path}", moved)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        transport = RestTransport(f"http://{host}:{port}", venue="v", throttle=Throttle({"q": Limit(1, 1)}))
+        reply = await transport.send(lambda: HttpCall(method="GET", target="/here"), bucket="q")
+        assert reply.status == 302 and asked == ["/here"]
+        await transport.close()
+        await runner.cleanup()
+
+    asyncio.run(body())

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from pipeline.execution.events import AccountSnapshot
 from pipeline.execution.plan import Rejected
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import Refusal, TradingStatus
+from pipeline.model.errors import InstrumentRefused, VenueRejected
 from pipeline.model.structs import CoinIdentity
+from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 from pipeline.rehearsal.entry_world import EntryWorld
 from shm.layout import FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, LEG, OPPORTUNITY
 from tests.worlds.attack_scenes import (
@@ -28,6 +31,7 @@ from tests.worlds.attack_scenes import (
     journal_full,
     leg_word,
     long_ago,
+    naked,
     no_hedge,
     not_finite,
     not_reconciled,
@@ -80,6 +84,35 @@ def under_way(world: EntryWorld) -> Any:
 
 def own_order(world: EntryWorld) -> Any:
     entered(world, settled=False)
+    return other_direction(world)
+
+
+def far_clock(world: EntryWorld) -> Any:
+    skew_ns = 1_001_000_000
+    offset_ns = world.now().wall_ns - world.now_ns + skew_ns
+    world.feed(AccountSnapshot((), clock_offsets_ns={"gateio_spot": offset_ns}, clock_read_mono_ns={"gateio_spot": 1}))
+    return ordinary(world)
+
+
+def row_in_question(world: EntryWorld) -> Any:
+    """An order of an operation before was refused for its lot; the row has not been read yet."""
+    entered(world, settled=False)
+    order = next(o for o in world.core.ledger.unsettled.values() if o.intent.venue == "gateio_spot")
+    for each in list(world.core.ledger.unsettled.values()):
+        error = (
+            InstrumentRefused("INVALID_PRECISION", venue=each.intent.venue) if each is order else VenueRejected("no")
+        )
+        world.feed(
+            PlaceOutcome(
+                venue=each.intent.venue,
+                symbol=each.intent.symbol,
+                client_id=each.client_id,
+                kind=OutcomeKind.REJECTED,
+                error=error,
+                recv_mono_ns=world.now_ns,
+            )
+        )
+    world.core.risk.gate.note_end(0, 0)
     return other_direction(world)
 
 
@@ -189,6 +222,9 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "direction under way": (under_way, Refusal.DUPLICATE),
     "own order": (own_order, Refusal.INSTRUMENT_BLOCKED),
     "account in doubt": (in_doubt, Refusal.INSTRUMENT_BLOCKED),
+    "venue's clock": (far_clock, Refusal.CLOCK_SKEW),
+    "row in question": (row_in_question, Refusal.INSTRUMENT_BLOCKED),
+    "naked": (naked, Refusal.BREAKER),
     "open operations": (too_many_open, Refusal.IN_FLIGHT_LIMIT),
     "exposure of what is open": (exposed, Refusal.EXPOSURE_LIMIT),
     "position of what is open": (position_of_what_is_open, Refusal.POSITION_LIMIT),

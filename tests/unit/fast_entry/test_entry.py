@@ -48,7 +48,7 @@ def same_plan(entered: Entered, plan: Plan, world: EntryWorld) -> None:
         assert (intent.reserve_asset, intent.reserve_amount) == (leg.reserve_asset, leg.reserve_amount)
         assert (intent.qty, intent.price, intent.side) == (leg.qty, leg.limit, leg.side)
         assert intent.multiplier == leg.row.spec.multiplier and not intent.reduce_only
-        assert intent.expiry_wall_ms == world.now().wall_ms + world.config.execution.recv_window_ms
+        assert intent.expiry_wall_ms == world.now().wall_ms + world.config.execution.entry_window_ms
 
 
 def near_a_bound(world: EntryWorld, plan: Plan) -> bool:

@@ -18,13 +18,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.execution.events import Sent, Tick
+from pipeline.execution.events import AccountSnapshot, Tick
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.fast_entry.memory import LIMITS
 from pipeline.model.config import EngineConfig, LimitConfig, RiskLimits
-from pipeline.model.enums import ArbitrageState, InstrumentKind, OpportunityType, OrderSide, OrderState, Refusal
-from pipeline.model.structs import Fill, OrderUpdate
+from pipeline.model.enums import ArbitrageState, InstrumentKind, OpportunityType, OrderState, Refusal
 from pipeline.rehearsal.entry_world import EntryWorld, engine_config
 from pipeline.rehearsal.instruments import spec
 from pipeline.risk.rules import (
@@ -37,7 +36,7 @@ from pipeline.risk.rules import (
     limit_fields,
     unknown_limits,
 )
-from tests.worlds.fast_entry_world import a_world, exact, levels, opened, ordinary
+from tests.worlds.fast_entry_world import a_world, exact, filled, levels, opened, ordinary
 
 REPO = Path(__file__).resolve().parents[3]
 #: Where the executor refuses: every refusal that these files name must have a row.
@@ -216,6 +215,8 @@ def scene(state: Scene, config: EngineConfig) -> Iterator[tuple[EntryWorld, Any]
     """A world in a state, and an opportunity in ETH that is taken in it with the configuration of the walk."""
     with a_world(config=config, specs=SPECS) as world:
         world.fund_all()
+        offsets = {row.spec.venue: world.wall_offset_ns + 500 * MS for row in world.core.context.instruments}
+        world.feed(AccountSnapshot((), clock_offsets_ns=offsets))
         yield world, state(world)
 
 
@@ -255,28 +256,6 @@ def enter(world: EntryWorld, first: int = 0) -> None:
     world.feed(decode_opportunity(offered(world, first, first + 1), world.now_ns))
     if not world.core.ledger.open_operations:
         raise Unreachable(world.core.refusals.last)
-
-
-def filled(world: EntryWorld, leg: int, *, state: OrderState = OrderState.FILLED) -> None:
-    """The order of a leg ended: filled, or without a fill."""
-    order = list(world.core.ledger.orders.values())[leg]
-    intent = order.intent
-    about = {
-        "venue": intent.venue, "symbol": intent.symbol, "client_id": intent.client_id,
-        "order_id": f"o{leg}", "venue_wall_ms": world.now().wall_ms, "recv_mono_ns": world.now_ns, "source": "ws",
-    }  # fmt: skip
-    world.feed(Sent(intent.client_id, world.now_ns))
-    if state is OrderState.FILLED:
-        in_base = intent.side is OrderSide.BUY and intent.venue == "gateio_spot"
-        fee = intent.qty * (1 if in_base else intent.price) / 10_000
-        world.feed(
-            Fill(
-                **about, trade_id=f"t{leg}", side=intent.side, qty=intent.qty, price=intent.price, fee=fee,
-                fee_asset="BTC" if in_base else "USDT", is_maker=False,
-            )
-        )  # fmt: skip
-    done = intent.qty if state is OrderState.FILLED else Decimal(0)
-    world.feed(OrderUpdate(**about, state=state, filled_qty=done, average_price=intent.price))
 
 
 def second_entry(world: EntryWorld) -> Any:

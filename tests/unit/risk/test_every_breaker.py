@@ -146,6 +146,23 @@ def daily_loss() -> World:
     return world
 
 
+def naked() -> World:
+    """One leg stands alone: nobody takes the other, nor what would undo it."""
+    world = ready_world(2, limits={"max_naked_usd_s": Decimal(20)})
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.venues["gateio_spot"].bid = Decimal("90")
+    for _ in range(20):
+        if world.venues["mexc_spot"].fills:
+            break
+        world.run(0.5)
+    world.faults = Faults(no_fill=1.0)
+    for _ in range(60):
+        if "naked_exposure" in world.core.ledger.breakers:
+            break
+        world.run(10)
+    return world
+
+
 def venue_faults() -> World:
     world = ready_world()
     order = sent_order(world)
@@ -219,6 +236,7 @@ TRIPS: list[tuple[Callable[[], World], str]] = [
     (malformed, "malformed"),
     (duplicates, "duplicates"),
     (daily_loss, "daily_loss"),
+    (naked, "naked_exposure"),
     (venue_faults, "venue.mexc_spot"),
     (moved_position, "venue.gateio_futures"),
     (emergency, "emergency"),
@@ -235,6 +253,7 @@ def names_in_the_source() -> set[str]:
     constants = {
         "RECOVERY_HOLD": "recovery_hold",
         "DAILY_LOSS": "daily_loss",
+        "NAKED": "naked_exposure",
         "UNEXPLAINED_LOSS": "unexplained_loss",
         "UNKNOWN_PAST": "unknown_past",
         "SECOND_ENGINE": "second_engine",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.paths import REPO
-from tests.tidy import dead, imports, readmes, sizes, texts
+from tests.tidy import dead, faults, imports, readmes, sizes, texts
 from tests.tidy.__main__ import report
 from tests.tidy.rules import CHECKS
 from tests.tidy.tree import Finding, Tree, load
@@ -432,3 +432,20 @@ def test_a_report_names_the_room_of_each_breach() -> None:
 
 def test_every_rule_has_a_check() -> None:
     assert {"import order", "import cycles", "dead definitions", "sync pairs", "may import", "format"} <= set(CHECKS)
+
+
+# --- the table of faults ------------------------------------------------------------------------------------------
+
+
+def test_a_fault_without_a_test_and_a_test_that_is_not_there_are_found(tmp_path: Path) -> None:
+    good = [f"| {k} | a fault | what must happen | `unit/test_a.py::it_stands` |" for k in range(1, faults.ROWS + 1)]
+    files = {"tests/unit/test_a.py": "def test_it_stands(): ...\n", "tests/faults.md": "\n".join(good)}
+    assert faults.faults_tried(tree(tmp_path, files), tmp_path) == []
+    bad = [good[0].replace("stands", "stood"), good[1].rpartition("`u")[0] + "|", good[0], *good[3:]]
+    found = faults.faults_tried(tree(tmp_path, {**files, "tests/faults.md": "\n".join(bad)}), tmp_path)
+    assert [finding.message.split(";")[0] for finding in found] == [
+        "row 1: there is no test_it_stood in tests/unit/test_a.py",
+        "row 2 names no test",
+        "row 1 stands twice",
+        "rows [3] are missing",
+    ]

@@ -100,7 +100,7 @@ class ListCore:
 
 EntryConfig = SimpleNamespace(
     detection=SimpleNamespace(max_age_to_trade_ms=100, max_skew_ms=150),
-    execution=SimpleNamespace(recv_window_ms=5000, target_execution_time_ms=30),
+    execution=SimpleNamespace(entry_window_ms=5000, target_execution_time_ms=30),
 )
 
 
@@ -361,7 +361,7 @@ def test_bytes_that_are_made_late_expire_when_the_journal_says(tmp_path: Path) -
     for venue in entry.venues.values():
         venue.now_ms = lambda: 50_000 + (entry.world.now_ns - began) // MS  # type: ignore[method-assign]
     entry.enter("fast")
-    window_ms = entry.world.config.execution.recv_window_ms
+    window_ms = entry.world.config.execution.entry_window_ms
     assert entry.log[2:] == [f"send {50_000 + window_ms}"] * 2
     entry.world.close()
 
@@ -371,7 +371,7 @@ def test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent(
     entry: Entry, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     """Its books are no reason here: they may be of any age."""
-    core, window_ms = entry.world.core, entry.world.config.execution.recv_window_ms
+    core, window_ms = entry.world.core, entry.world.config.execution.entry_window_ms
     detection = msgspec.structs.replace(core.config.detection, max_age_to_trade_ms=2 * window_ms)
     core.reconfigure(msgspec.structs.replace(core.config, detection=detection))
     entry.world.journal.durability = Durability.POWER

@@ -75,6 +75,15 @@ def test_the_first_start_of_all_has_the_time_of_kernels_and_venues() -> None:
     assert ExecutorWatch(hung_after_ms=1000, restart_within_ms=5000, served=True).look(Sight(), 1) == ""
 
 
+def test_after_everything_was_closed_a_start_has_the_time_of_a_first_one() -> None:
+    looks = Looks(served=True)
+    assert looks.until_lost(100, ProcessState.WARMING) <= 51
+    looks.watch.begin_anew()
+    assert looks.until_lost(1000, ProcessState.WARMING) == 1001
+    looks.look()
+    assert looks.until_lost(100, ProcessState.WARMING) <= 51, "it has served again"
+
+
 def test_an_executor_that_stops_on_purpose_is_not_lost() -> None:
     looks = Looks()
     looks.look()

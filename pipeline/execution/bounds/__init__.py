@@ -1,0 +1,1 @@
+"""Bounds of what may stand alone, and for how long."""
