@@ -94,13 +94,11 @@ class Supervisor:
         self.state = "starting"
         self.announcer = Announcer(instance, self.state_dir, config, units=units, on_event=on_event)
         self._left_open: dict[str, Any] = {}
-        self.starts_again = False  # the caller begins anew with the same command
         self._fork_server_pid, self._channel = fork_server
         self._best_effort = BestEffort(self.announcer.say)
         self._run_file_due = True
         self._units = units
-        self._fork_server_gone = asyncio.Event()
-        self._warm, self._changed, self._stop = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._warm, self._changed, self._stop, self._fork_server_gone = (asyncio.Event() for _ in range(4))
         self._background: set[asyncio.Task[None]] = set()
         self._early: dict[int, list[str]] = {}  # messages of children whose pid the fork server has not reported yet
         self._pending_venues: list[str] = []  # whose instruments could not be read
@@ -108,6 +106,7 @@ class Supervisor:
         self._warming = ""
         self._failure: str | None = None
         self._was_ready = self._interrupted = False
+        self.starts_again = False  # the caller begins anew with the same command
         self._notifier = Notifier()
         self._started_wall_ns = time.time_ns()
 
