@@ -47,6 +47,7 @@ BEAT_S = 0.025
 BACKOFF_MAX_S = 10.0
 SETTINGS_RETRY_S = 2.0  # an account in a wrong mode is looked at again after this
 FEE_SWITCH_EVERY_S = 5.0  # an operator changes it by hand
+CLOCK_EVERY_S = 5.0  # of the venue's request budget, which the account and the other processes need as well
 FEE_SWITCH_TIMEOUT_S = 10.0  # more would be the wait of a silenced budget: what was told last stands meanwhile
 DIGITS_MAX = 18  # of an int64 fixed-point number
 POSITION_AMOUNTS = (
@@ -224,6 +225,7 @@ class VenuePoller:
         self.failures = 0
         self.swept = False
         self._clock = ClockEstimate()
+        self._clock_at_s = 0.0
         self._fee_coin: str | None = None
         self._fee_fault = ""  # why the last question about it had no answer
         self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
@@ -284,13 +286,17 @@ class VenuePoller:
         return 0.0
 
     async def _measure_clock(self) -> int:
-        """The venue's unix time less our monotonic time, in ns; 0 where it did not answer: that costs no account."""
+        """The venue's unix time less our monotonic time, in ns; 0 where this sweep does not measure it (it is not time
+        yet), or the venue did not answer: that costs no account."""
+        if time.monotonic() < self._clock_at_s:
+            return 0
         sent_ns = time.monotonic_ns()
         try:
             server_ms = await self._client.server_time_ms()
         except (VenueError, TimeoutError, OSError):
             return 0
         self._clock.learn(server_ms, sent_ns, time.monotonic_ns())
+        self._clock_at_s = time.monotonic() + CLOCK_EVERY_S
         return self._clock.offset_ns
 
     async def _positions(self) -> tuple[list[Position], list[str]]:

@@ -54,6 +54,7 @@ from pipeline.model.fixedpoint import from_fp, quantize_down, to_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, InstrumentSpec
 
+OTHER_TRIES = 2  # at a venue that is no leg of the operation; then its own ones are waited for, and no rung is spent
 PLAN_PRICE_NS = 60_000_000_000  # how long the prices of a plan may stand in for a book that is dead
 
 
@@ -238,12 +239,13 @@ class RepairChooser:
         rows = [self._context.instruments.find(leg.venue, leg.symbol) for leg in legs]
         pairs = {row.pair_id for row in rows if row is not None and row.tradable_pair}
         index = next(i for i, leg in enumerate(operation.record.legs) if leg is legs[0])
+        empty = self._empty(operation)
         found: list[tuple[int, LegPlan, Decimal]] = []
         for row in self._context.instruments:
             spec = row.spec
             if spec.kind is not InstrumentKind.SPOT or row.pair_id not in pairs or (spec.venue, spec.symbol) in known:
                 continue
-            if self._usable.besides(spec):
+            if empty.get((spec.venue, spec.symbol), 0) < OTHER_TRIES and self._usable.besides(spec):
                 elsewhere = {"instrument_id": row.instrument_id, "venue": spec.venue, "symbol": spec.symbol}
                 found.append((index, msgspec.structs.replace(legs[0], kind=spec.kind, **elsewhere), amount))
         return found

@@ -21,8 +21,10 @@ from pipeline.exchanges.transport.refusals import DUPLICATE
 from pipeline.model.config import VenueConfig
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import (
+    ClockRefused,
     ConfigInvalid,
     GatewayRefused,
+    InstrumentRefused,
     InsufficientBalance,
     OrderNotFound,
     OutcomeUnknown,
@@ -123,8 +125,8 @@ def test_kinds_and_times_of_orders() -> None:
         (400, -2010, "Order would immediately match and take.", VenueRejected),
         (400, -2010, "Duplicate order sent.", OutcomeUnknown),
         (400, -2011, "Unknown order sent.", OrderNotFound),
-        (400, -1013, "Filter failure: NOTIONAL", VenueRejected),
-        (400, -1021, "Timestamp for this request is outside of the recvWindow.", VenueRejected),
+        (400, -1013, "Filter failure: NOTIONAL", InstrumentRefused),
+        (400, -1021, "Timestamp for this request is outside of the recvWindow.", ClockRefused),
         (429, -1015, "Too many new orders", RateLimited),
         (400, -987654, "a code that nobody listed", OutcomeUnknown),
         (400, -1006, "execution status unknown", OutcomeUnknown),
