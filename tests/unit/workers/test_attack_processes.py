@@ -24,7 +24,9 @@ from pipeline.model.errors import (
     VenueUnavailable,
 )
 from shm.metrics import Metrics
+from shm.pages import HaltPage
 from tests.worlds.execution_starts import ready_world
+from tests.worlds.execution_world import make_config
 from workers.executor import performer as performer
 from workers.executor.earlier_runs import keep_breakers
 from workers.executor.session_watch import SessionWatch, first_connection
@@ -193,38 +195,17 @@ def test_what_stays_down_is_said_with_the_reason_and_what_comes_back_too() -> No
 # --- the guard ---
 
 
-class FakePage:
-    def __init__(self) -> None:
-        self.latched = False
-
-    def latch(self, reason: str) -> None:
-        self.latched = True
-
-    def release(self) -> None:
-        self.latched = False
-
-    def fence(self) -> None:
-        """Not looked at here."""
-
-    lift_fence = fence
-
-    def block_venue(self, venue_id: int, blocked: bool) -> None:
-        if not 0 <= venue_id < 3:
-            raise IndexError(venue_id)
+def guard(instance: str, folder: Path) -> Any:
+    context = SimpleNamespace(
+        state_dir=folder, say=lambda *_: None, config=make_config(), metrics=Metrics.private("guard"), restarts=0
+    )
+    return HaltKeeper(context, HaltPage.create(instance))  # type: ignore[arg-type]
 
 
-def guard(folder: Path) -> Any:
-    made: Any = object.__new__(HaltKeeper)
-    made._ctx = SimpleNamespace(state_dir=folder, say=lambda *_: None)
-    made._page = FakePage()
-    made._venues = {"a_spot": 0, "b_spot": 1, "c_spot": 2}
-    made._stamp = None
-    made.state = HaltState(halted=False, reason="", by="", wall_ns=0)
-    return made
-
-
-def test_a_full_disk_does_not_stop_the_kill_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = guard(tmp_path)
+def test_a_full_disk_does_not_stop_the_kill_switch(
+    instance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = guard(instance, tmp_path)
 
     def full(folder: Path, state: HaltState, **_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -234,8 +215,10 @@ def test_a_full_disk_does_not_stop_the_kill_switch(tmp_path: Path, monkeypatch: 
     assert made._page.latched and reply["halted"] and "No space" in reply["warning"]
 
 
-def test_a_resume_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = guard(tmp_path)
+def test_a_resume_that_cannot_be_written_is_none(
+    instance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = guard(instance, tmp_path)
     made.handle({"op": "halt", "reason": "now"})
 
     def full(folder: Path, state: HaltState, **_: object) -> None:
@@ -248,8 +231,8 @@ def test_a_resume_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("venue", [99, -1, None, [], "x"])
-def test_a_request_that_means_nothing_does_not_end_the_guard(tmp_path: Path, venue: object) -> None:
-    assert "error" in guard(tmp_path).handle({"op": "block", "venue": venue})
+def test_a_request_that_means_nothing_does_not_end_the_guard(instance: str, tmp_path: Path, venue: object) -> None:
+    assert "error" in guard(instance, tmp_path).handle({"op": "block", "venue": venue})
 
 
 def test_a_journal_that_begins_anew_keeps_the_breakers_of_the_one_before(tmp_path: Path) -> None:
