@@ -33,7 +33,7 @@ from pipeline.model.structs import ZERO
 
 DAY_NS = 86_400 * 1_000_000_000
 MID_MAX_AGE_NS = 30_000_000_000  # a mid that could not be read again for so long is left out of the median
-COMPLETE_WAIT_NS = 60_000_000_000  # how long the day's first reading waits for a mark of every coin that is held
+COMPLETE_WAIT_NS = 60_000_000_000  # how long a run's first reading waits for a mark of every coin that is held
 ONE = Decimal(1)
 CENTS = Decimal("0.01")
 
@@ -173,8 +173,13 @@ class EquityWatch:
         perpetuals = self.perpetuals(marks)
         worth = equity(balances, perpetuals, marks)
         now_wall_ns = self._core.context.now.wall_ns
-        if self.start is None and not self._complete(worth):
+        if not self._complete(worth):
             return None
+        if self.start is not None and not self.start.marks.keys() <= marks.keys():
+            # A coin that this run has not priced counts as the day began: leaving it out would look like its loss.
+            marks = {**self.start.marks, **marks}
+            perpetuals = self.perpetuals(marks)
+            worth = equity(balances, perpetuals, marks)
         if self.start is None or self.start.day != now_wall_ns // DAY_NS:
             held = dict(balances)
             for holding in perpetuals:

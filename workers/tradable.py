@@ -382,7 +382,7 @@ def account_reasons(states: Mapping[str, int]) -> list[Reason]:
         solve = (
             "mend key or account at the venue: it is asked again every few minutes; a new key in keys/ needs a restart"
             if refused
-            else "it is asked again by itself"
+            else "it is asked again by itself; what the venue answers stands in log/poller.log"
         )
         effect = Effect.DEGRADES if left > 1 else Effect.STOPS
         found.append(Reason(what=f"account of {venue}: {what}", solve=solve, effect=effect))

@@ -31,6 +31,7 @@ from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_P
 from pipeline.execution.records import ExternalRecord
 from pipeline.execution.settle import hedge_left, hedge_record
 from pipeline.model.enums import InstrumentKind
+from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, Fill
 
@@ -109,13 +110,14 @@ class ExternalBook:
             )
         )
         self._shrink(taken)
-        text = f"{fill.side.name} {fill.qty} {fill.symbol} at {fill.price}"
+        text = f"{fill.side.name} {plain(fill.qty)} {fill.symbol} at {plain(fill.price)}"
         if cause == "engine":
             self.engine(fill.venue, client_id, live=live)
         if booked:
             context.alert(2, "external", f"{fill.venue} {cause}: {text}{_lost(taken)}")
             if cause not in (*UNARMED, "engine"):
-                context.trip(f"venue.{fill.venue}", f"{cause}: {text}")
+                whose = "order of another client" if cause == "order" else cause
+                context.trip(f"venue.{fill.venue}", f"{whose}: {text}")
             if spec.kind is InstrumentKind.SPOT:
                 self.shortage(fill.venue, spec.base, fill.price)
 
@@ -287,4 +289,4 @@ class ExternalBook:
 
 
 def _lost(taken: tuple[TakenShare, ...]) -> str:
-    return "".join(f"; {share.qty} of {share.operation_id}" for share in taken)
+    return "".join(f"; {plain(share.qty)} of {share.operation_id}" for share in taken)

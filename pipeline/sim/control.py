@@ -2,6 +2,7 @@
 
 | method, path | does |
 |---|---|
+| GET / | this table |
 | GET /health | ready, time, how far the market is |
 | GET /ledger?since=N&kind=a,b&limit=N | ledger rows with seq > N (``ledger`` names the kinds); Decimal strings |
 | GET /fills | the ledger's fills |
@@ -9,7 +10,8 @@
 | GET /dislocations?all=1 | offered and captured; with ``all`` every one of them |
 | GET /versions?venue=V&symbol=S&depth=20&first=ID&last=ID | published book versions: update id, wall ms, mono ns, best
   in ticks and units; with ``depth`` (20 at most) also interval ms, bids, asks; ``first``, ``last`` choose update ids |
-| GET /faults, POST /faults, DELETE /faults[/ID] | armed rules; one rule or a list (``faults`` names them); disarm |
+| GET /faults, POST /faults, DELETE /faults[/ID] | armed rules; one rule or a list (``exchange/faults`` names
+  them; a POST with {} lists the kinds); ``ids``: to disarm them; of what is done at once: how much was touched |
 | POST /begin | the times of the scenario's faults count from now, where the server was told to wait for this |
 | POST /plant {pair, edge_bps, usd, life_ms} | one dislocation now |
 | GET /replay, POST /replay/confirm {venue, frames} | recorded sources: frames sent, frames digested |
@@ -60,6 +62,7 @@ class Control:
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=1 << 20)
+        app.router.add_get("/", self._paths)
         app.router.add_get("/health", self._health)
         app.router.add_get("/ledger", self._ledger)
         app.router.add_get("/fills", self._fills)
@@ -75,6 +78,9 @@ class Control:
         app.router.add_get("/replay", self._replay)
         app.router.add_post("/replay/confirm", self._confirm)
         return app
+
+    async def _paths(self, request: web.Request) -> web.Response:
+        return web.Response(text=f"{__doc__}\n")
 
     async def _health(self, request: web.Request) -> web.Response:
         return reply(self._server.health())

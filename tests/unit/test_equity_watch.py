@@ -129,3 +129,21 @@ def test_a_coin_that_is_marked_late_moves_no_profit() -> None:
     at(world, "99.95", "100.05")
     found = read(world, watch)
     assert (found.equity.value, found.daily.total) == (D(40_000), D(0))
+
+
+def test_a_run_that_knows_no_prices_yet_does_not_show_the_coins_as_lost() -> None:
+    world = ready_world()
+    at(world, "99.95", "100.05")
+    first = EquityWatch(world.core)
+    before = read(world, first)
+    world.kill()
+    world.run(500)
+    world.blind = True
+    second = EquityWatch(world.core, first.start)
+    world.core.context.now = world.now()
+    assert second.figures() is None, "100 BTC without a mark of this run: no figure yet"
+    world.run(61_000)
+    world.core.context.now = world.now()
+    found = second.figures()
+    assert found is not None and found.equity.value == before.equity.value, "marked as the day began"
+    assert found.daily.total == 0

@@ -64,6 +64,9 @@ def sim(
     """Run the simulated exchanges alone, in the foreground, until SIGTERM; one JSON line when ready.
 
     With --write-config FILE an engine trades on them at once: `arb up --config FILE` in another terminal.
+
+    `control` in the JSON line is a URL that answers with what can be asked there: the venues' own ledger, and faults to
+    inject (POST /faults), such as a silent stream, a rate limit, a liquidation or an order of another client.
     """
     # Imported here: it loads numba and aiohttp.
     from workers.demo.simulator_server import run_simulator

@@ -107,7 +107,7 @@ def lock_keys(config: EngineConfig, instance: str) -> list[int]:
                 os.close(lock)
             raise CouldNotStart(
                 f"keys/{exchange}.json: found a key that instance {holder} trades with, wanted one of its own; "
-                f"stop it with `arb halt` and SIGTERM of its `arb up`, or use another key"
+                f"stop it with `arb stop --instance {holder}`, or use another key"
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{instance}\n".encode(), 0)

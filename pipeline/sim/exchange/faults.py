@@ -2,9 +2,10 @@
 
 A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), lets ``after`` matches pass, then hits
 ``count`` matches (0 = all) with ``probability``, within ``duration_ms`` of its arming (0 = for ever). ``at_s`` puts
-off the arming, or what is done at once, by so many seconds.
+off the arming, or what is done at once, by so many seconds. What is done at once reads no ``target`` (`disconnect`
+apart): it hits the ``symbol`` or ``asset`` that the rule names.
 
-| kind | target | what happens |
+| kind | target, or the field that is read instead | what happens |
 |---|---|---|
 | http_error | operation | ``status`` (default 503), nothing executed |
 | http_error_after | operation | executed, then ``status``: the outcome is unknown to the client |
@@ -181,7 +182,7 @@ class FaultRule:
 
     @classmethod
     def parse(cls, raw: dict[str, Any]) -> FaultRule:
-        """Raises ``BadFault`` for an unknown kind or field."""
+        """Raises ``BadFault`` for an unknown kind or field, and for a target that the kind does not read."""
         allowed = {"venue", "target", "symbol", "after", "count", "probability", "duration_ms", "delay_ms", "status"}
         allowed |= {"kind", "retry_after_s", "reason", "text", "asset", "amount", "price", "client_id", "at_s"}
         unknown = sorted(set(raw) - allowed)
@@ -194,6 +195,10 @@ class FaultRule:
             rule = cls(**raw)
         except (TypeError, InvalidOperation) as error:
             raise BadFault(f"bad fault: {error}") from error
+        if rule.kind in ACTION_KINDS - {"disconnect"} and rule.target != "*":
+            raise BadFault(f"{rule.kind} reads no target: {rule.target!r}; name it as venue, symbol or asset")
+        if rule.kind in ("withdraw", "deposit") and not rule.asset:
+            raise BadFault(f"{rule.kind} wants an asset, e.g. USDT")
         if rule.kind in ("stall", "delay_stream", "stale") and "count" not in raw:
             rule.count = 0  # these last: for duration_ms, or until removed
         return rule

@@ -95,3 +95,12 @@ def test_an_external_event_is_booked_within_five_seconds_of_the_venues_stamp(nam
     assert all(at >= min(stamps) for at, _ in booked)
     assert all(record.witness not in ("push", "poll") for _, record in booked), "a list of the venue proves it"
     judge(world)
+
+
+def test_the_breaker_says_whose_order_it_was_in_plain_digits() -> None:
+    world = external_world()
+    world.run(2000)
+    place(world, "gateio_spot", "BTC_USDT", D("0.2"))
+    name = "venue.gateio_spot"
+    assert world.run_until(lambda: name in world.core.ledger.breakers, limit_ms=6000)
+    assert "order of another client: BUY 0.2 BTC_USDT at " in str(world.core.ledger.breakers[name])

@@ -147,6 +147,8 @@ def test_a_rate_limit_is_a_note_and_a_refused_key_is_not() -> None:
     assert state(account_reasons(dict.fromkeys(VENUES, AccountState.PAUSED))) is TradeState.STOPPED
     refused = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": AccountState.REFUSED})
     assert state(refused) is TradeState.DEGRADED and "key refused" in refused[0].what
+    (failing,) = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": AccountState.FAILING})
+    assert failing.solve.endswith("stands in log/poller.log"), "whether it ends by itself depends on the answer"
     assert state(account_reasons({**dict.fromkeys(VENUES, AccountState.FAILING), "mexc_spot": 1})) is TradeState.STOPPED
 
 

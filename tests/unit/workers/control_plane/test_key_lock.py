@@ -43,7 +43,7 @@ def test_the_second_instance_on_a_key_is_told_who_holds_it_until_that_one_ends()
     for name in ("one", "two"):
         store_credentials(name, "mexc", MINE)
     held = lock_keys(config("one"), "one")
-    with pytest.raises(CouldNotStart, match="instance one trades with"):
+    with pytest.raises(CouldNotStart, match=r"instance one trades with.*`arb stop --instance one`"):
         lock_keys(config("two"), "two")
     close(held)
     close(lock_keys(config("two"), "two"))
