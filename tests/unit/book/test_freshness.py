@@ -120,6 +120,23 @@ def test_the_kernel_judges_as_the_plain_twin(offset: int | None, lag: int, frame
     assert (said, mem[row + WATCH.back_ms]) == (twin.said, twin.back_ms)
 
 
+def test_a_second_of_the_venues_own_time_is_told_however_fast_it_passes() -> None:
+    rig, turns = Rig(), [0]
+
+    def turned() -> None:
+        turns[0] += 1
+
+    rig.proofs._on_turn = turned
+    for k in range(101):
+        rig.frame(NOW_MS + k * 100, 10 * S + k * MS)  # a hundred times faster than it was recorded
+    assert turns[0] == 11
+    rig.frame((NOW_MS + 10_500) * 1000, 11 * S)
+    assert turns[0] == 11
+    rig.frame(NOW_MS + 3_600_000, 11 * S)
+    rig.frame(NOW_MS + 10_600, 11 * S + MS)
+    assert turns[0] == 13, "a time from somewhere else holds nothing up"
+
+
 def test_a_late_frame_is_unproved_when_it_is_published_and_frames_of_now_end_that() -> None:
     rig = Rig()
     rig.proofs.learn(NOW_MS, 10 * S, 10 * S)
