@@ -29,6 +29,10 @@ class Slope:
         """Whether it is not proved to be more than ``bound``: two errors are its due."""
         return self.value - 2 * self.error <= bound
 
+    def tells(self, bound: float) -> bool:
+        """Whether the samples could have proved a slope of twice ``bound``: its error is small enough."""
+        return 2 * self.error <= bound
+
 
 def slopes(lives: Sequence[tuple[Matrix, Matrix]]) -> list[Slope] | None:
     """Slopes of a quantity, one per regressor. ``lives``: (regressors [samples, k], quantity [samples]) of each life.
