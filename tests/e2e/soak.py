@@ -7,19 +7,6 @@ heals, the engine trades again, leaves its hedges and stops flat. Judged by the 
 its error. Counted: the share of time in which new risk was possible, and what took the rest.
 
     python -m tests.e2e.soak [--minutes 30] [--seed 1] [--out FILE]
-
-What is judged, and why so:
-
-* Memory is ``RssAnon``. Processes are forked from a warmed parent: a page that one of them writes to (a reference count
-  is enough) is unshared from the parent and in its USS from then on, which is no growth (a level detector's USS went
-  from 9.8 to 13.7 MB in two minutes, 3.3 MB of it in one step, its anonymous pages by 0.07 MB). Pages of segments and
-  of the journal are of fixed size and shared.
-* A life counts after ``WARM_S``. Kills end early enough for a last life of each process that is much longer.
-* An operation stays in memory for a while after it has ended, in the executor and in the recorder (whose fold writes
-  checkpoints): twenty minutes, here ``HELD_S``, so that a run sees them leave. Their memory is fitted to the operations
-  that they hold and to all that ever were.
-* A slope that is not steeper than its bound only because its error is large proves nothing: it fails, as does a
-  process of a run of ``JUDGED_S`` or more that no slope judges.
 """
 
 from __future__ import annotations
@@ -33,18 +20,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
 from pipeline.model.errors import ArbitrageEngineError
 from tests.e2e.campaign import PROFILE, VENUES, Step, venue_trouble
-from tests.e2e.level_fit import SAMPLES_MIN, Slope, slopes
+from tests.e2e.level_fit import HELD_S, Sample, Slope, levels_of, own_bytes, too_steep, unjudged
 from tests.worlds.instance_rig import DRAIN_S, Rig, segments_of
 from tests.worlds.waiting import until
 from workers.control_plane.launch import block_new_risk
@@ -57,31 +43,12 @@ KILL_EVERY_S, TROUBLE_EVERY_S, EDGE_EVERY_S, HANG_EVERY_S = 40.0, 15.0, 240.0, 6
 EDGE_MS, HALTED_S = 20_000, 5.0
 LOOK_S, SAMPLE_S, OPERATOR_S = 0.5, 5.0, 3.0
 KILLS_UNTIL = 0.6  # of the run: the lives after it are long enough to tell a leak from a process that still fills up
-WARM_S = 120.0  # of a life that does not count: books, pools and buffers, the first of everything
-JUDGED_S = 900.0  # a run that long has a life of each process to judge
-HOLDS_OPERATIONS = ("executor", "recorder")
-HELD_S = 240.0  # how long an ended operation stays in memory here
-BYTES_PER_OPERATION = 400.0  # 600 MB after a million operations, less what a process weighs
-HELD_BYTES = 40_000.0  # while in memory: measured are 15,000 without faults, and twice the records with them
-DESCRIPTORS_PER_OPERATION = 0.001
-SEGMENT_BYTES_PER_OPERATION = 1.0
 CAN_TRADE = ("ready", "degraded")
 LOAD: dict[str, Any] = {
     "extends": "demo",
     "name": "soak",
     "dislocations": {"rate_per_s": 8},
 }
-
-
-@dataclass(slots=True)
-class Sample:
-    """Resources of the instance at one moment. ``processes``: name -> (pid, bytes of its own, descriptors)."""
-
-    at_s: float
-    operations: int
-    processes: dict[str, tuple[int, int, int]]
-    segments: int
-    segment_bytes: int
 
 
 @dataclass(slots=True)
@@ -152,14 +119,6 @@ class Watcher(threading.Thread):
             with contextlib.suppress(OSError):
                 sizes.append((Path("/dev/shm") / name).stat().st_size)
         return Sample(at_s, operations, found, len(sizes), sum(sizes))
-
-
-def own_bytes(pid: int) -> int:
-    """Anonymous memory of a process, shared with the process that it was forked from or not. Raises OSError."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0  # it is a zombie
 
 
 def _kind(reason: str) -> str:
@@ -385,116 +344,13 @@ def _verdict(rig: Rig, seconds: float, seen: Seen, operator: Operator, failures:
         "requests": sum(row["kind"] == "request" for row in ledger),
     }
     levels = levels_of(seen.samples)
-    failures += [text for key, slope in levels.items() if (text := _too_steep(key, slope))]
-    failures += _unjudged(seen.samples, levels, seconds)
+    failures += [text for key, slope in levels.items() if (text := too_steep(key, slope))]
+    failures += unjudged(seen.samples, levels, seconds)
     return Outcome(seconds, seen, counts, operator.acts, restarts, levels, failures)
 
 
 def _is_operation(record: object) -> bool:
     return type(record).__name__ == "OperationRecord"
-
-
-# --- level? ---
-
-MEMORY, HELD, DESCRIPTORS = "bytes an operation", "bytes an operation in memory", "descriptors an operation"
-SEGMENTS, SEGMENT_BYTES = "segments an operation", "bytes of segments an operation"
-BOUNDS = {
-    MEMORY: BYTES_PER_OPERATION,
-    HELD: HELD_BYTES,
-    DESCRIPTORS: DESCRIPTORS_PER_OPERATION,
-    SEGMENTS: DESCRIPTORS_PER_OPERATION,
-    SEGMENT_BYTES: SEGMENT_BYTES_PER_OPERATION,
-}
-
-
-def _too_steep(key: tuple[str, str], slope: Slope) -> str:
-    """Why a slope is not as it must be, or ""."""
-    (process, what), bound = key, BOUNDS[key[1]]
-    found = f"{process}: {slope.value:.5f} +- {slope.error:.5f} {what}"
-    if not slope.at_most(bound):
-        return f"{found}, wanted at most {bound}"
-    hidden = what in (MEMORY, HELD) and not slope.tells(bound)
-    return f"{found}: too uncertain to see {bound}; run longer" if hidden else ""
-
-
-def _unjudged(samples: list[Sample], levels: dict[tuple[str, str], Slope], seconds: float) -> list[str]:
-    """Processes of a long run whose memory no slope judges: none of their lives was long enough."""
-    names = sorted({name for sample in samples for name in sample.processes}) if seconds >= JUDGED_S else []
-    return [f"{name}: no life was long enough to judge its memory" for name in names if (name, MEMORY) not in levels]
-
-
-def levels_of(samples: list[Sample]) -> dict[tuple[str, str], Slope]:
-    """Slopes of every process's memory and descriptors and of the segments; those that the samples can tell."""
-    held = _held(samples)
-    lives: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for number, sample in enumerate(samples):
-        for name, (pid, _, _) in sample.processes.items():
-            lives[name][pid].append(number)
-    found: dict[tuple[str, str], Slope] = {}
-    for name, by_pid in lives.items():
-        rows = []
-        for pid, numbers in by_pid.items():
-            warm_s = samples[numbers[0]].at_s + WARM_S
-            kept = [number for number in numbers if samples[number].at_s >= warm_s]
-            if len(kept) >= SAMPLES_MIN:
-                rows.append((pid, kept))
-        _fit_process(found, name, samples, held, [kept for _, kept in rows])
-    total = np.array([[float(s.operations)] for s in samples])
-    for what, values in (
-        (SEGMENTS, [float(s.segments) for s in samples]),
-        (SEGMENT_BYTES, [float(s.segment_bytes) for s in samples]),
-    ):
-        fitted = slopes([(total, np.array(values))]) if samples else None
-        if fitted is not None:
-            found["instance", what] = fitted[0]
-    return found
-
-
-def _fit_process(
-    found: dict[tuple[str, str], Slope], name: str, samples: list[Sample], held: list[float], lives: list[list[int]]
-) -> None:
-    """Adds the slopes of one process; ``lives``: numbers of the samples of each."""
-
-    def parts(columns: Callable[[int], list[float]], value: int) -> Slopes:
-        return slopes(
-            [
-                (
-                    np.array([columns(i) for i in life]),
-                    np.array([float(samples[i].processes[name][value]) for i in life]),
-                )
-                for life in lives
-            ]
-        )
-
-    total: Callable[[int], list[float]] = lambda i: [float(samples[i].operations)]  # noqa: E731
-    descriptors = parts(total, 2)
-    if descriptors is not None:
-        found[name, DESCRIPTORS] = descriptors[0]
-    if name not in HOLDS_OPERATIONS:
-        memory = parts(total, 1)
-        if memory is not None:
-            found[name, MEMORY] = memory[0]
-        return
-    both = parts(lambda i: [float(samples[i].operations), held[i]], 1)
-    if both is not None:
-        found[name, MEMORY], found[name, HELD] = both
-    else:
-        alone = parts(lambda i: [held[i]], 1)
-        if alone is not None:
-            found[name, HELD] = alone[0]
-
-
-Slopes = list[Slope] | None
-
-
-def _held(samples: list[Sample]) -> list[float]:
-    """Operations that are in memory at each sample: those of the last ``HELD_S``."""
-    times = [s.at_s for s in samples]
-    counts = [float(s.operations) for s in samples]
-    return [
-        count - float(np.interp(at_s - HELD_S, times, counts, left=0.0))
-        for at_s, count in zip(times, counts, strict=True)
-    ]
 
 
 def main() -> int:

@@ -9,22 +9,21 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.e2e.level_fit import Slope, slopes
-from tests.e2e.soak import (
+from tests.e2e.level_fit import (
     BYTES_PER_OPERATION,
     DESCRIPTORS,
     HELD_S,
     JUDGED_S,
     MEMORY,
-    SAMPLE_S,
     Sample,
-    _too_steep,
-    _unjudged,
+    Slope,
     levels_of,
     own_bytes,
-    plan,
-    soak,
+    slopes,
+    too_steep,
+    unjudged,
 )
+from tests.e2e.soak import SAMPLE_S, plan, soak
 
 RATE = 4  # operations a second
 BASE = 60e6  # bytes
@@ -68,14 +67,14 @@ def test_a_short_run_cannot_tell_a_leak_from_what_is_held() -> None:
     samples = samples_of(3000.0, minutes=4)
     levels = levels_of(samples)
     assert ("executor", MEMORY) not in levels and ("detector", MEMORY) in levels
-    assert _unjudged(samples, levels, JUDGED_S) == ["executor: no life was long enough to judge its memory"]
-    assert _unjudged(samples, levels, 240.0) == []
+    assert unjudged(samples, levels, JUDGED_S) == ["executor: no life was long enough to judge its memory"]
+    assert unjudged(samples, levels, 240.0) == []
 
 
 def test_an_error_that_hides_the_bound_is_a_failure() -> None:
-    assert _too_steep(("executor", MEMORY), Slope(100.0, 150.0, 60, 1)) == ""
-    assert "too uncertain" in _too_steep(("executor", MEMORY), Slope(100.0, 250.0, 60, 1))
-    assert "wanted at most" in _too_steep(("executor", MEMORY), Slope(1000.0, 250.0, 60, 1))
+    assert too_steep(("executor", MEMORY), Slope(100.0, 150.0, 60, 1)) == ""
+    assert "too uncertain" in too_steep(("executor", MEMORY), Slope(100.0, 250.0, 60, 1))
+    assert "wanted at most" in too_steep(("executor", MEMORY), Slope(1000.0, 250.0, 60, 1))
 
 
 def test_pages_that_a_forked_process_unshares_are_no_growth_and_new_ones_are() -> None:
