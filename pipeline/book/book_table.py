@@ -64,8 +64,7 @@ class BookTable:
     @property
     def counters(self) -> BookCounters:
         """All totals since the start."""
-        values = self.mem[BOOKS.counters : BOOKS.counters + len(COUNTER_NAMES)]
-        return BookCounters(*(int(value) for value in values))
+        return BookCounters(*self.mem[BOOKS.counters : BOOKS.counters + len(COUNTER_NAMES)].tolist())
 
     def symbol_of(self, book_index: int) -> str:
         """The symbol of a book index."""
@@ -83,6 +82,10 @@ class BookTable:
             found.append(int(self.mem[self._row(slot) + BOOK_ROW.book_index]))
             slot = next_near(self.mem, slot + 1, self.capacity)
         return found
+
+    def venue_ns(self, book_index: int) -> int:
+        """The venue's time of a book's newest update (ns since 1970); 0 where it sent none."""
+        return int(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.venue_ns])
 
     def doubts(self, book_index: int) -> tuple[bool, bool, bool]:
         """(crossed, contradicted, beyond its horizon) as the last frame left a book; the first two of recordings, whose

@@ -37,7 +37,7 @@ from pipeline.book.memory import (
 from pipeline.book.scaling import scale_price, scale_qty, significant_digits
 from pipeline.book.sequencer import APPLY, OLD, WAIT, judge
 from pipeline.book.symbol_table import find_symbol
-from pipeline.book.tickers import newest_not_above, newest_ticker, remember_ticker, ticker_disagrees
+from pipeline.book.tickers import flow_ns, newest_not_above, note_lead, remember_ticker, ticker_disagrees
 from shm.bookring import conn_frame, publish_book
 from shm.bytewords import get, put
 from shm.jit import njit_bare as njit
@@ -79,6 +79,7 @@ CONTRADICTS_MS = 250  # the same update over two connections bears times that di
 OWNER_REPEAT = 0
 OWNER_LOSE = 1
 OWNER_SYNCED = 2
+OWNER_DEEPER = 3
 
 
 @njit
@@ -213,10 +214,10 @@ def check_tickers(mem: Words, book: int, slot: int) -> bool:
 
 
 @njit
-def synced(mem: Words, book: int) -> None:
-    """The book stands on a snapshot or whole-book push again; its next record says so."""
+def synced(mem: Words, book: int, was_lost: bool) -> None:
+    """The book stands on a snapshot or whole-book push; its next record says so. ``was_lost``: it did not before."""
     mem[book + BOOK_ROW.pending_flags] = FLAG_SNAPSHOT
-    if mem[book + BOOK_ROW.was_synced]:
+    if was_lost and mem[book + BOOK_ROW.was_synced]:
         mem[BOOK_COUNTERS.resyncs] += 1
     mem[book + BOOK_ROW.was_synced] = 1
 
@@ -337,19 +338,20 @@ def depth_event(mem: Words, slot: int, snapshot: bool, recv_ns: int, conn: int) 
     put(mem, book + BOOK_ROW.conn, conn)
     if get(mem, EVENT.time):
         put(mem, book + BOOK_ROW.venue_ns, venue_ns(get(mem, EVENT.time)))
-    return applied(mem, book, slot, snapshot, whole, recv_ns)
+    return applied(mem, book, slot, snapshot, whole)
 
 
 @njit
-def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool, recv_ns: int) -> int:
+def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> int:
     """State and publication after the levels are in: quarantines a crossed or contradicted book (a recorded one only
     for as long as it is so). An ``RESULT_*``."""
     if snapshot:
+        note_lead(mem, book, slot)
         put(mem, book + BOOK_ROW.state, STATE_ALIGNING)
         put(mem, BOOK_COUNTERS.snapshots, get(mem, BOOK_COUNTERS.snapshots) + 1)
         return RESULT_APPLIED
     if whole and get(mem, book + BOOK_ROW.state) < STATE_ALIGNING:
-        synced(mem, book)
+        synced(mem, book, True)
     put(mem, book + BOOK_ROW.state, STATE_LIVE)
     put(mem, BOOK_COUNTERS.applied, get(mem, BOOK_COUNTERS.applied) + 1)
     doubted = RESULT_APPLIED if get(mem, BOOKS.recorded) else RESULT_RESYNC
@@ -360,17 +362,15 @@ def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool, recv_
         else:
             put(mem, BOOKS.publish_flags, FLAG_CROSSED)
         return doubted
-    if get(mem, book + BOOK_ROW.ticker_count):
-        ahead = newest_ticker(mem, book, slot) > get(mem, book + BOOK_ROW.update_id)
-        put(mem, book + BOOK_ROW.lead_ns, recv_ns if ahead else 0)
-        if check_tickers(mem, book, slot):
-            return doubted
+    note_lead(mem, book, slot)
+    if get(mem, book + BOOK_ROW.ticker_count) and check_tickers(mem, book, slot):
+        return doubted
     put(mem, BOOKS.publish_flags, 0)
     return RESULT_KEPT if get(mem, book + BOOK_ROW.kept) else RESULT_APPLIED
 
 
 @njit
-def ticker_event(mem: Words, slot: int, recv_ns: int) -> int:
+def ticker_event(mem: Words, slot: int) -> int:
     """Remembers a best-price ticker; one whose id is comparable may prove the book wrong. Returns a ``RESULT_*``."""
     if mem[BOOKS.ticker_rule] == TICKER_NONE:
         return RESULT_TICKER
@@ -385,7 +385,7 @@ def ticker_event(mem: Words, slot: int, recv_ns: int) -> int:
         return RESULT_TICKER if kept == 0 else RESULT_UNKNOWN_SHAPE
     mem[book + BOOK_ROW.ticker_count] = count + 1
     if not mem[book + BOOK_ROW.lead_ns] and mem[EVENT.last_id] > mem[book + BOOK_ROW.update_id]:
-        mem[book + BOOK_ROW.lead_ns] = recv_ns
+        mem[book + BOOK_ROW.lead_ns] = flow_ns(mem, book) + 1
     # Only the first ticker at or above the book's id tells something new about the book as it stands.
     if mem[book + BOOK_ROW.state] != STATE_LIVE or newest >= mem[book + BOOK_ROW.update_id]:
         return RESULT_TICKER
@@ -431,7 +431,7 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
         mem[BOOK_COUNTERS.other] += 1
         result = RESULT_OTHER
     elif topic == TOPIC_TICKER:
-        result = ticker_event(mem, slot, recv_ns)
+        result = ticker_event(mem, slot)
     else:
         result = depth_event(mem, slot, topic == TOPIC_SNAPSHOT, recv_ns, conn)
     if live and mem[BOOKS.notice]:
@@ -452,21 +452,22 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
 @njit
 def owner_publish(mem: Words, words: Words, slot: int, flags: int, action: int) -> int:
     """What Python publishes: ``OWNER_SYNCED`` after a snapshot and its replay (``RESULT_RESYNC`` if the book is
-    crossed), ``OWNER_LOSE`` when a book becomes invalid, ``OWNER_REPEAT`` to publish it again as it is."""
+    crossed), ``OWNER_DEEPER`` where the book stood before it too, ``OWNER_LOSE`` when a book becomes invalid,
+    ``OWNER_REPEAT`` to publish it again as it is."""
     book = book_row(mem, slot)
     result = RESULT_APPLIED
     if action == OWNER_LOSE:
         lose(mem, book, flags)
-    elif action == OWNER_SYNCED:
+    elif action >= OWNER_SYNCED:
         if is_crossed(mem, book):
             mem[BOOK_COUNTERS.crossed] += 1
             flags = FLAG_CROSSED
             if mem[BOOKS.recorded]:
-                synced(mem, book)
+                synced(mem, book, action == OWNER_SYNCED)
             else:
                 lose(mem, book, flags)
                 result = RESULT_RESYNC
         else:
-            synced(mem, book)
+            synced(mem, book, action == OWNER_SYNCED)
     publish(mem, words, book, flags)
     return result

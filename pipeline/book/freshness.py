@@ -27,8 +27,10 @@ FOREIGN_MS = 3_600_000  # frames an hour away from the venue's own clock: no clo
 SETTLED_NS = 200_000_000  # frames of now, and nothing else, for so long end a lateness
 CALM_NS = 5_000_000_000  # disorder right after a lateness is the lateness
 SILENCE_NS = 500_000_000  # an anchored connection that says nothing for so long may have lost something
+FLOW_STEP_NS = 100_000_000  # a gap between two frames counts as this much flow at most: see ``note_frame``
 PAUSE_NS = 1_000_000_000  # a loop that has not come round for so long has been stopped or starved
 DISORDER_MAX_MS = 250  # more is no disorder of delivery: a first whole book carries the time of its last change
+TURN_MS = 1000  # of the venue's time: so often the owner looks at what changes slowly (also where a replay runs faster)
 MICROSECONDS_FROM = 10**14  # venue times are unix ms, or us from here on
 MICROSECONDS_BACK = 250_000  # a difference as large as this is in microseconds (or no disorder)
 
@@ -38,6 +40,7 @@ NOTICE_LATE = 2
 NOTICE_DISORDER = 4
 NOTICE_PAUSED = 8
 NOTICE_SILENCE = 16
+NOTICE_TURN = 32
 
 
 @njit
@@ -88,8 +91,12 @@ def note_frame(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
 
     Whoever held frames back may have dropped some: a frame of another topic must not prove the books from before the
     silence. They wait for an update of their own, which their sequence rule judges.
+
+    The flow is the time in which its frames came. What a venue owes us is counted in it, because the clock goes on
+    where a venue, a network or this process stands still and nothing can come.
     """
     row = BOOKS.connections + conn * WATCH.WORDS
+    mem[row + WATCH.flow_ns] += min(recv_ns - mem[row + WATCH.data_ns], FLOW_STEP_NS)
     if mem[row + WATCH.on_time] and recv_ns - mem[row + WATCH.data_ns] > SILENCE_NS:
         shared = mem[BOOKS.feed_off] + FEED.connections + conn * CONNECTION.WORDS
         venue, lag_ns = (
@@ -112,6 +119,10 @@ def judge_time(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
             set_on_time(mem, words, conn, 1)  # nothing on this connection has carried a time yet
             mem[BOOKS.notice] |= NOTICE_ON_TIME
         return
+    time_ms = venue_time // 1000 if venue_time >= MICROSECONDS_FROM else venue_time
+    if not 0 < mem[BOOKS.turn_ms] - time_ms <= 2 * TURN_MS:  # has come, or was set by a time from somewhere else
+        mem[BOOKS.turn_ms] = time_ms + TURN_MS
+        mem[BOOKS.notice] |= NOTICE_TURN
     late = late_ms(mem, venue_time, recv_ns)
     if late > LATE_MS:
         mem[row + WATCH.late_ns] = recv_ns

@@ -68,10 +68,11 @@ FP_LIMIT = 2**62
 _COPY_WORDS = 4096
 
 
-class Watch(Table, words=8, writer=FEED):
+class Watch(Table, words=16, writer=FEED):
     """A connection that the owner watches (:mod:`pipeline.book.freshness`), by row of the feed's connection table.
 
-    | open | on_time | time_max | late_ns | data_ns | back_ms | timed | life_ns |
+    line 0 | open | on_time | time_max | late_ns | data_ns | back_ms | timed | life_ns |
+    line 1 | flow_ns | 0[7] |
     """
 
     open = word("1 = its owner has opened it: its frames are judged")
@@ -85,6 +86,7 @@ class Watch(Table, words=8, writer=FEED):
         "since when its frames follow each other without a silence; 0 = since it opened",
         unit="ns of the monotonic clock",
     )
+    flow_ns = word("time in which frames came, since it opened: of a gap between two, FLOW_STEP_NS at most", unit="ns")
 
 
 WATCH = Watch()
@@ -115,12 +117,12 @@ class Books(Table, writer=FEED):
     line 3..5          | counters[24] |
     line 6             | tick_ns | clock_known | clock_offset_ms | gap_known | least_gap_ms | lag_ms | back_ms |
                        | notice |
-    line 7             | 0[8] |
+    line 7             | turn_ms | 0[7] |
     line 8..11         | event[32] |
-    line 12..75        | connections: 64 WATCH ... |
-    line 76..87        | record: 1 BOOK ... |
-    line 88..65655     | frame[524544] |
-    line 65656..131191 | levels: 131072 LEVEL ... |
+    line 12..139       | connections: 64 WATCH ... |
+    line 140..151      | record: 1 BOOK ... |
+    line 152..65719    | frame[524544] |
+    line 65720..131255 | levels: 131072 LEVEL ... |
     """
 
     # venue rules (data, written once)
@@ -157,6 +159,7 @@ class Books(Table, writer=FEED):
     lag_ms = word("what the rows allow topics to run apart")
     back_ms = word("the backward step that exceeded it")
     notice = word("freshness.NOTICE_*: what the owner must look at after this frame")
+    turn_ms = word("venue time of the next NOTICE_TURN", unit="unix ms")
     event = words_of(32, "EVENT: what a scanner found in the frame", at=64)
     connections = rows_of(WATCH, CONN_CAPACITY, "by row of the feed's connection table")
     record = rows_of(BOOK, 1, "handed to the book ring")
@@ -299,7 +302,9 @@ class BookRow(Table, words=32, writer=FEED):
     horizon = words_of(2, "bids, asks: worst key up to which all levels are known; HORIZON_NONE = all are")
     reach = words_of(2, "best key - horizon when its snapshot was loaded", unit="price_fp")
     kept = word("1 = updates are applied and kept as well, for a snapshot that is being fetched")
-    lead_ns = word("since when a ticker is ahead of the book's id; 0 = none is", unit="ns of the monotonic clock")
+    lead_ns = word(
+        "flow_ns of its connection, plus one, when a ticker was first ahead of the book's id; 0 = none is", unit="ns"
+    )
     floor_id = word("an id that was the newest one at least OVERLAP_NS ago")
     next_floor_id = word("the next floor_id")
 

@@ -2,7 +2,9 @@
 
 A ticker of a number that the book has not reached says that the book has changed, and that its update is on its way.
 Where the update does not come in time, it was lost, and no later frame of another topic may prove the book
-(``next_behind``). Numbers of tickers and depth compare where ``TICKER_*`` says so (:mod:`pipeline.book.sequencer`).
+(``next_behind``). The time is that in which frames of its connection come (``WATCH.flow_ns``): while none comes, none
+proves the book, and the update may be in the same queue. Numbers of tickers and depth compare where ``TICKER_*`` says
+so (:mod:`pipeline.book.sequencer`).
 """
 
 from __future__ import annotations
@@ -20,8 +22,9 @@ from pipeline.book.memory import (
     WATCH,
 )
 from pipeline.book.scaling import scale_price, scale_qty
-from shm.bytewords import get
+from shm.bytewords import get, put
 from shm.jit import njit_bare as njit
+from shm.layout import CONN_CAPACITY
 from shm.words import Words
 
 
@@ -90,14 +93,33 @@ def remember_ticker(mem: Words, book: int, at: int) -> int:
 
 
 @njit
-def next_behind(mem: Words, slot: int, capacity: int, before_ns: int) -> int:
-    """The first slot from ``slot`` on whose book stands and has had a ticker ahead of it since before ``before_ns``;
-    -1 = none. A connection whose frames are late is judged when they are of now again."""
+def note_lead(mem: Words, book: int, slot: int) -> None:
+    """Since when, from now on, a ticker is ahead of the book: after an update, and when a snapshot was loaded."""
+    ahead = get(mem, book + BOOK_ROW.ticker_count) > 0 and newest_ticker(mem, book, slot) > get(
+        mem, book + BOOK_ROW.update_id
+    )
+    put(mem, book + BOOK_ROW.lead_ns, flow_ns(mem, book) + 1 if ahead else 0)
+
+
+@njit
+def flow_ns(mem: Words, book: int) -> int:
+    """The flow of the connection that carries the book; 0 where none does."""
+    conn = get(mem, book + BOOK_ROW.conn)
+    if conn < 0 or conn >= CONN_CAPACITY:
+        return 0
+    flow: int = get(mem, BOOKS.connections + conn * WATCH.WORDS + WATCH.flow_ns)
+    return flow
+
+
+@njit
+def next_behind(mem: Words, slot: int, capacity: int, owed_ns: int) -> int:
+    """The first slot from ``slot`` on whose book stands and has had a ticker ahead of it for more than ``owed_ns`` of
+    its connection's flow; -1 = none. A connection whose frames are late is judged when they are of now again."""
     for at in range(slot, capacity):
         book = mem[BOOKS.rows_off] + at * BOOK_ROW.WORDS
         if not mem[book + BOOK_ROW.used] or mem[book + BOOK_ROW.state] < STATE_ALIGNING:
             continue
-        if not mem[book + BOOK_ROW.lead_ns] or mem[book + BOOK_ROW.lead_ns] > before_ns:
+        if not mem[book + BOOK_ROW.lead_ns] or flow_ns(mem, book) + 1 - mem[book + BOOK_ROW.lead_ns] <= owed_ns:
             continue
         watch = BOOKS.connections + mem[book + BOOK_ROW.conn] * WATCH.WORDS
         if mem[book + BOOK_ROW.conn] >= 0 and mem[watch + WATCH.open] and not mem[watch + WATCH.on_time]:

@@ -23,6 +23,7 @@ from pipeline.book.book_table import BookTable
 from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision, exact_price, exact_qty
 from pipeline.book.decoded_event import write_event
 from pipeline.book.frame_kernels import (
+    OWNER_DEEPER,
     OWNER_LOSE,
     OWNER_REPEAT,
     OWNER_SYNCED,
@@ -60,6 +61,7 @@ from pipeline.book.memory import (
     TOPIC_DEPTH,
     TOPIC_OTHER,
     TOPIC_SNAPSHOT,
+    WATCH,
     grown,
     new_memory,
 )
@@ -303,7 +305,7 @@ class VenueBooks(BookTable):
         refused = self._load_snapshot(payload, slot, recv_mono_ns, conn)
         if refused is not None:
             return refused
-        outcome = self._replay(slot)
+        outcome = self._replay(slot, OWNER_DEEPER if live else OWNER_SYNCED)
         if live and outcome is SnapshotResult.STALE and self.mem[row + BOOK_ROW.state] == STATE_WAITING:
             self._owner(slot, FLAG_GAP, OWNER_LOSE)  # what was published before it stands no longer
         return outcome
@@ -387,7 +389,7 @@ class VenueBooks(BookTable):
         self._lose(slot, FLAG_GAP)
         return SnapshotResult.REJECTED
 
-    def _replay(self, slot: int) -> SnapshotResult:
+    def _replay(self, slot: int, action: int) -> SnapshotResult:
         """Buffered updates on top of a fresh snapshot, unpublished; then one publication."""
         self.mem[BOOKS.quiet] = 1
         try:
@@ -397,7 +399,7 @@ class VenueBooks(BookTable):
         if outcome is not SnapshotResult.SYNCED:
             return outcome
         self._waiting[slot].clear()
-        crossed = self._owner(slot, 0, OWNER_SYNCED) == RESULT_RESYNC
+        crossed = self._owner(slot, 0, action) == RESULT_RESYNC
         return SnapshotResult.STALE if crossed else outcome
 
     def _replay_quietly(self, slot: int, waiting: WaitingUpdates) -> SnapshotResult:
@@ -446,9 +448,14 @@ class VenueBooks(BookTable):
         for slot in self._symbols:
             row = self._row(slot)
             if self.mem[row + BOOK_ROW.conn] == old:
+                if self.mem[row + BOOK_ROW.lead_ns]:  # each connection counts its own flow
+                    self.mem[row + BOOK_ROW.lead_ns] += self._flow_ns(new) - self._flow_ns(old)
                 self.mem[row + BOOK_ROW.conn] = new
                 if self.mem[row + BOOK_ROW.state] >= STATE_ALIGNING:
                     self._owner(slot, 0, OWNER_REPEAT)
+
+    def _flow_ns(self, conn: int) -> int:
+        return int(self.mem[BOOKS.connections + conn * WATCH.WORDS + WATCH.flow_ns])
 
     def set_halted(self, book_index: int, halted: bool) -> None:
         """Flags every record of a book ``FLAG_HALTED`` (tick, lot, multiplier or status changed), or ends that."""
@@ -464,14 +471,14 @@ class VenueBooks(BookTable):
         if self.mem[row + BOOK_ROW.state] == STATE_EMPTY:
             self.mem[row + BOOK_ROW.state] = STATE_WAITING
 
-    def lose_behind(self, before_ns: int) -> list[int]:
-        """Loses the books that have had a ticker ahead of them since before ``before_ns``: their updates were lost.
-        Returns their book indices; each is counted as a gap."""
+    def lose_behind(self, owed_ns: int) -> list[int]:
+        """Loses the books that have had a ticker ahead of them for more than ``owed_ns`` in which frames of their
+        connection came: their updates were lost. Returns their book indices; each is counted as a gap."""
         found = []
-        slot = next_behind(self.mem, 0, self.capacity, before_ns)
+        slot = next_behind(self.mem, 0, self.capacity, owed_ns)
         while slot >= 0:
             found.append(int(self.mem[self._row(slot) + BOOK_ROW.book_index]))
             self.mem[BOOK_COUNTERS.gaps] += 1
             self._lose(slot, FLAG_UNPROVED | FLAG_GAP)
-            slot = next_behind(self.mem, slot + 1, self.capacity, before_ns)
+            slot = next_behind(self.mem, slot + 1, self.capacity, owed_ns)
         return found

@@ -3,14 +3,10 @@
 Processes are killed in turn, venues lose requests and answers, edges answer with 403 pages, the executor hangs (so that
 the guard takes over); an operator is played who looks every few seconds, resumes and re-arms. At the end everything
 heals, the engine trades again, leaves its hedges and stops flat. Judged by the venues' ledger, and by samples: memory
-(USS), descriptors and shared-memory segments of every process must be level per operation, by a slope with its error.
-Counted: the share of time in which new risk was possible, and what took the rest.
+(anonymous pages), descriptors and shared-memory segments of every process must be level per operation, by a slope with
+its error. Counted: the share of time in which new risk was possible, and what took the rest.
 
     python -m tests.e2e.soak [--minutes 30] [--seed 1] [--out FILE]
-
-An operation stays in memory for twenty minutes, in the executor and in the recorder (whose fold writes checkpoints):
-their memory is fitted to the operations that they hold and to all that ever were, and only a run of more than twenty
-minutes can tell the two apart.
 """
 
 from __future__ import annotations
@@ -24,19 +20,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 
-from pipeline.execution.settled.retirement import RETIRE_AFTER_NS
 from pipeline.model.errors import ArbitrageEngineError
 from tests.e2e.campaign import PROFILE, VENUES, Step, venue_trouble
-from tests.e2e.level_fit import SAMPLES_MIN, Slope, slopes
+from tests.e2e.level_fit import HELD_S, Sample, Slope, levels_of, own_bytes, too_steep, unjudged
 from tests.worlds.instance_rig import DRAIN_S, Rig, segments_of
 from tests.worlds.waiting import until
 from workers.control_plane.launch import block_new_risk
@@ -49,30 +43,12 @@ KILL_EVERY_S, TROUBLE_EVERY_S, EDGE_EVERY_S, HANG_EVERY_S = 40.0, 15.0, 240.0, 6
 EDGE_MS, HALTED_S = 20_000, 5.0
 LOOK_S, SAMPLE_S, OPERATOR_S = 0.5, 5.0, 3.0
 KILLS_UNTIL = 0.6  # of the run: the lives after it are long enough to tell a leak from a process that still fills up
-WARM_S = 120.0  # of a life that does not count: pages shared with the fork server, books, the first of everything
-HOLDS_OPERATIONS = ("executor", "recorder")
-HELD_S = RETIRE_AFTER_NS / 1e9
-BYTES_PER_OPERATION = 400.0  # 600 MB after a million operations, less what a process weighs
-HELD_BYTES = 60_000.0  # of an operation with its orders and fills, while it is in memory
-DESCRIPTORS_PER_OPERATION = 0.001
-SEGMENT_BYTES_PER_OPERATION = 1.0
 CAN_TRADE = ("ready", "degraded")
 LOAD: dict[str, Any] = {
     "extends": "demo",
     "name": "soak",
     "dislocations": {"rate_per_s": 8},
 }
-
-
-@dataclass(slots=True)
-class Sample:
-    """Resources of the instance at one moment. ``processes``: name -> (pid, USS bytes, descriptors)."""
-
-    at_s: float
-    operations: int
-    processes: dict[str, tuple[int, int, int]]
-    segments: int
-    segment_bytes: int
 
 
 @dataclass(slots=True)
@@ -137,7 +113,7 @@ class Watcher(threading.Thread):
         for name, pid in pids_of(self._rig).items():
             with contextlib.suppress(psutil.Error, OSError):
                 process = psutil.Process(pid)
-                found[name] = (pid, process.memory_full_info().uss, process.num_fds())
+                found[name] = (pid, own_bytes(pid), process.num_fds())
         sizes = []
         for name in segments_of(self._rig.instance):
             with contextlib.suppress(OSError):
@@ -289,7 +265,8 @@ def soak(seconds: float, seed: int, say: Callable[[str], None] = lambda text: No
     with tempfile.TemporaryDirectory() as folder:
         scenario = Path(folder) / "soak.yaml"
         scenario.write_text(json.dumps(LOAD), encoding="utf-8")
-        rig = Rig(f"s-{secrets.token_hex(4)}", scenario=str(scenario), seed=seed, **PROFILE)
+        environment = {"ARB_TEST_RETIRE_AFTER_S": str(HELD_S)}
+        rig = Rig(f"s-{secrets.token_hex(4)}", scenario=str(scenario), seed=seed, environment=environment, **PROFILE)
         try:
             rig.start()
             names = segments_of(rig.instance)
@@ -367,106 +344,13 @@ def _verdict(rig: Rig, seconds: float, seen: Seen, operator: Operator, failures:
         "requests": sum(row["kind"] == "request" for row in ledger),
     }
     levels = levels_of(seen.samples)
-    failures += [text for key, slope in levels.items() if (text := _too_steep(key, slope))]
+    failures += [text for key, slope in levels.items() if (text := too_steep(key, slope))]
+    failures += unjudged(seen.samples, levels, seconds)
     return Outcome(seconds, seen, counts, operator.acts, restarts, levels, failures)
 
 
 def _is_operation(record: object) -> bool:
     return type(record).__name__ == "OperationRecord"
-
-
-# --- level? ---
-
-MEMORY, HELD, DESCRIPTORS = "bytes an operation", "bytes an operation in memory", "descriptors an operation"
-SEGMENTS, SEGMENT_BYTES = "segments an operation", "bytes of segments an operation"
-BOUNDS = {
-    MEMORY: BYTES_PER_OPERATION,
-    HELD: HELD_BYTES,
-    DESCRIPTORS: DESCRIPTORS_PER_OPERATION,
-    SEGMENTS: DESCRIPTORS_PER_OPERATION,
-    SEGMENT_BYTES: SEGMENT_BYTES_PER_OPERATION,
-}
-
-
-def _too_steep(key: tuple[str, str], slope: Slope) -> str:
-    process, what = key
-    if slope.at_most(BOUNDS[what]):
-        return ""
-    return f"{process}: {slope.value:.5f} +- {slope.error:.5f} {what}, wanted at most {BOUNDS[what]}"
-
-
-def levels_of(samples: list[Sample]) -> dict[tuple[str, str], Slope]:
-    """Slopes of every process's memory and descriptors and of the segments; those that the samples can tell."""
-    held = _held(samples)
-    lives: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for number, sample in enumerate(samples):
-        for name, (pid, _, _) in sample.processes.items():
-            lives[name][pid].append(number)
-    found: dict[tuple[str, str], Slope] = {}
-    for name, by_pid in lives.items():
-        rows = []
-        for pid, numbers in by_pid.items():
-            warm_s = samples[numbers[0]].at_s + WARM_S
-            kept = [number for number in numbers if samples[number].at_s >= warm_s]
-            if len(kept) >= SAMPLES_MIN:
-                rows.append((pid, kept))
-        _fit_process(found, name, samples, held, [kept for _, kept in rows])
-    total = np.array([[float(s.operations)] for s in samples])
-    for what, values in (
-        (SEGMENTS, [float(s.segments) for s in samples]),
-        (SEGMENT_BYTES, [float(s.segment_bytes) for s in samples]),
-    ):
-        fitted = slopes([(total, np.array(values))]) if samples else None
-        if fitted is not None:
-            found["instance", what] = fitted[0]
-    return found
-
-
-def _fit_process(
-    found: dict[tuple[str, str], Slope], name: str, samples: list[Sample], held: list[float], lives: list[list[int]]
-) -> None:
-    """Adds the slopes of one process; ``lives``: numbers of the samples of each."""
-
-    def parts(columns: Callable[[int], list[float]], value: int) -> Slopes:
-        return slopes(
-            [
-                (
-                    np.array([columns(i) for i in life]),
-                    np.array([float(samples[i].processes[name][value]) for i in life]),
-                )
-                for life in lives
-            ]
-        )
-
-    total: Callable[[int], list[float]] = lambda i: [float(samples[i].operations)]  # noqa: E731
-    descriptors = parts(total, 2)
-    if descriptors is not None:
-        found[name, DESCRIPTORS] = descriptors[0]
-    if name not in HOLDS_OPERATIONS:
-        memory = parts(total, 1)
-        if memory is not None:
-            found[name, MEMORY] = memory[0]
-        return
-    both = parts(lambda i: [float(samples[i].operations), held[i]], 1)
-    if both is not None:
-        found[name, MEMORY], found[name, HELD] = both
-    else:
-        alone = parts(lambda i: [held[i]], 1)
-        if alone is not None:
-            found[name, HELD] = alone[0]
-
-
-Slopes = list[Slope] | None
-
-
-def _held(samples: list[Sample]) -> list[float]:
-    """Operations that are in memory at each sample: those of the last twenty minutes."""
-    times = [s.at_s for s in samples]
-    counts = [float(s.operations) for s in samples]
-    return [
-        count - float(np.interp(at_s - HELD_S, times, counts, left=0.0))
-        for at_s, count in zip(times, counts, strict=True)
-    ]
 
 
 def main() -> int:

@@ -17,10 +17,8 @@ def test_every_recorded_depth_message_arrives_in_order_at_max(captures_dir: Path
     result = run_replay(ReplayOptions(captures=captures, speed="max", fees="zero", quiet=True))
     fields = result.fields
     assert result.healthy, fields["violations"]
-    # The futures' price leaves what the first snapshot knew: a deeper one is asked for. So many times faster than the
-    # market was, minutes of it pass while that is on its way, and one that is too old by then costs a resync.
-    assert fields["gaps"] <= 1
-    assert fields["resyncs"] <= 3
+    # The futures' price leaves what the first snapshot knew: the standing book takes a deeper one, in recorded time.
+    assert (fields["gaps"], fields["resyncs"]) == (0, 0)
     assert fields["messages"] >= 3449 + 6547
     assert fields["books_published"] > 9_900
     assert fields["frames"]["received"] >= fields["sim"]["source"]["venues"]["binance_spot"]["sent"]

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import numpy as np
+import psutil
 import pytest
 
-from tests.e2e.level_fit import Slope, slopes
-from tests.e2e.soak import BYTES_PER_OPERATION, DESCRIPTORS, HELD_S, MEMORY, SAMPLE_S, Sample, levels_of, plan, soak
+from tests.e2e.level_fit import (
+    BYTES_PER_OPERATION,
+    DESCRIPTORS,
+    HELD_S,
+    JUDGED_S,
+    MEMORY,
+    Sample,
+    Slope,
+    levels_of,
+    own_bytes,
+    slopes,
+    too_steep,
+    unjudged,
+)
+from tests.e2e.soak import SAMPLE_S, plan, soak
 
 RATE = 4  # operations a second
 BASE = 60e6  # bytes
@@ -47,7 +64,37 @@ def test_a_leak_is_seen_through_restarts_and_beside_what_is_in_memory(restart_s:
 
 
 def test_a_short_run_cannot_tell_a_leak_from_what_is_held() -> None:
-    assert ("executor", MEMORY) not in levels_of(samples_of(3000.0, minutes=10))
+    samples = samples_of(3000.0, minutes=4)
+    levels = levels_of(samples)
+    assert ("executor", MEMORY) not in levels and ("detector", MEMORY) in levels
+    assert unjudged(samples, levels, JUDGED_S) == ["executor: no life was long enough to judge its memory"]
+    assert unjudged(samples, levels, 240.0) == []
+
+
+def test_an_error_that_hides_the_bound_is_a_failure() -> None:
+    assert too_steep(("executor", MEMORY), Slope(100.0, 150.0, 60, 1)) == ""
+    assert "too uncertain" in too_steep(("executor", MEMORY), Slope(100.0, 250.0, 60, 1))
+    assert "wanted at most" in too_steep(("executor", MEMORY), Slope(1000.0, 250.0, 60, 1))
+
+
+def test_pages_that_a_forked_process_unshares_are_no_growth_and_new_ones_are() -> None:
+    inherited = bytearray(b"x") * (20 << 20)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        first = psutil.Process().memory_full_info().uss, own_bytes(os.getpid())
+        inherited[::4096] = bytes(len(inherited) // 4096)
+        unshared = psutil.Process().memory_full_info().uss, own_bytes(os.getpid())
+        fresh = bytearray(b"x") * (20 << 20)
+        last = own_bytes(os.getpid()) if fresh else 0
+        os.write(writer, json.dumps([*first, *unshared, last]).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    first_uss, first, unshared_uss, unshared, last = json.loads(os.read(reader, 1000))
+    os.close(reader)
+    os.close(writer)
+    assert unshared_uss - first_uss > 19 << 20
+    assert unshared - first < 1 << 20 and last - unshared > 19 << 20
 
 
 def test_errors_are_honest_about_neighbours_that_are_alike() -> None:

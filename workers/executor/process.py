@@ -108,6 +108,9 @@ class Executor:
         self.core = ExecutionCore(
             config, self.instruments, market=self.market, halt=self.halt, journal=self.journal, ledger=ledger
         )
+        retire_after_s = os.environ.get("ARB_TEST_RETIRE_AFTER_S")  # for soaks that are to see operations leave memory
+        if retire_after_s:
+            self.core.retirement.after_ns = int(float(retire_after_s) * 1e9)
         self._hedge_models = HedgeModels(ctx.state_dir, self.core.hedges.watch)
         self._sessions = Sessions(ctx, self.market, lambda event: self.performer.feed(event))
         self.trading = self._sessions.trading

@@ -56,8 +56,11 @@ class Proofs:
         lag_ms: int,
         counters: Counters,
         say: Callable[[str, str], None],
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
+        """``on_turn``: called inside a frame, about once per second of the venue's own time."""
         self.lag_ms = lag_ms
+        self._on_turn = on_turn
         self._base_lag_ms = lag_ms
         self._venue = venue
         self._venue_id = venue_id
@@ -128,6 +131,8 @@ class Proofs:
             self._counters.late_episodes += 1
         if notice & freshness.NOTICE_SILENCE:
             self._counters.silences += 1
+        if notice & freshness.NOTICE_TURN:
+            self._on_turn()
         if notice & freshness.NOTICE_DISORDER:
             self._exceeded(int(self._books.mem[BOOKS.back_ms]), recv_mono_ns)
         for each in self._connections.values():

@@ -45,7 +45,7 @@ REFUSED_RETRY_S = 60.0
 BAD_FRAMES_MAX = 20  # per connection and BAD_FRAMES_WINDOW_S
 BAD_FRAMES_WINDOW_S = 10.0
 TICK_S = 0.1
-BEHIND_TICKER_NS = 400_000_000  # an update follows its ticker within that: recorded are 212 ms at most
+BEHIND_TICKER_NS = 400_000_000  # of flow: an update follows its ticker within that (recorded: 212 ms at most)
 QUIET_ASKED_MAX = 5  # books of a silent connection that are compared with the venue's
 MEASURE_S = 1.0
 CLOCK_SYNC_S = 60.0
@@ -117,6 +117,7 @@ class MarketFeed:
             lag_ms=public.cross_topic_lag_ms,
             counters=self.counters,
             say=say,
+            on_turn=self._turned,
         )
         self.snapshots = Snapshots(
             venue=venue.name,
@@ -384,26 +385,33 @@ class MarketFeed:
         return take
 
     async def _tick(self) -> None:
-        """Every ``TICK_S``: that the loop runs, which books are behind their tickers; now and then which ones are near
-        their horizon, how far topics run apart, and the venue's clock."""
-        next_sync_ns = next_measure_ns = last_ns = 0
+        """Every ``TICK_S``: that the loop runs, which books are behind their tickers; now and then how far topics run
+        apart, which books are near their horizon (:meth:`_turned` also asks), and the venue's clock."""
+        next_sync_ns = next_measure_ns = 0
         while True:
             now_ns = mono_ns()
             self.proofs.ticked(now_ns)
-            if now_ns - last_ns < 2 * TICK_S * 1e9:  # else the updates may lie unread in our own sockets
-                for book_index in self.books.lose_behind(now_ns - BEHIND_TICKER_NS):
-                    self.counters.behind_ticker += 1
-                    self.snapshots.want(book_index)
-            last_ns = now_ns
+            for book_index in self.books.lose_behind(BEHIND_TICKER_NS):
+                self.counters.behind_ticker += 1
+                self.snapshots.want(book_index)
             if now_ns >= next_measure_ns:
                 next_measure_ns = now_ns + int(MEASURE_S * 1e9)
                 self.proofs.measure(now_ns)
-                for book_index in self.books.near_horizon():
-                    self.snapshots.deepen(book_index)
+                self._look_at_horizons()
             if now_ns >= next_sync_ns:
                 next_sync_ns = now_ns + int(CLOCK_SYNC_S * 1e9)
                 self._spawn(self._sync_clock())
             await asyncio.sleep(TICK_S)
+
+    def _turned(self) -> None:
+        """A second of the venue's time has passed: in a replay that may be a fraction of ours. The frame that told it
+        is still being worked through."""
+        if self._running:
+            asyncio.get_running_loop().call_soon(self._look_at_horizons)
+
+    def _look_at_horizons(self) -> None:
+        for book_index in self.books.near_horizon():
+            self.snapshots.deepen(book_index)
 
     async def _is_quiet(self, connection: FeedConnection) -> bool:
         """Whether nothing has come over a connection because nothing has happened: its books are those of REST."""

@@ -29,7 +29,7 @@ from shm.words import Words
 IN_FLIGHT_MAX = 4
 RETRY_BASE_S = 0.05
 RETRY_CAP_S = 10.0
-DEEPEN_AGAIN_NS = 5_000_000_000  # a book near its horizon asks for a new snapshot no more often
+DEEPEN_AGAIN_NS = 5_000_000_000  # of the book's own time: no more often does it ask for a deeper snapshot
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 
 #: The connection that carries an instrument's book topic, acknowledged; None = none does
@@ -65,7 +65,7 @@ class Snapshots:
         self._running: set[int] = set()
         self._backoff: dict[int, Backoff] = {}
         self._deepening: set[int] = set()  # standing books that get a new snapshot
-        self._deepened_ns: dict[int, int] = {}  # when they last asked for one
+        self._deepened_ns: dict[int, int] = {}  # when they last asked for one, by their own time
         self._event = asyncio.Event()
         self._too_fine: set[int] = set()  # books whose prices need a finer exponent than their row has
         self.wanted_digits: dict[int, int] = {}  # by instrument: most digits that a refused price needed
@@ -82,11 +82,11 @@ class Snapshots:
 
     def deepen(self, book_index: int) -> None:
         """A standing book is near the end of what its snapshot knew: a new one, while the book goes on."""
-        now_ns = mono_ns()
-        asked_ns = self._deepened_ns.get(book_index)
-        if asked_ns is not None and now_ns - asked_ns < DEEPEN_AGAIN_NS:
-            return
         if book_index in self._wanted or book_index in self._running or book_index not in self._instruments:
+            return
+        now_ns = self._books.venue_ns(book_index) or mono_ns()
+        asked_ns = self._deepened_ns.get(book_index)
+        if asked_ns is not None and 0 <= now_ns - asked_ns < DEEPEN_AGAIN_NS:
             return
         self._deepened_ns[book_index] = now_ns
         self._deepening.add(book_index)

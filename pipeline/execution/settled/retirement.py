@@ -29,6 +29,7 @@ class Retirement:
         """``reconciled``: venues whose orders are known since this run began."""
         self._context = context
         self._reconciled = reconciled
+        self.after_ns = RETIRE_AFTER_NS
         self._began_mono_ns = 0
         self._looked_mono_ns = 0
         self._names: Iterator[str] = iter(())
@@ -68,4 +69,4 @@ class Retirement:
         stamps = [(one.ended_epoch, one.ended_mono_ns) for one in group]
         stamps += [(order.evidence_epoch, order.last_evidence_mono_ns) for order in orders]
         newest_ns = max(at_ns if epoch in ledger.host_epochs else self._began_mono_ns for epoch, at_ns in stamps)
-        return self._context.now.mono_ns - newest_ns >= RETIRE_AFTER_NS
+        return self._context.now.mono_ns - newest_ns >= self.after_ns

@@ -2,8 +2,8 @@
 
 Playing begins when every symbol's depth stream has a subscriber (or some time after the first one came). At ``max``
 no more than ``AHEAD_MAX`` frames are sent beyond what the consumer has confirmed through the control endpoint, so
-that the merged recorded order survives. A REST snapshot is the recorded one until the stream has passed its moment,
-after that the book as it stands.
+that the merged recorded order survives, and none while a REST request is answered: that takes no recorded time. A REST
+snapshot is the recorded one until the stream has passed its moment, after that the book as it stands.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class CaptureSource:
         self._done = False
         self._started_ns = 0
         self._t_ns = 0
+        self._answering = 0  # snapshots that are being rebuilt
         self._confirmation = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -128,7 +129,12 @@ class CaptureSource:
             if symbol in row.snapshots:
                 position = self._position.get((row.venue, symbol), 0)
                 passed = self._t_ns >= row.snapshot_ns.get(symbol, 0)
-                book = await asyncio.to_thread(_rebuild, row, symbol, position if passed else 0)
+                self._answering += 1
+                try:
+                    book = await asyncio.to_thread(_rebuild, row, symbol, position if passed else 0)
+                finally:
+                    self._answering -= 1
+                    self._confirmation.set()
                 return book.reply(limit)
         return None
 
@@ -167,7 +173,7 @@ class CaptureSource:
         turn = 0
         for frame in merged(self.recordings):
             if self._speed == "max":
-                await self._until_confirmed()
+                await self._until_wanted()
                 turn += 1
                 if turn % TURN_FRAMES == 0:
                     await asyncio.sleep(0)
@@ -190,8 +196,8 @@ class CaptureSource:
             self._played += 1
         self._done = True
 
-    async def _until_confirmed(self) -> None:
-        while sum(self._sent.values()) - sum(self._confirmed.values()) >= AHEAD_MAX:
+    async def _until_wanted(self) -> None:
+        while self._answering or sum(self._sent.values()) - sum(self._confirmed.values()) >= AHEAD_MAX:
             self._confirmation.clear()
             await self._confirmation.wait()
 

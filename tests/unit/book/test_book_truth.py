@@ -11,13 +11,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.book.memory import FP_LIMIT, OLD_RUN_MAX
+from pipeline.book.memory import BOOKS, FP_LIMIT, OLD_RUN_MAX, WATCH
 from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from shm import bookring
 from shm.layout import BOOK, BOOK_DEPTH, FLAG_GAP, FLAG_HORIZON, FLAG_SNAPSHOT, FLAG_UNPROVED
 from tests.naive.book import known_top, snapshot_horizon
-from tests.worlds.venue_books_rig import Rig, snapshot, spot_update, ticker
+from tests.worlds.venue_books_rig import CONN, Rig, snapshot, spot_update, ticker
 
 CASES = Path(__file__).parents[2] / "cases"
 T0_MS = 1700000000000
@@ -229,29 +229,38 @@ def test_a_ticker_does_not_contradict_a_best_price_that_lies_beyond_the_horizon(
 # --- tickers ahead ---
 
 
+def watched_rig() -> Rig:
+    """Live, over a connection that its owner has opened; a frame comes every 10 ns."""
+    rig = Rig()
+    row = BOOKS.connections + CONN * WATCH.WORDS
+    rig.books.mem[row + WATCH.open] = rig.books.mem[row + WATCH.on_time] = 1
+    rig.books.mem[row + WATCH.data_ns] = rig.time
+    return rig.live()
+
+
 def test_a_book_whose_update_does_not_follow_its_ticker_is_lost() -> None:
-    rig = Rig().live()
+    rig = watched_rig()
     rig.frame(ticker(12, "100.5", "1", "101.0", "2"))
-    ahead_ns = rig.time
-    assert rig.books.lose_behind(ahead_ns - 1) == []
     rig.frame(ticker(13, "100.6", "1", "101.0", "2"))
-    assert rig.books.lose_behind(ahead_ns) == [2]
+    assert rig.books.lose_behind(10) == []
+    rig.frame(ticker(14, "100.7", "1", "101.0", "2"))
+    assert rig.books.lose_behind(10) == [2]
     assert rig.flags() == FLAG_UNPROVED | FLAG_GAP and rig.books.needs_snapshot() == [2]
     assert rig.books.counters.gaps == 1
 
 
 def test_a_book_that_has_come_as_far_as_its_tickers_is_not_behind() -> None:
-    rig = Rig().live()
+    rig = watched_rig()
     rig.frame(ticker(12, "100.5", "1", "101.0", "2"))
     rig.frame(ticker(14, "100.6", "1", "101.0", "2"))
     assert rig.frame(spot_update(12, 12, [["100.5", "1"]])) is FrameResult.APPLIED
-    since_ns = rig.time
-    assert rig.books.lose_behind(since_ns - 1) == []  # 14 is still to come, from now on
+    assert rig.books.lose_behind(0) == []  # 14 is still to come, from now on
     assert rig.frame(spot_update(13, 14, [["100.6", "1"]])) is FrameResult.APPLIED
-    assert rig.books.lose_behind(rig.time + 1) == []
+    assert rig.books.lose_behind(0) == []
     rig.frame(ticker(15, "100.7", "1", "101.0", "2"))
     rig.snap(snapshot(15))
-    assert rig.books.lose_behind(rig.time + 1) == []  # the snapshot has brought it along
+    rig.frame(ticker(15, "100.7", "1", "101.0", "2"))
+    assert rig.books.lose_behind(0) == []  # the snapshot has brought it along
 
 
 # --- quantities beyond fixed point ---

@@ -16,7 +16,8 @@ from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.feed import connection_proofs as pf
 from pipeline.exchanges.feed.connection_proofs import Proofs
-from pipeline.exchanges.feed.types import Counters
+from pipeline.exchanges.feed.snapshots import Snapshots
+from pipeline.exchanges.feed.types import Counters, FeedInstrument
 from shm import bookring
 from shm.layout import BOOK, CONNECTION, FEED, feed_segment_words
 from tests.naive.freshness import Clock, Judge
@@ -118,6 +119,46 @@ def test_the_kernel_judges_as_the_plain_twin(offset: int | None, lag: int, frame
         assert (mem[row + WATCH.on_time], mem[row + WATCH.time_max]) == (twin.on_time, twin.time_max)
         assert words[FEED.connections + CONN * CONNECTION.WORDS + CONNECTION.alive] == twin.on_time
     assert (said, mem[row + WATCH.back_ms]) == (twin.said, twin.back_ms)
+
+
+def test_a_second_of_the_venues_own_time_is_told_however_fast_it_passes() -> None:
+    rig, turns = Rig(), [0]
+
+    def turned() -> None:
+        turns[0] += 1
+
+    rig.proofs._on_turn = turned
+    for k in range(101):
+        rig.frame(NOW_MS + k * 100, 10 * S + k * MS)  # a hundred times faster than it was recorded
+    assert turns[0] == 11
+    rig.frame((NOW_MS + 10_500) * 1000, 11 * S)
+    assert turns[0] == 11
+    rig.frame(NOW_MS + 3_600_000, 11 * S)
+    rig.frame(NOW_MS + 10_600, 11 * S + MS)
+    assert turns[0] == 13, "a time from somewhere else holds nothing up"
+
+
+def test_a_book_asks_for_a_deeper_snapshot_by_its_own_time() -> None:
+    rig = Rig()
+    btc = FeedInstrument(symbol="BTC_USDT", book_index=0, instrument_id=0, price_exp=2, qty_exp=2, row_epoch=0)
+    snapshots = Snapshots(
+        venue="gateio_futures",
+        client=None,  # type: ignore[arg-type]  # never asked
+        books=rig.books,
+        words=rig.words,
+        feed_off=0,
+        instruments={0: btc},
+        carrier=lambda instrument: None,
+        counters=rig.counters,
+        say=lambda level, text: None,
+    )
+    asked = []
+    for k, at_ms in enumerate((0, 100, 4_900, 5_000, 5_100, 10_000)):
+        rig.frame(NOW_MS + at_ms, 10 * S + k * MS)
+        snapshots.deepen(0)
+        asked += [at_ms] if snapshots._wanted else []
+        snapshots._wanted.clear()
+    assert asked == [0, 5_000, 10_000]
 
 
 def test_a_late_frame_is_unproved_when_it_is_published_and_frames_of_now_end_that() -> None:
