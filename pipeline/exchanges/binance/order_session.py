@@ -196,11 +196,19 @@ class BinanceTrading(OrderSession):
         self.end(key, update=update, error=error, recv_mono_ns=recv_mono_ns)
 
 
-def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> BinanceTrading:
-    """Order entry and user stream of spot. Raises ``ConfigInvalid`` for what cannot be traded."""
+def trading_problems(venue: VenueConfig) -> list[str]:
+    """What is missing before the venue can be traded; [] where nothing is."""
     where = f"exchanges.{venue.exchange}.markets.{venue.market}"
     if venue.market != "spot":
-        raise ConfigInvalid([f"{where}: no order entry; it has market data alone, for paper mode"])
+        return [f"{where}: no order entry; it has market data alone, for paper mode"]
     if not venue.ws_api:
-        raise ConfigInvalid([f"{where}.ws_api: missing, wanted the URL of the WebSocket API, which takes the orders"])
+        return [f"{where}.ws_api: missing, wanted the URL of the WebSocket API, which takes the orders"]
+    return []
+
+
+def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> BinanceTrading:
+    """Order entry and user stream of spot. Raises ``ConfigInvalid`` for what cannot be traded."""
+    problems = trading_problems(venue)
+    if problems:
+        raise ConfigInvalid(problems)
     return BinanceTrading(venue, credentials, on_event)
