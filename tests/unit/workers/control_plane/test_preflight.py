@@ -75,5 +75,5 @@ def test_a_venue_that_cannot_take_orders_is_told_before_anything_starts(
         check_mode(config, instance, live_confirmed=True)
     assert [line.partition(":")[0] for line in caught.value.errors] == [
         "exchanges.binance.markets.spot.ws_api",
-        "exchanges.binance.markets.futures",
+        "exchanges.binance.markets.futures.ws_api",
     ]
