@@ -199,10 +199,11 @@ class BinanceDialect(BinanceWire):
         elif isinstance(event, Ticker):
             if self.listens(market, event.symbol, "bookTicker"):
                 self.publish(market, event.symbol, "bookTicker", _encode(_ticker(row, event, market)))
-        elif market == "futures":
-            if self.listens(market, event.symbol, "aggTrade"):
+        else:
+            if market == "futures" and self.listens(market, event.symbol, "aggTrade"):
                 self.publish(market, event.symbol, "aggTrade", _encode(_aggregate(row, event)))
-        elif self.listens(market, event.symbol, "trade"):
+            if not self.listens(market, event.symbol, "trade"):
+                return
             data = {"e": "trade", "E": event.ts_ms, "s": event.symbol, "t": event.trade_id, "T": event.ts_ms}
             data |= {"p": row.price_text(event.price), "q": row.qty_text(event.qty), "m": event.side is OrderSide.SELL}
             self.publish(market, event.symbol, "trade", _encode(data))

@@ -20,7 +20,7 @@ from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
 USDM = "/usdm"
 #: Routes of USDⓈ-M streams, and the topics of the second; all others are of the first, as are sockets without a route.
 ROUTES = ("/public", "/market")
-MARKET_TOPICS = frozenset({"aggTrade", "markPrice", "kline", "ticker", "miniTicker", "forceOrder", "trade"})
+MARKET_TOPICS = frozenset({"aggTrade", "markPrice", "kline", "ticker", "miniTicker", "forceOrder"})
 STREAMS_MAX = 1024
 DEPTH_MAX = 5000
 _encode = msgspec.json.Encoder().encode
