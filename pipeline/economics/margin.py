@@ -19,11 +19,16 @@ DISAGREE_BPS = 20  # own and venue's liquidation price differ by more: tier or m
 
 class Tier(NamedTuple):
     """One row of a venue's tiers: up to ``cap`` quote of notional, maintenance = notional x ``rate`` -
-    ``deduction``."""
+    ``deduction``. ``keeps_fee``: the venue's trigger asks for the taker fee of closing, too (Gate.io; Binance: no)."""
 
     cap: Decimal
     rate: Decimal
     deduction: Decimal
+    keeps_fee: bool = True
+
+    def required(self, fee: Decimal) -> Decimal:
+        """Rate at which the requirement grows with the notional; ``fee``: the taker fee."""
+        return self.rate + fee if self.keeps_fee else self.rate
 
 
 def endless(tiers: Sequence[Tier]) -> tuple[Tier, ...]:
@@ -42,7 +47,7 @@ def liquidation_price(
     The tier is that of the notional at the liquidation price (continuous and convex in the price: one solution).
     """
     for tier in tiers:
-        denominator = qty * (d - tier.rate - fee)
+        denominator = qty * (d - tier.required(fee))
         price = (d * qty * entry - equity - tier.deduction) / denominator
         if qty * price <= tier.cap:
             return price if price > 0 else None
@@ -50,12 +55,13 @@ def liquidation_price(
 
 
 def maintenance_rate(qty: Decimal, price: Decimal, tiers: Sequence[Tier], fee: Decimal) -> Decimal:
-    """Maintenance margin as a fraction of the notional at ``price``, taker fee ``fee`` included."""
+    """Maintenance margin as a fraction of the notional at ``price``, with the taker fee ``fee`` where the venue's
+    trigger asks for it."""
     notional = qty * price
     tier = next((tier for tier in tiers if notional <= tier.cap), None)
     if tier is None:
         raise ValueError(f"no tier for a notional of {notional}, wanted a last cap of Infinity")
-    return tier.rate + fee - (tier.deduction / notional if notional else ZERO)
+    return tier.required(fee) - (tier.deduction / notional if notional else ZERO)
 
 
 def distance(d: int, mark: Decimal, liquidation: Decimal | None) -> Decimal:

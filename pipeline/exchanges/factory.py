@@ -1,7 +1,8 @@
 """Finds the parts of a dialect: REST client, order entry, public streams, feed codec.
 
 A dialect is a folder beside this file. Its modules: ``rest_client`` (``make_client``), ``order_session``
-(``make_trading``), ``public_stream`` (``make_public_stream``) and ``feed_codec`` (``CODECS``: market -> ``FeedCodec``).
+(``make_trading``, and where something can be missing ``trading_problems``), ``public_stream`` (``make_public_stream``)
+and ``feed_codec`` (``CODECS``: market -> ``FeedCodec``).
 Nothing of a dialect is imported before it is used.
 """
 
@@ -56,6 +57,12 @@ def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSi
     """Order entry and private stream of one venue."""
     trading: VenueTrading = _module(venue.dialect, "order_session").make_trading(venue, credentials, on_event)
     return trading
+
+
+def trading_problems(venue: VenueConfig) -> list[str]:
+    """Why the venue cannot be traded as it is configured, a line each; found without a socket or a key."""
+    problems = getattr(_module(venue.dialect, "order_session"), "trading_problems", None)
+    return list(problems(venue)) if problems is not None else []
 
 
 def make_public_stream(venue: VenueConfig) -> PublicStream:

@@ -32,7 +32,7 @@ def build_venues(
                 name=name,
                 exchange=exchange,
                 kind=venue_spec.instrument_kind,
-                instruments=_instruments(scenario, name, venue_spec, clock),
+                instruments=_instruments(scenario, name, venue_spec, clock, keeps_fee=spec.dialect != "binance"),
                 clock=clock,
                 ledger=ledger,
                 faults=faults,
@@ -76,12 +76,16 @@ def _keys(exchange: str, account: AccountSpec | None) -> tuple[list[ApiKey], str
     return keys, uid
 
 
-def _instruments(scenario: Scenario, venue: str, spec: VenueSpec, clock: ManualClock) -> list[SimInstrument]:
+def _instruments(
+    scenario: Scenario, venue: str, spec: VenueSpec, clock: ManualClock, *, keeps_fee: bool
+) -> list[SimInstrument]:
     rows = []
     for pair, pair_spec in scenario.pairs.items():
         listing = pair_spec.listings.get(venue)
         if listing is not None:
-            rows.append(_instrument(scenario, pair, listing, spec, clock))
+            row = _instrument(scenario, pair, listing, spec, clock)
+            row.trigger_keeps_fee = keeps_fee
+            rows.append(row)
     return rows
 
 

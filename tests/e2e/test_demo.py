@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sqlite3
 from decimal import Decimal
 from pathlib import Path
 
@@ -74,6 +76,20 @@ def test_report_status_and_summary_of_a_demo_agree_and_its_parts_add_up(own_stat
     assert abs(Decimal(status["pnl"]["realised"]) - profit) < Decimal("1e-9")
     said = "".join(path.read_text() for path in (own_state / instance / "log").glob("*.log"))
     assert "came after the start" not in said  # every process had its kernels before it was forked
+
+
+def test_five_venues_trade_and_reconcile(own_state: Path) -> None:
+    """Binance USDⓈ-M takes its part: its fills are in the ledger, and money agrees on every venue."""
+    for seconds in (15, 60, 240):  # longer only where the machine is too busy for it all
+        result = run_demo(DemoOptions(seconds=seconds, scenario="five_venues", keep=True, quiet=True))
+        instance = max(own_state.glob("demo-*"), key=lambda path: path.stat().st_mtime_ns)
+        with contextlib.closing(sqlite3.connect(instance / "ledger.sqlite")) as ledger:
+            venues = {row[0] for row in ledger.execute("select distinct venue from fills")}
+        assert result.healthy and result.fields["violations"] == []
+        if "binance_futures" in venues:
+            break
+    assert "binance_futures" in venues
+    assert result.fields["pnl"]["equal"] is True and result.fields["flat"] is True
 
 
 NULL_MARKETS = ("null_flat", "null_below_fees", "null_same_ticker", "null_shifted", "null_closed_wallet")

@@ -15,6 +15,7 @@ from workers.output import EventLines, emit
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the synthetic market.")]
 Scenario = Annotated[str, typer.Option("--scenario", help="Scenario file (YAML), or the name of one that ships.")]
+ALL_VENUES = "five_venues"  # the market of `demo` with every venue that is simulated
 SECONDS_MAX = 7 * 86400.0
 
 
@@ -22,6 +23,9 @@ def demo(
     seconds: Annotated[float, typer.Option("--seconds", min=1.0, max=SECONDS_MAX, help="How long to trade.")] = 30.0,
     seed: Seed = 1,
     scenario: Scenario = "demo",
+    venues: Annotated[
+        str, typer.Option("--venues", metavar="NAME,...", help="Of the market, these venues alone; of five by itself.")
+    ] = "",
     kill: Annotated[
         str,
         typer.Option("--kill", metavar="PROCESS", help="SIGKILL feed, detector or executor in the middle of the run."),
@@ -35,7 +39,12 @@ def demo(
     from workers.demo.demo import DemoOptions, run_demo
     from workers.demo.summary_text import summary_text
 
-    options = DemoOptions(seconds=seconds, seed=seed, scenario=scenario, kill=kill, hold=hold, json=json, keep=keep)
+    chosen = tuple(name.strip() for name in venues.split(",") if name.strip())
+    if chosen and scenario == "demo":
+        scenario = ALL_VENUES
+    options = DemoOptions(
+        seconds=seconds, seed=seed, scenario=scenario, venues=chosen, kill=kill, hold=hold, json=json, keep=keep
+    )
     result = run_demo(options)
     if not (hold and json):  # with --hold the object has been printed already: clients read it while the venues are up
         emit(result.fields, as_json=json, text=summary_text)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from pipeline.exchanges.base import ACCOUNT_MISSING, VenueClient
+from pipeline.exchanges.factory import trading_problems
 from pipeline.model.config import EngineConfig, VenueConfig
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ArbitrageEngineError, AuthRefused, ConfigInvalid, VenueError
@@ -116,8 +117,8 @@ def lock_keys(config: EngineConfig, instance: str) -> list[int]:
 
 
 def check_mode(config: EngineConfig, instance: str, *, live_confirmed: bool) -> None:
-    """Check what a start in this mode needs: an exchange, a key for each where orders are sent, and for live trading
-    the flag. Raises ConfigInvalid listing all that is missing."""
+    """Check what a start in this mode needs: an exchange, a key for each where orders are sent and venues that take
+    orders as they are configured, and for live trading the flag. Raises ConfigInvalid listing all that is missing."""
     errors = []
     if not config.venues:
         errors.append("exchanges: none is configured and enabled, wanted at least one; `arb demo` brings its own")
@@ -127,6 +128,7 @@ def check_mode(config: EngineConfig, instance: str, *, live_confirmed: bool) -> 
         )
     if config.mode is not Mode.PAPER:
         errors.extend(missing_keys(config, instance))
+        errors.extend(problem for venue in config.venues for problem in trading_problems(venue))
     if errors:
         raise ConfigInvalid(errors)
 

@@ -41,6 +41,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 30.0
     seed: int = 1
     scenario: str = "demo"
+    venues: tuple[str, ...] = ()  # of the scenario, these alone
     kill: str = ""
     hold: bool = False
     json: bool = False
@@ -80,7 +81,9 @@ class Demo:
 
     def __init__(self, options: DemoOptions) -> None:
         check_killable(options.kill)
-        load_scenario(options.scenario)  # refused before anything is started
+        scenario = load_scenario(options.scenario)  # refused before anything is started
+        if options.venues:
+            scenario.only(options.venues)
         self.options = options
         self.instance = f"demo-{secrets.token_hex(4)}"
         self.started_wall_ns = time.time_ns()
@@ -89,6 +92,7 @@ class Demo:
             seed=options.seed,
             scenario=options.scenario,
             waits=True,
+            venues=options.venues,
             log=self.engine.state_dir / "log" / "simulator.log",
         )
         self.sim: dict[str, Any] = {}

@@ -38,12 +38,15 @@ class SimulatorProcess:
         captures: Sequence[Path] = (),
         speed: str = "1",
         waits: bool = False,
+        venues: Sequence[str] = (),
         log: Path,
     ) -> None:
-        """``waits``: the scenario's timed faults count from a POST of ``/begin``, not from the start."""
+        """``waits``: the scenario's timed faults count from a POST of ``/begin``, not from the start. ``venues``: of
+        the scenario, these alone; () = all."""
         arguments = [sys.executable, "-m", "workers.demo.simulator_server", "--parent", str(os.getpid())]
         arguments += ["--seed", str(seed), "--scenario", scenario, "--speed", speed]
         arguments += ["--waits"] if waits else []
+        arguments += ["--venues", ",".join(venues)] if venues else []
         for capture in captures:
             arguments += ["--capture", str(capture)]
         self._log_path = log

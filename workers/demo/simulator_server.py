@@ -41,17 +41,21 @@ def run_simulator(
     speed: str = "1",
     waits: bool = False,
     write_config: Path | None = None,
+    venues: Sequence[str] = (),
 ) -> int:
     """Serve until SIGTERM; one JSON line on stdout when every port listens. Returns the exit code.
 
     ``config``: an engine's configuration; only the exchanges that it names are served, on the ports of its loopback
     URLs. Recorded venues stand beside the scenario's; with no scenario ("") alone. ``waits``: the scenario's timed
-    faults count from a POST of ``/begin`` to the control URL. ``write_config``: the engine's configuration goes there
+    faults count from a POST of ``/begin`` to the control URL. ``venues``: of the scenario, these alone; () = all.
+    ``write_config``: the engine's configuration goes there
     and the keys into its state folder. Raises ConfigInvalid, BadInput, and ArbitrageEngineError for a port in use.
     """
     if write_config is not None:
         _check_replaceable(write_config)
     chosen = load_scenario(scenario) if scenario or not captures else None
+    if chosen is not None and venues:
+        chosen = chosen.only(venues)
     ports: dict[str, int] = {}
     if config is not None:
         configured = load_config(config)
@@ -140,14 +144,7 @@ def _only_configured(scenario: Scenario, config: EngineConfig, *, recorded: bool
         known = ", ".join(scenario.exchanges)
         found = ", ".join(sorted(named))
         raise ConfigInvalid([f"exchanges: found {found}, wanted at least one that the scenario simulates: {known}"])
-    venues = {f"{exchange}_{market}" for exchange, spec in kept.items() for market in spec.venues}
-    pairs = {
-        pair: msgspec.structs.replace(
-            spec, listings={venue: listing for venue, listing in spec.listings.items() if venue in venues}
-        )
-        for pair, spec in scenario.pairs.items()
-    }
-    return msgspec.structs.replace(scenario, exchanges=kept, pairs=pairs)
+    return scenario.only([f"{exchange}_{market}" for exchange, spec in kept.items() for market in spec.venues])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -159,6 +156,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--speed", default="1")
     parser.add_argument("--waits", action="store_true")
     parser.add_argument("--parent", type=int, default=0)
+    parser.add_argument("--venues", default="")
     arguments = parser.parse_args(argv)
     if arguments.parent:
         die_with_parent(signal.SIGTERM, arguments.parent)
@@ -170,6 +168,7 @@ def main(argv: list[str] | None = None) -> int:
             captures=arguments.capture,
             speed=arguments.speed,
             waits=arguments.waits,
+            venues=[name for name in arguments.venues.split(",") if name],
         )
     except ConfigInvalid as error:
         say(str(error))

@@ -23,9 +23,10 @@ from decimal import Decimal
 
 import msgspec
 
+from pipeline.exchanges.binance.account_settings import wrong_mode
 from pipeline.exchanges.binance.orders import STATES
 from pipeline.exchanges.parsing.rows import OddRows, Rows, not_of_assets, not_of_symbols
-from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, number
+from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number, number
 from pipeline.exchanges.transport.refusals import printable
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.enums import OrderSide
@@ -34,6 +35,7 @@ from pipeline.model.structs import ZERO, Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import MoneyNotice
 
 FEE_COIN = "BNB"
+ONE_WAY = "BOTH"  # ``positionSide`` of the one position that a contract has in one-way mode
 STREAM_ENDED = "eventStreamTerminated"
 SHUTDOWN = "serverShutdown"
 _TRADE = "TRADE"
@@ -62,10 +64,20 @@ class _Position(msgspec.Struct):
     positionAmt: Decimal
     entryPrice: Decimal = ZERO
     markPrice: Decimal = ZERO
+    positionSide: str = ONE_WAY
+    unRealizedProfit: Maybe = ABSENT
+    liquidationPrice: Maybe = ABSENT
+    isolatedWallet: Maybe = ABSENT
+    notional: Maybe = ABSENT
+    maintMargin: Maybe = ABSENT
 
 
 class _Burn(msgspec.Struct):
     spotBNBBurn: bool
+
+
+class _FuturesBurn(msgspec.Struct):
+    feeBurn: bool
 
 
 class _Kind(msgspec.Struct):
@@ -114,6 +126,7 @@ _spot_balances = Rows(_SpotBalance)
 _futures_balances = Rows(_FuturesBalance)
 _positions = Rows(_Position, of="symbol")
 _burn = msgspec.json.Decoder(_Burn)
+_futures_burn = msgspec.json.Decoder(_FuturesBurn)
 _kind = msgspec.json.Decoder(_Kind)
 _report = msgspec.json.Decoder(_Report)
 _account_position = msgspec.json.Decoder(_AccountPosition)
@@ -155,8 +168,8 @@ def parse_balances(
         return _spot_balances.read(rows, venue, "balances", spot, odd=odd, foreign=foreign)
 
     def futures(row: _FuturesBalance) -> Balance:
-        locked = number(row.balance, venue) - number(row.availableBalance, venue)
-        return balance(row.asset, row.availableBalance, max(ZERO, locked))
+        locked = number(row.balance, venue) - number(row.availableBalance, venue)  # below 0: profit that backs margin
+        return balance(row.asset, row.availableBalance, locked)
 
     return _futures_balances.read(payload, venue, "balance", futures, odd=odd, foreign=foreign)
 
@@ -164,9 +177,16 @@ def parse_balances(
 def parse_positions(
     venue: str, payload: bytes, recv_mono_ns: int, *, symbols: Collection[str] = (), odd: OddRows | None = None
 ) -> list[Position]:
-    """GET /fapi/v3/positionRisk; rows of size 0, and unreadable ones of contracts beside ``symbols``, are left out."""
+    """GET /fapi/v3/positionRisk; rows of size 0, and unreadable ones of contracts beside ``symbols``, are left out.
+
+    ``liquidationPrice`` "0": no price liquidates. The row has no rate of maintenance: it is that of its amounts.
+    Raises ``AccountSettingsWrong`` for one of two rows of a contract (hedge mode): its quantity alone is not what we
+    hold."""
 
     def one(row: _Position) -> Position:
+        if row.positionSide != ONE_WAY:
+            raise wrong_mode(venue, row.positionSide)
+        kept, notional = maybe_number(row.maintMargin, venue), maybe_number(row.notional, venue) or ZERO
         return Position(
             venue=venue,
             symbol=row.symbol,
@@ -174,6 +194,11 @@ def parse_positions(
             entry_price=number(row.entryPrice, venue),
             mark_price=number(row.markPrice, venue),
             recv_mono_ns=recv_mono_ns,
+            margin=maybe_number(row.isolatedWallet, venue) or ZERO,
+            unrealised_pnl=maybe_number(row.unRealizedProfit, venue) or ZERO,
+            liquidation_price=maybe_number(row.liquidationPrice, venue),
+            maintenance_rate=kept / abs(notional) if kept and notional else ZERO,
+            maintenance_margin=kept,
         )
 
     foreign = not_of_symbols(symbols, "symbol")
@@ -181,8 +206,11 @@ def parse_positions(
     return [position for position in found if position.qty != 0]
 
 
-def parse_fee_switch(venue: str, payload: bytes) -> FeeSwitch:
-    """GET /sapi/v1/bnbBurn: ``{"spotBNBBurn":true,"interestBNBBurn":false}``; the discount is not told here."""
+def parse_fee_switch(venue: str, market: str, payload: bytes) -> FeeSwitch:
+    """GET /sapi/v1/bnbBurn: ``{"spotBNBBurn":true,"interestBNBBurn":false}``, or /fapi/v1/feeBurn:
+    ``{"feeBurn":true}``; the discount is not told here."""
+    if market == "futures":
+        return FeeSwitch(FEE_COIN if decode(_futures_burn, payload, venue, "feeBurn").feeBurn else "")
     return FeeSwitch(FEE_COIN if decode(_burn, payload, venue, "bnbBurn").spotBNBBurn else "")
 
 

@@ -1,98 +1,33 @@
-"""Binance spot order entry and user stream, both over the WebSocket API.
+"""Binance trading sessions: that of spot here, that of USDⓈ-M in ``futures_session.py``.
 
-Two connections: one carries only orders, so that no burst of pushes stands before an answer; on the other the account's
-events are subscribed by signature, which HMAC keys may do as well. Every order is signed: a login (``session.logon``)
-would need an Ed25519 key. USDⓈ-M has no order entry here: ``make_trading`` refuses it with words.
+Spot's events of the account are subscribed by signature on a second connection of the WebSocket API, which HMAC keys
+may do as well. There is no dead-man switch on spot: only IOC and FOK orders should be placed.
 
-There is no dead-man switch and no cancel-on-disconnect here: only IOC and FOK orders should be placed.
-
-*Source:* Binance spot WebSocket API: trading requests, user data stream requests, connection rules (24 h life).
+*Source:* Binance spot WebSocket API: user data stream requests.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.exchanges.base import EventSink, HttpReply
-from pipeline.exchanges.binance import account, orders
+from pipeline.exchanges.base import EventSink
+from pipeline.exchanges.binance import account
 from pipeline.exchanges.binance import websocket_api as wsapi
-from pipeline.exchanges.binance.errors import error_of
-from pipeline.exchanges.binance.rest_client import BinanceClient
-from pipeline.exchanges.binance.signing import RECV_WINDOW_DEFAULT_MS, BinanceSigner
-from pipeline.exchanges.order_session import OrderSession
-from pipeline.exchanges.stream_session import StreamSession
+from pipeline.exchanges.binance.api_session import ApiSession, BinanceTrading
+from pipeline.exchanges.binance.futures_session import BinanceFuturesTrading
+from pipeline.exchanges.binance.rest_client import BinanceSpotClient
+from pipeline.exchanges.binance.signing import RECV_WINDOW_DEFAULT_MS
 from pipeline.exchanges.transport.websocket import WsLink
-from pipeline.model.errors import ConfigInvalid, ProtocolViolation, VenueError
-from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
-from pipeline.templates.template import OrderTerms, Pieces
+from pipeline.model.errors import ConfigInvalid
+from pipeline.model.structs import Credentials
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
 
-CONNECTION_LIFE_S = 23 * 3600.0
 SUBSCRIBE = "userDataStream.subscribe.signature"
 
 
-class _ApiSession(StreamSession):
-    """A connection of the WebSocket API; protocol pings keep it."""
-
-    life_s = CONNECTION_LIFE_S
-
-    def __init__(self, name: str, owner: BinanceTrading) -> None:
-        super().__init__(name, owner.venue, owner.sessions_changed)
-        self._owner = owner
-
-    async def url(self) -> str:
-        return self._owner.config.ws_api
-
-    def error_of(self, reply: HttpReply) -> VenueError | None:
-        return error_of(self.venue, reply)
-
-    async def handshake(self, link: WsLink) -> None:
-        self.life_s = CONNECTION_LIFE_S
-
-    def on_frame(self, payload: memoryview, is_text: bool, recv_mono_ns: int) -> None:
-        try:
-            frame = wsapi.parse_frame(self.venue, payload)
-            if frame.status == 0 and bytes(frame.event) != b"null":
-                self._event(bytes(frame.event), recv_mono_ns)
-            elif not self.answer(str(frame.id), payload):
-                self.replied(frame, recv_mono_ns)
-        except ProtocolViolation as error:
-            self._owner.violation(error)
-
-    def _event(self, payload: bytes, recv_mono_ns: int) -> None:
-        kind = account.event_kind(self.venue, payload)
-        if kind == account.SHUTDOWN:
-            self.life_s = 1e-9  # the next look replaces the connection, while the old one still serves
-        elif kind == account.STREAM_ENDED and self.link is not None:
-            self.link.disconnect("the venue ended the user stream")
-        else:
-            self.pushed(payload, recv_mono_ns)
-
-    def replied(self, frame: wsapi.ApiFrame, recv_mono_ns: int) -> None:
-        """A reply that no handshake waits for."""
-        raise ProtocolViolation(f"{self.venue}: {self.name}: a reply to nothing: {frame.id}", venue=self.venue)
-
-    def pushed(self, payload: bytes, recv_mono_ns: int) -> None:
-        """An event of the account."""
-        raise ProtocolViolation(f"{self.venue}: {self.name}: an event of the account", venue=self.venue)
-
-    def ping(self) -> bytes:
-        return b""
-
-
-class _OrderEntry(_ApiSession):
-    """Orders and cancels; their answers come by request id."""
-
-    def replied(self, frame: wsapi.ApiFrame, recv_mono_ns: int) -> None:
-        self._owner.answered(frame, recv_mono_ns)
-
-    def on_lost(self, link: WsLink, reason: str) -> None:
-        self._owner.end_all_unknown(reason, link)
-
-
-class _UserStream(_ApiSession):
+class _UserStream(ApiSession):
     """Orders, trades and balances of the account."""
 
     async def handshake(self, link: WsLink) -> None:
@@ -113,94 +48,26 @@ class _UserStream(_ApiSession):
             owner.on_event(event)
 
 
-class BinanceTrading(OrderSession):
+class BinanceSpotTrading(BinanceTrading):
     """:class:`VenueTrading` of Binance spot."""
 
-    client: BinanceClient
-
     def __init__(self, venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> None:
-        super().__init__(venue, credentials, on_event, BinanceClient(venue, credentials))
-        self._signer = BinanceSigner(credentials.api_key, credentials.api_secret)
+        super().__init__(venue, credentials, on_event, BinanceSpotClient(venue, credentials))
         self.private = _UserStream("user stream", self)
-        self._entry = _OrderEntry("order entry", self)
 
-    def sessions_ready(self) -> tuple[bool, str]:
-        for session in self.streams():
-            if not session.ready:
-                return False, f"{session.name}: {session.last_reason or 'not connected'}"
-        return True, ""
 
-    def streams(self) -> tuple[StreamSession, ...]:
-        return (self._entry, self.private)
-
-    async def open_order_entry(self) -> None:
-        await self._entry.start()
-
-    async def close_order_entry(self) -> None:
-        await self._entry.stop()
-
-    def call(self, method: str, call_id: str, params: list[tuple[str, str | int]], window_ms: int) -> bytes:
-        """A signed call of the WebSocket API, stamped with the venue's clock now."""
-        stamped = [
-            *params,
-            ("apiKey", self._signer.api_key),
-            ("recvWindow", self._signer.window(window_ms)),
-            ("timestamp", self.client.clock.now_ms()),
-        ]
-        return wsapi.call_frame(self._signer, method, call_id, stamped)
-
-    # --- orders ---
-
-    def hand_over(self, key: str, payload: bytes) -> int:
-        sent_ns = self._entry.send(payload)
-        self.in_flight[key].link = self._entry.link
-        self.arm(key)
-        return sent_ns
-
-    def order_payload(self, request: OrderRequest, now_ms: int) -> bytes:
-        window_ms = request.expiry_wall_ms - now_ms if request.expiry_wall_ms else RECV_WINDOW_DEFAULT_MS
-        return self.call("order.place", f"p-{request.client_id}", orders.place_params(request), window_ms)
-
-    def template(self, terms: OrderTerms) -> Pieces | None:
-        if not self.good_symbol(terms.symbol):
-            return None
-        inside = orders.place_pieces(terms, self._signer.api_key, self._signer.window(terms.window_ms))
-        return wsapi.call_pieces("order.place", "p-" + terms.id_prefix, inside, self._signer.signature_bytes)
-
-    def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
-        signature = self._signer.sign(wsapi.signed_text(order[start:stop])).encode()
-        order[place : place + self._signer.signature_bytes] = signature
-
-    def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
-        name: tuple[str, str | int] = ("orderId", int(order_id)) if order_id else ("origClientOrderId", client_id)
-        return self.call("order.cancel", f"c-{client_id}", [("symbol", symbol), name], RECV_WINDOW_DEFAULT_MS)
-
-    def answered(self, frame: wsapi.ApiFrame, recv_mono_ns: int) -> None:
-        """The reply to an order or a cancel."""
-        key = str(frame.id)
-        bucket = "order" if key.startswith("p-") else "cancel"
-        error = wsapi.reply_error(self.venue, frame)
-        update: OrderUpdate | None = None
-        self.note_answer(error, bucket, ban_is_of_bucket=frame.status != wsapi.IP_BAN)
-        left = wsapi.orders_left(frame)
-        if left is not None:
-            self.client.transport.throttle.remaining("order", left)
-        if error is not None:
-            self.check_clock(error)
-        else:
-            try:
-                update = orders.parse_order(self.venue, bytes(frame.result), recv_mono_ns, "ws_api")
-            except ProtocolViolation as violation:
-                self.violation(violation)
-                error = violation
-        self.end(key, update=update, error=error, recv_mono_ns=recv_mono_ns)
+def trading_problems(venue: VenueConfig) -> list[str]:
+    """What is missing before the venue can be traded; [] where nothing is."""
+    if not venue.ws_api:
+        where = f"exchanges.{venue.exchange}.markets.{venue.market}.ws_api"
+        return [f"{where}: missing, wanted the URL of the WebSocket API, which takes the orders"]
+    return []
 
 
 def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> BinanceTrading:
-    """Order entry and user stream of spot. Raises ``ConfigInvalid`` for what cannot be traded."""
-    where = f"exchanges.{venue.exchange}.markets.{venue.market}"
-    if venue.market != "spot":
-        raise ConfigInvalid([f"{where}: no order entry; it has market data alone, for paper mode"])
-    if not venue.ws_api:
-        raise ConfigInvalid([f"{where}.ws_api: missing, wanted the URL of the WebSocket API, which takes the orders"])
-    return BinanceTrading(venue, credentials, on_event)
+    """Order entry and user stream of one market. Raises ``ConfigInvalid`` for what cannot be traded."""
+    problems = trading_problems(venue)
+    if problems:
+        raise ConfigInvalid(problems)
+    make = BinanceFuturesTrading if venue.market == "futures" else BinanceSpotTrading
+    return make(venue, credentials, on_event)

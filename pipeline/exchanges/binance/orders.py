@@ -1,4 +1,4 @@
-"""Binance orders: requests -> parameters of a spot order; answers of spot and USDⓈ-M -> updates, fills. Sans-I/O.
+"""Binance orders of spot and USDⓈ-M: requests -> parameters; answers -> updates, fills. Sans-I/O.
 
 Orders ask for the answer RESULT: how much was filled is in it, with which trades the user stream and REST say::
 
@@ -6,6 +6,9 @@ Orders ask for the answer RESULT: how much was filled is in it, with which trade
      "transactTime":1507725176595,"price":"0.00000000","origQty":"10.00000000","executedQty":"10.00000000",
      "origQuoteOrderQty":"0.000000","cummulativeQuoteQty":"10.00000000","status":"FILLED","timeInForce":"IOC",
      "type":"LIMIT","side":"SELL","workingTime":1507725176595,"selfTradePreventionMode":"NONE"}
+
+USDⓈ-M answers have ``cumQty`` and no quote amount; older ones ``avgPrice`` and ``cumQuote``. Its post-only orders are
+GTX ones, and positions are one-way (no ``positionSide``).
 
 *Source:* Binance spot REST and WebSocket API, USDⓈ-M futures API: new order, query order, cancel order.
 """
@@ -28,6 +31,7 @@ from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
 ORDER_ANSWER = "RESULT"
+POST_ONLY_FUTURES = "GTX"
 
 STATES: dict[str, OrderState] = {
     "NEW": OrderState.OPEN,
@@ -40,6 +44,16 @@ STATES: dict[str, OrderState] = {
     "EXPIRED": OrderState.CANCELLED,  # the remainder of IOC, FOK, market; "expired" of ours means never accepted
     "EXPIRED_IN_MATCH": OrderState.CANCELLED,
 }
+#: USDⓈ-M orders of the venue itself that close a position at one price, off the book: told with their fill.
+FORCED_STATES = ("NEW_INSURANCE", "NEW_ADL")
+#: How the client ids of such orders begin, and what they are for. Source: USDⓈ-M API, ``newClientOrderId``,
+#: ORDER_TRADE_UPDATE (liquidation: ``autoclose-``; ADL: ``adl_autoclose``; delisting: ``settlement_autoclose-``).
+FORCED_IDS = (
+    ("autoclose-", "liquidation"),
+    ("adl_autoclose", "adl"),
+    ("settlement_autoclose-", "settlement"),
+    ("delivery_autoclose-", "delivery"),
+)
 
 
 class _Order(msgspec.Struct):
@@ -83,10 +97,27 @@ def order_name(symbol: str, client_id: str, order_id: str) -> list[tuple[str, st
     return [("symbol", symbol), ("orderId", order_id) if order_id else ("origClientOrderId", client_id)]
 
 
-def place_params(request: OrderRequest) -> list[tuple[str, str | int]]:
-    """Parameters of ``order.place`` on spot without key, timestamp and window. Raises ``ValueError`` for what spot does
+def state_of(venue: str, status: str, filled: Decimal) -> OrderState:
+    """State of an order of which ``filled`` is filled. Raises ``ProtocolViolation`` for an unknown status."""
+    if status in FORCED_STATES:
+        return OrderState.FILLED if filled > 0 else OrderState.OPEN
+    state = STATES.get(status)
+    if state is None:
+        raise ProtocolViolation(f"{venue}: unknown order status {status!r}", venue=venue)
+    return state
+
+
+def reason_of(status: str, client_id: str) -> str:
+    """How an order stands in the venue's word, and what one of the venue itself was for."""
+    cause = next((word for start, word in FORCED_IDS if client_id.startswith(start)), "")
+    return f"{cause}: {status}" if cause else status
+
+
+def place_params(request: OrderRequest, market: str = "spot") -> list[tuple[str, str | int]]:
+    """Parameters of ``order.place`` without key, timestamp and window. Raises ``ValueError`` for what the market does
     not have."""
-    if request.reduce_only:
+    futures = market == "futures"
+    if request.reduce_only and not futures:
         raise ValueError("spot has no reduce-only orders")
     params: list[tuple[str, str | int]] = [
         ("newClientOrderId", request.client_id),
@@ -95,16 +126,20 @@ def place_params(request: OrderRequest) -> list[tuple[str, str | int]]:
         ("side", _side(request.side)),
         ("symbol", request.symbol),
     ]
+    if request.reduce_only:
+        params.append(("reduceOnly", "true"))
     if request.kind is OrderKind.MARKET:
         return [*params, ("type", "MARKET")]
     params.append(("price", plain(request.price)))
-    if request.tif is TimeInForce.POST_ONLY:
+    if request.tif is TimeInForce.POST_ONLY and not futures:
         return [*params, ("type", "LIMIT_MAKER")]
-    return [*params, ("timeInForce", request.tif.name), ("type", "LIMIT")]
+    tif = POST_ONLY_FUTURES if request.tif is TimeInForce.POST_ONLY else request.tif.name
+    return [*params, ("timeInForce", tif), ("type", "LIMIT")]
 
 
 def place_pieces(terms: OrderTerms, api_key: str, window_ms: int) -> Pieces:
-    """The inside of ``params`` of an IOC order before its signature, with holes: names in their order."""
+    """The inside of ``params`` of an IOC order before its signature, with holes: names in their order. Both markets
+    have the same."""
     return [
         f'"apiKey":"{api_key}","newClientOrderId":"{terms.id_prefix}'.encode(),
         st.id_text(st.leg(ENTRY_LEG.client)),
@@ -124,9 +159,6 @@ def _side(side: OrderSide) -> str:
 
 
 def _update(venue: str, row: _Order, recv_mono_ns: int, source: str = "rest") -> OrderUpdate:
-    state = STATES.get(row.status)
-    if state is None:
-        raise ProtocolViolation(f"{venue}: unknown order status {row.status!r}", venue=venue)
     filled = number(row.executedQty, venue)
     quote = row.cummulativeQuoteQty if row.cummulativeQuoteQty is not None else row.cumQuote
     average = row.avgPrice if row.avgPrice else None
@@ -137,13 +169,13 @@ def _update(venue: str, row: _Order, recv_mono_ns: int, source: str = "rest") ->
         symbol=row.symbol,
         client_id=row.origClientOrderId or row.clientOrderId,
         order_id=str(row.orderId),
-        state=state,
+        state=state_of(venue, row.status, filled),
         filled_qty=filled,
         average_price=average if filled > 0 else None,
         venue_wall_ms=lenient_ms(row.updateTime) or lenient_ms(row.transactTime) or lenient_ms(row.time),
         recv_mono_ns=recv_mono_ns,
         source=source,
-        reason=row.status,
+        reason=reason_of(row.status, row.clientOrderId),
     )
 
 

@@ -17,9 +17,18 @@ from decimal import Decimal
 
 import msgspec
 
+from pipeline.economics.margin import Tier, endless
 from pipeline.exchanges.parsing.network_names import coin_identity
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
-from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number, number
+from pipeline.exchanges.parsing.venue_json import (
+    ABSENT,
+    Maybe,
+    decode,
+    lenient_ms,
+    maybe_number,
+    number,
+    required_number,
+)
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
@@ -100,6 +109,22 @@ class _Premium(msgspec.Struct):
     nextFundingTime: Maybe = ABSENT
 
 
+class _FundingInfo(msgspec.Struct):
+    symbol: str
+    fundingIntervalHours: int
+
+
+class _Bracket(msgspec.Struct):
+    notionalCap: Maybe
+    maintMarginRatio: Maybe
+    cum: Maybe = ABSENT
+
+
+class _Brackets(msgspec.Struct):
+    symbol: str
+    brackets: list[_Bracket]
+
+
 class Premium(msgspec.Struct, frozen=True):
     """Mark price, funding rate (a fraction; 0 where the contract pays none) and unix ms of the next funding."""
 
@@ -116,7 +141,9 @@ _rows = Rows(_Row)
 _coins = Rows(_Coin)
 _tickers = Rows(_Ticker, or_one=True)
 _premiums = Rows(_Premium, or_one=True)
-FUNDING_INTERVAL_S = 8 * 3600  # the usual one; contracts with another are listed by a fundingInfo endpoint
+_funding_infos = Rows(_FundingInfo)
+_brackets = Rows(_Brackets, or_one=True)
+FUNDING_INTERVAL_S = 8 * 3600  # of a contract that fundingInfo does not list
 
 
 def parse_instruments(
@@ -129,19 +156,23 @@ def parse_instruments(
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
     premiums: Mapping[str, Premium] | None = None,
+    intervals_s: Mapping[str, int] | None = None,
     ends: Mapping[str, int] | None = None,
     odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
     """Specs of ``symbols`` from exchangeInfo, in their order; unlisted and unreadable ones are left out.
 
-    ``ends``: unix seconds of announced delistings by symbol, of spot."""
+    ``ends``: unix seconds of announced delistings by symbol, of spot; ``intervals_s``: seconds between funding times of
+    contracts that do not have the usual ones."""
     wanted = frozenset(symbols)
 
     def spec(row: _Row) -> InstrumentSpec | None:
         if row.symbol not in wanted:
             return None
         premium = (premiums or {}).get(row.symbol)
-        return _spec(venue, market, row, fees.get(row.symbol), coins, prices, premium, (ends or {}).get(row.symbol, 0))
+        found = _spec(venue, market, row, fees.get(row.symbol), coins, prices, premium, (ends or {}).get(row.symbol, 0))
+        interval_s = (intervals_s or {}).get(row.symbol)
+        return msgspec.structs.replace(found, funding_interval_s=interval_s) if interval_s else found
 
     rows = bytes(decode(_info, payload, venue, "exchangeInfo").symbols)
     return in_order(symbols, _rows.read(rows, venue, "exchangeInfo", spec, odd=odd, foreign=any_row))
@@ -244,3 +275,36 @@ def parse_premiums(venue: str, payload: bytes, odd: OddRows | None = None) -> di
         )
 
     return dict(_premiums.read(payload, venue, "premiumIndex", one, odd=odd, foreign=any_row))
+
+
+def parse_funding_intervals(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, int]:
+    """GET /fapi/v1/fundingInfo: seconds between funding times, of the contracts whose interval or caps were adjusted::
+
+    [{"symbol":"BLZUSDT","adjustedFundingRateCap":"0.025","adjustedFundingRateFloor":"-0.025",
+      "fundingIntervalHours":4,"disclaimer":false}]
+    """
+
+    def one(row: _FundingInfo) -> tuple[str, int]:
+        return row.symbol, row.fundingIntervalHours * 3600
+
+    found = _funding_infos.read(payload, venue, "fundingInfo", one, odd=odd, foreign=any_row)
+    return {symbol: interval_s for symbol, interval_s in found if interval_s > 0}
+
+
+def parse_risk_tiers(venue: str, symbol: str, payload: bytes) -> tuple[Tier, ...]:
+    """GET /fapi/v1/leverageBracket, of one contract; a list or one row::
+
+        [{"symbol":"ETHUSDT","notionalCoef":1.5,"brackets":[{"bracket":1,"initialLeverage":75,"notionalCap":10000,
+          "notionalFloor":0,"maintMarginRatio":0.0065,"cum":0.0}]}]
+
+    Maintenance = notional x ratio - cum; the trigger asks for no fee. Doubt: whether caps are the account's own already
+    where it has a ``notionalCoef``; they are taken as they stand, the narrower reading. Raises ``ProtocolViolation``.
+    """
+
+    def tier(row: _Bracket) -> Tier:
+        cap, rate = required_number(row.notionalCap, venue), required_number(row.maintMarginRatio, venue)
+        return Tier(cap, rate, maybe_number(row.cum, venue) or ZERO, keeps_fee=False)
+
+    rows = _brackets.read(payload, venue, "leverageBracket", lambda row: row, foreign=any_row)
+    found = [sorted(map(tier, row.brackets)) for row in rows if row.symbol == symbol]
+    return endless(found[0]) if found else ()

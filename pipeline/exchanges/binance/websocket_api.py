@@ -13,7 +13,8 @@
 What is signed is the query of the parameters in the order of their names: :func:`signed_text` makes it of the frame's
 own bytes, so that frame and signature cannot differ.
 
-*Source:* Binance spot WebSocket API: request and response format, request security, rate limits (read 2026).
+*Source:* Binance spot WebSocket API, USDⓈ-M futures WebSocket API: request and response format, request security,
+rate limits (read 2026).
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import Pieces
 
 IP_BAN = 418
-ORDER_WINDOW = ("ORDERS", "SECOND")
+#: Intervals of order counts that matter here; a day's is never near.
+ORDER_INTERVALS = ("SECOND", "MINUTE")
 
 #: Parameters of a call in the order of their names; a whole number stands bare, text in quotes.
 Params = Sequence[tuple[str, str | int]]
@@ -105,9 +107,14 @@ def _silence_s(frame: ApiFrame) -> float:
 
 
 def orders_left(frame: ApiFrame) -> int | None:
-    """Orders that the account may still place in the running seconds; None where the reply does not say."""
-    rows = [row for row in frame.rateLimits if (row.rateLimitType, row.interval) == ORDER_WINDOW]
-    return max(0, rows[0].limit - rows[0].count) if rows else None
+    """Orders that the account may still place in the running seconds and in the running minute, where USDⓈ-M counts
+    that; None where the reply does not say."""
+    left = [
+        max(0, row.limit - row.count)
+        for row in frame.rateLimits
+        if row.rateLimitType == "ORDERS" and row.interval in ORDER_INTERVALS
+    ]
+    return min(left) if left else None
 
 
 def signed_text(params: bytes | memoryview) -> bytes:

@@ -73,6 +73,7 @@ class SimInstrument:
     leverage_max: int = 100
     maintenance_rate: Decimal = Decimal("0.005")
     risk_tiers: tuple[RiskTier, ...] = ()  # rising caps; empty = one tier of the two fields above
+    trigger_keeps_fee: bool = True  # a position must keep its taker fee of closing, too (Gate.io; Binance: no)
     delisting_s: int = 0  # wall seconds of an announced delisting: reduce-only from here (0 = none)
     delisted_s: int = 0  # its end
     only_reduces: bool = False  # between the two

@@ -8,6 +8,7 @@ are refused and every error is listed.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,25 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def venue_names(self) -> list[str]:
         """``<exchange>_<market>`` of every venue."""
         return [f"{exchange}_{market}" for exchange, spec in self.exchanges.items() for market in spec.venues]
+
+    def only(self, venues: Collection[str]) -> Scenario:
+        """The same market with these venues alone. Raises ``ConfigInvalid`` for names that it has not, and for none."""
+        unknown = sorted(set(venues) - set(self.venue_names))
+        if unknown or not venues:
+            found = ", ".join(unknown) or "none"
+            raise ConfigInvalid([f"venues: found {found}, wanted some of {', '.join(self.venue_names)}"])
+        exchanges = {}
+        for exchange, spec in self.exchanges.items():
+            kept = {market: row for market, row in spec.venues.items() if f"{exchange}_{market}" in venues}
+            if kept:
+                exchanges[exchange] = msgspec.structs.replace(spec, venues=kept)
+        pairs = {
+            pair: msgspec.structs.replace(
+                row, listings={venue: listing for venue, listing in row.listings.items() if venue in venues}
+            )
+            for pair, row in self.pairs.items()
+        }
+        return msgspec.structs.replace(self, exchanges=exchanges, pairs=pairs)
 
     def venue(self, name: str) -> VenueSpec:
         """The venue of a name; raises ``KeyError``."""

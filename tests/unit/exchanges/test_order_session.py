@@ -38,12 +38,12 @@ from tests.worlds.trading_venue import TradingVenue, trading_venue
 from tests.worlds.waiting import WAIT_S
 from tests.worlds.waiting import until_async as until
 
-SESSIONS = (*TRADED, "binance_spot")
-SIGNED_ORDERS = ("mexc_spot", "binance_spot")  # whose orders themselves carry a timestamp
+SESSIONS = (*TRADED, "binance_spot", "binance_futures")
+SIGNED_ORDERS = ("mexc_spot", "binance_spot", "binance_futures")  # whose orders themselves carry a timestamp
 
 
 def market_of(name: str) -> str:
-    return "demo" if name in TRADED else "four_venues"
+    return "demo" if name in TRADED else "five_venues"
 
 
 def on(name: str, scenario: Callable[[TradingVenue], Awaitable[None]]) -> None:
@@ -220,7 +220,8 @@ def test_nothing_is_sent_for_an_expired_order_or_words_that_could_break_a_templa
     on(name, scenario)
 
 
-def test_futures_positions_and_balances_follow_the_fill() -> None:
+@pytest.mark.parametrize("name", ["gateio_futures", "binance_futures"])
+def test_futures_positions_and_balances_follow_the_fill(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
         it.trading.place(it.buy("p1"))
         position = await it.events.one(Position, symbol=it.spec.symbol)
@@ -231,7 +232,7 @@ def test_futures_positions_and_balances_follow_the_fill() -> None:
         await it.events.one(Position, symbol=it.spec.symbol, qty=Decimal("0.0000"))
         assert await it.client.positions() == []
 
-    on("gateio_futures", scenario)
+    on(name, scenario)
 
 
 def test_spot_balance_pushes_agree_with_rest_at_the_end() -> None:

@@ -271,8 +271,8 @@ RISK_TIERS = (
 
 def test_gate_risk_tiers_rise_and_the_last_has_no_end() -> None:
     first, last = gate.parse_risk_tiers("v", RISK_TIERS)
-    assert first == (Decimal(500_000), Decimal("0.004"), Decimal(0))
-    assert last == (Decimal("Infinity"), Decimal("0.005"), Decimal(500))
+    assert first == (Decimal(500_000), Decimal("0.004"), Decimal(0), True)
+    assert last == (Decimal("Infinity"), Decimal("0.005"), Decimal(500), True)
     turned = json.dumps(json.loads(RISK_TIERS)[::-1]).encode()
     assert gate.parse_risk_tiers("v", turned) == (first, last)
     assert gate.parse_risk_tiers("v", b"[]") == ()

@@ -15,8 +15,8 @@ from pipeline.sim.scenarios.specs import load_scenario, scenario_names
 def test_packaged_scenarios_load(name: str) -> None:
     found = load_scenario(name)
     assert found.name == name and found.description
-    fourth = ["binance_spot"] if name == "four_venues" else []
-    assert found.venue_names == ["mexc_spot", "gateio_spot", "gateio_futures", *fourth]
+    more = {"four_venues": ["binance_spot"], "five_venues": ["binance_spot", "binance_futures"]}.get(name, [])
+    assert found.venue_names == ["mexc_spot", "gateio_spot", "gateio_futures", *more]
     assert found.expect_no_orders == name.startswith("null_")
     assert len(found.pairs) >= 6
 
@@ -75,3 +75,14 @@ def test_circle_of_extends_is_refused(tmp_path: Path) -> None:
     path.write_text(f"extends: {path}\n", encoding="utf-8")
     with pytest.raises(ConfigInvalid, match="circle"):
         load_scenario(path)
+
+
+def test_some_venues_of_a_market_keep_its_pairs_and_refuse_unknown_names() -> None:
+    five = load_scenario("five_venues")
+    two = five.only(["binance_futures", "mexc_spot"])
+    assert two.venue_names == ["mexc_spot", "binance_futures"] and two.pairs.keys() == five.pairs.keys()
+    assert set(two.pairs["BTC/USDT"].listings) == {"mexc_spot", "binance_futures"}
+    assert not five.pairs["ETH/BTC"].listings.keys() - {"mexc_spot", "gateio_spot"}
+    for names in ([], ["mexc_spot", "kraken_spot"]):
+        with pytest.raises(ConfigInvalid, match="wanted some of mexc_spot, "):
+            five.only(names)

@@ -1,11 +1,12 @@
 """Margin of futures positions: what backs them, what they must keep, and where they are liquidated.
 
 A position is liquidated when its margin balance (what backs it and its unrealised PnL at the mark) is not above its
-maintenance margin and the taker fee of closing it. Isolated: the position's own margin backs it. Cross: the wallet
-less all isolated margins backs all cross positions together. Quantities are signed base coins, prices and money quote
-coins.
+maintenance margin and, where the venue's trigger asks for it, the taker fee of closing it. Isolated: the position's own
+margin backs it. Cross: the wallet less all isolated margins backs all cross positions together. Quantities are signed
+base coins, prices and money quote coins.
 
-Source: Gate.io futures help "Liquidation process", "Risk limits" (margin balance / maintenance margin <= 100 %).
+Source: Gate.io futures help "Liquidation process", "Risk limits" (margin balance / maintenance margin <= 100 %);
+Binance USDⓈ-M, leverage and margin (maintenance margin / margin balance >= 100 %, without a fee).
 """
 
 from __future__ import annotations
@@ -71,8 +72,13 @@ def maintenance_margin(row: SimInstrument, qty: Decimal, price: Decimal) -> Deci
 
 
 def required_margin(row: SimInstrument, qty: Decimal, price: Decimal) -> Decimal:
-    """Maintenance margin and the taker fee of closing: the trigger compares with this."""
-    return maintenance_margin(row, qty, price) + abs(qty) * price * row.taker_fee_ppm / PPM
+    """Maintenance margin and the fee that the trigger asks for: it compares with this."""
+    return maintenance_margin(row, qty, price) + abs(qty) * price * _kept_fee(row)
+
+
+def _kept_fee(row: SimInstrument) -> Decimal:
+    """The taker fee as a fraction, where a position must keep it."""
+    return row.taker_fee_ppm / PPM if row.trigger_keeps_fee else ZERO
 
 
 def valued(
@@ -150,7 +156,7 @@ def liquidation_price(row: SimInstrument, qty: Decimal, cost: Decimal, behind: D
     """
     if not qty:
         return None
-    fee, size, tiers = row.taker_fee_ppm / PPM, abs(qty), row.tiers
+    fee, size, tiers = _kept_fee(row), abs(qty), row.tiers
     bounds = [(ZERO if index == 0 else tiers[index - 1].cap, tier) for index, tier in enumerate(tiers)]
     # A falling price meets the highest tier first, a rising one the lowest: it matters where tiers leave a step.
     for floor, tier in reversed(bounds) if qty > 0 else bounds:

@@ -1,4 +1,4 @@
-"""Binance spot formats: order types, statuses, error codes, and the JSON rows of orders, trades and balances.
+"""Binance formats: order types, statuses, error codes; the JSON rows of spot's orders, trades and balances.
 
 Source: Binance spot REST and WebSocket API, error codes and enums (read 2026).
 """
@@ -60,9 +60,40 @@ _REJECTS: dict[RejectReason, tuple[int, str]] = {
 }
 
 
-def refusal(reject: SimReject) -> BinanceError:
+#: USDⓈ-M: what it says otherwise. Source: USDⓈ-M futures API, error codes.
+_FUTURES_REJECTS: dict[RejectReason, tuple[int, str]] = _REJECTS | {
+    RejectReason.SYMBOL_HALTED: (-4140, "Invalid symbol status for opening position."),
+    RejectReason.SIDE_BARRED: (-4140, "Invalid symbol status for opening position."),
+    RejectReason.BAD_PRICE_TICK: (-4014, "Price not increased by tick size."),
+    RejectReason.BAD_QTY_STEP: (-4023, "Quantity not increased by step size."),
+    RejectReason.QTY_TOO_SMALL: (-4004, "Quantity less than min quantity."),
+    RejectReason.QTY_TOO_LARGE: (-4005, "Quantity greater than max quantity."),
+    RejectReason.NOTIONAL_TOO_SMALL: (
+        -4164,
+        "Order's notional must be no smaller than 5 (unless you choose reduce only).",
+    ),
+    RejectReason.NOTIONAL_TOO_LARGE: (-2027, "Exceeded the maximum allowable position at current leverage."),
+    RejectReason.PRICE_BAND: (-4016, "Limit price can't be higher than the limit."),
+    RejectReason.NO_LIQUIDITY: (-4131, "The counterparty's best price does not meet the PERCENT_PRICE filter limit."),
+    RejectReason.INSUFFICIENT_BALANCE: (-2018, "Balance is insufficient."),
+    RejectReason.POST_ONLY_WOULD_TAKE: (
+        -5022,
+        "Due to the order could not be executed as maker, the Post Only order will be rejected.",
+    ),
+    RejectReason.FOK_NOT_FILLED: (
+        -5021,
+        "Due to the order could not be filled immediately, the FOK order has been rejected.",
+    ),
+    RejectReason.DUPLICATE_CLIENT_ID: (-4116, "ClientOrderId is duplicated."),
+    RejectReason.TOO_MANY_ORDERS: (-2025, "Reach max open order limit."),
+    RejectReason.EXPIRED: (-5028, "Timestamp for this request is outside of the ME recvWindow."),
+    RejectReason.INJECTED: (-4088, "User can not place order currently."),
+}
+
+
+def refusal(reject: SimReject, *, futures: bool = False) -> BinanceError:
     """Binance's code for a venue-neutral refusal."""
-    code, text = _REJECTS[reject.reason]
+    code, text = (_FUTURES_REJECTS if futures else _REJECTS)[reject.reason]
     return BinanceError(code, text, 401 if reject.reason is RejectReason.NOT_PERMITTED else 400)
 
 

@@ -1,6 +1,7 @@
-"""Binance spot's budgets: request weight of an address, orders of an account; their headers and rows.
+"""Binance's budgets: request weight of an address, orders of an account; their headers and rows.
 
-Source: Binance spot REST API "LIMITS", exchangeInfo ``rateLimits``; the lower of the figures that documents show.
+Source: Binance spot REST API "LIMITS", exchangeInfo ``rateLimits``; USDⓈ-M futures API "General info"; the lower of the
+figures that documents show.
 """
 
 from __future__ import annotations
@@ -13,14 +14,41 @@ from pipeline.sim.wire.binance.formats import BinanceError
 from pipeline.sim.wire.rate_limits import Budget, BudgetState, WindowLimiter
 
 
-class BinanceLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """Spot's figures."""
+class OrderWindow(msgspec.Struct, frozen=True):
+    """So many orders in ``number`` of ``interval``; ``header``: how the reply's header names it."""
 
-    weight: Budget = Budget(6000, 60_000)
-    orders: Budget = Budget(50, 10_000)
-    orders_day: Budget = Budget(160_000, 86_400_000)
+    budget: Budget
+    interval: str
+    number: int
+    header: str
+
+
+class BinanceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """One market's figures."""
+
+    weight: Budget
+    orders: tuple[OrderWindow, ...]
     ban_factor: int = 3  # asking on past this many times the budget: 418 for ``ban_ms``
     ban_ms: int = 120_000
+
+
+TEN_SECONDS_MS, MINUTE_MS, DAY_MS = 10_000, 60_000, 86_400_000
+SPOT_LIMITS = BinanceLimits(
+    weight=Budget(6000, MINUTE_MS),
+    orders=(
+        OrderWindow(Budget(50, TEN_SECONDS_MS), "SECOND", 10, "10S"),
+        OrderWindow(Budget(160_000, DAY_MS), "DAY", 1, "1D"),
+    ),
+)
+FUTURES_LIMITS = BinanceLimits(
+    weight=Budget(2400, MINUTE_MS),
+    orders=(
+        OrderWindow(Budget(300, TEN_SECONDS_MS), "SECOND", 10, "10S"),
+        OrderWindow(Budget(1200, MINUTE_MS), "MINUTE", 1, "1M"),
+    ),
+)
+#: What an account has used of its order windows.
+Counts = tuple[tuple[OrderWindow, BudgetState], ...]
 
 
 class Spend:
@@ -33,13 +61,8 @@ class Spend:
 
     def rate_limits(self) -> list[dict[str, Any]]:
         """``rateLimits`` of exchangeInfo."""
-        found = []
-        for kind, interval, number, budget in (
-            ("REQUEST_WEIGHT", "MINUTE", 1, self.limits.weight),
-            ("ORDERS", "SECOND", 10, self.limits.orders),
-            ("ORDERS", "DAY", 1, self.limits.orders_day),
-        ):
-            found.append({"rateLimitType": kind, "interval": interval, "intervalNum": number, "limit": budget.limit})
+        found = [_limit("REQUEST_WEIGHT", "MINUTE", 1, self.limits.weight.limit)]
+        found += [_limit("ORDERS", one.interval, one.number, one.budget.limit) for one in self.limits.orders]
         return found
 
     def take_weight(self, address: str, weight: int, now_ms: int) -> BudgetState:
@@ -60,36 +83,34 @@ class Spend:
     def _ban(until_ms: int) -> BinanceError:
         return BinanceError(-1003, f"Way too much request weight used; IP banned until {until_ms}.", 418, until_ms)
 
-    def take_order(self, uid: str, now_ms: int) -> tuple[BudgetState, BudgetState]:
-        """Counts an order (in ten seconds, in a day). Raises ``BinanceError``."""
-        state = self.limiter.take(self.limits.orders, "orders", uid, now_ms)
-        day = self.limiter.take(self.limits.orders_day, "orders_day", uid, now_ms)
-        for one, span in ((state, "10 SECOND"), (day, "1 DAY")):
-            if not one.allowed:
-                text = f"Too many new orders; current limit is {one.limit} orders per {span}."
-                raise BinanceError(-1015, text, 429, one.reset_ms)
-        return state, day
+    def take_order(self, uid: str, now_ms: int) -> Counts:
+        """Counts an order in every window. Raises ``BinanceError``."""
+        counts = tuple(
+            (one, self.limiter.take(one.budget, f"orders.{one.header}", uid, now_ms)) for one in self.limits.orders
+        )
+        for one, state in counts:
+            if not state.allowed:
+                span = f"{one.number} {one.interval}"
+                text = f"Too many new orders; current limit is {state.limit} orders per {span}."
+                raise BinanceError(-1015, text, 429, state.reset_ms)
+        return counts
 
 
-def headers_of(weight: BudgetState | None, orders: tuple[BudgetState, BudgetState] | None) -> dict[str, str]:
+def headers_of(weight: BudgetState | None, orders: Counts | None) -> dict[str, str]:
     """Headers of a REST reply."""
     found = {"X-MBX-USED-WEIGHT-1M": str(weight.used), "X-MBX-USED-WEIGHT": str(weight.used)} if weight else {}
-    if orders is not None:
-        found |= {"X-MBX-ORDER-COUNT-10S": str(orders[0].used), "X-MBX-ORDER-COUNT-1D": str(orders[1].used)}
-    return found
+    return found | {f"X-MBX-ORDER-COUNT-{one.header}": str(state.used) for one, state in orders or ()}
 
 
-def rows_of(weight: BudgetState | None, orders: tuple[BudgetState, BudgetState] | None) -> list[dict[str, Any]]:
+def rows_of(weight: BudgetState | None, orders: Counts | None) -> list[dict[str, Any]]:
     """``rateLimits`` of a WebSocket API reply."""
-    found = []
-    if orders is not None:
-        for state, interval, number in ((orders[0], "SECOND", 10), (orders[1], "DAY", 1)):
-            found.append(_row("ORDERS", interval, number, state))
+    found = [
+        _limit("ORDERS", one.interval, one.number, state.limit) | {"count": state.used} for one, state in orders or ()
+    ]
     if weight is not None:
-        found.append(_row("REQUEST_WEIGHT", "MINUTE", 1, weight))
+        found.append(_limit("REQUEST_WEIGHT", "MINUTE", 1, weight.limit) | {"count": weight.used})
     return found
 
 
-def _row(kind: str, interval: str, number: int, state: BudgetState) -> dict[str, Any]:
-    row = {"rateLimitType": kind, "interval": interval, "intervalNum": number}
-    return row | {"limit": state.limit, "count": state.used}
+def _limit(kind: str, interval: str, number: int, limit: int) -> dict[str, Any]:
+    return {"rateLimitType": kind, "interval": interval, "intervalNum": number, "limit": limit}

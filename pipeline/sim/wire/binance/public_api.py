@@ -1,6 +1,6 @@
-"""Binance spot's public lists beyond books and symbols: trades, candles, day figures, prices.
+"""Binance's public lists beyond books and symbols, of spot and USDⓈ-M: trades, candles, day figures, prices.
 
-Source: Binance spot REST API "Market Data endpoints" (read 2026).
+Source: Binance spot REST API "Market Data endpoints", USDⓈ-M futures API "Market Data" (read 2026).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class PublicApi:
         self._recent = RecentTrades()
         self.on_trade = self._recent.add
 
-    def rest_routes(self) -> dict[tuple[str, str], Route]:
-        v3 = "/api/v3"
+    def rest_routes(self, v3: str) -> dict[tuple[str, str], Route]:
+        """``v3``: the market's prefix of its paths."""
         return {
             ("GET", f"{v3}/trades"): Route(self._trades, "public_trades", 25, False),
             ("GET", f"{v3}/historicalTrades"): Route(self._trades, "public_trades", 25, False),

@@ -18,6 +18,9 @@ from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
 
 USDM = "/usdm"
+#: Routes of USDⓈ-M streams, and the topics of the second; all others are of the first, as are sockets without a route.
+ROUTES = ("/public", "/market")
+MARKET_TOPICS = frozenset({"aggTrade", "markPrice", "kline", "ticker", "miniTicker", "forceOrder"})
 STREAMS_MAX = 1024
 DEPTH_MAX = 5000
 _encode = msgspec.json.Encoder().encode
@@ -27,10 +30,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class _Client:
     """One socket: raw or combined, and its streams."""
 
-    def __init__(self, sock: SimSocket, market: str, combined: bool) -> None:
+    def __init__(self, sock: SimSocket, market: str, combined: bool, *, of_market_route: bool = False) -> None:
         self.sock = sock
         self.market = market
         self.combined = combined
+        self.of_market_route = of_market_route
         self.names: dict[str, str] = {}  # stream name as asked -> canonical "symbol@topic"
 
 
@@ -82,13 +86,15 @@ class BinanceWire(Dialect):
         add("/api/v3/time", self._time)
         add("/api/v3/exchangeInfo", self._info)
         add("/api/v3/depth", self._depth)
-        for path in ("ping", "time", "exchangeInfo", "depth"):
-            handler = {"ping": self._ping, "time": self._time, "exchangeInfo": self._info, "depth": self._depth}[path]
-            add(f"{USDM}/fapi/v1/{path}", handler)
         add("/api/v3/ticker/bookTicker", self._book_tickers)
-        add(f"{USDM}/fapi/v1/ticker/bookTicker", self._book_tickers)
-        add(f"{USDM}/fapi/v1/premiumIndex", self._premium_index)
-        for prefix in ("", USDM, f"{USDM}/public", f"{USDM}/market"):
+        for prefix in ("", USDM):
+            add(f"{prefix}/fapi/v1/ping", self._ping)
+            add(f"{prefix}/fapi/v1/time", self._time)
+            add(f"{prefix}/fapi/v1/exchangeInfo", self._info)
+            add(f"{prefix}/fapi/v1/depth", self._depth)
+            add(f"{prefix}/fapi/v1/ticker/bookTicker", self._book_tickers)
+            add(f"{prefix}/fapi/v1/premiumIndex", self._premium_index)
+        for prefix in ("", USDM, *(f"{root}{route}" for root in ("", USDM) for route in ROUTES)):
             add(f"{prefix}/ws", self._socket)
             add(f"{prefix}/ws/{{stream:.+}}", self._socket)
             add(f"{prefix}/stream", self._socket)
@@ -180,7 +186,7 @@ class BinanceWire(Dialect):
         refused = await sock.open()
         if refused is not None:
             return refused
-        client = _Client(sock, market, "/stream" in request.path)
+        client = _Client(sock, market, "/stream" in request.path, of_market_route="/market/" in request.path)
         stream = request.match_info.get("stream", "")
         names = stream.split("/") if stream else [name for name in request.query.get("streams", "").split("/") if name]
         for name in names:
@@ -211,16 +217,18 @@ class BinanceWire(Dialect):
         return _encode({"result": None, "id": number}).decode()
 
     def _add(self, client: _Client, name: str) -> None:
-        """Unknown streams are acknowledged and stay silent, as on the venue."""
+        """Unknown streams, and USDⓈ-M ones on the wrong route, are acknowledged and stay silent, as on the venue."""
         known = canonical(name)
         if name in client.names or len(client.names) >= STREAMS_MAX:
             return
         client.names[name] = known
+        topic = known.partition("@")[2]
+        if client.market == "futures" and (topic in MARKET_TOPICS) is not client.of_market_route:
+            return
         listeners = self._clients.setdefault((client.market, known), [])
         listeners.append((client, name))
-        symbol, _, topic = known.partition("@")
         if len(listeners) == 1:
-            self.subscribed(client.market, symbol, topic)
+            self.subscribed(client.market, known.partition("@")[0], topic)
 
     def _remove(self, client: _Client, name: str) -> None:
         known = client.names.pop(name, None)
@@ -244,7 +252,7 @@ class BinanceWire(Dialect):
 
 
 def market_of(path: str) -> str:
-    return "futures" if path.startswith(USDM) else "spot"
+    return "futures" if path.startswith((USDM, "/fapi/", *(f"{route}/" for route in ROUTES))) else "spot"
 
 
 def _reply(value: Any, status: int = 200) -> web.Response:
@@ -263,6 +271,12 @@ SPOT_FILTERS: list[dict[str, Any]] = [
         "avgPriceMins": 0,
     },
     {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": 200},
+]
+
+
+FUTURES_FILTERS: list[dict[str, Any]] = [
+    {"filterType": "MAX_NUM_ORDERS", "limit": 200},
+    {"filterType": "PERCENT_PRICE", "multiplierUp": "1.5000", "multiplierDown": "0.5000", "multiplierDecimal": "4"},
 ]
 
 
@@ -286,7 +300,12 @@ def filters(
         {"filterType": "PRICE_FILTER", "minPrice": tick, "maxPrice": "1000000.00000000", "tickSize": tick},
         {"filterType": "LOT_SIZE", "minQty": min_qty, "maxQty": max_qty, "stepSize": step},
         notional,
-        *([] if is_futures else SPOT_FILTERS),
+        *(
+            [{"filterType": "MARKET_LOT_SIZE", "minQty": min_qty, "maxQty": max_qty, "stepSize": step}]
+            if is_futures
+            else []
+        ),
+        *(FUTURES_FILTERS if is_futures else SPOT_FILTERS),
     ]
 
 
@@ -311,6 +330,16 @@ def info_row(
             "pricePrecision": 2,
             "quantityPrecision": 3,
             "underlyingType": "COIN",
+            "underlyingSubType": [],
+            "onboardDate": 1567965300000,
+            "deliveryDate": 4133404800000,
+            "maintMarginPercent": "2.5000",
+            "requiredMarginPercent": "5.0000",
+            "baseAssetPrecision": 8,
+            "settlePlan": 0,
+            "triggerProtect": "0.0500",
+            "liquidationFee": "0",
+            "marketTakeBound": "0.05",
             "orderTypes": ["LIMIT", "MARKET"],
             "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
         }

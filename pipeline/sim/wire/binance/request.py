@@ -1,4 +1,4 @@
-"""One request of Binance spot as its handler sees it, and the shape of a route; REST and WebSocket API alike."""
+"""One request of Binance as its handler sees it, and the shape of a route; REST and WebSocket API alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.sim.wire.binance.formats import BinanceError
 
 
 class ApiRequest(msgspec.Struct, frozen=True):
-    """One request after the checks. ``account`` is None on public calls."""
+    """One request after the checks. ``account`` is None on public calls without a key."""
 
     params: dict[str, str]
     account: SimAccount | None
@@ -41,8 +41,8 @@ class ApiRequest(msgspec.Struct, frozen=True):
             )
         return int(text)
 
-    def decimal(self, name: str) -> Decimal | None:
-        """A positive number; None when it is missing. Raises ``BinanceError``."""
+    def decimal(self, name: str, zero: tuple[int, str] | None = None) -> Decimal | None:
+        """A positive number; None when it is missing. Raises ``BinanceError``; ``zero``: the refusal of 0."""
         text = self.params.get(name, "")
         if not text:
             return None
@@ -53,7 +53,7 @@ class ApiRequest(msgspec.Struct, frozen=True):
         if not value.is_finite() or not text.isascii() or "_" in text or value < 0:
             raise BinanceError(-1100, f"Illegal characters found in parameter '{name}'.")
         if value == 0:
-            raise BinanceError(-1013, f"Invalid {name}.")
+            raise BinanceError(*(zero or (-1013, f"Invalid {name}.")))
         return value
 
     @property
@@ -67,12 +67,14 @@ Handler = Callable[[ApiRequest], Awaitable[Any]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """A handler and its rules. ``operation``: one of ``faults.OPERATIONS``; ``weight``: of the address's budget."""
+    """A handler and its rules. ``operation``: one of ``faults.OPERATIONS``; ``weight``: of the address's budget;
+    ``keyed``: not signed, and yet a key must be named."""
 
     handler: Handler
     operation: str
     weight: int
     signed: bool = True
+    keyed: bool = False
 
 
 def instrument_of(venue: SimVenue, symbol: str) -> SimInstrument:

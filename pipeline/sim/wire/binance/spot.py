@@ -1,82 +1,23 @@
-"""Binance spot's private side over one simulated venue: REST paths and the WebSocket API share budgets and handlers.
-
-A request passes weight, key, clock window, signature and order count, then its handler.
-Source: Binance spot REST API "General API information", WebSocket API "Response format" (read 2026).
-"""
+"""Binance spot's private side: its paths, and what the user data stream of its WebSocket API tells."""
 
 from __future__ import annotations
 
-import msgspec
-from aiohttp import web
-
-from pipeline.sim.exchange.faults import ORDER_OPERATIONS
-from pipeline.sim.exchange.orders import RejectReason, SimReject
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.binance.auth import deadline_ms, rest_params, rest_text, verify
-from pipeline.sim.wire.binance.formats import BinanceError, refusal
-from pipeline.sim.wire.binance.limits import BinanceLimits, Spend, headers_of
+from pipeline.sim.wire.binance.limits import SPOT_LIMITS, BinanceLimits
+from pipeline.sim.wire.binance.private_side import PrivateSide
 from pipeline.sim.wire.binance.public_api import PublicApi
-from pipeline.sim.wire.binance.request import ApiRequest, Route
 from pipeline.sim.wire.binance.signed_api import SignedApi
-from pipeline.sim.wire.rate_limits import BudgetState
+from pipeline.sim.wire.binance.user_stream import events_of
 
 PREFIXES = ("/api/", "/sapi/")
-Counts = tuple[BudgetState, BudgetState] | None
 
 
-class BinanceSpot:
+class BinanceSpot(PrivateSide):
     """All calls of spot that the public dialect does not answer by itself."""
 
-    def __init__(self, venue: SimVenue, limits: BinanceLimits) -> None:
-        self.venue = venue
-        self.spend = Spend(limits)
-        signed = SignedApi(venue)
-        public = PublicApi(venue)
+    def __init__(self, venue: SimVenue, limits: BinanceLimits = SPOT_LIMITS) -> None:
+        signed, public = SignedApi(venue), PublicApi(venue)
+        super().__init__(
+            venue, limits, signed.rest_routes() | public.rest_routes("/api/v3"), signed.ws_routes(), events_of
+        )
         self.on_trade = public.on_trade
-        self.routes: dict[tuple[str, str], Route] = signed.rest_routes() | public.rest_routes()
-        self.ws_routes: dict[str, Route] = signed.ws_routes()
-
-    async def serve(self, request: web.Request) -> web.Response:
-        """One REST request."""
-        now_ms = self.venue.now_ms()
-        weight: BudgetState | None = None
-        counts: Counts = None
-        try:
-            route = self.routes.get((request.method, request.path))
-            weight = self.spend.take_weight(request.remote or "", route.weight if route else 1, now_ms)
-            if route is None:
-                raise BinanceError(-1020, "This operation is not supported.", 404)
-            query = request.raw_path.partition("?")[2]
-            body = (await request.read()).decode("utf-8", "replace")
-            params = rest_params(query, body)
-            call = ApiRequest(params, None, now_ms)
-            if route.signed:
-                key = request.headers.get("X-MBX-APIKEY")
-                text, signature = rest_text(query, body)
-                call, counts = self.check(route.operation, key, text, signature, params)
-            return reply(await route.handler(call), headers=headers_of(weight, counts))
-        except BinanceError as error:
-            return refused(error, now_ms, headers_of(weight, counts))
-
-    def check(
-        self, operation: str, key: str | None, text: str, signature: str, params: dict[str, str]
-    ) -> tuple[ApiRequest, Counts]:
-        """The call of who signed it, and the order counts of a placement. Raises ``BinanceError``."""
-        now_ms = self.venue.now_ms()
-        account = verify(self.venue.accounts, key, text, signature, params, now_ms)
-        if operation in ORDER_OPERATIONS and not account.keys[key or ""].can_trade:
-            raise refusal(SimReject(RejectReason.NOT_PERMITTED, ""))
-        counts = self.spend.take_order(account.uid, now_ms) if operation == "place" else None
-        return ApiRequest(params, account, now_ms, deadline_ms(params)), counts
-
-
-def reply(value: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """A JSON answer."""
-    body = msgspec.json.encode(value)
-    return web.Response(body=body, status=status, headers=headers, content_type="application/json")
-
-
-def refused(error: BinanceError, now_ms: int, headers: dict[str, str] | None = None) -> web.Response:
-    """A refusal with the venue's code; a silence in ``Retry-After``."""
-    wait = {"Retry-After": str(max(1, -(-(error.retry_ms - now_ms) // 1000)))} if error.retry_ms else {}
-    return reply({"code": error.code, "msg": error.text}, error.status, {**(headers or {}), **wait})

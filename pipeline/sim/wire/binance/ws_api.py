@@ -1,4 +1,4 @@
-"""One socket of Binance's WebSocket API: signed calls, logins of Ed25519 keys, user data stream subscriptions.
+"""One socket of Binance's WebSocket API: signed calls, logins of Ed25519 keys, spot's user data stream subscriptions.
 
 Source: Binance spot WebSocket API "General API information", "Authentication requests", "User Data Stream requests"
 (read 2026). The server pings every 20 s and closes after 24 h.
@@ -19,10 +19,9 @@ from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.sim.exchange.orders import RejectReason, SimReject
 from pipeline.sim.wire.binance.auth import check_window, deadline_ms, is_ed25519, verify, ws_params, ws_text
 from pipeline.sim.wire.binance.formats import BinanceError, refusal
-from pipeline.sim.wire.binance.limits import rows_of
+from pipeline.sim.wire.binance.limits import Counts, rows_of
+from pipeline.sim.wire.binance.private_side import PrivateSide
 from pipeline.sim.wire.binance.request import ApiRequest, Route
-from pipeline.sim.wire.binance.spot import BinanceSpot, Counts
-from pipeline.sim.wire.binance.user_stream import events_of
 from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.rate_limits import BudgetState
 
@@ -43,9 +42,9 @@ class Call(msgspec.Struct):
 class ApiSession:
     """The venue's side of one socket."""
 
-    def __init__(self, spot: BinanceSpot, sock: SimSocket) -> None:
-        self._spot = spot
-        self._venue = spot.venue
+    def __init__(self, side: PrivateSide, sock: SimSocket) -> None:
+        self._side = side
+        self._venue = side.venue
         self._sock = sock
         self._login: SimAccount | None = None
         self._login_key = ""
@@ -81,12 +80,12 @@ class ApiSession:
     async def _serve(self, call: Call) -> None:
         now_ms = self._venue.now_ms()
         weight: BudgetState | None = None
-        counts: Counts = None
+        counts: Counts | None = None
         try:
             params = ws_params(call.params)
-            route = self._spot.ws_routes.get(call.method)
+            route = self._side.ws_routes.get(call.method)
             address = self._sock.request.remote or ""
-            weight = self._spot.spend.take_weight(address, route.weight if route else 2, now_ms)
+            weight = self._side.spend.take_weight(address, route.weight if route else 2, now_ms)
             if route is None:
                 self._answer(call.id, result=self._session_call(call.method, params), weight=weight)
                 return
@@ -108,7 +107,12 @@ class ApiSession:
             self._answer(call.id, error=error, weight=weight, counts=counts)
 
     async def _run(
-        self, call: Call, route: Route, request: ApiRequest, faults: RequestFaults, spent: tuple[BudgetState, Counts]
+        self,
+        call: Call,
+        route: Route,
+        request: ApiRequest,
+        faults: RequestFaults,
+        spent: tuple[BudgetState, Counts | None],
     ) -> None:
         """Executes a call and sends the reply, with what faults do to it."""
         error: BinanceError | None = None
@@ -131,16 +135,16 @@ class ApiSession:
             return BinanceError(-1003, "Too many requests.", status, until_ms)
         return BinanceError(*_INTERNAL, status)
 
-    def _checked(self, operation: str, params: dict[str, str]) -> tuple[ApiRequest, Counts]:
+    def _checked(self, operation: str, params: dict[str, str]) -> tuple[ApiRequest, Counts | None]:
         """Signed, or of a session that has logged in; then only the clock window is looked at."""
         if self._login is None or "signature" in params:
             text, signature = ws_text(params)
-            return self._spot.check(operation, params.get("apiKey"), text, signature, params)
+            return self._side.check(operation, params.get("apiKey"), text, signature, params)
         now_ms = self._venue.now_ms()
         check_window(params, now_ms)
         if operation in ORDER_OPERATIONS and not self._login.keys[self._login_key].can_trade:
             raise refusal(SimReject(RejectReason.NOT_PERMITTED, ""))
-        counts = self._spot.spend.take_order(self._login.uid, now_ms) if operation == "place" else None
+        counts = self._side.spend.take_order(self._login.uid, now_ms) if operation == "place" else None
         return ApiRequest(params, self._login, now_ms, deadline_ms(params)), counts
 
     # --- session and user data stream ---
@@ -161,6 +165,8 @@ class ApiSession:
         if method == "session.logout":
             self._login = None
             return self._status()
+        if self._side.stream_events is None:
+            raise BinanceError(-1020, "This operation is not supported.")
         if method == f"{_SUBSCRIBE}.signature":
             return self._subscribe(self._signer(params))
         if method == _SUBSCRIBE:
@@ -184,6 +190,8 @@ class ApiSession:
     def _subscribe(self, account: SimAccount) -> dict[str, int]:
         if any(known is account for known, _ in self._streams.values()):
             raise BinanceError(-2035, "Already subscribed to the user data stream.")
+        events_of = self._side.stream_events
+        assert events_of is not None, "looked at before"
         number, self._next_stream = self._next_stream, self._next_stream + 1
 
         def listen(event: AccountEvent) -> None:
@@ -211,7 +219,7 @@ class ApiSession:
         result: Any = None,
         error: BinanceError | None = None,
         weight: BudgetState | None = None,
-        counts: Counts = None,
+        counts: Counts | None = None,
     ) -> None:
         frame: dict[str, Any] = {"id": call_id, "status": error.status if error is not None else 200}
         if error is None:

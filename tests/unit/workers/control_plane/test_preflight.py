@@ -16,7 +16,7 @@ from pipeline.model.config_load import config_from_mapping
 from pipeline.model.errors import ConfigInvalid
 from pipeline.model.structs import Credentials
 from tests.paths import REPO
-from workers.control_plane.preflight import check_keys
+from workers.control_plane.preflight import check_keys, check_mode
 from workers.credentials import store_credentials
 
 ANSWERS = REPO / "tests" / "cases" / "answers"
@@ -57,3 +57,23 @@ def test_an_account_without_funds_is_told_and_starts(instance: str, state_dir: P
 
 def test_a_page_of_the_edge_says_nothing_about_the_key(instance: str, state_dir: Path) -> None:
     assert start(instance, 403, (ANSWERS / "F_cloudfront_403.html").read_bytes()) == []
+
+
+@pytest.mark.parametrize("mode", ["sim", "paper"])
+def test_a_venue_that_cannot_take_orders_is_told_before_anything_starts(
+    mode: str, instance: str, state_dir: Path
+) -> None:
+    """A Binance market without its WebSocket API: refused where orders are sent, all right where they are not."""
+    markets = {market: {**VENUE, "symbols": ["BTCUSDT"]} for market in ("spot", "futures")}
+    exchanges = {"binance": {"dialect": "binance", "markets": markets}}
+    config = config_from_mapping({"engine_name": instance, "mode": mode, "exchanges": exchanges})
+    store_credentials(instance, "binance", Credentials(api_key="k", api_secret="s"))
+    if mode == "paper":
+        check_mode(config, instance, live_confirmed=True)
+        return
+    with pytest.raises(ConfigInvalid) as caught:
+        check_mode(config, instance, live_confirmed=True)
+    assert [line.partition(":")[0] for line in caught.value.errors] == [
+        "exchanges.binance.markets.spot.ws_api",
+        "exchanges.binance.markets.futures.ws_api",
+    ]

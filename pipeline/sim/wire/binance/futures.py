@@ -1,0 +1,93 @@
+"""Binance USDⓈ-M's private side: its paths under a prefix and at the root, its user streams, its public lists.
+
+The real venue has a host of its own; here both markets share one socket, so that every path is served under ``/usdm``
+and, where spot has none of that name, without it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from pipeline.sim.exchange.accounts import SimAccount
+from pipeline.sim.exchange.events import AccountEvent
+from pipeline.sim.exchange.latency import NS_PER_MS
+from pipeline.sim.exchange.venue import SimVenue
+from pipeline.sim.wire.binance.futures_account_api import FuturesAccountApi
+from pipeline.sim.wire.binance.futures_api import FuturesApi
+from pipeline.sim.wire.binance.futures_info import FuturesInfoApi
+from pipeline.sim.wire.binance.futures_stream import ListenKeys, events_of
+from pipeline.sim.wire.binance.limits import FUTURES_LIMITS, BinanceLimits
+from pipeline.sim.wire.binance.private_side import PrivateSide
+from pipeline.sim.wire.binance.public_api import PublicApi
+from pipeline.sim.wire.binance.public_wire import USDM
+from pipeline.sim.wire.dialect import Dialect, SimSocket
+
+PREFIXES = ("/fapi/", f"{USDM}/fapi/")
+STREAM_PATHS = tuple(f"{prefix}/private/ws{tail}" for prefix in ("", USDM) for tail in ("", "/{key}"))
+
+
+class BinanceFutures(PrivateSide):
+    """All calls of USDⓈ-M that the public dialect does not answer by itself."""
+
+    def __init__(self, venue: SimVenue, limits: BinanceLimits = FUTURES_LIMITS) -> None:
+        self._keys = ListenKeys()
+        self._streams: dict[int, set[SimSocket]] = {}  # by id(account)
+        orders, public = FuturesApi(venue), PublicApi(venue)
+        account = FuturesAccountApi(venue, self._keys, self._tell)
+        info = FuturesInfoApi(venue)
+        routes = public.rest_routes("/fapi/v1") | info.rest_routes() | orders.rest_routes() | account.rest_routes()
+        super().__init__(venue, limits, routes, orders.ws_routes() | account.ws_routes())
+        self.on_trade = public.on_trade
+
+    def path_of(self, request: web.Request) -> str:
+        return request.path.removeprefix(USDM)
+
+    def _tell(self, account: SimAccount, event: dict[str, Any]) -> None:
+        """An event to every user stream of an account."""
+        text = msgspec.json.encode(event).decode()
+        for sock in self._streams.get(id(account), ()):
+            sock.send(text)
+
+    async def user_stream(self, dialect: Dialect, request: web.Request) -> web.StreamResponse:
+        """One socket of a listen key, until it or its key ends."""
+        key = request.match_info.get("key", "") or request.query.get("listenKey", "")
+        wanted = frozenset(name for name in request.query.get("events", "").split("/") if name)
+        account = self._keys.account_of(key, self.venue.now_ms())
+        if account is None:
+            return web.json_response({"code": -1125, "msg": "This listenKey does not exist."}, status=400)
+        sock = SimSocket(dialect, request, self.venue.name, "private")
+        refused = await sock.open()
+        if refused is not None:
+            return refused
+
+        def listen(event: AccountEvent) -> None:
+            for told in events_of(event, account, self.venue):
+                if not wanted or told["e"] in wanted:
+                    sock.send(msgspec.json.encode(told).decode())
+
+        streams = self._streams.setdefault(id(account), set())
+        streams.add(sock)
+        remove = self.venue.on_account(account, listen)
+        self._watch(sock, key)
+        try:
+            async for _ in sock:
+                pass
+        finally:
+            remove()
+            streams.discard(sock)
+        return sock.response
+
+    def _watch(self, sock: SimSocket, key: str) -> None:
+        """Tells a stream that its key has expired."""
+        now_ms = self.venue.now_ms()
+        left_ms = self._keys.left_ms(key, now_ms)
+        if sock.closed:
+            return
+        if left_ms:
+            self.venue.clock.call_later(left_ms * NS_PER_MS, lambda: self._watch(sock, key))
+        else:
+            event = {"e": "listenKeyExpired", "E": now_ms, "listenKey": key}
+            sock.send(msgspec.json.encode(event).decode())
