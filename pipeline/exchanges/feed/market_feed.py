@@ -95,13 +95,7 @@ class MarketFeed:
         self._connection_rows = connection_rows
         self._say = say
         self._on_frame_done = on_frame_done
-        self.books = VenueBooks(
-            codec=codec,
-            words=words,
-            feed_off=feed_off,
-            venue_id=venue.venue_id,
-            capacity=capacity,
-        )
+        self.books = VenueBooks(codec=codec, words=words, feed_off=feed_off, venue_id=venue.venue_id, capacity=capacity)
         self.instruments: dict[str, FeedInstrument] = {}
         self._by_book: dict[int, FeedInstrument] = {}
         self._kept: list[_KeptConnection] = []
