@@ -391,21 +391,15 @@ class MarketFeed:
             if now_ns >= next_measure_ns:
                 next_measure_ns = now_ns + int(MEASURE_S * 1e9)
                 self.proofs.measure(now_ns)
-                self._look_at_horizons()
+                self.snapshots.deepen_near()
             if now_ns >= next_sync_ns:
                 next_sync_ns = now_ns + int(CLOCK_SYNC_S * 1e9)
                 self._spawn(self._sync_clock())
             await asyncio.sleep(TICK_S)
 
     def _turned(self) -> None:
-        """A second of the venue's time has passed: in a replay that may be a fraction of ours. The frame that told it
-        is still being worked through."""
-        if self._running:
-            asyncio.get_running_loop().call_soon(self._look_at_horizons)
-
-    def _look_at_horizons(self) -> None:
-        for book_index in self.books.near_horizon():
-            self.snapshots.deepen(book_index)
+        """A second of the venue's time has passed; the frame that told it is still being worked through."""
+        asyncio.get_running_loop().call_soon(self.snapshots.deepen_near)
 
     async def _is_quiet(self, connection: FeedConnection) -> bool:
         """Whether nothing has come over a connection because nothing has happened: its books are those of REST."""

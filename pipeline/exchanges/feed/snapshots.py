@@ -80,6 +80,11 @@ class Snapshots:
             self._wanted.setdefault(book_index)
             self._event.set()
 
+    def deepen_near(self) -> None:
+        """A new snapshot for every book that has come near its horizon."""
+        for book_index in self._books.near_horizon():
+            self.deepen(book_index)
+
     def deepen(self, book_index: int) -> None:
         """A standing book is near the end of what its snapshot knew: a new one, while the book goes on."""
         if book_index in self._wanted or book_index in self._running or book_index not in self._instruments:
