@@ -37,6 +37,7 @@ from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from pipeline.model.structs import Credentials
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK, EXIT_USAGE
+from workers.journal_priority import journal_prefix
 from workers.state_folder import instance_dir
 
 if TYPE_CHECKING:
@@ -182,7 +183,7 @@ class WorkerContext:
         """Write one line for operators into the log ring and to stderr. Not for the hot path, never with a secret."""
         clean = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
         self.log.text(LOG_LEVELS[level], clean)
-        sys.stderr.write(f"{self.process}: {level}: {clean}\n")
+        sys.stderr.write(f"{journal_prefix(level)}{self.process}: {level}: {clean}\n")
         sys.stderr.flush()
 
     def reloaded(self) -> EngineConfig | None:
@@ -310,7 +311,7 @@ def start_worker(
 
 def _failed(ctx: WorkerContext, text: str, code: int) -> int:
     ctx._notifier.send(f"STATUS={' '.join(text.split())[:STATUS_CHARS_MAX]}")  # a status is one line
-    sys.stderr.write(f"{ctx.process}: error: {text}\n")
+    sys.stderr.write(f"{journal_prefix('error')}{ctx.process}: error: {text}\n")
     sys.stderr.flush()
     return code
 

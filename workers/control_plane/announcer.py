@@ -21,6 +21,7 @@ from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
 from workers.control_plane.left_open import not_ours_text, unwatched_lines
 from workers.executor_file import pnl_text, read_executor_state
+from workers.journal_priority import journal_prefix
 from workers.output import ALERT, TRADE
 from workers.tradable import Answer, InstanceReasons, fields
 
@@ -77,7 +78,7 @@ class Announcer:
 
     def _write(self, process: str, level: str, text: str) -> None:
         self.notes = [*self.notes[-(NOTES_MAX - 1) :], f"{level}: {text}"]
-        sys.stderr.write(f"{process}: {level}: {text}\n")
+        sys.stderr.write(f"{journal_prefix(level)}{process}: {level}: {text}\n")
         sys.stderr.flush()
 
     def _event(self, event: dict[str, Any]) -> None:
