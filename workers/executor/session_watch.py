@@ -44,8 +44,7 @@ RATE_LIMIT_HITS = "answers by which the venue's rate limit refused a request"
 
 
 class SessionWatch:
-    """Says when a venue's sessions stay down, counts gateways' answers and rate limits, and names rows that could not be
-    read.
+    """Says when a venue's sessions stay down, counts gateways' answers and rate limits, and names unreadable rows.
 
     ``trading``: by venue, filled as made; ``odd_rows``: names of such rows from elsewhere (bulk questions)."""
 

@@ -86,7 +86,7 @@ class Delivery:
             try:
                 await target.send(message, self._instance)
             except DeliveryFailed as error:
-                    state.failed_attempts += 1
+                state.failed_attempts += 1
                 self._failed(target.name, state, error)
                 if not error.final:
                     await asyncio.sleep(pause_s)

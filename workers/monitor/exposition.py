@@ -15,9 +15,9 @@ from workers.monitor.metric_list import METRICS, Reading
 NS_PER_S = 1_000_000_000
 #: Bounds of the buckets that are served, in ns: 1, 2, 5 a decade from 1 us to 10 s.
 BOUNDS_NS = (*(step * 10**power for power in range(3, 10) for step in (1, 2, 5)), 10**10)
-QUANTILES = (50.0, 90.0, 99.0, 99.9)
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 LATENCY = "arb_latency_seconds"
-LATENCY_QUANTILE = "arb_latency_quantile_seconds"
+LATENCY_PERCENTILE = "arb_latency_percentile_seconds"
 
 
 def cumulative(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
@@ -44,10 +44,10 @@ class ReadingCollector(Collector):
                 family.add_metric(labels, value)
             yield family
         latency = HistogramMetricFamily(LATENCY, "How long each stage took.", labels=("process", "stage"))
-        quantiles = GaugeMetricFamily(
-            LATENCY_QUANTILE,
+        percentiles = GaugeMetricFamily(
+            LATENCY_PERCENTILE,
             "Percentiles of each stage since its process's memory was made.",
-            labels=("process", "stage", "quantile"),
+            labels=("process", "stage", "percentile"),
         )
         for process, found in self._metrics.items():
             for stage, histogram in found.histograms().items():
@@ -55,10 +55,10 @@ class ReadingCollector(Collector):
                     continue
                 buckets, total_s = cumulative(histogram)
                 latency.add_metric((process, stage), buckets=buckets, sum_value=total_s)
-                for share, value_ns in zip(QUANTILES, histogram.percentiles(list(QUANTILES)), strict=True):
-                    quantiles.add_metric((process, stage, f"{share / 100:g}"), value_ns / NS_PER_S)
+                for share, value_ns in zip(PERCENTILES, histogram.percentiles(list(PERCENTILES)), strict=True):
+                    percentiles.add_metric((process, stage, f"{share:g}"), value_ns / NS_PER_S)
         yield latency
-        yield quantiles
+        yield percentiles
 
 
 def metrics_text(reading: Reading, metrics: Mapping[str, Metrics]) -> bytes:

@@ -22,6 +22,7 @@ from workers.output import ALERT
 RECORDS_PER_LOOK = 2048  # of one ring; the rest waits for the next look
 OWN = "monitor"  # what the monitor says is no alert: it would tell of its own telling
 SUPERVISOR = "supervisor"
+NOTES = ("quarantined ",)  # warnings of the supervisor that a start always has: `arb symbols list` shows them
 #: How lines begin that the one answer tells too, a second later and with what solves it: "breaker NAME: ...".
 ALSO_CONDITIONS = ("breaker: ", "recovery: ")
 
@@ -39,7 +40,7 @@ def condition_text(text: str) -> str | None:
 def alert_of(process: str, level: int, text: str) -> Condition | None:
     """The alert that a line of a process is; None where it is none."""
     least = LOG_LEVELS["warning"] if process == SUPERVISOR else LOG_LEVELS["error"]
-    if not text.startswith(ALERT) and level < least:
+    if not text.startswith(ALERT) and (level < least or text.startswith(NOTES)):
         return None
     critical = level >= LOG_LEVELS["error"]
     return Condition(

@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import logging
+import os
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +28,7 @@ from workers.tradable import utc
 
 ATTEMPT_S = 3.0  # what one attempt may take; with the look before it a message is there within 5 s
 TRY_AGAIN_STATUS = (408, 425, 429)
+APPRISE_LOGGERS = ("apprise", "urllib3.connectionpool")
 APPRISE_INSTALL = "pip install 'apprise>=1.9'"
 
 
@@ -78,6 +82,13 @@ class Target(ABC):
         """Deliver one message. Raises DeliveryFailed."""
 
 
+def _connect_text(error: OSError) -> str:
+    """Why a connection was not made; the error's own words name host and port."""
+    if isinstance(error, socket.gaierror):
+        return "its host name is not found"
+    return os.strerror(error.errno).lower() if error.errno else type(error).__name__
+
+
 async def post_json(session: aiohttp.ClientSession, url: str, fields: Mapping[str, Any]) -> None:
     """POST one JSON object; any 2xx is success, and nothing is followed elsewhere. Raises DeliveryFailed."""
     try:
@@ -92,7 +103,7 @@ async def post_json(session: aiohttp.ClientSession, url: str, fields: Mapping[st
     except TimeoutError:
         raise DeliveryFailed(f"no answer in {ATTEMPT_S:g} s") from None
     except aiohttp.ClientConnectorError as error:
-        raise DeliveryFailed(f"not reachable ({error.os_error.strerror or type(error).__name__})") from None
+        raise DeliveryFailed(f"not reachable ({_connect_text(error.os_error)})") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:  # their texts name the URL
         raise DeliveryFailed(type(error).__name__) from None
     if 200 <= status < 300:
@@ -118,6 +129,8 @@ class AppriseTarget(Target):
 
     def __init__(self, name: str, severity: AlertSeverity, url: str, apprise: Any) -> None:
         super().__init__(name, severity)
+        for name in APPRISE_LOGGERS:  # what they say names the URL, and would reach stderr
+            logging.getLogger(name).disabled = True
         self._apprise = apprise
         self._service = apprise.Apprise()
         if not self._service.add(url):
