@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.worlds.instance_rig import Rig, arb
 from tests.worlds.waiting import until
-from tests.worlds.webhook_receiver import WebhookReceiver
+from tests.worlds.monitor.webhook_receiver import WebhookReceiver
 from workers.monitor.alert_file import read_alerts
 
 pytestmark = pytest.mark.e2e

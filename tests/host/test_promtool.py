@@ -1,4 +1,4 @@
-"""Prometheus' own tool on what we ship: the alert rules fire as they should, and it finds nothing odd in our metrics."""
+"""Prometheus' own tool on what we ship: the alert rules fire as they should, and our metrics are in order."""
 
 from __future__ import annotations
 

@@ -53,8 +53,9 @@ def conditions_of(reasons: Iterable[Reason]) -> list[Condition]:
 
 
 def unhealthy_components(conditions: Iterable[Condition]) -> dict[str, list[str]]:
-    """Component -> what is wrong with it; components without a fault are left out."""
-    found: dict[str, list[str]] = {}
+    """Component -> what is wrong with it; components without a fault are left out. A condition of a process is the
+    engine's."""
+    found: dict[str, list[str]] = {component: [] for component in COMPONENTS}
     for condition in conditions:
-        found.setdefault(condition.source, []).append(condition.text)
-    return found
+        found[condition.source if condition.source in found else "engine"].append(condition.text)
+    return {component: texts for component, texts in found.items() if texts}

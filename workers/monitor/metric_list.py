@@ -2,7 +2,7 @@
 
 ``/metrics`` serves all of it; the alert rules of ``systemd/prometheus/`` use its names. Values come from the reading
 that ``arb status`` shows (``workers/view/status.py``), so that every view says the same. Every counter of every process
-is in ``arb_process_count`` besides: nothing that a process counts is missing.
+is in ``arb_counted`` besides: nothing that a process counts is missing.
 """
 
 from __future__ import annotations
@@ -314,7 +314,7 @@ METRICS: tuple[Metric, ...] = (
         ("process", "venue"),
         _per_venue("gateway_answers"),
     ),
-    Metric("arb_process_count", "gauge", "Every counter of every process.", ("process", "name"), _every_counter),
+    Metric("arb_counted", "gauge", "Every counter of every process.", ("process", "name"), _every_counter),
     Metric("arb_alerts_standing", "gauge", "Alerts whose condition stands.", ("severity",), _alerts(True)),
     Metric("arb_alerts_unacknowledged", "gauge", "Alerts to be looked at.", ("severity",), _alerts(False)),
     Metric("arb_messages_sent_total", "counter", "Messages taken.", ("target",), _rows("targets", lambda r: r["sent"])),

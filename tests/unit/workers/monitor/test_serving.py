@@ -70,7 +70,7 @@ def test_a_reading_is_served_whole_and_prometheus_can_read_it(state_dir: Path, i
     assert value(found, "arb_can_trade") == 0
     assert value(found, "arb_orders_sent_total") == 7
     assert value(found, "arb_rate_limit_hits_total", process="executor", venue="mexc_spot") == 2
-    assert value(found, "arb_process_count", process="executor", name="refused.moved") == 4
+    assert value(found, "arb_counted", process="executor", name="refused.moved") == 4
     assert value(found, "arb_messages_dropped_total", target="ops") == 3
     assert value(found, "arb_alerts_standing", severity="critical") == 1
     stage = {"process": "executor", "stage": "tick_to_order"}

@@ -16,6 +16,7 @@ from shm.logring import LogRing
 from shm.metrics import Histogram, Metrics, bucket_high, bucket_of
 from workers.base import LOG_LEVELS
 from workers.monitor.alert_file import BROKEN_NAME, FILE_NAME, LogPosition, read_alerts, set_aside_broken
+from workers.monitor.alert_list import Condition
 from workers.monitor.conditions import COMPONENTS, component_of, conditions_of, unhealthy_components
 from workers.monitor.log_events import LogEvents, alert_of, condition_text
 from workers.monitor.meters import WINDOW_NS, Meters, above, percentile_ns
@@ -40,7 +41,12 @@ def test_reasons_become_conditions_critical_where_nothing_new_is_risked_and_note
         ("risk", AlertSeverity.CRITICAL, "no lease: y"),
         ("risk", AlertSeverity.CRITICAL, "HALTED"),
     ]
-    assert unhealthy_components(found) == {"market data": ["feed of x: down"], "risk": ["no lease: y", "HALTED"]}
+    slow = Condition(source="executor", severity=AlertSeverity.WARNING, text="latency is worse")
+    assert unhealthy_components([*found, slow]) == {
+        "engine": ["latency is worse"],
+        "risk": ["no lease: y", "HALTED"],
+        "market data": ["feed of x: down"],
+    }
 
 
 def test_every_reason_belongs_to_a_component() -> None:
