@@ -16,8 +16,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.worlds.instance_rig import Rig, arb
-from tests.worlds.waiting import until
 from tests.worlds.monitor.webhook_receiver import WebhookReceiver
+from tests.worlds.waiting import until
 from workers.monitor.alert_file import read_alerts
 
 pytestmark = pytest.mark.e2e

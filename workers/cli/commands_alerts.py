@@ -95,6 +95,8 @@ def _text(fields: dict[str, Any]) -> str:
             lines.append(f"      solve: {row['solve']}")
     if not lines:
         lines = ["no alert stands, and every one is acknowledged (--all shows them)"]
+    if fields["url"]:
+        lines.append(f"metrics and health: {fields['url']}metrics, {fields['url']}healthz")
     for name, row in fields["targets"].items():
         trouble = f"; not reached: {row['last_error']}" if row["last_error"] else ""
         lost = row["dropped"] + row["refused"]

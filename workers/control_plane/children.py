@@ -250,8 +250,9 @@ class Children:
         return any(child.state is ChildState.FAILED for child in self.by_name.values())
 
     def stop_groups(self) -> list[list[Child]]:
-        """Children in the order in which they are stopped."""
-        return [
+        """Children in the order in which they are stopped; no group is empty."""
+        groups = [
             [child for child in self.by_name.values() if child.process.split(".", 1)[0] in group]
             for group in STOP_ORDER
         ]
+        return [group for group in groups if group]

@@ -60,6 +60,7 @@ def test_alerts_and_targets_are_shown_with_what_solves_them(folder: Path, capsys
         "      solve: arb breakers",
         "a2    warning  happened since 2026-11-28T21:53:31Z",
         "      executor: slow",
+        "metrics and health: http://127.0.0.1:9464/metrics, http://127.0.0.1:9464/healthz",
         "target ops: 1 sent, 0 wait, 2 lost; not reached: HTTP 503",
     ]
     code, found = fields(capsys)

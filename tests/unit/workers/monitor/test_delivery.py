@@ -15,8 +15,8 @@ from pipeline.model.config_load import config_from_mapping
 from pipeline.model.config_monitoring import MonitoringConfig
 from pipeline.model.enums import AlertSeverity
 from pipeline.model.errors import ConfigInvalid
-from tests.worlds.waiting import until_async
 from tests.worlds.monitor.webhook_receiver import WebhookReceiver
+from tests.worlds.waiting import until_async
 from workers.credentials import load_alert_urls
 from workers.monitor import delivery as delivery_module
 from workers.monitor.alert_file import TargetState
