@@ -3,7 +3,8 @@
 Jitted; ``words`` is a feed segment, or an arena of them, or any private array; ``feed_off`` is the word where the feed
 segment begins in it. One process writes (the feed), any number read. Readers never wait for the writer and never spin
 on a dead one: a slot is only looked for once its publication has been counted, and then it is whole until the writer
-has published ``BOOK_SLOTS`` - 1 more.
+has published ``BOOK_SLOTS`` - 1 more. A slot that holds another publication than the counted one is looked for again:
+a later one may be whole and not counted yet, and the next read would find an older book than this one.
 
 What a killed writer leaves: the slot that it was writing is not counted yet, so no reader looks at it; the next owner
 writes it again. Its books keep the old ``writer_epoch``: a reader compares it with the header's epoch.
@@ -87,19 +88,35 @@ def book_offset(feed_off: int, book_index: int) -> int:
 
 
 @njit
-def newest_offset(words: Words, feed_off: int, book_index: int) -> int:
-    """First word of the newest whole record, 0 if none was ever published (for kernels that read in place).
+def newest_publication(words: Words, feed_off: int, book_index: int) -> int:
+    """Number of the newest counted publication, 0 if there is none: its record lies at :func:`record_offset`, and its
+    seq is twice the number.
 
-    Read its ``seq`` by acquire (must be even and > 0), then the fields, then ``fence_acquire()``, then ``seq`` again:
-    unequal = lapped, look again.
+    To read it in place: its ``seq`` by acquire (must be twice the number), then the fields, then ``fence_acquire()``,
+    then ``seq`` again: another seq at either look = lapped, begin again with this function.
     """
     if book_index < 0 or book_index >= load_relaxed(words, feed_off + FEED.book_capacity):
         return 0
-    ring: int = book_offset(feed_off, book_index)
-    n: int = load_acquire(words, ring + BOOK_RING.count)  # SYNC book.count: acquire; pairs with publish_book
+    # SYNC book.count: acquire; pairs with publish_book
+    n: int = load_acquire(words, book_offset(feed_off, book_index) + BOOK_RING.count)
+    return n
+
+
+@njit
+def record_offset(feed_off: int, book_index: int, n: int) -> int:
+    """First word of the slot of publication ``n`` (> 0)."""
+    slot: int = book_offset(feed_off, book_index) + BOOK_RING.records + ((n - 1) & _SLOT_MASK) * BOOK.WORDS
+    return slot
+
+
+@njit
+def newest_offset(words: Words, feed_off: int, book_index: int) -> int:
+    """First word of the newest counted record, 0 if none was ever published (for single words of it)."""
+    n = newest_publication(words, feed_off, book_index)
     if n == 0:
         return 0
-    return ring + BOOK_RING.records + ((n - 1) & _SLOT_MASK) * BOOK.WORDS
+    slot: int = record_offset(feed_off, book_index, n)
+    return slot
 
 
 @njit
@@ -124,7 +141,7 @@ def publish_book(words: Words, feed_off: int, book_index: int, record: Words) ->
     if record[BOOK.publish_mono_ns] == 0:
         store_relaxed(words, slot + BOOK.publish_mono_ns, mono_ns())
     store_release(words, slot + BOOK.seq, 2 * n)  # SYNC book.seq: release; pairs with the acquire in read_book
-    store_release(words, ring + BOOK_RING.count, n)  # SYNC book.count: release; pairs with newest_offset
+    store_release(words, ring + BOOK_RING.count, n)  # SYNC book.count: release; pairs with newest_publication
     _publish_notice(words, feed_off, book_index)
     return n
 
@@ -147,11 +164,12 @@ def read_book(words: Words, feed_off: int, book_index: int, out: Words) -> int:
     Bounded: at most ``READ_ATTEMPTS`` tries, each only because the writer lapped the copy. Lock-free for the writer.
     """
     for _ in range(READ_ATTEMPTS):
-        slot = newest_offset(words, feed_off, book_index)
-        if slot == 0:
+        n = newest_publication(words, feed_off, book_index)
+        if n == 0:
             return NO_DATA
+        slot = record_offset(feed_off, book_index, n)
         seq = load_acquire(words, slot + BOOK.seq)  # SYNC book.seq: acquire; pairs with publish_book
-        if seq & 1:
+        if seq != 2 * n:
             continue
         copy_lines(words, slot, out, 0, _RECORD_LINES)
         fence_acquire()  # SYNC book.seq: the copy is done before seq is read again

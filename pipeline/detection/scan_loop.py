@@ -29,7 +29,15 @@ from pipeline.detection.publish import now_of, send_held
 from pipeline.detection.topology import DIRECTION, INSTRUMENT, NO_FEED
 from pipeline.detection.triangular import check_cycles, evaluate_cycle
 from shm.atomics import cpu_pause, fence_acquire, load_acquire, load_relaxed, mono_ns, sched_yield
-from shm.bookring import NOTICE_LAPPED, NOTICE_NONE, newest_offset, notice_tail, read_notice
+from shm.bookring import (
+    NOTICE_LAPPED,
+    NOTICE_NONE,
+    newest_offset,
+    newest_publication,
+    notice_tail,
+    read_notice,
+    record_offset,
+)
 from shm.declare import Table, word, words_of
 from shm.jit import njit_bare
 from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, CONN_CAPACITY, CONNECTION, FEED, HEADER, REPORT
@@ -79,11 +87,12 @@ def read_top(words: Words, mem: Words, flt: Floats, offset: int, book: int, slot
     """Newest best prices of a book into the tops of ``slot`` (-1: nowhere), read in place; its receive and publish
     stamps to SCAN_PASS. 1 = read, 0 = no book, -1 = torn."""
     for _ in range(TOP_READS):
-        at = newest_offset(words, offset, book)
-        if at == 0:
+        n = newest_publication(words, offset, book)
+        if n == 0:
             return 0
+        at = record_offset(offset, book, n)
         seq = load_acquire(words, at + BOOK.seq)  # SYNC book.seq: acquire; pairs with publish_book
-        if seq & 1:
+        if seq != 2 * n:
             continue
         bids, asks = load_relaxed(words, at + BOOK.bid_count), load_relaxed(words, at + BOOK.ask_count)
         bid = load_relaxed(words, at + BOOK.bid_price_fp)

@@ -223,6 +223,15 @@ def test_reader_that_always_finds_an_odd_slot_gives_up_as_torn() -> None:
     assert read(words, 0)[0] == TORN
 
 
+def test_a_whole_record_that_is_not_counted_yet_is_not_read() -> None:
+    """A reader that came by an old count may find its slot a whole lap later, before that lap is counted."""
+    words = make_feed()
+    for value in range(1, BOOK_SLOTS + 2):
+        publish_book(words, 0, 0, record(value))
+    words[book_offset(0, 0) + BOOK_RING.count] = 1
+    assert read(words, 0)[0] == TORN, "in the next look the count has come, or an older book would follow a newer one"
+
+
 def test_books_of_a_missing_feed_read_as_no_data(instance: str) -> None:
     arena = attach_arena(
         [segment_name(instance, "feed.a"), segment_name(instance, "feed.b")],
