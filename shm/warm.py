@@ -58,6 +58,7 @@ def _warm_rows(words: Words) -> None:
     metrics.set_gauge(words, 0, 0, _ANY)
     metrics.get_counter(words, 0, 0)
     metrics.hist_record(words, 0, 0, _ANY)
+    metrics.bucket_of(_ANY)
     metrics.Histogram(words, METRICS.hists).percentiles([50.0])
     row = np.zeros(LINE_WORDS, dtype=np.int64)
     pages.write_row(words, 0, row)

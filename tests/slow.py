@@ -32,6 +32,7 @@ SLOW = (
     "tests/unit/virtual/test_margin_storm.py",
     "tests/unit/workers/test_dead_man.py",
     "tests/unit/workers/test_detector_process.py",
+    "tests/unit/workers/monitor/test_process.py",
     "tests/unit/workers/test_fork_server.py",
     "bench/tests/",
 )

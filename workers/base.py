@@ -38,6 +38,7 @@ from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from pipeline.model.structs import Credentials
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK, EXIT_USAGE
+from workers.journal_priority import journal_prefix
 from workers.output import LogLines
 from workers.state_folder import LOG_BYTES_MAX, instance_dir
 
@@ -199,7 +200,7 @@ class WorkerContext:
         """
         clean = text.encode("unicode_escape").decode("ascii") if not text.isprintable() else text
         self.log.text(LOG_LEVELS[level], clean)
-        self.lines.write(f"{self.process}: {level}: {clean}")
+        self.lines.write(f"{journal_prefix(level)}{self.process}: {level}: {clean}")
 
     def reloaded(self) -> EngineConfig | None:
         """The configuration that the supervisor has accepted, where a SIGHUP came since the last call; else None.
@@ -346,7 +347,7 @@ def start_worker(
 
 def _failed(ctx: WorkerContext, text: str, code: int) -> int:
     ctx._notifier.send(f"STATUS={' '.join(text.split())[:STATUS_CHARS_MAX]}")  # a status is one line
-    ctx.lines.write(f"{ctx.process}: error: {text}")
+    ctx.lines.write(f"{journal_prefix('error')}{ctx.process}: error: {text}")
     return code
 
 

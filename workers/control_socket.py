@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SUPERVISOR_SOCKET = "supervisor.sock"
 GUARD_SOCKET = "guard.sock"
+MONITOR_SOCKET = "monitor.sock"
 REQUEST_BYTES_MAX = 256 * 1024
 BAD_INPUT = "bad_input"  # ``kind`` of an error reply whose cause is the request itself
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]

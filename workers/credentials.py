@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -15,6 +16,9 @@ from workers.state_folder import instance_dir
 
 GUARD_SUFFIX = ".guard"  # <exchange>.guard.json: the guard's own trade key; without one it uses the executor's
 KEY_FORMAT = '{"api_key": "...", "api_secret": "...", "uid": ""}'
+ALERT_URLS = "alerts"  # <state>/keys/alerts.json
+ALERT_URLS_FORMAT = '{"TARGET": "https://...", "heartbeat": "https://..."}'
+T = TypeVar("T")
 
 
 def load_credentials(config: EngineConfig, exchange: str, *, instance: str | None = None) -> Credentials | None:
@@ -23,27 +27,36 @@ def load_credentials(config: EngineConfig, exchange: str, *, instance: str | Non
     None when there is no file. Raises ConfigInvalid when the file is readable by others or is not the expected JSON
     (its content is never quoted).
     """
+    return read_key_file(instance or config.instance, exchange, Credentials, f"a key, wanted {KEY_FORMAT}")
+
+
+def load_alert_urls(instance: str) -> dict[str, str]:
+    """URLs of who is told, by target's name (and ``heartbeat``), of ``alerts.json``, which lies where keys lie.
+
+    {} when there is no file. Raises as :func:`load_credentials`.
+    """
+    return read_key_file(instance, ALERT_URLS, dict[str, str], f"URLs by name, wanted {ALERT_URLS_FORMAT}") or {}
+
+
+def read_key_file(instance: str, name: str, kind: type[T], wanted: str) -> T | None:
+    """``<name>.json`` of ``$CREDENTIALS_DIRECTORY``, else of ``<state>/keys``; ``wanted``: what should be in it."""
     folders = []
     if os.environ.get("CREDENTIALS_DIRECTORY"):
         folders.append(Path(os.environ["CREDENTIALS_DIRECTORY"]))
-    folders.append(instance_dir(instance or config.instance) / "keys")
+    folders.append(instance_dir(instance) / "keys")
     for folder in folders:
-        path = folder / f"{exchange}.json"
+        path = folder / f"{name}.json"
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
             raw = path.read_bytes()
         except FileNotFoundError:
             continue
         if mode & 0o077:
-            raise ConfigInvalid(
-                [f"keys/{exchange}.json: found mode {mode:04o}, wanted 0600; `chmod 600 {path}` mends it"]
-            )
+            raise ConfigInvalid([f"keys/{name}.json: found mode {mode:04o}, wanted 0600; `chmod 600 {path}` mends it"])
         try:
-            return msgspec.json.decode(raw, type=Credentials)
+            return msgspec.json.decode(raw, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            raise ConfigInvalid(
-                [f"keys/{exchange}.json: found something else than a key, wanted {KEY_FORMAT}; write {path} anew"]
-            ) from None
+            raise ConfigInvalid([f"keys/{name}.json: found something else than {wanted}; write {path} anew"]) from None
     return None
 
 

@@ -231,6 +231,9 @@ class VenuePoller:
         self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
         self._odd = ctx.metrics.counter(f"odd_rows.{venue.name}", "rows of others that could not be read, left out")
         self._failed = ctx.metrics.counter(f"sweep_failures.{venue.name}", "balance sweeps that failed")
+        self._limited = ctx.metrics.counter(
+            f"rate_limit_hits.{venue.name}", "answers by which the venue's rate limit refused a request"
+        )
 
     async def run(self) -> None:
         """Sweep until cancelled. The coin of fees is asked for beside the sweeps: it must not cost an account page."""
@@ -251,6 +254,7 @@ class VenuePoller:
         finally:
             count, news = self._client.take_odd_rows()
             self._ctx.metrics.set(self._odd, count)
+            self._ctx.metrics.set(self._limited, self._client.rate_limit_hits)
             for line in news:
                 self._ctx.say("warning", line)
 

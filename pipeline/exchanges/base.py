@@ -201,6 +201,11 @@ class VenueClient(ABC):
         ``path`` (transport/throttle.py). Raises OSError."""
         return
 
+    @property
+    def rate_limit_hits(self) -> int:
+        """Answers so far by which the venue's rate limit refused a request (429, 418, its own codes)."""
+        return 0
+
     @abstractmethod
     async def close(self) -> None:
         """Closes every socket; the client is not used again."""
@@ -237,6 +242,11 @@ class VenueTrading(ABC):
     @property
     def gateway_answers(self) -> int:
         """Answers so far that came from a gateway before the venue, to orders, questions and upgrades."""
+        return 0
+
+    @property
+    def rate_limit_hits(self) -> int:
+        """As :meth:`VenueClient.rate_limit_hits`, of orders and of the session's own questions."""
         return 0
 
     def take_odd_rows(self) -> tuple[int, list[str]]:

@@ -139,6 +139,10 @@ class OrderSession(VenueTrading):
     def gateway_answers(self) -> int:
         return self.client.gateway.count + sum(stream.gateway_answers for stream in self.streams())
 
+    @property
+    def rate_limit_hits(self) -> int:
+        return self.client.rate_limit_hits
+
     def take_odd_rows(self) -> tuple[int, list[str]]:
         return self.client.take_odd_rows()
 

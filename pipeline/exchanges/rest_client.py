@@ -172,5 +172,9 @@ class RestVenueClient(VenueClient):
     def remember_budgets(self, path: Path) -> None:
         self.transport.throttle.remember(path)
 
+    @property
+    def rate_limit_hits(self) -> int:
+        return self.gateway.rate_limited
+
     async def close(self) -> None:
         await self.transport.close()

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 import msgspec
 
+from pipeline.model.config_monitoring import MonitoringConfig
 from pipeline.model.enums import BalanceCheck, Durability, Mode, OnLoss, OpportunityType, WaitStrategy
 
 MARKETS = ("spot", "futures")
@@ -267,6 +268,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     guard: GuardConfig = GuardConfig()
     processes: dict[str, ProcessConfig] = {}
     fees: dict[str, FeeConfig] = {}  # by venue
+    monitoring: MonitoringConfig | None = None  # None: nobody is told, nothing is served
 
     @property
     def instance(self) -> str:

@@ -33,6 +33,7 @@ from pipeline.model.config import (
     RecordingConfig,
     RiskLimits,
 )
+from pipeline.model.config_monitoring import MonitoringConfig, TargetConfig, check_monitoring
 from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.errors import ConfigInvalid
 
@@ -204,7 +205,10 @@ def _fields_one_by_one(value: Any, kind: Any, path: str, errors: list[str]) -> A
             errors.append(f"{path}.{key}: unknown key; known: {', '.join(sorted(fields))}")
             continue
         if path == "risk_limits" and key in ("per_venue", "per_asset", "per_pair"):
-            good[key] = _limit_table(item, f"{path}.{key}", errors)
+            good[key] = _table(item, LimitConfig, f"{path}.{key}", errors)
+            continue
+        if path == "monitoring" and key == "targets":
+            good[key] = _table(item, TargetConfig, f"{path}.{key}", errors)
             continue
         before = len(errors)
         converted = _convert(item, field.type, f"{path}.{key}", errors)
@@ -213,12 +217,13 @@ def _fields_one_by_one(value: Any, kind: Any, path: str, errors: list[str]) -> A
     return kind(**good)
 
 
-def _limit_table(value: Any, path: str, errors: list[str]) -> dict[str, LimitConfig]:
+def _table(value: Any, kind: Any, path: str, errors: list[str]) -> dict[str, Any]:
+    """A mapping of names to settings of one ``kind``."""
     if not isinstance(value, dict):
-        errors.append(f"{path}: found {type(value).__name__}, wanted a mapping of names to limits")
+        errors.append(f"{path}: found {type(value).__name__}, wanted a mapping of names to settings")
         return {}
-    table = {str(name): _fields_one_by_one(item, LimitConfig, f"{path}.{name}", errors) for name, item in value.items()}
-    return {name: limit for name, limit in table.items() if limit is not None}
+    table = {str(name): _fields_one_by_one(item, kind, f"{path}.{name}", errors) for name, item in value.items()}
+    return {name: entry for name, entry in table.items() if entry is not None}
 
 
 def _decode(data: dict[str, Any], errors: list[str]) -> EngineConfig | None:
@@ -230,6 +235,7 @@ def _decode(data: dict[str, Any], errors: list[str]) -> EngineConfig | None:
         "recording": RecordingConfig,
         "inventory": InventoryConfig,
         "guard": GuardConfig,
+        "monitoring": MonitoringConfig,
     }
     known = {field.name for field in msgspec.structs.fields(EngineConfig)}
     values: dict[str, Any] = {}
@@ -241,7 +247,7 @@ def _decode(data: dict[str, Any], errors: list[str]) -> EngineConfig | None:
         elif key == "exchanges":
             values[key] = _decode_exchanges(value, errors)
         elif key == "processes":
-            values[key] = _decode_processes(value, errors)
+            values[key] = _table(value, ProcessConfig, "processes", errors)
         else:
             kind = {field.name: field.type for field in msgspec.structs.fields(EngineConfig)}[key]
             before = len(errors)
@@ -275,14 +281,6 @@ def _decode_exchanges(value: Any, errors: list[str]) -> dict[str, ExchangeConfig
         enabled = _convert(entry.get("enabled", True), bool, f"{path}.enabled", errors)
         found[str(name)] = ExchangeConfig(dialect=str(entry.get("dialect", "")), markets=markets, enabled=bool(enabled))
     return found
-
-
-def _decode_processes(value: Any, errors: list[str]) -> dict[str, ProcessConfig]:
-    if not isinstance(value, dict):
-        errors.append(f"processes: found {type(value).__name__}, wanted a mapping of process names to settings")
-        return {}
-    found = {str(k): _fields_one_by_one(v, ProcessConfig, f"processes.{k}", errors) for k, v in value.items()}
-    return {name: entry for name, entry in found.items() if entry is not None}
 
 
 def _check(config: EngineConfig, errors: list[str]) -> None:
@@ -323,6 +321,8 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
     _check_guard(config.guard, errors)
     _check_processes(config, errors)
     _check_fees(config, errors)
+    if config.monitoring is not None:
+        check_monitoring(config.monitoring, errors)
     if config.features.enable_dry_run and config.mode is Mode.LIVE:
         errors.append("features.enable_dry_run: found true with mode live, which sends orders; wanted mode paper")
 
@@ -423,7 +423,7 @@ def _check_fees(config: EngineConfig, errors: list[str]) -> None:
 
 
 def _check_processes(config: EngineConfig, errors: list[str]) -> None:
-    names = {"feed", "detector", "executor", "poller", "recorder", "guard", "supervisor"}
+    names = {"feed", "detector", "executor", "poller", "recorder", "guard", "monitor", "supervisor"}
     names |= {f"feed.{exchange}" for exchange in config.exchanges}
     for name, entry in config.processes.items():
         if name not in names:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from pipeline.model.config import EngineConfig
+from pipeline.model.config_monitoring import shown_value
 from pipeline.model.errors import ConfigInvalid
 
 #: Paths that may change; one that ends in "." stands for everything below it.
@@ -47,7 +48,7 @@ def reload_changes(running: EngineConfig, wanted: EngineConfig) -> Changes:
         path: (now.get(path), then.get(path)) for path in sorted({*now, *then}) if now.get(path) != then.get(path)
     }
     errors = [
-        f"{path}: {old} -> {new} needs a restart"
+        f"{path}: {shown_value(path, old)} -> {shown_value(path, new)} needs a restart"
         for path, (old, new) in changed.items()
         if not any(path == name or (name.endswith(".") and path.startswith(name)) for name in RELOADABLE)
     ]

@@ -161,6 +161,19 @@ class OnLoss(StrEnum):
     HOLD = "hold"
 
 
+class AlertSeverity(StrEnum):
+    """How much an alert matters, the least first."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for the least."""
+        return list(AlertSeverity).index(self)
+
+
 class ExchangeName(StrEnum):
     """Exchanges by name, for users of the Python interface: ``ExchangeName.MEXC`` names an exchange,
     ``"mexc_spot"`` a venue of it. The engine itself knows exchanges by the names in its configuration."""

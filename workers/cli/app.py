@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from pipeline.model.errors import ArbitrageEngineError, BadInput, ConfigInvalid
 from workers.cli import (
+    commands_alerts,
     commands_bench,
     commands_control,
     commands_data,
@@ -75,6 +76,7 @@ def _options(
 commands_run.register(app)
 commands_control.register(app)
 commands_trading.register(app)
+commands_alerts.register(app)
 commands_data.register(app)
 commands_inspect.register(app)
 commands_bench.register(app)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from pipeline.model.config_load import load_with_origins
+from pipeline.model.config_monitoring import shown_value
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -24,7 +25,7 @@ def config_values(path: Path) -> dict[str, Any]:
     for dotted, value in flat.items():
         found = [dotted, *(dotted.rsplit(".", cut)[0] for cut in range(1, dotted.count(".") + 1))]
         origin = next((origins[name] for name in found if name in origins), "default")
-        rows[dotted] = {"value": value, "origin": origin}
+        rows[dotted] = {"value": shown_value(dotted, value), "origin": origin}
     return {"values": rows}
 
 

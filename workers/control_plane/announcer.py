@@ -20,6 +20,7 @@ from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
 from workers.control_plane.left_open import not_ours_text, unwatched_lines
 from workers.executor_file import pnl_text, read_executor_state
+from workers.journal_priority import journal_prefix
 from workers.output import ALERT, TRADE, LogLines
 from workers.tradable import Answer, InstanceReasons, fields
 
@@ -77,7 +78,7 @@ class Announcer:
 
     def _write(self, process: str, level: str, text: str) -> None:
         self.notes = [*self.notes[-(NOTES_MAX - 1) :], f"{level}: {text}"]
-        self._lines.write(f"{process}: {level}: {text}")
+        self._lines.write(f"{journal_prefix(level)}{process}: {level}: {text}")
 
     def _event(self, event: dict[str, Any]) -> None:
         if self._on_event is not None:

@@ -31,10 +31,12 @@ WATCHDOG_S = 10.0  # a READY process that proves no progress for this long is ki
 START_TIMEOUT_S = 60.0  # and one that does not become READY
 STOP_TIMEOUT_S = 12.0  # above base.STOP_GRACE_S
 
-NEVER_GIVEN_UP = ("guard",)  # started again for ever: it alone closes what a lost executor leaves open
+#: Started again for ever: the guard alone closes what a lost executor leaves open, and nothing depends on the monitor.
+NEVER_GIVEN_UP = ("guard", "monitor")
 
-#: Stopped group by group: first no new opportunities, then no new orders, then the readers, last the guard.
-STOP_ORDER = (("detector",), ("executor",), ("feed", "poller"), ("recorder",), ("guard",))
+#: Stopped group by group: first no new opportunities, then no new orders, then the readers, last the guard and who
+#: tells of all that.
+STOP_ORDER = (("detector",), ("executor",), ("feed", "poller"), ("recorder",), ("guard",), ("monitor",))
 
 
 class ChildState(StrEnum):
@@ -234,9 +236,10 @@ class Child:
 class Children:
     """All processes of an instance, by name and by pid."""
 
-    def __init__(self, exchanges: Iterable[str]) -> None:
+    def __init__(self, exchanges: Iterable[str], *, monitored: bool = False) -> None:
         feeds = [Child(f"feed.{name}", exchange=name) for name in exchanges]
-        others = [Child(name) for name in ("guard", "poller", "detector", "executor", "recorder")]
+        names = ("guard", "poller", "detector", "executor", "recorder", *(["monitor"] if monitored else []))
+        others = [Child(name) for name in names]
         self.by_name: dict[str, Child] = {child.process: child for child in [*others, *feeds]}
 
     def __iter__(self) -> Iterator[Child]:
@@ -274,8 +277,9 @@ class Children:
         return any(child.state is ChildState.FAILED for child in self.by_name.values())
 
     def stop_groups(self) -> list[list[Child]]:
-        """Children in the order in which they are stopped."""
-        return [
+        """Children in the order in which they are stopped; no group is empty."""
+        groups = [
             [child for child in self.by_name.values() if child.process.split(".", 1)[0] in group]
             for group in STOP_ORDER
         ]
+        return [group for group in groups if group]

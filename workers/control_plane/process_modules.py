@@ -11,6 +11,7 @@ PROCESS_MODULES = {
     "executor": "workers.executor.process",
     "feed": "workers.feed",
     "guard": "workers.guard.process",
+    "monitor": "workers.monitor.process",
     "poller": "workers.poller",
     "recorder": "workers.recorder.process",
 }

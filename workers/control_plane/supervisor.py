@@ -90,7 +90,7 @@ class Supervisor:
         self.config = config
         self.config_path = config_path
         self.state_dir = instance_dir(instance, create=True)
-        self.children = Children(config.feeds)
+        self.children = Children(config.feeds, monitored=config.monitoring is not None)
         self.state = "starting"
         self.announcer = Announcer(instance, self.state_dir, config, units=units, on_event=on_event)
         self._left_open: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_OK, EXIT_USAGE
 
 MARK = "# Written by python -m workers.control_plane.systemd_units; changes are lost.\n"
 PYTHON = "/opt/arb/.venv/bin/python"
-TEMPLATES = ("supervisor", "guard", "recorder", "poller", "executor", "detector")
+TEMPLATES = ("supervisor", "guard", "recorder", "poller", "executor", "detector", "monitor")
 
 
 def _settings(process: ProcessConfig) -> str:
@@ -49,6 +49,8 @@ def unit_files(config: EngineConfig, instance: str, config_path: str) -> dict[st
         # the executor reconciles on books; at a stop it ends before the feeds
         f"arb-executor@{instance}.service.d/20-feeds.conf": f"[Unit]\nAfter={names}\n",
     }
+    if config.monitoring is not None:
+        files[f"arb@{instance}.target.d/20-monitor.conf"] = f"[Unit]\nWants=arb-monitor@{instance}.service\n"
     for exchange, unit in feeds.items():
         files[unit] = _feed_unit(config, instance, exchange, config_path)
     for process in TEMPLATES:

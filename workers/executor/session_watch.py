@@ -40,8 +40,11 @@ async def first_connection(trading: VenueTrading, say: Say, stop_requested: Call
         await asyncio.sleep(pauses.next_s(refused))
 
 
+RATE_LIMIT_HITS = "answers by which the venue's rate limit refused a request"
+
+
 class SessionWatch:
-    """Says when a venue's sessions stay down, counts gateways' answers, and names rows that could not be read.
+    """Says when a venue's sessions stay down, counts gateways' answers and rate limits, and names unreadable rows.
 
     ``trading``: by venue, filled as made; ``odd_rows``: names of such rows from elsewhere (bulk questions)."""
 
@@ -65,19 +68,22 @@ class SessionWatch:
         for line in self._odd_rows():
             self._say("warning", line)
         for venue, trading in self._trading.items():
-            answers = trading.gateway_answers
-            if answers:
-                counter = self._counters.get(venue)
-                if counter is None:
-                    text = "answers without the venue's own code, to orders and upgrades"
-                    counter = self._counters[venue] = self._metrics.counter(f"gateway_answers.{venue}", text)
-                self._metrics.set(counter, answers)
+            text = "answers without the venue's own code, to orders and upgrades"
+            self._count(f"gateway_answers.{venue}", text, trading.gateway_answers)
+            self._count(f"rate_limit_hits.{venue}", RATE_LIMIT_HITS, trading.rate_limit_hits)
             for line in trading.take_odd_rows()[1]:
                 self._say("warning", line)
             if trading.connected:
                 self._back(venue, now_mono_ns)
             else:
                 self._away(venue, trading, now_mono_ns)
+
+    def _count(self, label: str, text: str, value: int) -> None:
+        """Publish a count, once there is something to count."""
+        if value or label in self._counters:
+            if label not in self._counters:
+                self._counters[label] = self._metrics.counter(label, text)
+            self._metrics.set(self._counters[label], value)
 
     def _back(self, venue: str, now_ns: int) -> None:
         since_ns = self._down_since_ns.pop(venue, now_ns)

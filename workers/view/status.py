@@ -31,7 +31,7 @@ from workers.control_plane.instances import is_running, run_file
 from workers.executor_file import read_executor_state
 from workers.halt_file import read_halt
 from workers.state_folder import instance_dir
-from workers.tradable import InstanceReasons, allowed_cpus, fields, replayed, utc
+from workers.tradable import Answer, InstanceReasons, allowed_cpus, fields, replayed, utc
 
 PERCENTILES = (50.0, 99.0, 99.9)
 
@@ -66,6 +66,12 @@ class Reader:
         self._reasons = InstanceReasons(instance, self.state_dir)
         self._market: MarketDataAggregator | None = None
         self._market_of: object = None  # pid of the supervisor whose memory is mapped
+
+    def answer(self) -> Answer:
+        """Whether the instance can trade, now: what ``read`` shows as ``state``, ``reasons`` and ``notes``."""
+        described = instance_description(self.instance)
+        self._reasons.market = self._attached(described)
+        return self._reasons.answer(described, running=is_running(self.instance))
 
     def read(self) -> dict[str, Any]:
         """The fields of ``arb status --json``; Decimals as Decimal."""

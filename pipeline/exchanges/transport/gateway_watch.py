@@ -27,13 +27,15 @@ class GatewayWatch:
     """Silences the buckets that a gateway refuses, longer the longer it lasts, until the venue answers there again: a
     gateway may refuse one path and let another through for days.
 
-    ``count``: gateways' answers so far; ``last``: the newest one's text.
+    ``count``: gateways' answers so far; ``last``: the newest one's text. ``rate_limited``: answers so far by which the
+    venue's own rate limit refused a request.
     """
 
     def __init__(self, throttle: Throttle) -> None:
         self._throttle = throttle
         self._series: defaultdict[str, _Series] = defaultdict(_Series)
         self.count = 0
+        self.rate_limited = 0
         self.last = ""
 
     @property
@@ -53,6 +55,7 @@ class GatewayWatch:
             series.since_mono_ns = 0
             series.pauses.reset()
         if isinstance(error, RateLimited):
+            self.rate_limited += 1
             self._throttle.silence(error.retry_after_s, bucket if ban_is_of_bucket else "")
 
     def _refused(self, error: GatewayRefused, bucket: str) -> None:

@@ -24,6 +24,14 @@ from tests.worlds.trading_venue import trading_venue
 from tests.worlds.waiting import until_async as until
 
 
+def test_answers_of_a_rate_limit_are_counted_and_those_of_gateways_apart() -> None:
+    watch = GatewayWatch(Throttle({"order": Limit(10, 1.0)}))
+    watch.note(RateLimited("slower", retry_after_s=1.0), "order")
+    watch.note(GatewayRefused("a page", code=403), "order")
+    watch.note(None, "order")
+    assert (watch.rate_limited, watch.count) == (1, 1)
+
+
 @pytest.mark.parametrize("name", TRADED)
 def test_pages_to_upgrades_are_outlasted_and_never_a_refused_key(name: str) -> None:
     """More refusals than any key would get: the sessions come back by themselves."""

@@ -176,17 +176,22 @@ def test_what_stays_down_is_said_with_the_reason_and_what_comes_back_too() -> No
     said: list[tuple[str, str]] = []
     metrics = Metrics.private()
     venue: Any = SimpleNamespace(
-        connected=False, gateway_answers=0, why_down=lambda: "private: HTTP 403", take_odd_rows=lambda: (0, [])
+        connected=False,
+        gateway_answers=0,
+        rate_limit_hits=0,
+        why_down=lambda: "private: HTTP 403",
+        take_odd_rows=lambda: (0, []),
     )
     watch = SessionWatch({"a": venue}, metrics, lambda level, text: said.append((level, text)))
     for second in range(29):
         watch.tick((1000 + second) * 10**9)
     assert said == []
-    venue.gateway_answers = 7
+    assert metrics.counters() == {}
+    venue.gateway_answers, venue.rate_limit_hits = 7, 2
     for second in range(29, 400):
         watch.tick((1000 + second) * 10**9)
     assert [level for level, _ in said] == ["critical"] * 2 and "HTTP 403" in said[0][1]
-    assert metrics.counters()["gateway_answers.a"] == 7
+    assert metrics.counters() == {"gateway_answers.a": 7, "rate_limit_hits.a": 2}
     venue.connected = True
     watch.tick(2000 * 10**9)
     assert said[-1][0] == "info"

@@ -26,6 +26,7 @@ EXPOSURE_MAX = {
     "arb-executor@main.service": 17,
     "arb-feed@main:mexc.service": 17,
     "arb-guard@main.service": 17,
+    "arb-monitor@main.service": 17,
     "arb-recorder@main.service": 9,
     "arb-detector@main.service": 9,
 }
@@ -141,6 +142,15 @@ def test_every_process_has_its_unit_cpus_and_priority() -> None:
     wanted = re.findall(r"arb-(\w+)@%i", (UNITS / "arb@.target").read_text())
     assert {*wanted} == {"supervisor", "guard", "recorder", "poller", "executor", "detector"}
     assert all((UNITS / f"arb-{process}@.service").exists() for process in wanted)
+
+
+def test_the_monitors_unit_is_wanted_only_where_it_is_configured_and_halts_nothing() -> None:
+    path = "arb@main.target.d/20-monitor.conf"
+    assert path not in unit_files(config_from_mapping(CONFIG), "main", "/etc/arb/main.yaml")
+    files = unit_files(config_from_mapping({**CONFIG, "monitoring": {}}), "main", "/etc/arb/main.yaml")
+    assert files[path].endswith("[Unit]\nWants=arb-monitor@main.service\n")
+    unit = (UNITS / "arb-monitor@.service").read_text()
+    assert "OnFailure" not in unit and "Before=arb-guard@%i.service" in unit
 
 
 def test_files_are_written_and_what_is_not_wanted_any_more_goes(tmp_path: Path) -> None:

@@ -132,6 +132,8 @@ def test_stop_order_ends_with_the_latch_and_names_every_child() -> None:
     assert groups[0] == ["detector"]
     assert groups[1] == ["executor"]
     assert groups[-1] == ["guard"]
+    monitored = Children(["mexc"], monitored=True).stop_groups()
+    assert [child.process for child in monitored[-1]] == ["monitor"], "it tells of the others' stop"
     assert sorted(name for group in groups for name in group) == sorted(child.process for child in children)
 
 

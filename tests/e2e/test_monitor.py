@@ -1,0 +1,125 @@
+"""Somebody is told: a whole instance whose monitor is heard by a real receiver on loopback, and read over HTTP."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.worlds.instance_rig import Rig, arb
+from tests.worlds.monitor.webhook_receiver import WebhookReceiver
+from tests.worlds.waiting import until
+from workers.monitor.alert_file import read_alerts
+
+pytestmark = pytest.mark.e2e
+
+SECRET = "s3cr3t-token"
+
+
+@pytest.fixture
+def receiver() -> Iterator[WebhookReceiver]:
+    found = WebhookReceiver()
+    yield found
+    found.close()
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def sample(url: str, name: str) -> float:
+    for family in text_string_to_metric_families(get(f"{url}metrics")[1]):
+        for found in family.samples:
+            if found.name == name:
+                return float(found.value)
+    raise AssertionError(f"{name} is not served")
+
+
+def texts_of(folder: Path) -> str:
+    """Everything that the instance has written outside of its keys, and the arguments of its processes."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "keys"]
+    found = "".join(path.read_bytes().decode(errors="replace") for path in files if path.suffix != ".bin")
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found += path.read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+    return found
+
+
+def test_people_are_told_of_what_happens_metrics_are_served_and_no_secret_is_seen(receiver: WebhookReceiver) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    rig = Rig(f"t-{secrets.token_hex(4)}")
+    folder = rig.engine.state_dir
+    rig.config["monitoring"] = {
+        "port": taken.getsockname()[1],
+        "targets": {"ops": {"severity": "info"}},
+        "heartbeat_every_s": 1,
+    }
+    urls = {"ops": f"{receiver.url}{SECRET}", "heartbeat": f"{receiver.url}{SECRET}/beat"}
+    descriptor = os.open(folder / "keys" / "alerts.json", os.O_WRONLY | os.O_CREAT, 0o600)
+    os.write(descriptor, msgspec.json.encode(urls))
+    os.close(descriptor)
+
+    def told(text: str) -> list[str]:
+        return [fields["text"] for fields in receiver.told(f"/{SECRET}") if text in fields["what"]]
+
+    try:
+        rig.start()
+        until(lambda: bool(told("the instance is READY")), "the word of the start")
+        state = read_alerts(folder)
+        assert state is not None and state.url and str(taken.getsockname()[1]) not in state.url
+        assert f"{state.url}metrics" in rig.reading()["processes"]["monitor"]["status"]
+        assert get(f"{state.url}healthz")[0] == 200
+        assert sample(state.url, "arb_can_trade") == 1
+        assert rig.instance in get(state.url)[1]
+        until(lambda: len(receiver.told(f"/{SECRET}/beat")) > 1, "heartbeats")
+
+        rig.fault(kind="rate_limit", venue="mexc_spot", target="balances", count=1, retry_after_s=1.0)
+        until(lambda: bool(told("refused by the rate limit of mexc_spot")), "the word of a rate limit")
+        assert sample(state.url, "arb_rate_limit_hits_total") >= 0
+
+        rig.engine.ask(op="halt", reason="to be told")
+        until(lambda: bool(told("to be told")), "the word of the halt")
+        assert told("to be told")[0].startswith(f"[critical] {rig.instance}: risk: HALTED")
+        code, body = get(f"{state.url}healthz")
+        assert (code, msgspec.json.decode(body)["state"]) == (503, "halted")
+        assert sample(state.url, "arb_halted") == 1
+
+        done = arb("alerts", "--json", "--instance", rig.instance)
+        rows = {row["what"]: row for row in msgspec.json.decode(done.stdout)["alerts"]}
+        halted = next(row for what, row in rows.items() if "to be told" in what)
+        assert done.returncode == 1 and halted["standing"] is True and halted["acked_by"] is None
+        done = arb("alerts", "--ack", halted["id"], "--json", "--instance", rig.instance)
+        assert msgspec.json.decode(done.stdout)["acknowledged"] == [halted["id"]]
+
+        before = rig.engine.process_pid("monitor")
+        os.kill(before, signal.SIGKILL)
+        until(lambda: rig.engine.process_pid("monitor") not in (0, before), "the monitor again")
+        until(lambda: bool(told("monitor ended (signal SIGKILL)")), "the word of its own end, by its successor")
+        kept = read_alerts(folder)
+        assert kept is not None
+        again = next(alert for alert in kept.alerts if alert.id == halted["id"])
+        assert again.acked_by.startswith("uid ") and again.standing
+        assert len(told("to be told")) == 1, "told once, also by two monitors"
+        rig.engine.stop()
+        assert len(told("the instance stops")) == 1
+        last = read_alerts(folder)
+        assert last is not None and not last.targets["ops"].waiting
+        assert SECRET not in texts_of(folder)
+    finally:
+        rig.close()
+        taken.close()
