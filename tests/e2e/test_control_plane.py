@@ -12,7 +12,7 @@ import pytest
 
 from shm.liveness import LivenessView
 from shm.pages import HaltPage
-from tests.e2e.outlives.cases import SMALL, disk_full, kept, nothing_naked, pid_of, stopped, trades_on, well_again
+from tests.campaigns.outlives.cases import SMALL, disk_full, kept, nothing_naked, pid_of, stopped, trades_on, well_again
 from tests.exhausted import no_descriptors
 from tests.worlds.instance_rig import Rig, arb, half_done, holds_a_hedge, is_judged, running, taken_over
 from tests.worlds.waiting import until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.e2e.campaign import plan, report, run_seed
+from tests.campaigns.kills import plan, report, run_seed
 
 pytestmark = pytest.mark.e2e
 

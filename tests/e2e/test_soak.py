@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.e2e.level_fit import (
+from tests.campaigns.level_fit import (
     BYTES_PER_OPERATION,
     DESCRIPTORS,
     HELD_S,
@@ -23,7 +23,7 @@ from tests.e2e.level_fit import (
     too_steep,
     unjudged,
 )
-from tests.e2e.soak import SAMPLE_S, plan, soak
+from tests.campaigns.soak import SAMPLE_S, plan, soak
 
 RATE = 4  # operations a second
 BASE = 60e6  # bytes

@@ -44,7 +44,7 @@ _COMPONENT = (
     "one of the nine components: its public methods are ways in for a Python user (tests/unit/test_components.py)"
 )
 _FORMAT = "part of the journal's format: read by whoever reads the journal or the recorder's files"
-_CAMPAIGNS = "an invariant of the check; the fault campaigns hold a run to it (tests/e2e/campaign.py)"
+_CAMPAIGNS = "an invariant of the check; the fault campaigns hold a run to it (tests/campaigns/kills.py)"
 _VIRTUAL = "whole cases are tested in it (tests/unit/virtual)"
 PUBLIC: Mapping[str, str] = {
     "workers/engine.py:ArbitrageEngine": "the Python user's way in to a whole engine",

@@ -5,7 +5,7 @@ instance is killed and started on the same state, venues lose answers, refuse, g
 everything heals, the engine must take opportunities again, ends, and the checker compares. The same seed gives the same
 plan (not the same run: these are real processes).
 
-    python -m tests.e2e.campaign 1:20 [--seconds 12]
+    python -m tests.campaigns.kills 1:20 [--seconds 12]
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ def report(outcome: Outcome) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.e2e.campaign")
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.kills")
     parser.add_argument("seeds", help="A:B (B excluded) or one seed")
     parser.add_argument("--seconds", type=float, default=12.0)
     parser.add_argument("--storm", type=int, default=1, help="times the usual number of venue faults")

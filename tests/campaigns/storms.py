@@ -5,7 +5,7 @@ all pairs, even seeds upwards, odd ones downwards. The contracts become dear (up
 that hedges are opened which lose by it. The venues' ledger judges: no contract is liquidated, the engine's money is the
 venues', what stays open is said.
 
-    python -m tests.e2e.storms 1:4
+    python -m tests.campaigns.storms 1:4
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _verdict(rig: Rig, seed: int, ready_s: float) -> tuple[str, bool]:
 
 def main() -> int:
     """Exit code 1 where a seed is not as it must be."""
-    parser = argparse.ArgumentParser(prog="python -m tests.e2e.storms")
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.storms")
     parser.add_argument("seeds", help="A:B (B excluded) or one seed")
     first, _, last = parser.parse_args().seeds.partition(":")
     bad = 0

@@ -6,7 +6,7 @@ heals, the engine trades again, leaves its hedges and stops flat. Judged by the 
 (anonymous pages), descriptors and shared-memory segments of every process must be level per operation, by a slope with
 its error. Counted: the share of time in which new risk was possible, and what took the rest.
 
-    python -m tests.e2e.soak [--minutes 30] [--seed 1] [--out FILE]
+    python -m tests.campaigns.soak [--minutes 30] [--seed 1] [--out FILE]
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from typing import Any
 import psutil
 
 from pipeline.model.errors import ArbitrageEngineError
-from tests.e2e.campaign import PROFILE, VENUES, Step, venue_trouble
-from tests.e2e.level_fit import HELD_S, Sample, Slope, levels_of, own_bytes, too_steep, unjudged
+from tests.campaigns.kills import PROFILE, VENUES, Step, venue_trouble
+from tests.campaigns.level_fit import HELD_S, Sample, Slope, levels_of, own_bytes, too_steep, unjudged
 from tests.worlds.instance_rig import DRAIN_S, Rig, segments_of
 from tests.worlds.waiting import until
 from workers.control_plane.launch import block_new_risk
@@ -355,7 +355,7 @@ def _is_operation(record: object) -> bool:
 
 def main() -> int:
     """Exit code 1 where the soak is not as it must be."""
-    parser = argparse.ArgumentParser(prog="python -m tests.e2e.soak")
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns.soak")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", help="JSON with every sample")

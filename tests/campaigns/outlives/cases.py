@@ -9,7 +9,7 @@ ends in order and every invariant is judged. Stopped processes are met by a halt
 * ``by the shell``: from the launch of ``arb halt`` to the latch, in ms;
 * ``last entry``: from the first line of the command to the last arrival of an entry order at a venue (its own stamp).
 
-    python -m tests.e2e.outlives [--what halt,host,hang,kill] [--only NAME,NAME ...] [--singles]
+    python -m tests.campaigns.outlives [--what halt,host,hang,kill] [--only NAME,NAME ...] [--singles]
 """
 
 from __future__ import annotations
@@ -386,7 +386,7 @@ def run_cases(rig: Rig, wanted: Sequence[tuple[str, Case, tuple[str, ...]]], say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """``python -m tests.e2e.outlives``; 0 where every case kept its promise."""
+    """``python -m tests.campaigns.outlives``; 0 where every case kept its promise."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--what", default="halt,host,hang,kill", help="kinds of cases: halt, host, hang, kill")
     parser.add_argument("--only", default="", help="only cases of these processes, by name, separated by commas")
