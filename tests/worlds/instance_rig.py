@@ -246,7 +246,7 @@ def ready_rig(scenario: str = "demo") -> Iterator[Rig]:
 
 #: Short windows: what is unknown is decided within two seconds.
 SHORT_WINDOWS: dict[str, Any] = {
-    "execution": {"recv_window_ms": 800, "unknown_grace_ms": 1200},
+    "execution": {"entry_window_ms": 800, "unknown_grace_ms": 1200},
     "risk_limits": {"max_orders_per_s": 100},
 }
 
