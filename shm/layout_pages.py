@@ -176,7 +176,7 @@ INVENTORY = Inventory()
 class Halt(Table, start=HEADER.END, writer="guard", kind=9):
     """Segment ``halt``: whether anything may be sent.
 
-    line 0       | latch | lease_expiry_mono_ns | lease_token | fence | unsaved | 0[3] |
+    line 0       | latch | lease_expiry_mono_ns | lease_token | fence | unsaved | 0 | 0 | 0 |
     line 1..4    | reason[32] |
     line 5..12   | venue_blocked[64] |
     line 13..524 | instrument_blocked[4096] |

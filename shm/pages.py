@@ -347,7 +347,7 @@ class HaltPage(Page):
 
     def keep_unsaved(self, unsaved: bool) -> None:
         """Whether the halt is only here: the guard that is born next takes it over then."""
-        store_release(self.words, HALT.unsaved, int(unsaved))
+        store_release(self.words, HALT.unsaved, int(unsaved))  # SYNC halt.unsaved: release; pairs with unsaved
 
     @property
     def unsaved(self) -> bool:

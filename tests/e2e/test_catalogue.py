@@ -73,7 +73,7 @@ class Looker:
 def test_a_tick_that_changes_halts_its_symbol_until_somebody_has_looked(refreshing: Rig) -> None:
     look = Looker(refreshing)
     before = look.rows()["gateio_spot", SYMBOL]
-    look.fault(kind="change_tick", venue="gateio_spot", target=SYMBOL, symbol=SYMBOL, amount="10")
+    look.fault(kind="change_tick", venue="gateio_spot", symbol=SYMBOL, amount="10")
     until(lambda: look.rows()["gateio_spot", SYMBOL].row_epoch == 2, "the new epoch")
     row = look.rows()["gateio_spot", SYMBOL]
     assert row.spec.tick == before.spec.tick * 10 and row.spec.status is TradingStatus.HALTED

@@ -23,6 +23,8 @@ from pipeline.model.config import VenueConfig
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import (
     AccountSettingsWrong,
+    ClockRefused,
+    InstrumentRefused,
     InsufficientBalance,
     OrderNotFound,
     OutcomeUnknown,
@@ -118,14 +120,14 @@ def test_order_counts_of_seconds_and_of_the_minute() -> None:
     ("status", "code", "msg", "expected"),
     [
         (400, -2019, "Margin is insufficient.", InsufficientBalance),
-        (400, -4164, "Order's notional must be no smaller than 5 (unless you choose reduce only).", VenueRejected),
-        (400, -4014, "Price not increased by tick size.", VenueRejected),
+        (400, -4164, "Order's notional must be no smaller than 5 (unless you choose reduce only).", InstrumentRefused),
+        (400, -4014, "Price not increased by tick size.", InstrumentRefused),
         (400, -2022, "ReduceOnly Order is rejected.", VenueRejected),
         (400, -2023, "User in liquidation mode now.", VenueRejected),
         (400, -5022, "Post Only order will be rejected.", VenueRejected),
         (400, -4161, "Leverage reduction is not supported in Isolated Margin Mode.", VenueRejected),
         (400, -4054, "Cannot add position margin: position is 0.", VenueRejected),
-        (400, -5028, "Timestamp for this request is outside of the ME recvWindow.", VenueRejected),
+        (400, -5028, "Timestamp for this request is outside of the ME recvWindow.", ClockRefused),
         (400, -4140, "Invalid symbol status for opening position.", TradingDisabled),
         (400, -4116, "ClientOrderId is duplicated.", OutcomeUnknown),
         (400, -1125, "This listenKey does not exist.", OrderNotFound),
