@@ -242,6 +242,8 @@ def _decode(data: dict[str, Any], errors: list[str]) -> EngineConfig | None:
     for key, value in data.items():
         if key not in known:
             errors.append(f"{key}: unknown key; known: {', '.join(sorted(known))}")
+        elif key == "monitoring" and value is None:
+            continue  # absent, as a configuration that was written from structs says it
         elif key in sections:
             values[key] = _fields_one_by_one(value, sections[key], key, errors)
         elif key == "exchanges":

@@ -10,7 +10,7 @@ from aiohttp import web
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.recorded.capture_frames import Frame
 from pipeline.sim.recorded.capture_source import CaptureDialect
-from pipeline.sim.wire.binance.public_wire import BinanceWire, filters, info_row
+from pipeline.sim.wire.binance.public_wire import USDM, BinanceWire, filters, info_row
 from pipeline.sim.wire.dialect import Host, SimSocket
 
 _encode = msgspec.json.Encoder().encode
@@ -23,6 +23,15 @@ def _recorded_market(frame: Frame) -> str:
 
 class BinanceCaptureDialect(BinanceWire, CaptureDialect):
     """Binance from recordings. Instrument rows come from the ``instruments.json`` beside them."""
+
+    def routes(self, app: web.Application) -> None:
+        super().routes(app)
+        for prefix in ("", USDM):
+            app.router.add_get(f"{prefix}/fapi/v1/fundingInfo", self._no_adjustments)
+
+    async def _no_adjustments(self, request: web.Request) -> web.Response:
+        """Every contract has the usual funding interval: the list names those with another one."""
+        return _reply([])
 
     def venue_of(self, market: str) -> str | None:
         return self.market_venues.get(market)
