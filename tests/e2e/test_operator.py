@@ -52,8 +52,12 @@ def supervisor_said(rig: Rig) -> str:
 def test_a_venue_that_refuses_orders_is_seen_and_solved(running: Rig) -> None:
     """users.md 5.1: the breaker, the held recovery behind it, and the way out by commands."""
     trades_again(running)
-    code, ready = arb(running, "status")
-    assert (code, ready["state"], ready["reasons"]) == (0, "ready", []), ready["reasons"]
+
+    def ready() -> bool:
+        code, reply = arb(running, "status")
+        return (code, reply["state"], reply["reasons"]) == (0, "ready", [])
+
+    until(ready, "ready, with no reason")
     running.fault(kind="reject", venue="mexc_spot", target="place", reason="not_permitted", count=0)
     until(lambda: "venue.mexc_spot" in whats(read_status(running.instance)), "the breaker in the status")
     code, reply = arb(running, "status")
