@@ -227,6 +227,7 @@ def test_a_session_that_flaps_does_not_lose_an_order() -> None:
             world.feed(SessionState(venue="mexc_spot", state=up, recv_mono_ns=world.now_ns))  # type: ignore[arg-type]
             world.run(3)
     world.calm(8000)
+    assert world.core.ledger.orders and not world.core.ledger.unsettled
     world.judge()
 
 

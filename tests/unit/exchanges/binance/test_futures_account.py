@@ -188,6 +188,7 @@ def test_a_push_that_settings_have_changed_makes_them_read_again() -> None:
                 if await told():
                     break
                 await asyncio.sleep(0.01)
+        assert it.trading.client._settings[BTC].leverage == 20, "read again, not remembered"
 
     on(body)
 
@@ -336,6 +337,7 @@ def test_a_dead_man_timer_that_runs_out_cancels_what_rests() -> None:
         await it.events.one(OrderUpdate, client_id="r1", state=OrderState.OPEN)
         await it.client._signed("POST", "/fapi/v1/countdownCancelAll", f"symbol={BTC}&countdownTime=50", weight=10)
         await it.events.one(OrderUpdate, client_id="r1", state=OrderState.CANCELLED)
+        assert await it.client.open_orders(BTC) == []
 
     on(body)
 
