@@ -70,6 +70,7 @@ class OrderSession(VenueTrading):
         self.protocol_violations = 0
         self.last_violation = ""
         self._throttle: Throttle = client.transport.throttle
+        self._balance_due = False
         self._was_up = False
         self._closing = False
         self._good_symbols: set[str] = set()
@@ -231,6 +232,23 @@ class OrderSession(VenueTrading):
         self.client.gateway.note(error, bucket, ban_is_of_bucket=ban_is_of_bucket)
 
     # --- work beside the events ---
+
+    def ask_balance(self, pause_s: float) -> None:
+        """The wallet changed, and only REST knows what is available: ask after ``pause_s``, once for all changes until
+        then."""
+        if not self._balance_due:
+            self._balance_due = True
+            self.spawn(self._fetch_balance(pause_s))
+
+    async def _fetch_balance(self, pause_s: float) -> None:
+        await asyncio.sleep(pause_s)
+        self._balance_due = False
+        try:
+            balances = await self.client.balances()
+        except VenueError:
+            return  # the poller's own reading comes, and an unproved balance is refused meanwhile
+        for balance in balances:
+            self.on_event(balance)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Short work of this session; ended by :meth:`stop_tasks`."""

@@ -8,7 +8,6 @@ route. What is pushed of a wallet is its total: what is available is asked by RE
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from pipeline.exchanges.base import EventSink, HttpReply
@@ -100,7 +99,6 @@ class BinanceFuturesTrading(BinanceTrading):
     def __init__(self, venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> None:
         super().__init__(venue, credentials, on_event, BinanceFuturesClient(venue, credentials))
         self.private = _UserStream(self)
-        self._balance_due = False
 
     def pushed(self, payload: bytes | memoryview, recv_mono_ns: int) -> None:
         """One event of the account. Rows of ours that cannot be read are a violation: REST is asked for what they say.
@@ -114,22 +112,6 @@ class BinanceFuturesTrading(BinanceTrading):
             self.violation(ProtocolViolation(text, venue=self.venue))
         for event in events:
             if isinstance(event, futures_stream.WalletChanged):
-                self._ask_balance()
+                self.ask_balance(BALANCE_REST_INTERVAL_S)
             else:
                 self.on_event(event)
-
-    def _ask_balance(self) -> None:
-        """The wallet changed, and only REST knows what is available: ask, one request at a time, one per interval."""
-        if not self._balance_due:
-            self._balance_due = True
-            self.spawn(self._fetch_balance())
-
-    async def _fetch_balance(self) -> None:
-        await asyncio.sleep(BALANCE_REST_INTERVAL_S)
-        self._balance_due = False
-        try:
-            balances = await self.client.balances()
-        except VenueError:
-            return  # the poller's own reading comes, and an unproved balance is refused meanwhile
-        for balance in balances:
-            self.on_event(balance)

@@ -8,7 +8,6 @@ channels. The differences of the markets are data: channel names, path tables, w
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -143,7 +142,6 @@ class GateTrading(OrderSession):
         self.multipliers: dict[str, Decimal] = {}
         self.private = _PrivateStream(self, self.sessions_changed)
         self._entry = _OrderEntry(self, self.sessions_changed)
-        self._balance_due = False
         self._held: list[tuple[account.Envelope, int]] = []
 
     def sessions_ready(self) -> tuple[bool, str]:
@@ -263,7 +261,7 @@ class GateTrading(OrderSession):
             self.violation(ProtocolViolation(text, venue=self.venue))
         for event in events:
             if isinstance(event, account.FuturesBalanceChanged):
-                self._ask_balance()
+                self.ask_balance(BALANCE_REST_INTERVAL_S)
             else:
                 self.on_event(event)
 
@@ -288,22 +286,6 @@ class GateTrading(OrderSession):
         held, self._held = self._held, []
         for frame, recv_mono_ns in held:
             self.pushed(frame, recv_mono_ns)
-
-    def _ask_balance(self) -> None:
-        """The wallet changed, and only REST knows what is available: ask, one request at a time, one per interval."""
-        if not self._balance_due:
-            self._balance_due = True
-            self.spawn(self._fetch_balance())
-
-    async def _fetch_balance(self) -> None:
-        await asyncio.sleep(BALANCE_REST_INTERVAL_S)
-        self._balance_due = False
-        try:
-            balances = await self.client.balances()
-        except VenueError:
-            return  # the poller's own reading comes, and an unproved balance is refused meanwhile
-        for balance in balances:
-            self.on_event(balance)
 
 
 def _as_violation(venue: str, error: ProtocolViolation | KeyError) -> ProtocolViolation:
