@@ -33,7 +33,7 @@ from pipeline.book.recording.capture_books import open_capture
 from pipeline.book.recording.capture_files import SNAPSHOT
 from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.book.venue_books import VenueBooks
-from pipeline.exchanges.factory import feed_codec
+from pipeline.exchanges.factory import feed_codec, recording_shapes
 from shm.words import Words
 
 NAME = "books"
@@ -79,7 +79,7 @@ class Input:
 
 def read_input(path: Path, messages_max: int) -> Input:
     """The snapshot and the updates behind it; raises ``BenchFailed`` for a capture that is damaged or has none."""
-    opened = open_capture(path, feed_codec)
+    opened = open_capture(path, feed_codec, recording_shapes())
     records = opened.capture.records
     snapshot = next((record.payload for record in records if record.kind == SNAPSHOT), None)
     if opened.capture.damage or snapshot is None or len(opened.instruments) != 1:

@@ -200,10 +200,10 @@ def floor_dirty(library: ctypes.CDLL, prices: Words, cpus: list[int]) -> tuple[W
     world = make_world()
     words, flags = shared(len(world.feeds)), shared(FLAGS_WORDS)
     words[:] = world.feeds
-    shape, need, need_t, bids, asks = floor_arrays(world, len(prices) // 2)
+    shape, screen_by_buyer, screen_by_seller, bids, asks = floor_arrays(world, len(prices) // 2)
     samples = np.zeros(len(prices) // 2 // VENUES, dtype=np.int64)
     deadline, yield_after = int(mono_ns()) + DEADLINE_NS, 0 if cpus else YIELD_AFTER
-    reader = [address(array) for array in (words, shape, need, need_t, bids, asks, flags, samples)]
+    reader = [address(array) for array in (words, shape, screen_by_buyer, screen_by_seller, bids, asks, flags, samples)]
     writer = [address(array) for array in (words, shape, prices, flags)]
     round_trips(
         "detection, lines dirty, floor",
@@ -219,21 +219,25 @@ def floor_arrays(world: World, events: int) -> tuple[Words, Floats, Floats, Floa
     """The shape of everything, the factors both ways and the tops, for the floor."""
     mem, flt = world.mem, world.flt
     square = VENUES * VENUES
-    need = flt[int(mem[DETECTOR.need_off]) : int(mem[DETECTOR.need_off]) + square].copy()
-    need_t = flt[int(mem[DETECTOR.need_t_off]) : int(mem[DETECTOR.need_t_off]) + square].copy()
+    screen_by_buyer = flt[
+        int(mem[DETECTOR.screen_by_buyer_off]) : int(mem[DETECTOR.screen_by_buyer_off]) + square
+    ].copy()
+    screen_by_seller = flt[
+        int(mem[DETECTOR.screen_by_seller_off]) : int(mem[DETECTOR.screen_by_seller_off]) + square
+    ].copy()
     rings = (BOOK_SLOTS, world.feed_words, FEED.books, BOOK_RING.records, BOOK.WORDS)
     fields = (BOOK.bid_count, BOOK.ask_count, BOOK.bid_price_fp, BOOK.ask_price_fp)
     shape = np.array((VENUES, events, *rings, *fields), dtype=np.int64)
-    return shape, need, need_t, world.memory.top_bid.copy(), world.memory.top_ask.copy()
+    return shape, screen_by_buyer, screen_by_seller, world.memory.top_bid.copy(), world.memory.top_ask.copy()
 
 
 def floor_batches(library: ctypes.CDLL, prices: Words) -> tuple[Words, str]:
     library.detect.argtypes, library.detect.restype = [PTR] * 8, I64
     world = make_world()  # for its factors and its memory; the floor touches nothing else of it
     events = len(prices) // 2
-    shape, need, need_t, bids, asks = floor_arrays(world, events)
+    shape, screen_by_buyer, screen_by_seller, bids, asks = floor_arrays(world, events)
     samples = np.zeros(events // VENUES, dtype=np.int64)
-    arrays = (world.feeds, shape, need, need_t, bids, asks, prices, samples)
+    arrays = (world.feeds, shape, screen_by_buyer, screen_by_seller, bids, asks, prices, samples)
     hits = library.detect(*(address(array) for array in arrays))
     return samples, outcome(int(hits), bids, asks)
 

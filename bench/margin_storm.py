@@ -36,12 +36,12 @@ ROWS = {
 }
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Prints the table; exit code 1 where a row has more liquidations than it may."""
     parser = argparse.ArgumentParser(description="liquidations in margin storms on virtual time")
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--row", choices=sorted(ROWS), action="append", help="only these rows")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     title = "leverage, buffer, trigger/target/out, venue"
     print(f"{title:44} {'up':>5} {'down':>5} {'may':>7} {'left':>6} {'bare':>7} {'naked':>6}")
     worse = False

@@ -104,7 +104,7 @@ class Lane:
         )
         self.gate = GateTrading(venues["gateio_spot"], KEY, self._ended.append)
         for trading in (self.mexc, self.gate):  # a bench sends faster than any venue allows
-            trading._throttle = Throttle({"order": Limit(1e9, 1.0, rolling=True)}, share=1.0)
+            trading._throttle = Throttle({"order": Limit(1e9, 1.0)})
         await self.mexc._pool.start()  # order entry alone: no private streams, no questions here
         self._link: WsLink = await open_ws(
             f"ws://127.0.0.1:{ports[1]}", venue="gateio_spot", on_frame=lambda *_: None, on_close=lambda _: None
@@ -208,7 +208,7 @@ class Lane:
             world.now_ns += 1_000
             request = request_of(intent)
             world.feed(Sent(intent.client_id, world.now_ns))
-            told = {
+            reported = {
                 "venue": request.venue,
                 "symbol": request.symbol,
                 "client_id": request.client_id,
@@ -219,7 +219,7 @@ class Lane:
             }
             world.feed(
                 Fill(
-                    **told,
+                    **reported,
                     trade_id=f"t{request.client_id}",
                     side=request.side,
                     qty=request.qty,
@@ -230,7 +230,7 @@ class Lane:
                 )
             )
             world.feed(
-                OrderUpdate(**told, state=OrderState.FILLED, filled_qty=request.qty, average_price=request.price)
+                OrderUpdate(**reported, state=OrderState.FILLED, filled_qty=request.qty, average_price=request.price)
             )
 
     async def answered(self) -> None:

@@ -71,7 +71,7 @@ def make_world() -> World:
 
 def factors(world: World) -> Floats:
     """(symbol, buyer, seller): the seller's bid must reach the buyer's ask times this."""
-    at = int(world.mem[DETECTOR.need_off])
+    at = int(world.mem[DETECTOR.screen_by_buyer_off])
     return world.flt[at : at + SYMBOLS * VENUES * VENUES].reshape(SYMBOLS, VENUES, VENUES)
 
 

@@ -34,13 +34,13 @@ from pipeline.execution.events import (
     NotSent,
     Now,
     Opportunity,
-    Place,
     QueryAnswer,
     Sent,
     Tick,
 )
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.hedging.control import HedgeControl
+from pipeline.execution.hedging.direction_prices import DirectionPrices
 from pipeline.execution.hedging.forced_close import ForcedClose
 from pipeline.execution.inventory.prices import InventoryPrices
 from pipeline.execution.inventory.rows import InventoryRow, inventory_row
@@ -57,6 +57,7 @@ from pipeline.execution.settled.retirement import Retirement
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import BalanceCheck, OpportunityType, OrderState, Refusal
+from pipeline.model.errors import ClockRefused
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import (
@@ -72,7 +73,7 @@ from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import RecoveryManager
 from pipeline.recovery.order_queries import OrderQueries
-from pipeline.recovery.usable import Usable
+from pipeline.recovery.usable_instruments import Usable
 from pipeline.risk.fee_stock import FeeStock
 from pipeline.risk.manager import RiskManager
 from pipeline.risk.margin_watch import MarginWatch
@@ -99,8 +100,7 @@ class ExecutionCore:
         journal: JournalPort,
         ledger: Ledger | None = None,
     ) -> None:
-        self.config = config
-        self.ledger = Ledger() if ledger is None else ledger
+        self.config, self.ledger = config, Ledger() if ledger is None else ledger
         instruments = rows if isinstance(rows, Instruments) else Instruments(rows)
         self.context = CoreContext(config, self.ledger, instruments, market, halt, journal, Ids(1))
         self.balances = BalanceMonitor(
@@ -114,7 +114,6 @@ class ExecutionCore:
         self.positions = PositionManager(self.ledger, self.rates, self.context.record, config.execution.numeraire)
         self.inventory_prices = InventoryPrices(self.context, self.balances)
         self.risk = RiskManager(self.context, self.balances, self.rates)
-        self.risk.gate.inventory_price_bps = self.inventory_prices.price_bps
         self.fees = AccountFees(config, self.context.instruments, self.rates)
         self.fee_stock = FeeStock(self.context, self.balances, self.rates)
         self.evidence = Evidence(self.context, self.fees, on_fill=self._filled)
@@ -138,19 +137,21 @@ class ExecutionCore:
             self.rates,
             self.fees,
             on_recovery=self.recovery.initiate_recovery,
-            on_recovered=self.recovery.finished,
+            on_recovered=lambda operation, reason: self.holds.recovered(operation, reason),
             on_end=self.risk.gate.note_end,
             held_by_operator=self.recovery.held_by_operator,
             awaits_first_sweep=self.recovery.awaits_first_sweep,
+            on_order=lambda venue: self.risk.gate.sends.note(venue, self.context.now.mono_ns),
             can_place=lambda venue: self.risk.gate.has_budget(venue, 1),
             questioned=self.recovery.account.questioned,
             urgent_bps=self.risk.gate.margin.urgent_bps,
             usable=usable,
         )
-        self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders)
+        self.holds = Holds(self.ledger, self.risk, self.recovery, self.orders, self.states)
         self.order_queries = OrderQueries(self.context, self.evidence)
         self.hedges = HedgeControl(
             self.context,
+            self.balances,
             self.risk.gate,
             reconciled=self.recovery,
             ready=lambda: self.ready,
@@ -158,13 +159,13 @@ class ExecutionCore:
             account=usable,
             price_bps=self.inventory_prices.price_bps,
         )
-        gate, netting = self.risk.gate, self.hedges.netting
+        gate, netting, attempts = self.risk.gate, self.hedges.netting, self.hedges.attempts
+        self.direction_prices = DirectionPrices(self.inventory_prices, self.hedges.entry_prices, gate)
         gate.leaves_a_hedge, gate.nets_a_leg, gate.leaves = self.hedges.is_exit, netting.concerns, netting.is_exit
-        budget = gate.has_budget_for
-        self.margin = MarginWatch(self.context, self.balances, gate.margin, execute=self._leave, has_budget=budget)
-        self.forced_close = ForcedClose(self.context, self.balances, self.hedges.exits, self.recovery)
+        self.forced_close, budget = ForcedClose(self.context, attempts), gate.has_budget_for
+        self.margin = MarginWatch(self.context, gate.margin, attempts, execute=self._leave, has_budget=budget)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
-        self.stopping = self.closes_in_turn = False  # in turn: hedges leave by their futures leg first (a takeover)
+        self.stopping = False
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._closes_looked_mono_ns = 0
@@ -236,7 +237,7 @@ class ExecutionCore:
             self.risk.recall(now)
         else:
             self.risk.naked.begin_anew()
-        venues = sorted({v.name for v in self.config.venues} | set(self.context.instruments.venues()))
+        venues = sorted({v.name for v in self.config.trading_venues} | set(self.context.instruments.venues()))
         why, operations = "found open at the start", list(self.ledger.open_operations.values())
         for operation in operations:
             self.states.transition_to_recovery(operation, why)
@@ -326,16 +327,12 @@ class ExecutionCore:
             self._execute(plan)
 
     def _execute(self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "") -> Operation:
-        operation = self.orders.execute_opportunity(plan, purpose=purpose, closes=closes)
-        for action in self.context.actions:
-            if isinstance(action, Place):
-                self.risk.gate.sends.note(action.request.venue, self.context.now.mono_ns)
-        return operation
+        return self.orders.execute_opportunity(plan, purpose=purpose, closes=closes)
 
     def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation | None:
         if self.context.halt.fenced():
             return None  # the guard leaves it; an intent would only be written and not sent
-        purpose = Purpose.FLATTEN if self.closes_in_turn else Purpose.CLOSE
+        purpose = Purpose.FLATTEN if self.context.taking_over else Purpose.CLOSE
         return self._execute(plan, purpose=purpose, closes=hedge.operation_id)
 
     def _balances_answer(self, answer: BalancesAnswer) -> None:
@@ -348,6 +345,7 @@ class ExecutionCore:
         failed = Rejected(Refusal.BALANCE_UNPROVED, answer.error) if answer.error else None
         verdict = failed or self.risk.gate.recheck(plan)
         if isinstance(verdict, Rejected):
+            self.risk.gate.note_refusal(verdict)
             self.refusals.refuse(plan.opportunity, verdict)
         else:
             self._enter(verdict)
@@ -375,6 +373,8 @@ class ExecutionCore:
         self.orders.windows.answered(order, outcome)
         self.recovery.rows.refused(order, outcome.error)
         self.risk.gate.clocks.refused(outcome.venue, outcome.error)
+        if order.intent.reduce_only and isinstance(outcome.error, ClockRefused):
+            self.recovery.suspect(outcome.venue, outcome.symbol)  # no question: the exit is not to wait
         text = outcome.error.message if outcome.error is not None else ""
         self.risk.order_outcome(outcome.venue, outcome.kind is OutcomeKind.ACKED, text)
         if outcome.kind is not OutcomeKind.ACKED and not order.settled:
@@ -403,8 +403,9 @@ class ExecutionCore:
             snapshot.balances, snapshot.positions, snapshot.positions_recv_mono_ns, snapshot.unreadable
         )
         self.margin.on_account(snapshot)
-        self.fee_stock.told(snapshot.fee_coins, self.fees)
-        self.risk.gate.clocks.told(snapshot.clock_offsets_ns, snapshot.clock_read_mono_ns)
+        self.fee_stock.reported(snapshot.fee_coins, self.fees)
+        self.risk.gate.clocks.reported(snapshot.clock_offsets_ns, snapshot.clock_read_mono_ns)
+        self.risk.gate.settings.reported(snapshot.settings_known)
 
     def _session(self, state: SessionState) -> None:
         up = state.state == "up"
@@ -426,7 +427,7 @@ class ExecutionCore:
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.context.instruments.update(event.rows)
         self.recovery.rows.rows_changed(event.rows)
-        self.hedges.watch.rows_changed()
+        self.hedges.rows_changed()
         if self.fast_entry is not None:
             self.fast_entry.rows_changed(event.rows)
 
@@ -444,6 +445,7 @@ class ExecutionCore:
         for token, (_plan, asked_ns) in list(self._pending.items()):
             if now_ns - asked_ns > STRICT_TIMEOUT_NS:
                 self._balances_answer(BalancesAnswer(token, (), "no answer in time"))
+        self.margin.tick()
         self.hedges.tick()
         self.retirement.tick()
         if now_ns - self._closes_looked_mono_ns >= CLOSE_LOOK_NS:
@@ -466,18 +468,16 @@ class ExecutionCore:
             self.stopping = True
             self.funding.stopping()
         elif kind in (CommandKind.CLOSE_HEDGES, CommandKind.FLATTEN):
-            self.forced_close.ask([command.argument] if command.argument else list(self.ledger.hedges))
+            self.forced_close.by_command(command.argument)
             self._close_by_command()
             if kind is CommandKind.FLATTEN:
                 self.holds.release_all(command.reason)
-        elif kind is CommandKind.REARM:
-            self.holds.rearm(command.argument, command.reason)
         elif kind is CommandKind.ADOPT:
             self.adopted = self.recovery.adoption.adopt(command.reason)
-        elif kind is CommandKind.APPROVE:
-            self.holds.approve(command.argument, command.reason)
-        elif kind is CommandKind.CANCEL_RECOVERY:
-            self.holds.take_over(command.argument, command.reason)
+        elif kind is CommandKind.EMERGENCY:
+            self.risk.force_emergency_shutdown(command.reason)
+        else:
+            self.holds.decide(kind, command.argument, command.reason)
 
     # --- inventory for the detector ---
 

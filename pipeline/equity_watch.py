@@ -3,6 +3,10 @@
 Balances are the ledger's: the last baseline of each venue's balance and every fill, fee and funding since, so that
 both legs of an operation count at the same moment. Marks are the medians of mids that were proved current when they
 were read.
+
+One mark per asset, and an asset is a coin, not a ticker: a coin whose instruments at a venue are quarantined is not
+proved to be the coin that others list under the same ticker, so it counts apart, as ``COIN@venue`` at that venue's own
+mids. One median over two coins would value either of them wrongly, and jump when one of the books grows old.
 """
 
 from __future__ import annotations
@@ -32,7 +36,7 @@ from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
 
 DAY_NS = 86_400 * 1_000_000_000
-MID_MAX_AGE_NS = 30_000_000_000  # a mid that could not be read again for so long is left out of the median
+MID_MAX_AGE_NS = 30_000_000_000  # a mid that looks could not read again for so long is left out of the median
 COMPLETE_WAIT_NS = 60_000_000_000  # how long a run's first reading waits for a mark of every coin that is held
 ONE = Decimal(1)
 CENTS = Decimal("0.01")
@@ -41,8 +45,11 @@ CENTS = Decimal("0.01")
 class DayStart(msgspec.Struct, frozen=True, kw_only=True):
     """What there was at 00:00 UTC, or at the first complete reading of the day.
 
-    ``balances`` per asset; ``held`` the same with perpetuals as base coin; ``external``: money from outside until then.
-    ``equity`` is that of assets with a mark.
+    All by account (:func:`account_name`): ``balances``; ``held``, the same with perpetuals as base coin;
+    ``external``, money from outside until then; ``marks``, what each was valued at. ``equity`` is that of accounts with
+    a mark. By account, so that a coin that is quarantined, or no longer, in the course of a day moves no P&L but the
+    difference of its marks. ``stale``: accounts that no living book marked then: the day of each begins with its first
+    mark of a living book, or what its price did before would be of this day.
     """
 
     day: int  # UTC day number
@@ -52,10 +59,11 @@ class DayStart(msgspec.Struct, frozen=True, kw_only=True):
     held: dict[str, Decimal]
     external: dict[str, Decimal]
     marks: dict[str, Decimal]
+    stale: tuple[str, ...] = ()
 
 
 class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading, in the numeraire. ``daily`` counts from ``since_wall_ns``."""
+    """One reading, in the numeraire. ``daily`` counts from ``since_wall_ns``; ``marks`` by :meth:`EquityWatch.coin`."""
 
     equity: Equity
     daily: DailyPnl
@@ -81,6 +89,11 @@ class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
+def account_name(asset: str, venue: str) -> str:
+    """Name of what a venue holds of an asset."""
+    return f"{asset}@{venue}"
+
+
 class EquityWatch:
     """Equity, P&L of the day and marks of a running core.
 
@@ -91,11 +104,16 @@ class EquityWatch:
     def __init__(self, core: ExecutionCore, start: DayStart | None = None) -> None:
         self._core = core
         self._mids: dict[int, tuple[int, Decimal]] = {}  # instrument -> when it was read, mid
+        self._proved_mono_ns: dict[int, int] = {}  # instrument -> proof of the book that its mid is of
+        self._looked_mono_ns: dict[int, int] = {}  # instrument -> the last look at it, whatever it found
         self._last_marks: dict[str, Decimal] = {}  # a coin whose books are away keeps its last one
+        self._alive: frozenset[str] = frozenset()  # coins that a living book marked, as of the last marks
+        self._apart: frozenset[tuple[str, str]] = frozenset()  # venue and coin that count apart, as of the last marks
         self._marked_mono_ns = -1  # when the last marks were made: once per moment is enough
         self._waiting_since_mono_ns = 0
         self._declared = declared_usd(core.config.fees)  # coins for fees that no book prices
-        self.start = start
+        by_account = start is not None and all("@" in name for name in start.marks)
+        self.start = start if by_account else None  # one by coin is of an earlier version: the day begins anew
 
     def look(self, rows: Iterable[InstrumentRow]) -> None:
         """Read the mids of these instruments: a few at a time, so that no look is long."""
@@ -104,32 +122,55 @@ class EquityWatch:
         self._marked_mono_ns = -1
         for row in rows:
             view = context.market.book(row.instrument_id)
+            self._looked_mono_ns[row.instrument_id] = context.now.mono_ns
             if view is None or not tradable(view, row) or context.now.mono_ns - view.proof_mono_ns > dead_ns:
                 continue
             mid = mid_price(view, row)
             if mid is not None:
                 self._mids[row.instrument_id] = (context.now.mono_ns, mid)
+                self._proved_mono_ns[row.instrument_id] = view.proof_mono_ns
 
     def mid(self, instrument_id: int) -> Decimal | None:
         """The newest proved mid of an instrument; None without one."""
         found = self._mids.get(instrument_id)
-        fresh = found is not None and self._core.context.now.mono_ns - found[0] <= MID_MAX_AGE_NS
+        fresh = found is not None and self._looked_mono_ns[instrument_id] - found[0] <= MID_MAX_AGE_NS
         return found[1] if found is not None and fresh else None
 
+    def coin(self, venue: str, asset: str) -> str:
+        """What a venue's asset counts as: the ticker, or ``COIN@venue`` where it may be another coin than elsewhere."""
+        return account_name(asset, venue) if (venue, asset) in self._apart else asset
+
+    def _find_apart(self) -> None:
+        rows = [(row.tradable_pair, (row.spec.venue, row.spec.base)) for row in self._core.context.instruments]
+        self._apart = frozenset(coin for sure, coin in rows if not sure) - {coin for sure, coin in rows if sure}
+
     def marks(self) -> dict[str, Decimal]:
-        """Mark per asset in the numeraire. Coins that only books in another quote price go by that quote's mark; USD
-        coins without a book of their own count 1."""
+        """Mark per :meth:`coin` in the numeraire. Coins that only books in another quote price go by that quote's mark;
+        USD coins without a book of their own count 1."""
         if self._marked_mono_ns == self._core.context.now.mono_ns:
             return dict(self._last_marks)
         self._marked_mono_ns = self._core.context.now.mono_ns
+        self._find_apart()
         numeraire = self._core.config.execution.numeraire
         priced = [(row.spec, mid) for row in self._core.context.instruments if (mid := self.mid(row.instrument_id))]
         found = {**self._declared, **{coin: ONE for coin in USD_COINS}}
-        found |= index_marks((spec.base, mid) for spec, mid in priced if spec.quote == numeraire)
+        found |= index_marks((self.coin(s.venue, s.base), mid) for s, mid in priced if s.quote == numeraire)
         found[numeraire] = ONE
-        others = index_marks((s.base, mid * found[s.quote]) for s, mid in priced if s.quote in found)
+        others = index_marks(
+            (self.coin(s.venue, s.base), mid * found[s.quote]) for s, mid in priced if s.quote in found
+        )
         self._last_marks = {**self._last_marks, **others, **found}
+        self._alive = frozenset({*self._declared, *USD_COINS, numeraire, *self._lately_read()})
         return dict(self._last_marks)
+
+    def _lately_read(self) -> set[str]:
+        """Coins with a book that was alive when it was last looked at. The moment is that look, not now: a round of
+        looks at a large catalogue takes longer than a feed may be silent."""
+        context = self._core.context
+        dead_ns = context.config.detection.dead_after_ms * 1_000_000
+        alive = (n for n, at_ns in self._proved_mono_ns.items() if self._looked_mono_ns[n] - at_ns <= dead_ns)
+        rows = (context.instruments.get(number) for number in alive)
+        return {self.coin(row.spec.venue, row.spec.base) for row in rows if row is not None}
 
     def perpetuals(self, marks: Mapping[str, Decimal]) -> list[PerpetualHolding]:
         """Open perpetuals by our own fills."""
@@ -139,115 +180,167 @@ class EquityWatch:
             if row is None or not position.qty:
                 continue
             mark = self.mark(row, marks) or position.entry_price
-            found.append(PerpetualHolding(row.spec.base, row.spec.quote, position.qty, position.entry_price, mark))
+            base = self.coin(venue, row.spec.base)
+            found.append(PerpetualHolding(base, row.spec.quote, position.qty, position.entry_price, mark))
         return found
 
     def mark(self, row: InstrumentRow, marks: Mapping[str, Decimal]) -> Decimal | None:
         """Mark of an instrument: a perpetual's is its venue's (its own mid where the venue's is not known), a spot
         coin's the index."""
-        told = self._core.risk.gate.margin.marks
-        own = told.get((row.spec.venue, row.spec.symbol)) or self.mid(row.instrument_id)
-        return (
-            own or marks.get(row.spec.base) if row.spec.kind is InstrumentKind.PERPETUAL else marks.get(row.spec.base)
-        )
+        reported = self._core.risk.gate.margin.marks
+        own = reported.get((row.spec.venue, row.spec.symbol)) or self.mid(row.instrument_id)
+        index = marks.get(self.coin(row.spec.venue, row.spec.base))
+        return own or index if row.spec.kind is InstrumentKind.PERPETUAL else index
 
-    def balances(self) -> dict[str, Decimal]:
-        """Asset -> total over all venues, as the ledger counts it."""
-        ledger, found = self._core.ledger, dict[str, Decimal]()
-        for venue, asset in ledger.baseline:
-            found[asset] = found.get(asset, ZERO) + (ledger.expected_balance(venue, asset) or ZERO)
-        return found
+    def balances(self) -> dict[tuple[str, str], Decimal]:
+        """(venue, asset) -> total, as the ledger counts it."""
+        ledger = self._core.ledger
+        return {key: ledger.expected_balance(*key) or ZERO for key in ledger.baseline}
 
-    def external(self) -> dict[str, Decimal]:
-        """Asset -> money that came from outside or went there since the journal began."""
-        found: dict[str, Decimal] = {}
-        for (_, asset), amount in self._core.ledger.accounts.external.items():
-            found[asset] = found.get(asset, ZERO) + amount
-        return found
+    def external(self) -> dict[tuple[str, str], Decimal]:
+        """(venue, asset) -> money that came from outside or went there since the journal began."""
+        return dict(self._core.ledger.accounts.external)
 
     def figures(self) -> EquityFigures | None:
         """The reading at ``core.context.now``; None until every asset that is held has a mark."""
         if not self._core.recovery.ready():
             return None
         marks, balances = self.marks(), self.balances()
+        totals: dict[str, Decimal] = {}
+        for (venue, asset), amount in balances.items():
+            coin = self.coin(venue, asset)
+            totals[coin] = totals.get(coin, ZERO) + amount
         perpetuals = self.perpetuals(marks)
-        worth = equity(balances, perpetuals, marks)
-        now_wall_ns = self._core.context.now.wall_ns
+        worth = equity(totals, perpetuals, marks)
         if not self._complete(worth):
             return None
-        if self.start is not None and not self.start.marks.keys() <= marks.keys():
+        priced = self._by_account(marks)
+        if self.start is not None and not self.start.marks.keys() <= priced.keys():
             # A coin that this run has not priced counts as the day began: leaving it out would look like its loss.
-            marks = {**self.start.marks, **marks}
+            marks = {**self._of_the_day(self.start), **marks}
             perpetuals = self.perpetuals(marks)
-            worth = equity(balances, perpetuals, marks)
-        if self.start is None or self.start.day != now_wall_ns // DAY_NS:
-            held = dict(balances)
-            for holding in perpetuals:
-                held[holding.base] = held.get(holding.base, ZERO) + holding.qty
-            self.start = DayStart(
-                day=now_wall_ns // DAY_NS,
-                wall_ns=now_wall_ns,
-                equity=worth.value,
-                balances=balances,
-                held=held,
-                external=self.external(),
-                marks=marks,
-            )
-        self._mark_late(self.start, marks)
-        before = self.start.external
-        came = [(coin, amount - before.get(coin, ZERO)) for coin, amount in self.external().items() if coin in marks]
-        moved = transfers_value(came, marks)
-        daily = daily_pnl(worth.value, self.start.equity, moved, self.start.held, self.start.marks, marks)
+            worth, priced = equity(totals, perpetuals, marks), {**self.start.marks, **self._by_account(marks)}
+        start = self._day_start(worth, balances, priced)
+        before = start.external
+        came = {account_name(asset, venue): amount for (venue, asset), amount in self.external().items()}
+        news = [(name, amount - before.get(name, ZERO)) for name, amount in came.items() if name in priced]
+        moved = transfers_value(news, priced)
+        daily = daily_pnl(worth.value, start.equity, moved, start.held, start.marks, priced)
         return EquityFigures(
             equity=worth,
             daily=daily,
             hedging=self._hedging(perpetuals, marks),
             stress=self._stress(marks),
-            since_wall_ns=self.start.wall_ns,
+            since_wall_ns=start.wall_ns,
             marks=marks,
         )
 
-    def _mark_late(self, start: DayStart, marks: Mapping[str, Decimal]) -> None:
-        """A coin that has its first mark of the day only now counts from now on."""
-        late = {asset: mark for asset, mark in marks.items() if asset not in start.marks}
+    def _by_account(self, marks: Mapping[str, Decimal]) -> dict[str, Decimal]:
+        """Account -> its mark, of all that a day's figures speak of: balances, contracts, what came from outside."""
+        ledger = self._core.ledger
+        keys = {*ledger.baseline, *ledger.accounts.external}
+        for venue, symbol in ledger.accounts.futures:
+            row = self._core.context.instruments.find(venue, symbol)
+            if row is not None:
+                keys.add((venue, row.spec.base))
+        found = {account_name(asset, venue): marks.get(self.coin(venue, asset)) for venue, asset in keys}
+        return {name: mark for name, mark in found.items() if mark is not None}
+
+    def _of_the_day(self, start: DayStart) -> dict[str, Decimal]:
+        """Coin -> a mark that the day began with."""
+        found: dict[str, Decimal] = {}
+        for venue, asset in self._core.ledger.baseline:
+            mark = start.marks.get(account_name(asset, venue))
+            if mark is not None:
+                found.setdefault(self.coin(venue, asset), mark)
+        return found
+
+    def _day_start(
+        self, worth: Equity, balances: Mapping[tuple[str, str], Decimal], priced: Mapping[str, Decimal]
+    ) -> DayStart:
+        """The day's beginning: now, where there is none. An account that has its first mark of the day only now counts
+        from now on."""
+        now_wall_ns = self._core.context.now.wall_ns
+        start = self.start
+        if start is None or start.day != now_wall_ns // DAY_NS:
+            amounts = {account_name(asset, venue): amount for (venue, asset), amount in balances.items()}
+            held = dict(amounts)
+            for (venue, symbol), position in self._core.ledger.accounts.futures.items():
+                row = self._core.context.instruments.find(venue, symbol)
+                if row is not None and position.qty:
+                    name = account_name(row.spec.base, venue)
+                    held[name] = held.get(name, ZERO) + position.qty
+            start = DayStart(
+                day=now_wall_ns // DAY_NS,
+                wall_ns=now_wall_ns,
+                equity=worth.value,
+                balances=amounts,
+                held=held,
+                external={account_name(asset, venue): amount for (venue, asset), amount in self.external().items()},
+                marks=dict(priced),
+                stale=tuple(sorted(name for name in amounts.keys() & priced.keys() if not self._is_alive(name))),
+            )
+        start = self._marked_at_last(start, priced)
+        late = {name: mark for name, mark in priced.items() if name not in start.marks}
         if late:
-            worth = sum((start.balances.get(asset, ZERO) * mark for asset, mark in late.items()), ZERO)
-            self.start = msgspec.structs.replace(start, equity=start.equity + worth, marks={**start.marks, **late})
+            more = sum((start.balances.get(name, ZERO) * mark for name, mark in late.items()), ZERO)
+            start = msgspec.structs.replace(start, equity=start.equity + more, marks={**start.marks, **late})
+        self.start = start
+        return start
+
+    def _is_alive(self, name: str) -> bool:
+        """Whether a living book marks an account's coin now."""
+        asset, _, venue = name.rpartition("@")
+        return self.coin(venue, asset) in self._alive
+
+    def _marked_at_last(self, start: DayStart, priced: Mapping[str, Decimal]) -> DayStart:
+        """The day's beginning where accounts of ``start.stale`` have a mark of a living book by now."""
+        back = [name for name in start.stale if name in priced and self._is_alive(name)]
+        if not back:
+            return start
+        more = sum((start.balances.get(name, ZERO) * (priced[name] - start.marks[name]) for name in back), ZERO)
+        return msgspec.structs.replace(
+            start,
+            equity=start.equity + more,
+            marks={**start.marks, **{name: priced[name] for name in back}},
+            stale=tuple(name for name in start.stale if name not in back),
+        )
 
     def _complete(self, worth: Equity) -> bool:
         """Whether every traded coin that is held has a mark, or was waited for long enough."""
         now_ns = self._core.context.now.mono_ns
         self._waiting_since_mono_ns = self._waiting_since_mono_ns or now_ns
-        traded = {row.spec.base for row in self._core.context.instruments}
+        traded = {self.coin(row.spec.venue, row.spec.base) for row in self._core.context.instruments}
         waited_ns = now_ns - self._waiting_since_mono_ns
         return not traded.intersection(worth.unmarked) or waited_ns > COMPLETE_WAIT_NS
 
     def _hedging(self, perpetuals: list[PerpetualHolding], marks: Mapping[str, Decimal]) -> Hedging:
         """What our own trading has moved: changes of coins by venue, and open contracts."""
         moved = [
-            (asset, amount)
-            for (_, asset), amount in self._core.ledger.accounts.flows.items()
-            if asset in marks and asset not in USD_COINS
+            (self.coin(venue, asset), amount)
+            for (venue, asset), amount in self._core.ledger.accounts.flows.items()
+            if asset not in USD_COINS
         ]
-        return hedging([*moved, *((p.base, p.qty) for p in perpetuals if p.base in marks)], marks)
+        held = [*moved, *((p.base, p.qty) for p in perpetuals)]
+        return hedging([(coin, amount) for coin, amount in held if coin in marks], marks)
 
     def _stress(self, marks: Mapping[str, Decimal]) -> Decimal:
         """Exposure under stress: what our trading moved, per account, and orders whose outcome is not known."""
         ledger, instruments = self._core.ledger, self._core.context.instruments
         moved = [
-            (asset, venue, amount)
+            (self.coin(venue, asset), venue, amount)
             for (venue, asset), amount in ledger.accounts.flows.items()
             if amount and asset not in USD_COINS
         ]
         for (venue, symbol), position in ledger.accounts.futures.items():
             row = instruments.find(venue, symbol)
             if row is not None and position.qty:
-                moved.append((row.spec.base, f"{venue} {symbol}", position.qty))
+                moved.append((self.coin(venue, row.spec.base), f"{venue} {symbol}", position.qty))
         unknown = []
         for order in ledger.unsettled.values():
             intent, left = order.intent, order.intent.qty - order.filled
             account = intent.venue
             if intent.kind is InstrumentKind.PERPETUAL:
                 account = f"{intent.venue} {intent.symbol}"
-            unknown.append((intent.base, account, left * int(intent.side)))
+            unknown.append((self.coin(intent.venue, intent.base), account, left * int(intent.side)))
         return stress(moved, unknown, marks, self._core.hedges.watch.basis_move())

@@ -68,7 +68,8 @@ class MarketDataAggregator:
     """Every venue's books and instruments of a running instance. Not thread-safe: one per thread.
 
     ``subscribe``: how a new symbol is asked for (the supervisor's control socket); without it
-    ``add_symbol_subscription`` refuses. Nothing is cached: every call reads shared memory.
+    ``add_symbol_subscription`` refuses. ``traded_alone``: without the instruments of exchanges with ``trade: false``.
+    Nothing is cached: every call reads shared memory.
     """
 
     def __init__(
@@ -76,12 +77,15 @@ class MarketDataAggregator:
         instance: str,
         config: EngineConfig,
         subscribe: Callable[[str, str], Awaitable[None]] | None = None,
+        *,
+        traded_alone: bool = False,
     ) -> None:
         self._instance = instance
         self._config = config
         self._subscribe = subscribe
         self.dead_after_ns = config.detection.dead_after_ms * 1_000_000
-        self._venues = {venue.venue_id: venue.name for venue in config.venues}
+        venues = config.trading_venues if traded_alone else config.venues
+        self._venues = {venue.venue_id: venue.name for venue in venues}
         self._catalogue: CataloguePage | None = None
         self._arena: Arena | None = None
         self._version = -1

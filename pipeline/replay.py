@@ -64,6 +64,7 @@ from pipeline.model.config import DetectionConfig, HedgeConfig
 from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.model.fixedpoint import from_fp, parse_decimal, plain
 from pipeline.replay_rows import ReplayVenue, catalogue_words, open_venues
+from pipeline.replay_worth import Worth
 from shm import bookring
 from shm.layout import BOOK, CURSOR, HEADER, QUEUE, feed_segment_words
 from shm.words import Words
@@ -111,8 +112,11 @@ def merged(venues: list[ReplayVenue]) -> Iterator[tuple[int, ReplayVenue, int]]:
 class ExactReplay:
     """All captures, their books in one arena, and the detector's kernels on it."""
 
-    def __init__(self, paths: Iterable[str | Path], fees: str, min_edge_bps: float | str) -> None:
-        """Raises ``BadInput`` for captures, fees or a threshold that cannot be used."""
+    def __init__(
+        self, paths: Iterable[str | Path], fees: str, min_edge_bps: float | str, *, max_usd: float = UNLIMITED_USD
+    ) -> None:
+        """``max_usd``: the greatest notional of a leg. Raises ``BadInput`` for captures, fees or a threshold that
+        cannot be used."""
         self.venues = open_venues(list(paths), fees)
         self.rows, self.catalogue = catalogue_words(self.venues)
         threshold = Fraction(parse_decimal(str(min_edge_bps))) / BPS
@@ -121,7 +125,7 @@ class ExactReplay:
             min_edge=threshold,
             execute_edge=threshold,
             hedge=HedgeConfig(),
-            max_notional_usd=UNLIMITED_USD,
+            max_notional_usd=max_usd,
             entry_only=True,
         )
         capacity = max(1, *(len(venue.instruments) for venue in self.venues))
@@ -156,17 +160,26 @@ class ExactReplay:
         mem[DETECTOR_SETTINGS.next_id] = 1
         mem[DETECTOR_SETTINGS.strict] = 1
 
-    def run(self) -> None:
-        """Every record, in order."""
-        mem, flt = self.memory.mem, self.memory.flt
+    def run(self, worth: Worth | None = None) -> None:
+        """Every record, in order. ``worth`` values what is found, then and later."""
+        mem, flt, directions = self.memory.mem, self.memory.flt, self.memory.topology.directions
         for time_ns, venue, index in merged(self.venues):
+            if worth is not None:
+                worth.until(time_ns)
             mem[DETECTOR_SETTINGS.now_ns] = time_ns
             before = int(mem[DETECTOR_COUNTERS.opened])
             venue.recorded.step(index, time_ns)
             scan_once(self.ports, mem, flt)  # its event, and open episodes that its frame may have proved
             for number in range(before, int(mem[DETECTOR_COUNTERS.opened])):
-                self._note(time_ns, int(self.memory.opened[number % OPENED_RING]))
+                episode = int(self.memory.opened[number % OPENED_RING])
+                if episode >= len(directions) or directions[episode, DIRECTION.quarantined]:
+                    continue  # a cycle, or another coin of the same name: counted alone
+                self._note(time_ns, episode)
+                if worth is not None:
+                    worth.found(time_ns, episode)
             self._drop_pushed()
+        if worth is not None:
+            worth.end()
 
     def _drop_pushed(self) -> None:
         """Frees the queue's slots: nothing consumes it here, and what was pushed is counted already."""
@@ -175,8 +188,6 @@ class ExactReplay:
     def _note(self, time_ns: int, episode: int) -> None:
         """The line of an episode's first event."""
         topology, mem, flt = self.memory.topology, self.memory.mem, self.memory.flt
-        if episode >= len(topology.directions):
-            return  # a cycle: counted, not a pair and direction
         row = topology.directions[episode]
         buy, sell = int(row[DIRECTION.buy]), int(row[DIRECTION.sell])
         read_leg(self.ports.feeds, mem, buy, 0)
@@ -245,7 +256,7 @@ def run_exact(
         "digest": hashlib.sha256(lines).hexdigest(),
         "tradable": int(replay.memory.mem[DETECTOR_COUNTERS.pushed]),
         "refused": refused,
-        "venues": sorted({venue.capture.venue for venue in replay.venues}),
+        "venues": sorted({venue.capture.name_of_venue for venue in replay.venues}),
         "assumed": sorted(name for venue in replay.venues for name in venue.assumed),
     }
     damages = [venue.capture.damage for venue in replay.venues if venue.capture.damage]

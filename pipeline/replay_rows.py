@@ -9,17 +9,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from pipeline.book.recording.capture_files import Capture, read_capture
+from pipeline.book.recording.capture_books import read_captures
+from pipeline.book.recording.capture_files import Capture
 from pipeline.book.recording.contents import CaptureContents
 from pipeline.book.recording.digits import Digits
 from pipeline.book.recording.message_order import RecordedBooks
 from pipeline.book.venue_books import VenueBooks
-from pipeline.exchanges.factory import feed_codec
+from pipeline.exchanges.factory import feed_codec, recording_shapes
 from pipeline.model.catalogue_row import row_to_words
+from pipeline.model.dialects import facts_of
 from pipeline.model.enums import FeeAssetRule, InstrumentKind
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import digits_after_point, parse_decimal
-from pipeline.model.instruments import InstrumentRow
+from pipeline.model.instruments import QUARANTINED, InstrumentRow
 from pipeline.model.structs import InstrumentSpec
 from shm.layout_pages import CATALOGUE_ROW
 from shm.words import Words
@@ -27,8 +29,6 @@ from shm.words import Words
 ROWS_FILE = "instruments.json"
 QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "USD")  # to split a bare symbol
 PPM_PER_BPS = 100
-#: Taker fees of the venues' base tiers, for symbols that the rows file lacks.
-BASE_TIER_BPS = {"binance_spot": "10", "binance_futures": "5", "gateio_spot": "20", "gateio_futures": "7.5"}
 
 
 class RowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +53,7 @@ class Listed:
     digits: Digits
     multiplier: Decimal
     fee_ppm: int
+    quarantined: bool = False
     price_exp: int = 0
     qty_exp: int = 0
     instrument_id: int = -1
@@ -106,12 +107,22 @@ def open_venues(paths: list[str | Path], fees: str) -> list[ReplayVenue]:
     known = _read_rows(Path(paths[0]).parent / ROWS_FILE)
     schedule = FeeChoice(fees)
     venues = []
-    for path in paths:
-        venue = ReplayVenue(read_capture(path))
-        _list_instruments(venue, known.get(venue.capture.venue, {}), schedule)
+    shapes = recording_shapes()
+    for capture in (capture for path in paths for capture in read_captures(path, shapes)):
+        venue = ReplayVenue(capture)
+        _list_instruments(venue, _own_rows(capture) or known.get(capture.venue, {}), schedule)
         venues.append(venue)
     _agree_on_exponents(venues)
     return venues
+
+
+def _own_rows(capture: Capture) -> dict[str, RowSpec]:
+    """The rows of an own recording, which has its engine's catalogue."""
+    columns = RowSpec.__struct_fields__
+    return {
+        symbol: RowSpec(**{name: value for name, value in row.items() if name in columns})
+        for symbol, row in capture.rows.items()
+    }
 
 
 def _read_rows(path: Path) -> dict[str, dict[str, RowSpec]]:
@@ -168,12 +179,13 @@ class FeeChoice:
 def _list_instruments(venue: ReplayVenue, known: dict[str, RowSpec], fees: FeeChoice) -> None:
     contents = CaptureContents(venue.capture, feed_codec(venue.capture.dialect, venue.capture.market))
     venue.owners = contents.owners
-    name = venue.capture.venue
+    name = venue.capture.name_of_venue
     for symbol, digits in sorted(contents.digits.items()):
         row = known.get(symbol)
         if row is None:
             base, quote = split_symbol(symbol)
-            row = RowSpec(base=base, quote=quote, taker_bps=BASE_TIER_BPS[name])
+            base_tier = facts_of(venue.capture.dialect).markets[venue.capture.market].taker_bps
+            row = RowSpec(base=base, quote=quote, taker_bps=base_tier)
             venue.assumed.append(f"{name}:{symbol}")
         venue.instruments.append(
             Listed(
@@ -182,6 +194,7 @@ def _list_instruments(venue: ReplayVenue, known: dict[str, RowSpec], fees: FeeCh
                 digits=digits,
                 multiplier=venue.capture.multipliers.get(symbol, Decimal(1)),
                 fee_ppm=fees.taker_ppm(name, symbol, row.taker_bps),
+                quarantined=bool(venue.capture.rows.get(symbol, {}).get("quarantine")),
             )
         )
 
@@ -233,14 +246,14 @@ def catalogue_words(venues: list[ReplayVenue]) -> tuple[list[InstrumentRow], Wor
     assets: dict[str, int] = {}
     venue_ids: dict[str, int] = {}  # two captures of one venue are one venue
     for feed, venue in enumerate(venues):
-        venue_id = venue_ids.setdefault(venue.capture.venue, len(venue_ids))
+        venue_id = venue_ids.setdefault(venue.capture.name_of_venue, len(venue_ids))
         futures = venue.capture.market == "futures"
         for book_index, listed in enumerate(venue.instruments):
             listed.instrument_id = len(rows)
             row = listed.row
             unit = Decimal(1).scaleb(-listed.qty_exp)
             spec = InstrumentSpec(
-                venue=venue.capture.venue,
+                venue=venue.capture.name_of_venue,
                 symbol=listed.symbol,
                 base=row.base,
                 quote=row.quote,
@@ -259,7 +272,7 @@ def catalogue_words(venues: list[ReplayVenue]) -> tuple[list[InstrumentRow], Wor
                     venue_id=venue_id,
                     feed_id=feed,
                     book_index=book_index,
-                    pair_id=pairs.setdefault(spec.pair, len(pairs)),
+                    pair_id=QUARANTINED if listed.quarantined else pairs.setdefault(spec.pair, len(pairs)),
                     base_asset_id=assets.setdefault(spec.base, len(assets)),
                     quote_asset_id=assets.setdefault(spec.quote, len(assets)),
                     price_exp=listed.price_exp,

@@ -2,7 +2,8 @@
 
 The core is the executor's own: booted on its journal it sweeps the venues, waits for the expiry of orders in flight,
 settles them by proof, and repairs every operation that a death has left half done. A takeover adds the rest: what still
-rests is cancelled, hedges are closed within the bounded prices of a forced close: first the futures leg, by an order
+rests is cancelled; where all is to be closed, repairs that wait for an operator are tried once more, as `arb flatten`
+has it of an executor; hedges are closed within the bounded prices of a forced close: first the futures leg, by an order
 that only reduces, then spot for what that has filled. So a futures leg that is refused leaves a whole hedge, which no
 price can hurt, and is tried again; spot first, it would leave a contract without its coins, which can be liquidated.
 No clock, no socket: the caller feeds the commands and ticks.
@@ -80,7 +81,8 @@ class Takeover:
         self._stopped = self._reconciled = False
         self._asked_mono_ns = 0
         self._had = tuple(core.ledger.hedges)
-        core.closes_in_turn = True
+        core.context.taking_over = True
+        self._released: set[str] = set()  # recoveries that were let go on: once each
         self.want(hedges)
 
     def want(self, hedges: Sequence[str] | None) -> None:
@@ -101,6 +103,9 @@ class Takeover:
             found.append(Command(CommandKind.CANCEL_ORDERS, reason=reason))
         if self._all:
             self._wanted |= self.core.ledger.hedges.keys()
+            waiting = [name for name in self.core.recovery.waiting() if name not in self._released]
+            self._released.update(waiting)
+            found += [Command(CommandKind.APPROVE, name, reason) for name in waiting]
         left = sorted(self._left())
         if left and (not self._asked_mono_ns or now_mono_ns - self._asked_mono_ns >= ASK_AGAIN_NS):
             self._asked_mono_ns = now_mono_ns

@@ -35,6 +35,7 @@ from shm.layout import (
     CONN_CAPACITY,
     CONNECTION,
     FEED,
+    FLAG_OWN_PROOF,
     HEADER,
     LINE_WORDS,
     NOTICE,
@@ -121,7 +122,7 @@ def newest_offset(words: Words, feed_off: int, book_index: int) -> int:
 
 @njit
 def publish_book(words: Words, feed_off: int, book_index: int, record: Words) -> int:
-    """Publishes ``record`` (int64[96], see layout) and its notice; returns the publication number (0: no such book).
+    """Publishes ``record`` (int64[BOOK.WORDS]) and its notice; returns the publication number (0: no such book).
 
     ``seq`` and ``writer_epoch`` are filled here; ``publish_mono_ns`` too where the record carries 0. ``record`` itself
     stays as it is.
@@ -159,7 +160,7 @@ def _publish_notice(words: Words, feed_off: int, book_index: int) -> None:
 
 @njit
 def read_book(words: Words, feed_off: int, book_index: int, out: Words) -> int:
-    """Copies the newest whole record to ``out`` (int64[96]): its seq (> 0), or NO_DATA 0, or TORN -1.
+    """Copies the newest whole record to ``out`` (int64[BOOK.WORDS]): its seq (> 0), or NO_DATA 0, or TORN -1.
 
     Bounded: at most ``READ_ATTEMPTS`` tries, each only because the writer lapped the copy. Lock-free for the writer.
     """
@@ -250,8 +251,9 @@ def conn_frame(words: Words, feed_off: int, conn: int, recv_mono_ns: int) -> Non
 def proof_mono_ns(words: Words, feed_off: int, record: Words) -> int:
     """When this copy of a book was last proved current (monotonic ns); 0 = its connection is dead or another one.
 
-    max(recv_mono_ns, last frame on the connection - cross_topic_lag). Read the book *after* taking this time where
-    the exact newest is wanted; a proof time taken after the copy may prove a book that has just been replaced.
+    max(recv_mono_ns, last frame on the connection - cross_topic_lag); recv_mono_ns with ``FLAG_OWN_PROOF``. Read the
+    book *after* taking this time where the exact newest is wanted; a proof time taken after the copy may prove a book
+    that has just been replaced.
     """
     conn = record[BOOK.conn]
     if conn < 0 or conn >= CONN_CAPACITY:
@@ -265,7 +267,9 @@ def proof_mono_ns(words: Words, feed_off: int, record: Words) -> int:
     generation = load_relaxed(words, row + CONNECTION.generation)
     if alive != 1 or generation != record[BOOK.conn_generation]:
         return 0
-    proof: int = max(record[BOOK.recv_mono_ns], last - lag)
+    proof: int = record[BOOK.recv_mono_ns]
+    if not record[BOOK.flags] & FLAG_OWN_PROOF:
+        proof = max(proof, last - lag)
     return proof
 
 

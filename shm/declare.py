@@ -27,10 +27,9 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import numpy as np
-import numpy.typing as npt
-
-from shm.words import Words, unpack_text
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 LINE_WORDS = 8  # words of a cache line
 DRAWING_WIDTH = 116
@@ -236,8 +235,21 @@ def signature(table: Table) -> tuple[Any, ...]:
     return table.NAME, table.START, table.WORDS, table.KIND, fields
 
 
+def padded(text: str, width_words: int) -> bytes:
+    """UTF-8, zero padded, in ``width_words`` words of 8 octets; cut at the last whole character that fits."""
+    whole = text.encode()[: width_words * 8].decode(errors="ignore").encode()
+    return whole.ljust(width_words * 8, b"\0")
+
+
+def unpadded(octets: bytes) -> str:
+    """Inverse of :func:`padded`; octets that are no UTF-8 become replacement characters."""
+    return octets.split(b"\0", 1)[0].decode(errors="replace")
+
+
 def dtype_of(table: Table) -> np.dtype[np.void]:
     """numpy's structured type of one record, with its gaps; fields of no fixed length are left out."""
+    import numpy as np  # imported here: a command that halts knows the tables and must not wait for numpy
+
     fields = [field for field in table.FIELDS if field.words]
     return np.dtype(
         {
@@ -258,23 +270,23 @@ def _format(field: Field) -> Any:
     return plain if field.words == 1 else (plain, (field.words,))
 
 
-def view(table: Table, words: Words, at: int = 0, count: int = 1) -> npt.NDArray[np.void]:
+def view(table: Table, words: npt.NDArray[np.int64], at: int = 0, count: int = 1) -> npt.NDArray[np.void]:
     """``count`` records of the table from word ``at`` on (of a segment: 0), as numpy records on the same memory."""
     begin = at + table.START
     return words[begin : begin + count * table.WORDS].view(dtype_of(table))
 
 
-def values(table: Table, words: Words, at: int = 0) -> dict[str, Any]:
+def values(table: Table, words: npt.NDArray[np.int64], at: int = 0) -> dict[str, Any]:
     """The fields of the record at word ``at`` by name: int, float, str, or a list of them; fields of rows left out."""
     return {field.name: value_of(field, words, at) for field in table.FIELDS if field.rows is None}
 
 
-def value_of(field: Field, words: Words, at: int = 0) -> Any:
+def value_of(field: Field, words: npt.NDArray[np.int64], at: int = 0) -> Any:
     """One field's value of the record at word ``at``."""
     part = words[at + field.offset : at + field.offset + field.words]
     if field.type == TEXT:
-        return unpack_text(part)
-    found = (part.view(np.float64) if field.type == FLOAT else part).tolist()
+        return unpadded(part.astype("<i8").tobytes())
+    found = (part.view("<f8") if field.type == FLOAT else part).tolist()
     return found[0] if field.words == 1 else found
 
 

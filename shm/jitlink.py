@@ -27,27 +27,36 @@ from numba.core import codegen, dispatcher, environment, registry, sigutils, typ
 
 
 class Library(codegen.JITCodeLibrary):
-    """The code of one function; with its parts linked in, of a whole tree."""
+    """What numba keeps per compiled function: its LLVM module, and the libraries of the functions that it calls.
+
+    Of a part it is the part's own module, never made into machine code by itself; of a whole, ``finalize`` links the
+    modules of all parts below it into its own and makes machine code of them together.
+    """
 
     source = ""  # absolute path of the file of a part's function
 
     def add_linking_library(self, library: Any) -> None:
-        """Notes it down. Numba's own makes machine code of it here."""
+        """Remembers a callee's library until ``finalize``. (Numba's own method makes its machine code here.)"""
         self._linking_libraries.append(library)
 
     def _optimize_functions(self, ll_module: Any) -> None:
-        """Nothing: what is optimised before it is inlined is optimised twice."""
+        """Only names the target's data layout. Numba optimises each function here, before it is linked; ``finalize``
+        optimises all of them after they are, and doing both would cost twice."""
         ll_module.data_layout = self._codegen._data_layout
 
     def part(self) -> Any:
-        """This function's own code, to be linked into several callers' modules."""
+        """The part's module. Its functions are marked linkonce_odr: several callers link the same function, and LLVM
+        keeps one of the equal copies."""
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == llvm.Linkage.external:
                 function.linkage = "linkonce_odr"
         return self._final_module
 
     def finalize(self) -> None:
-        """Links the tree, optimises it as one and makes machine code."""
+        """Links the modules of all parts into this one, optimises the whole and makes machine code of it.
+
+        Every linked function becomes internal: only this module can call it, so that LLVM may inline or drop it.
+        """
         self._raise_if_finalized()
         own = {function.name for function in self._final_module.functions if not function.is_declaration}
         for library in self.tree():
@@ -67,7 +76,7 @@ class Library(codegen.JITCodeLibrary):
                 self._codegen.set_env(variable.name, found)
 
     def tree(self) -> list[Any]:
-        """Every library that this one reaches, each once."""
+        """The libraries of all functions that this one calls, directly or through others, each once."""
         found: dict[Any, None] = {}
         waiting = list(self._linking_libraries)
         while waiting:

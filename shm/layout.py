@@ -17,7 +17,7 @@ from __future__ import annotations
 from shm.declare import LINE_WORDS as LINE_WORDS
 from shm.declare import Table, real, rows_of, text_of, word, words_of
 
-LAYOUT_VERSION = 4
+LAYOUT_VERSION = 5
 WORD_BYTES = 8
 MAGIC = 0x31_42_52_41_2E_45_48_54  # "THE.ARB1", little-endian
 
@@ -50,6 +50,7 @@ FLAG_CROSSED = 4  # best bid >= best ask
 FLAG_UNPROVED = 8  # connection lost, or contradicted by a comparable ticker
 FLAG_HALTED = 16  # tick, lot, multiplier or status changed; instrument not tradable
 FLAG_HORIZON = 32  # levels end where the snapshot's depth ended: what lies behind is not known whole, and left out
+FLAG_OWN_PROOF = 64  # proved by its own updates alone, by no other frame of its connection
 FLAGS_UNTRADABLE = FLAG_GAP | FLAG_CROSSED | FLAG_UNPROVED | FLAG_HALTED
 
 
@@ -99,6 +100,7 @@ class Book(Table, words=96, writer="feed"):
             FLAG_UNPROVED: "unproved",
             FLAG_HALTED: "halted",
             FLAG_HORIZON: "horizon",
+            FLAG_OWN_PROOF: "own_proof",
         },
     )
     writer_epoch = word("epoch of the feed segment when this was written")
@@ -393,3 +395,23 @@ class Log(Table, start=HEADER.END, writer="the process itself", kind=10):
 
 
 LOG = Log()
+
+
+class ByteRing(Table, start=HEADER.END, writer="producer", kind=11):
+    """Segment ``<ring>``: messages of bytes for one reader, whose cursor counts bytes. What does not fit is dropped and
+    counted, and the next message that fits says how many were.
+
+    A message: | length, kind: two uint32 | payload, padded to whole words |; it may go round the ring's end.
+
+    line 0 | head | dropped | 0[6] |
+    line 1 | capacity | 0[7] |
+    line 2 | data[...] |
+    """
+
+    head = word("bytes written so far", unit="bytes", sync="bytes.head")
+    dropped = word("messages that found no room", unit="messages")
+    capacity = word("room for messages (whole words)", unit="bytes", at=LINE_WORDS)
+    data = words_of(0, "capacity bytes", at=2 * LINE_WORDS)
+
+
+BYTE_RING = ByteRing()

@@ -1,6 +1,7 @@
 """Pages: the segments that hold rows and single words, each written by one process and read by any number.
 
-The catalogue of instruments, the inventory, the halt page and the account; see :mod:`shm.layout` for how to read it.
+The catalogue of instruments, the inventory, the halt page, the account, what is used of request budgets; see
+:mod:`shm.layout` for how to read it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ BALANCE_CAPACITY = 2048
 POSITION_CAPACITY = 512
 ASSET_WORDS = 2  # 16 bytes
 FEE_COIN_WORDS = 1  # 8 bytes
+BUDGET_CAPACITY = 192  # twenty venues
+BUDGET_LABEL_WORDS = 6  # 48 bytes
+SPEND_SLOTS = 64  # slices of time of a budget's window and a few older ones (power of two)
 
 # --- flags of a catalogue row ---
 CAT_FLAG_DEPOSIT = 1
@@ -30,8 +34,8 @@ CAT_FLAG_UNREADABLE = 32  # with "ending": only because the venue's row cannot b
 
 
 # --- flags of a position: the venue reported it ---
-POSITION_TELLS_LIQUIDATION = 1
-POSITION_TELLS_MAINTENANCE = 2
+POSITION_HAS_LIQUIDATION = 1
+POSITION_HAS_MAINTENANCE = 2
 POSITION_UNREADABLE = 4  # the newest list has its row, which cannot be read: the other words are of an earlier list
 
 
@@ -125,7 +129,8 @@ INVENTORY_ROW = InventoryRow()
 
 
 class InventoryPrice(Table, words=2, writer="executor"):
-    """What a spot-spot direction's inventory costs. A key stays at its index for the writer's whole life.
+    """What a direction is charged: for the inventory that it moves, or for a hedge's exit. A key stays at its
+    index for the writer's whole life.
 
     | key | price_mbps |
     """
@@ -167,7 +172,7 @@ class Inventory(Table, start=HEADER.END, writer="executor", kind=8):
     exits = rows_of(EXIT_ROW, EXIT_CAPACITY, "those in use, in any order")
     exit_version = word("grows after any exit row has changed", sync="inventory.exits")
     price_count = word("rows of ``prices``", sync="inventory.price_count")
-    prices = rows_of(INVENTORY_PRICE, PRICE_CAPACITY, "of pairs of spot instruments", at=LINE_WORDS * 4161)
+    prices = rows_of(INVENTORY_PRICE, PRICE_CAPACITY, "of directions", at=LINE_WORDS * 4161)
 
 
 INVENTORY = Inventory()
@@ -202,16 +207,19 @@ HALT = Halt()
 class AccountVenue(Table, words=8, writer="poller"):
     """How fresh a venue's account is. A seqlock.
 
-    | seq | sweep_begin_mono_ns | sweep_end_mono_ns | state | failures | clock_offset_ns | fee_told | fee_coin |
+    | seq | sweep_begin_mono_ns | sweep_end_mono_ns | state | failures | clock_offset_ns | fee_reported | fee_coin |
     """
 
     seq = word("odd while the row is written", sync="row.seq")
     sweep_begin_mono_ns = word("when the first request of the last whole reading was sent")
     sweep_end_mono_ns = word("when its last answer came")
-    state = word("how the readings go", codes={0: "never", 1: "ok", 2: "failing", 3: "key refused", 4: "paused"})
+    state = word(
+        "how the readings go",
+        codes={0: "never", 1: "ok", 2: "failing", 3: "key refused", 4: "paused", 5: "ok, account modes unknown"},
+    )
     failures = word("failed readings in a row", unit="readings")
     clock_offset_ns = word("venue's unix time - our monotonic clock; 0 = not measured")
-    fee_told = word("whether the venue tells which coin fees are taken in", codes={0: "no", 1: "yes"})
+    fee_reported = word("whether the venue tells which coin fees are taken in", codes={0: "no", 1: "yes"})
     fee_coin = text_of(FEE_COIN_WORDS, "that coin; empty: fees are plain")
 
 
@@ -240,7 +248,7 @@ class AccountPosition(Table, words=16, writer="poller"):
     """One position at one venue. A seqlock.
 
     line 0 | seq | venue | instrument | qty_fp | entry_price_fp | qty_exp | price_exp | confirmed_mono_ns |
-    line 1 | margin_fp | upnl_fp | liquidation_price_fp | mark_price_fp | maintenance_ppm | maintenance_fp | told | 0 |
+    line 1 | margin_fp | upnl_fp | liquidation_price_fp | mark_price_fp | maintenance_ppm | maintenance_fp | known | 0 |
     """
 
     seq = word("odd while the row is written", sync="row.seq")
@@ -257,11 +265,11 @@ class AccountPosition(Table, words=16, writer="poller"):
     mark_price_fp = word("as the venue says; 0 = not reported")
     maintenance_ppm = word("rate of the position's tier, of the notional; 0 = not reported")
     maintenance_fp = word("maintenance margin at mark", unit="quote, 10^-price_exp")
-    told = word(
-        "what the venue reported",
+    known = word(
+        "which of the fields above the venue reported",
         flags={
-            POSITION_TELLS_LIQUIDATION: "liquidation price",
-            POSITION_TELLS_MAINTENANCE: "maintenance margin",
+            POSITION_HAS_LIQUIDATION: "liquidation price",
+            POSITION_HAS_MAINTENANCE: "maintenance margin",
             POSITION_UNREADABLE: "unreadable",
         },
     )
@@ -288,3 +296,43 @@ class Account(Table, start=HEADER.END, writer="poller", kind=7):
 
 
 ACCOUNT = Account()
+
+
+class BudgetRow(Table, words=80, writer="the process itself"):
+    """What one process has used of one request budget of a venue, in slices of time.
+
+    line 0    | identity | limit | window_ns | slice_ns | silent_until_mono_ns | 0 | 0 | 0 |
+    line 1    | label[6] | 0 | 0 |
+    line 2..9 | slices[64] |
+    """
+
+    identity = word("hash of venue, address or account, bucket and limit: rows with the same are one budget")
+    limit = word("what all processes together may use in any window_ns", unit="units")
+    window_ns = word("of the limit, with the slack of two clocks")
+    slice_ns = word("length of a slice")
+    silent_until_mono_ns = word("the venue asked for silence until then", sync="spend.slice")
+    label = text_of(BUDGET_LABEL_WORDS, "venue and bucket", at=LINE_WORDS)
+    slices = words_of(
+        SPEND_SLOTS,
+        "slice number << SPEND_UNIT_BITS | units, at slice number modulo SPEND_SLOTS",
+        at=2 * LINE_WORDS,
+        sync="spend.slice",
+    )
+
+
+BUDGET_ROW = BudgetRow()
+
+
+class Budgets(Table, start=HEADER.END, writer="the process itself", kind=12):
+    """Segment of the pseudo instance ``BUDGETS``: what one process has used of the venues' request budgets. It stays
+    behind the process until every window has passed.
+
+    line 0       | row_count | 0[7] |
+    line 1..1920 | rows: 192 BUDGET_ROW ... |
+    """
+
+    row_count = word("rows in use (release after the row)", unit="rows", sync="spend.count")
+    rows = rows_of(BUDGET_ROW, BUDGET_CAPACITY, "in the order of their first use", at=LINE_WORDS)
+
+
+BUDGETS = Budgets()

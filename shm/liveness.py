@@ -16,6 +16,7 @@ from shm.words import Words
 BEAT_BUSY_MS = 25
 BEAT_PARKED_MS = 500
 MISSED_BEATS = 3  # a busy process that died or hangs is seen within 100 ms
+FEED_MISSED_BEATS = 10  # 250 ms of a busy feed, 5 s of a parked one: its books are then not trusted
 _WHAT = "live."
 
 
@@ -147,6 +148,25 @@ class LivenessView:
     def alive(self) -> bool:
         """Whether the very process that owns the page still runs."""
         return self.mapped and is_alive(self.pid, self.start_ticks)
+
+
+class LivenessViews:
+    """The pages of all processes of an instance for who looks again and again: mapped once, and anew where replaced."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._prefix = segment_name(instance, _WHAT + "x")[:-1]
+        self._views: dict[str, LivenessView] = {}
+
+    def look(self) -> dict[str, LivenessView]:
+        """Every process that has a page now, by name, as :meth:`LivenessView.attach_all`."""
+        names = [name[len(self._prefix) :] for name in list_segments(self._instance) if name.startswith(self._prefix)]
+        self._views = {
+            name: self._views.get(name) or LivenessView.attach(self._instance, name, missing_ok=True) for name in names
+        }
+        for view in self._views.values():
+            view.refresh()
+        return {name: view for name, view in self._views.items() if view.mapped}
 
 
 def is_alive(pid: int, start_ticks: int) -> bool:

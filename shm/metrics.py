@@ -265,7 +265,8 @@ class Metrics:
     def counters(self) -> dict[str, int]:
         """All counters by label."""
         self._read_names()
-        return {label: int(get_counter(self.words, 0, index)) for label, index in self._counters.items()}
+        values = self.words[METRICS.counters : METRICS.counters + len(self._counters)].tolist()
+        return {label: values[index] for label, index in self._counters.items()}
 
     def histograms(self) -> dict[str, Histogram]:
         """Views of all histograms by label."""
@@ -284,3 +285,29 @@ class Metrics:
 
     def close(self) -> None:
         self.segment.close()
+
+
+class MetricsViews:
+    """Metrics of an instance's processes for who looks again and again: attached once, and anew where replaced."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._attached: dict[str, Metrics] = {}
+
+    def counters(self, process: str) -> dict[str, int]:
+        """All counters of a process by label; {} where it has none that can be read."""
+        known = self._attached.get(process)
+        if known is None or not known.segment.is_current():
+            if known is not None:
+                del self._attached[process]
+                known.close()
+            try:
+                known = self._attached[process] = Metrics.attach(self._instance, process)
+            except ShmError:  # not there yet, or being replaced: the next look finds it
+                return {}
+        return known.counters()
+
+    def close(self) -> None:
+        """Release what is attached."""
+        while self._attached:
+            self._attached.popitem()[1].close()

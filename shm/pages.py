@@ -168,7 +168,7 @@ class CataloguePage(Page):
         return int(load_acquire(self.words, CATALOGUE.version))  # SYNC catalogue.version: acquire; pairs with _changed
 
     def append(self, row: Words) -> int:
-        """Adds a row (int64[48]); returns its index = instrument id."""
+        """Adds a row (int64[CATALOGUE_ROW.WORDS]); returns its index = instrument id."""
         index = self.count
         if index >= CATALOGUE_CAPACITY:
             raise ShmError(f"catalogue is full: {index} rows")
@@ -185,7 +185,7 @@ class CataloguePage(Page):
         self._changed()
 
     def row(self, index: int) -> Words | None:
-        """A whole copy of the row (int64[48]); None if there is none or its writer died in it."""
+        """A whole copy of the row (int64[CATALOGUE_ROW.WORDS]); None if there is none or its writer died in it."""
         if not 0 <= index < self.count:
             return None
         return self._row(CATALOGUE.rows + index * CATALOGUE_ROW.WORDS, CATALOGUE_ROW.WORDS)
@@ -240,16 +240,17 @@ class InventoryPage(Page):
         """A whole copy of the row (int64[8])."""
         return self._row(INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, INVENTORY_ROW.WORDS)
 
-    def write_prices(self, prices: Iterable[tuple[int, int]]) -> None:
-        """Every price as (key, milli-bps), see INVENTORY_PRICE; a later call may change prices and append keys."""
-        count = 0
-        for key, price_mbps in prices:
-            if count == PRICE_CAPACITY:
-                break
-            at = INVENTORY.prices + count * INVENTORY_PRICE.WORDS
+    def write_prices(self, prices: Iterable[tuple[int, int, int]]) -> None:
+        """Prices as (row, key, milli-bps), see INVENTORY_PRICE. A row keeps its key; new rows follow the last one. What
+        has no room is left out: there the executor alone judges with it."""
+        count = int(load_relaxed(self.words, INVENTORY.price_count))
+        for row, key, price_mbps in prices:
+            if row >= PRICE_CAPACITY:
+                continue
+            at = INVENTORY.prices + row * INVENTORY_PRICE.WORDS
             store_relaxed(self.words, at + INVENTORY_PRICE.key, key)
             store_relaxed(self.words, at + INVENTORY_PRICE.price_mbps, price_mbps)
-            count += 1
+            count = max(count, row + 1)
         # SYNC inventory.price_count: release after the rows; pairs with the acquire in price_words
         store_release(self.words, INVENTORY.price_count, count)
 
@@ -289,7 +290,7 @@ class AccountPage(Page):
     def fee_coin(self, venue: int) -> str | None:
         """The coin that a venue takes the account's fees in, "" for plain fees; None where it has not told."""
         row = self.venue(venue)
-        if row is None or not row[ACCOUNT_VENUE.fee_told]:
+        if row is None or not row[ACCOUNT_VENUE.fee_reported]:
             return None
         return unpack_text(row[ACCOUNT_VENUE.fee_coin : ACCOUNT_VENUE.fee_coin + FEE_COIN_WORDS])
 

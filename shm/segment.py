@@ -26,7 +26,7 @@ import stat
 import struct
 import time
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import posix_ipc
@@ -157,7 +157,7 @@ def _check_file(name: str, fd: int, uids: set[int]) -> int:
     return int(found.st_size)
 
 
-def _check_header(name: str, words: Words, size_bytes: int, kind: int, instance: str) -> None:
+def _check_header(name: str, words: Words, size_bytes: int, kind: int, instance: str, skip: Collection[str]) -> None:
     wanted = {
         "magic": (HEADER.magic, MAGIC),
         "layout version": (HEADER.layout_version, LAYOUT_VERSION),
@@ -169,18 +169,18 @@ def _check_header(name: str, words: Words, size_bytes: int, kind: int, instance:
     }
     for label, (offset, value) in wanted.items():
         found = int(load_relaxed(words, offset))
-        if found != value:
+        if found != value and label not in skip:
             text = f"segment {name} refused: {label} is {found & _WORD:#x}, wanted {value & _WORD:#x}"
             raise SegmentMismatch(text + (_who_made(words) if label in _OF_BUILD else ""))
 
 
 def _who_made(words: Words) -> str:
     """What to use on a segment of another build: the ``arb`` beside its owner's Python, while that lives."""
-    found, process = "", Path(f"/proc/{int(load_relaxed(words, HEADER.owner_pid))}")
+    arb, process = Path(), Path(f"/proc/{int(load_relaxed(words, HEADER.owner_pid))}")
     with contextlib.suppress(OSError):  # it is gone, or another user's
-        arb = ((process / "cwd").readlink() / os.fsdecode((process / "cmdline").read_bytes().split(b"\0")[0])).parent
-        found = f" ({arb}/arb)" if (arb / "arb").exists() else ""
-    return f"; another installation made it: use the arb that started it{found}"
+        command = os.fsdecode((process / "cmdline").read_bytes().split(b"\0")[0])
+        arb = Path(os.path.join("" if command[:1] == "/" else (process / "cwd").readlink(), command)).with_name("arb")
+    return f"; another installation made it: use the arb that started it{f' ({arb})' if arb.is_file() else ''}"
 
 
 def _map_fd(fd: int, size_bytes: int, writable: bool) -> Words:
@@ -290,7 +290,7 @@ class Segment:
                 epoch = max(0, int(words[HEADER.epoch])) + 1
                 store_release(words, HEADER.ready, 0)  # readers of an abandoned object see that it is dead
             if keep and found_bytes == size_bytes:
-                _check_header(name, words, found_bytes, kind, instance)
+                _check_header(name, words, found_bytes, kind, instance, ())
                 segment = cls(name, words, lock_fd=fd, inode=os.fstat(fd).st_ino, taken_over=True)
                 segment._write_header(kind, instance, epoch)
                 _owned.add(segment)
@@ -328,8 +328,10 @@ class Segment:
         instance: str,
         writable: bool = False,
         owner_uids: Iterable[int] | None = None,
+        unchecked: Collection[str] = (),
     ) -> Segment:
-        """Maps a READY segment after verifying owner uid, mode, size, magic, layout, schema, build, kind, instance.
+        """Maps a READY segment after verifying owner uid, mode, size, magic, layout, schema, build, kind, instance, but
+        for what is ``unchecked`` ("build hash").
 
         ``owner_uids`` default: our own uid and those of :func:`trust_owner_uids`. ``writable`` is for tests and tools:
         a segment has one writing process. Raises SegmentMissing (also while not READY) or SegmentMismatch.
@@ -342,7 +344,7 @@ class Segment:
             # SYNC segment.ready: acquire; pairs with the release in set_ready
             if load_acquire(words, HEADER.ready) != 1:
                 raise SegmentMissing(f"segment {name} is not READY: its owner is starting, or died while starting")
-            _check_header(name, words, size_bytes, kind, instance)
+            _check_header(name, words, size_bytes, kind, instance, unchecked)
             return cls(name, words, lock_fd=-1, inode=os.fstat(fd).st_ino, taken_over=False)
         finally:
             os.close(fd)
@@ -405,14 +407,12 @@ def list_segments(instance: str) -> list[str]:
     return sorted("/" + entry for entry in os.listdir(SHM_FOLDER) if entry.startswith(prefix))
 
 
-def cleanup_instance(instance: str) -> list[str]:
-    """The janitor: unlinks the instance's segments whose owners are provably dead; returns the names it removed.
-
-    Any number of janitors may run at once: each segment is removed by exactly one. Segments of live owners and of
-    other users stay.
-    """
-    removed: list[str] = []
-    for name in list_segments(instance):
+def cleanup_instance(instance: str, passed: Callable[[str], bool] = lambda name: True) -> list[str]:
+    """The janitor: unlinks the instance's segments that have ``passed`` (by name) and whose owners are provably dead;
+    returns the names it removed. Any number may run at once: each segment is removed by exactly one. Segments of live
+    owners and of other users stay."""
+    removed = []
+    for name in filter(passed, list_segments(instance)):
         try:
             fd = _open(name, writable=True)
         except (SegmentMissing, SegmentMismatch):
@@ -435,8 +435,8 @@ class Arena:
 
     def __init__(self, names: Sequence[str], kind: int, instance: str, capacity_words: int) -> None:
         self._names = list(names)
-        self._kind = kind
-        self._instance = instance
+        self._paths = [f"{SHM_FOLDER}/{name[1:]}" for name in self._names]  # looked at at every beat
+        self._kind, self._instance = kind, instance
         self._slot_bytes = pages_bytes(max(capacity_words, HEADER.WORDS))
         size_bytes = max(1, len(self._names)) * self._slot_bytes
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
@@ -464,7 +464,7 @@ class Arena:
         changed: list[int] = []
         for i, name in enumerate(self._names):
             try:
-                inode = os.stat(SHM_FOLDER / name[1:], follow_symlinks=False).st_ino
+                inode = os.stat(self._paths[i], follow_symlinks=False).st_ino
             except FileNotFoundError:
                 continue
             if inode != self._inodes[i] and self._map(i, name):

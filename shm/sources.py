@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("shm", "pipeline")  # packages whose kernels and constants go into machine code, and into the build hash
+KERNEL_PACKAGES = ("shm", "pipeline")  # their kernels and constants go into machine code, and into the build hash
 KERNEL_MAKERS = {"shm.jit.njit", "shm.jit.njit_bare"}  # a file that imports one of them holds kernels
 STARTED_WALL_NS = time.time_ns()
 
@@ -65,14 +65,15 @@ class Sources:
         return self._hash(self.closure(name))
 
     def closure(self, name: str) -> frozenset[str]:
-        """The file itself and all that it imports, also indirectly, from :data:`ROOMS` and from its own top folder."""
+        """The file itself and all that it imports, also indirectly, from :data:`KERNEL_PACKAGES` and from its own top
+        folder."""
         if name not in self._closures:
             found: set[str] = set()
             waiting = {name}
             while waiting:
                 found |= waiting
                 if any(self._look(at).at_run_time for at in waiting):
-                    found.update(*map(self.files, (*ROOMS, _top(name))))
+                    found.update(*map(self.files, (*KERNEL_PACKAGES, _top(name))))
                     break
                 waiting = set().union(*map(self._imported_by, waiting)) - found
             self._closures[name] = frozenset(found)
@@ -91,13 +92,13 @@ class Sources:
         return self._listed[top]
 
     def build_hash(self) -> int:
-        """Hash of all of :data:`ROOMS` as a signed 64-bit integer."""
-        everything = frozenset().union(*map(self.files, ROOMS))
+        """Hash of all of :data:`KERNEL_PACKAGES` as a signed 64-bit integer."""
+        everything = frozenset().union(*map(self.files, KERNEL_PACKAGES))
         return int.from_bytes(bytes.fromhex(self._hash(everything)), "little", signed=True)
 
     def kernel_files(self) -> list[str]:
-        """The files of :data:`ROOMS` that import one of :data:`KERNEL_MAKERS`."""
-        named = [name for top in ROOMS for name in self.files(top) if b"njit" in self._read(name)]
+        """The files of :data:`KERNEL_PACKAGES` that import one of :data:`KERNEL_MAKERS`."""
+        named = [name for top in KERNEL_PACKAGES for name in self.files(top) if b"njit" in self._read(name)]
         return sorted(name for name in named if KERNEL_MAKERS & self._look(name).imports)
 
     def kernel_hash(self) -> str:
@@ -136,7 +137,7 @@ class Sources:
     def _imported_by(self, name: str) -> frozenset[str]:
         """The files that one file imports itself."""
         if name not in self._direct:
-            tops = {*ROOMS, _top(name)} - {""}
+            tops = {*KERNEL_PACKAGES, _top(name)} - {""}
             known = frozenset().union(*map(self.files, tops))
             found: set[str] = set()
             for module in self._look(name).imports:

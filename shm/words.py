@@ -10,6 +10,7 @@ import weakref
 import numpy as np
 import numpy.typing as npt
 
+from shm.declare import padded, unpadded
 from shm.errors import ShmError
 
 Words = npt.NDArray[np.int64]
@@ -36,13 +37,12 @@ _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 def pack_text(text: str, width_words: int) -> Words:
     """UTF-8, zero padded, in ``width_words`` words; cut at the last whole character that fits."""
-    raw = text.encode()[: width_words * 8].decode(errors="ignore").encode()
-    return np.frombuffer(raw.ljust(width_words * 8, b"\0"), dtype="<i8").astype(np.int64)
+    return np.frombuffer(padded(text, width_words), dtype="<i8").astype(np.int64)
 
 
 def unpack_text(words: Words) -> str:
     """Inverse of :func:`pack_text`; bytes that are no UTF-8 become replacement characters."""
-    return words.astype("<i8").tobytes().split(b"\0", 1)[0].decode(errors="replace")
+    return unpadded(words.astype("<i8").tobytes())
 
 
 class Mapping:

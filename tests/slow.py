@@ -11,6 +11,8 @@ SLOW = (
     "tests/unit/book/test_recording_captures.py",
     "tests/unit/book/test_recording_unseen.py",
     "tests/unit/book/test_sequencer.py",
+    "tests/unit/chaos/",
+    "tests/unit/conformance/",
     "tests/unit/detection/test_depth_walk.py",
     "tests/unit/execution/test_retirement.py",
     "tests/unit/exchanges/test_feed_codec_equality.py",

@@ -25,7 +25,7 @@ def who(uid: object) -> str:
     """``uid N (name)``, as far as the host knows the name."""
     if not isinstance(uid, int):
         return "unknown"
-    with contextlib.suppress(KeyError):
+    with contextlib.suppress(KeyError, OverflowError):
         return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
     return f"uid {uid}"
 

@@ -38,13 +38,14 @@ from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from pipeline.model.structs import Credentials
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK, EXIT_USAGE
-from workers.journal_priority import journal_prefix
+from workers.journald_prefix import journal_prefix
 from workers.output import LogLines
 from workers.state_folder import LOG_BYTES_MAX, instance_dir
 
 if TYPE_CHECKING:
     import asyncio
 
+    from pipeline.exchanges.transport.shared_budgets import Joined
     from shm.liveness import Liveness
     from shm.logring import LogRing
     from shm.metrics import Metrics
@@ -127,11 +128,12 @@ class WorkerContext:
         self.liveness: Liveness
         self.metrics: Metrics
         self.log: LogRing
+        self.budgets: Joined | None = None  # where this process publishes what it uses of the venues' request budgets
         self.restarts = restarts  # how often the supervisor started this process again
         self.stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable from the stop request on
         self.reload_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable after SIGHUP
         self.is_ready = False
-        self.orphaned = False  # of a feed: the fork server has died, and the executor still ends what is open
+        self.orphaned = False  # of a feed, of the guard: the fork server has died, and something may still be open
         self._stop = False
         self._notifier = Notifier()
         self.lines = LogLines(LOG_BYTES_MAX if own_log else 0)
@@ -189,6 +191,8 @@ class WorkerContext:
         if now - self._beat_at_ns >= BEAT_PERIOD_NS:
             self._beat_at_ns = now
             self.liveness.beat()
+            if self.budgets is not None:
+                self.budgets.refresh()
             if self._watchdog_ns and now - self._watchdog_at_ns >= self._watchdog_ns:
                 self._watchdog_at_ns = now
                 self._notifier.send("WATCHDOG=1")
@@ -212,7 +216,10 @@ class WorkerContext:
         except BlockingIOError:
             return None
         try:
-            self.config = msgspec.json.decode((self.state_dir / RELOAD_FILE).read_bytes(), type=EngineConfig)
+            found = accepted_config(self.state_dir)
+            if found is None:
+                raise FileNotFoundError("no such file")
+            self.config = found
         except (OSError, msgspec.DecodeError) as error:
             self.say("error", f"{RELOAD_FILE}: {error}; the configuration stays as it was")
             return None
@@ -230,6 +237,16 @@ class WorkerContext:
     def journal_dir(self) -> Path:
         """Folder of the execution journal's segments."""
         return self.state_dir / "journal"
+
+
+def accepted_config(state_dir: Path) -> EngineConfig | None:
+    """The configuration of the newest reload that the running supervisor has accepted; None where there was none.
+
+    Raises OSError, msgspec.DecodeError."""
+    try:
+        return msgspec.json.decode((state_dir / RELOAD_FILE).read_bytes(), type=EngineConfig)
+    except FileNotFoundError:
+        return None
 
 
 def apply_cpus(cpus: Sequence[int]) -> tuple[int, ...]:
@@ -264,10 +281,12 @@ def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:
     parent = os.getppid()
 
     def stop(_signum: int, _frame: object) -> None:
-        # Control plane gone: an executor that ends what is open needs the books until then. A second signal ends both.
-        if supervised and ctx.exchange and os.getppid() != parent and not ctx.orphaned:
+        # Control plane gone: an executor that ends what is open needs the books until then, and where it has died too
+        # the guard ends what is open. A second signal ends all of them.
+        if supervised and (ctx.exchange or ctx.process == "guard") and os.getppid() != parent and not ctx.orphaned:
             ctx.orphaned = True
-            threading.Thread(target=_stop_after_executor, args=(ctx,), name="orphan", daemon=True).start()
+            if ctx.exchange:
+                threading.Thread(target=_stop_after_executor, args=(ctx,), name="orphan", daemon=True).start()
         else:
             ctx.request_stop()
 
@@ -310,6 +329,7 @@ def start_worker(
 ) -> int:
     """Run ``body`` as the process ``process`` of ``instance``: a child's outermost frame. Returns the exit code."""
     # Not at the top of the file: numpy and numba. The command line and what forks the fork server import this module.
+    from pipeline.exchanges.transport.shared_budgets import join
     from shm.liveness import Liveness
     from shm.logring import LogRing
     from shm.metrics import Metrics
@@ -328,6 +348,7 @@ def start_worker(
         ctx.liveness = Liveness.create(instance, process)
         ctx.log = LogRing.create(instance, process)
         ctx.metrics = Metrics.create(instance, process)
+        ctx.budgets = join(instance, process)
         ctx.liveness.set_state(ProcessState.WARMING)
         _harden(ctx)
         body(ctx)
@@ -342,6 +363,9 @@ def start_worker(
         with contextlib.suppress(OSError):  # a full disk
             traceback.print_exc()
         return _failed(ctx, f"{type(error).__name__}: {error}", EXIT_CRASHED)
+    finally:
+        if ctx.budgets is not None:
+            ctx.budgets.leave()
     return EXIT_OK
 
 

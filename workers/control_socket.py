@@ -13,6 +13,7 @@ import contextlib
 import os
 import socket
 import struct
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,10 @@ SUPERVISOR_SOCKET = "supervisor.sock"
 GUARD_SOCKET = "guard.sock"
 MONITOR_SOCKET = "monitor.sock"
 REQUEST_BYTES_MAX = 256 * 1024
+EXECUTOR_READY = "the executor is READY: ask it"  # the guard's answer to a request that is the executor's
 BAD_INPUT = "bad_input"  # ``kind`` of an error reply whose cause is the request itself
 Handler = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+Say = Callable[[str, str], object]  # (level, text): one line for the operator
 
 
 class ControlError(ArbitrageEngineError):
@@ -70,11 +73,13 @@ def peer_uid(connection: socket.socket | TransportSocket) -> int:
 
 
 class ControlServer:
-    """Serves ``handler`` at a path inside an asyncio loop. Its ArbitrageEngineErrors become ``{"error": ...}``."""
+    """Serves ``handler`` at a path inside an asyncio loop. Whatever it raises becomes ``{"error": ...}``; what is no
+    ArbitrageEngineError or OSError is a bug, and said by ``say`` as well."""
 
-    def __init__(self, path: Path, handler: Handler) -> None:
+    def __init__(self, path: Path, handler: Handler, say: Say) -> None:
         self._path = path
         self._handler = handler
+        self._say = say
         self._server: asyncio.AbstractServer | None = None
 
     async def start(self) -> None:
@@ -103,24 +108,42 @@ class ControlServer:
                 writer.write(msgspec.json.encode({"error": text}) + b"\n")
                 return
             while line := await reader.readline():
-                writer.write(msgspec.json.encode(plain_values(await self._answer(line, uid))) + b"\n")
+                writer.write(await self._answer(line, uid))
                 await writer.drain()
         except (ConnectionError, ValueError, LimitOverrunError):
             return
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes, uid: int) -> dict[str, Any]:
+    async def _answer(self, line: bytes, uid: int) -> bytes:
+        """The reply's line. The outermost frame of a request: what a request breaks must not end a process that trades.
+        A fault of the process itself, met on the way, ends it where it was met (``Performer.end_by``), whatever is
+        answered here."""
         try:
-            request = {**msgspec.json.decode(line, type=dict[str, Any]), "uid": uid}
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return {"error": f"found {line[:40]!r}, wanted one JSON object a line: {error}"}
-        try:
-            return await self._handler(request)
-        except BadInput as error:
-            return {"error": str(error), "kind": BAD_INPUT}
-        except (ArbitrageEngineError, OSError) as error:  # a full disk, no descriptors: the answer, not the end
-            return {"error": str(error)}
+            reply = await self._handler({**decoded(line), "uid": uid})
+            return msgspec.json.encode(plain_values(reply)) + b"\n"
+        except Exception as error:  # noqa: BLE001  see above
+            return msgspec.json.encode(error_reply(error, line, self._say)) + b"\n"
+
+
+def decoded(line: bytes) -> dict[str, Any]:
+    """A request as it came. Raises BadInput."""
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"found {line[:40]!r}, wanted one JSON object a line: {error}") from None
+
+
+def error_reply(error: Exception, line: bytes, say: Say) -> dict[str, Any]:
+    """What a request is answered that raised ``error``; a bug is said, with the line that met it."""
+    if isinstance(error, BadInput):
+        return {"error": str(error), "kind": BAD_INPUT}
+    if isinstance(error, (ArbitrageEngineError, OSError)):  # a full disk, no descriptors: the answer, not the end
+        return {"error": str(error)}
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = f"{type(error).__name__}: {error} ({Path(frame.filename).name}:{frame.lineno})"
+    say("error", f"a request could not be answered: {text}; the request: {line[:200]!r}")
+    return {"error": f"the request could not be answered: {text}"}
 
 
 def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:

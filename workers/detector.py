@@ -22,22 +22,24 @@ from pipeline.detection.kernel_arrays import Ports, nothing, private_ports
 from pipeline.detection.memory import DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.topology import NO_FEED
 from pipeline.model.config import DetectionConfig, EngineConfig, ExchangeConfig, MarketConfig
+from pipeline.model.dialects import dialect_names
 from pipeline.model.enums import WaitStrategy
 from shm.bookring import init_feed, notice_tail
 from shm.layout import CURSOR, FEED, FEED_BOOK_CAPACITY_DEFAULT, OPPORTUNITY, REPORT, feed_segment_words
-from shm.liveness import LivenessView
+from shm.liveness import FEED_MISSED_BEATS, LivenessView
 from shm.metrics import Metrics
 from shm.pages import CataloguePage, InventoryPage
 from shm.queue import QueueConsumer, QueueProducer
 from shm.segment import Arena, attach_arena, segment_name
 from shm.wait import PARK, PARK_TIMEOUT_MAX_MS, Bell, BellRinger, resolve_wait
 from workers.base import WorkerContext, run_worker
+from workers.last_run.detection_switch import as_switched
+from workers.recording.of_detector import DetectorRecording
 
 QUEUE_CAPACITY = 1024  # opportunities that wait for the executor; more are refused and counted
 REPORT_CAPACITY = 1024
 QUIET_NS = 50_000  # after this long without a notice a parking detector sleeps: about what a wake-up costs
 PARK_OPEN_MS = 25  # with an episode open
-FEED_MISSED_BEATS = 10  # 250 ms of a busy feed, 5 s of a parked one: its books are then not trusted
 HOUSEKEEPING_NS = STEP_NS  # what has appeared, died or changed
 CAPS_NS = 1_000 * MS  # dollar rates of quotes that are no stable coin
 
@@ -118,9 +120,16 @@ class DetectorProcess:
 
     def __init__(self, ctx: WorkerContext) -> None:
         self.ctx = ctx
+        ctx.config = as_switched(ctx.config, ctx.state_dir)
         self.attachments = Attachments(ctx.config, ctx.instance, own_queue=True, metrics=ctx.metrics)
         self.wait = self._wait_strategy()
-        self.detector = OpportunityDetector(ctx.config, self.attachments.ports, spin=self.wait == WaitStrategy.SPIN)
+        self.recording = DetectorRecording(ctx) if ctx.config.recording.market else None
+        self.detector = OpportunityDetector(
+            ctx.config,
+            self.attachments.ports,
+            spin=self.wait == WaitStrategy.SPIN,
+            recorder=self.recording.recorder if self.recording is not None else None,
+        )
         reports = self.attachments.reports
         assert reports is not None
         self.bell = Bell.create(ctx.bells_dir() / "detector", reports.cursor_words)
@@ -129,6 +138,7 @@ class DetectorProcess:
         self._caps_at_ns = 0
         self._missing: list[str] = []
         self._parks = ctx.metrics.counter("parks", "times the detector went to sleep")
+        self._looking = ctx.metrics.counter("looks_for_entries", "1 while detection is enabled")
         self._name_histograms()
 
     def _wait_strategy(self) -> str:
@@ -154,6 +164,7 @@ class DetectorProcess:
         fresh = self.ctx.reloaded()
         if fresh is not None:
             self.detector.reconfigure(fresh)
+        self.ctx.metrics.set(self._looking, int(self.ctx.config.detection.enabled))
         self.attachments.refresh()
         missing = self.attachments.update_feeds(self.detector)
         if missing != self._missing:
@@ -163,6 +174,8 @@ class DetectorProcess:
         self.ringer.refresh()
         self.detector.memory.mem[DETECTOR_SETTINGS.bell_fd] = self.ringer.fd
         self.detector.publish_counters(self.ctx.metrics)
+        if self.recording is not None:
+            self.recording.look()
         if now_ns - self._caps_at_ns >= CAPS_NS:
             self._caps_at_ns = now_ns
             self.detector.refresh_caps()
@@ -215,6 +228,8 @@ class DetectorProcess:
     def close(self) -> None:
         """End every episode, publish the last counters, close bell and queues."""
         self.detector.end_episodes()
+        if self.recording is not None:
+            self.recording.recorder.flush(self.detector.memory)
         self.detector.publish_counters(self.ctx.metrics)
         self.bell.close()
         self.ringer.close()
@@ -234,7 +249,7 @@ def warm(dialects: Sequence[str]) -> None:
     """Compile, or load from the cache, every kernel of the scan loop, with private arrays."""
     del dialects
     market = MarketConfig(symbols=())
-    exchanges = {"warm": ExchangeConfig(dialect="mexc", markets={"spot": market})}
+    exchanges = {"warm": ExchangeConfig(dialect=dialect_names()[0], markets={"spot": market})}
     config = EngineConfig(exchanges=exchanges, detection=DetectionConfig())
     words = np.zeros(feed_segment_words(FEED_BOOK_CAPACITY_DEFAULT), dtype=np.int64)
     init_feed(words, 0, FEED_BOOK_CAPACITY_DEFAULT)

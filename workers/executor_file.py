@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from pipeline.equity_watch import DayStart
-from pipeline.tradable import Reason
+from pipeline.trade_state import Reason
 from workers.output import plain_values
 from workers.state_folder import replace_file
 
@@ -42,6 +42,10 @@ class ExecutorState(msgspec.Struct, frozen=True, kw_only=True):
     changes: dict[str, Decimal]
     day_start: DayStart | None = None
     foreign_coins: list[dict[str, Any]] = []
+    open_operations: list[dict[str, Any]] = []  # rows of ``journal_rows.open_operations``
+    unsettled_orders: int = 0
+    execution_ms: float = 0.0  # from the gate to the last fill, of all operations that were timed, over restarts
+    executions_timed: int = 0
 
 
 def write_executor_state(state_dir: Path, state: ExecutorState) -> None:

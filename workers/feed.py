@@ -26,6 +26,7 @@ from pipeline.exchanges.factory import feed_codec, make_public_stream, make_venu
 from pipeline.exchanges.feed.connection import ConnectionRows
 from pipeline.exchanges.feed.market_feed import MarketFeed
 from pipeline.exchanges.feed.types import WANTED_DIGITS, FeedInstrument, FeedSettings
+from pipeline.exchanges.transport import spend
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.clock import mono_ns
 from pipeline.model.config import VenueConfig
@@ -40,6 +41,7 @@ from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import CataloguePage
 from shm.wait import BellRinger, ring_if_sleeping
 from workers.base import WorkerContext, run_worker
+from workers.recording.of_feed import FeedRecording
 
 CATALOGUE_LOOK_S = 0.1
 CATALOGUE_WAIT_S = 30.0
@@ -53,6 +55,7 @@ LATENCY_SAMPLE = 8  # one frame in eight goes into the histogram: recording cost
 
 def warm(dialects: Sequence[str]) -> None:
     """Compile, or load from the cache, every kernel that a feed of ``dialects`` calls, with private arrays."""
+    spend.warm()
     words = np.zeros(feed_segment_words(2), dtype=np.int64)
     record = np.zeros(BOOK.WORDS, dtype=np.int64)
     init_feed(words, 0, 2)
@@ -73,7 +76,7 @@ def warm(dialects: Sequence[str]) -> None:
             books.request_snapshot(0)
             books.on_snapshot(0, b'{"id":1,"lastUpdateId":1,"bids":[["1","1"]],"asks":[["2","1"]]}', 1, 0)
             books.near_horizon()
-            books.lose_behind(0)
+            books.invalidate_books_behind_ticker(0)
             books.remove("WARM_UP")
             freshness.set_on_time(books.mem, words, 0, 0)
     conn_close(words, 0, 0)
@@ -90,6 +93,7 @@ class FeedProcess:
             raise ConfigInvalid([f"exchanges: {ctx.exchange!r} is not configured or not enabled"])
         self.feed_id = self.venues[0].feed_id
         self.markets: dict[int, MarketFeed] = {}  # by venue id
+        self.recording = FeedRecording(ctx, self.venues) if ctx.config.recording.market else None
         self._connection_rows = ConnectionRows(CONN_CAPACITY)
         self._rows: dict[int, tuple[InstrumentRow, bool]] = {}  # instrument id -> row, removed
         self._version = -1
@@ -104,7 +108,7 @@ class FeedProcess:
         # the detector's sleeping flag lies beside its cursor of the report queue
         self._bell = BellRinger.attach(self.ctx.bells_dir() / "detector", self.ctx.instance, "reports.cursor")
         self._ring = direct(ring_if_sleeping, self._bell.words, 0, 0)
-        for venue in self.venues:
+        for number, venue in enumerate(self.venues):
             self.markets[venue.venue_id] = MarketFeed(
                 venue=venue,
                 public=make_public_stream(venue),
@@ -117,8 +121,11 @@ class FeedProcess:
                 settings=_settings(),
                 say=self.ctx.say,
                 on_frame_done=self._frame_done,
+                tap=self.recording.tap(number) if self.recording is not None else None,
             )
         self.read_catalogue(catalogue)
+        if self.recording is not None:
+            self.recording.begin(self._listed())
 
     def _frame_done(self, recv_mono_ns: int) -> None:
         self._frames = frames = self._frames + 1
@@ -174,6 +181,14 @@ class FeedProcess:
             elif (row.spec.status is TradingStatus.HALTED) != (old.spec.status is TradingStatus.HALTED):
                 market.set_halted(symbol, row.spec.status is TradingStatus.HALTED)
 
+    def _listed(self) -> dict[str, list[InstrumentRow]]:
+        """The instruments of every venue that are listed now."""
+        found: dict[str, list[InstrumentRow]] = {venue.name: [] for venue in self.venues}
+        for row, removed in self._rows.values():
+            if not removed:
+                found[row.spec.venue].append(row)
+        return found
+
     def _halt(self, market: MarketFeed, row: InstrumentRow) -> None:
         if row.spec.status is TradingStatus.HALTED:
             market.set_halted(row.spec.symbol, True)
@@ -214,6 +229,10 @@ class FeedProcess:
             catalogue.refresh()
             self.read_catalogue(catalogue)
             self._bell.refresh()  # a detector that came later than this feed
+            if self.recording is not None and self.recording.look(mono_ns()):
+                self.recording.begin(self._listed())
+                for market in self.markets.values():
+                    market.snapshots.renew()
 
     async def _beat(self) -> None:
         """Beat from the loop, so that a blocked loop stops beating; parked while no frame has come for a second."""

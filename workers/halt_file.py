@@ -18,6 +18,7 @@ import msgspec
 FILE_NAME = "halt.json"
 NO_REASON = 'found no reason, wanted one to be kept with the latch; add one, e.g. --reason "looking at odd fills"'
 BY_UNREADABLE = "the disk"  # who halted, where the file cannot be read for the moment
+FOLLOWED_NS = 2_000_000_000  # the guard has shown on the page by then what was written
 Stamp = tuple[int, int, int]  # inode, modification time in ns, size in bytes: which content the file has
 
 
@@ -31,9 +32,10 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 class Fence(Block, frozen=True, kw_only=True):
     """The guard has taken over from the executor. ``hedges``: ids of those that it closes, by command or as configured;
-    None = all. A guard that is born while the fence stands goes on with them."""
+    None = all. ``planned``: in an orderly stop. A guard that is born while the fence stands goes on with it."""
 
     hedges: tuple[str, ...] | None = None
+    planned: bool = False
 
 
 class KeptBreaker(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,12 @@ def stamp_of(state_dir: Path) -> Stamp | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def just_written(state_dir: Path) -> bool:
+    """Whether the file changed so lately that the guard, which looks before each lease, may not have followed yet."""
+    stamp = stamp_of(state_dir)
+    return stamp is not None and 0 <= time.time_ns() - stamp[1] < FOLLOWED_NS
 
 
 def read_halt(state_dir: Path) -> HaltState:

@@ -1,7 +1,8 @@
 """The halt where no guard answers: any process of the instance's user (or root) latches the page itself.
 
 The one store into a segment by another process than its owner: the latch only ever gets tighter by it, and the
-guard makes it its own (``unsaved``) as soon as it runs. Loads no numba: a command uses it that must not wait.
+guard makes it its own (``unsaved``) as soon as it runs. Loads neither numba nor numpy: a command uses it that must not
+wait.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from shm.declare import padded
 from shm.errors import SegmentMismatch, SegmentMissing
 from shm.layout import HEADER, MAGIC, WORD_BYTES
 from shm.layout_pages import HALT, HALT_REASON_WORDS
 from shm.schema import schema_hash
-from shm.words import pack_text
 
 SHM_FOLDER = Path("/dev/shm")
 
@@ -30,8 +31,8 @@ def latch_page(instance: str, reason: str) -> None:
     with _page(instance) as words:
         # Aligned words, stored whole and in this order (x86); the reason is for people.
         words[HALT.latch] = 1  # SYNC halt.latch: release; pairs with may_send
-        for number, word in enumerate(pack_text(reason, HALT_REASON_WORDS)):
-            words[HALT.reason + number] = int(word)
+        for number, word in enumerate(memoryview(padded(reason, HALT_REASON_WORDS)).cast("q")):
+            words[HALT.reason + number] = word
         words[HALT.unsaved] = 1  # SYNC halt.unsaved: release; pairs with HaltPage.unsaved
 
 

@@ -58,7 +58,7 @@ def halt_instance(state_dir: Path, reason: str, *, uid: int | None = None, proce
 def release_without_guard(state_dir: Path, reason: str, *, by: str) -> None:
     """End halt, drain and blocks where no guard answers: it reads the disk as soon as it runs. ``by``: who decided it.
     Raises OSError."""
-    from workers.halt_page import forget_unsaved  # imported here: as below
+    from workers.halt_page import forget_unsaved  # imported here: a command that needs no page does without it
 
     release_on_disk(state_dir, reason, by=by)
     with contextlib.suppress(ShmError):
@@ -68,13 +68,13 @@ def release_without_guard(state_dir: Path, reason: str, *, by: str) -> None:
 def _load_page() -> None:
     """What latching the page needs takes as long to load as the guard has for its answer."""
     with contextlib.suppress(ImportError, OSError):
-        import workers.halt_page  # noqa: F401  imported here: as below
+        import workers.halt_page  # noqa: F401  imported here: as above
 
 
 def _latch_page(instance: str, reason: str) -> str:
     """What went wrong, or ""."""
     try:
-        from workers.halt_page import latch_page  # here: it loads numpy, which a command without need shall not
+        from workers.halt_page import latch_page  # imported here: as above
 
         latch_page(instance, reason)
     except (ShmError, ImportError, OSError) as error:

@@ -25,7 +25,7 @@ from pipeline.model.enums import AccountState
 from pipeline.model.errors import AccountSettingsWrong, AuthRefused, RateLimited, RowsUnreadable, VenueError
 from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.model.structs import Balance, Position
-from pipeline.model.venue_clock import ClockEstimate
+from pipeline.model.venue_clock import MEASURE_EVERY_S, ClockEstimate
 from shm.layout_pages import (
     ACCOUNT_BALANCE,
     ACCOUNT_POSITION,
@@ -34,21 +34,20 @@ from shm.layout_pages import (
     CATALOGUE_ROW,
     CATALOGUE_TEXT_WORDS,
     FEE_COIN_WORDS,
-    POSITION_TELLS_LIQUIDATION,
-    POSITION_TELLS_MAINTENANCE,
+    POSITION_HAS_LIQUIDATION,
+    POSITION_HAS_MAINTENANCE,
     POSITION_UNREADABLE,
 )
 from shm.pages import AccountPage, CataloguePage
 from shm.words import pack_text, unpack_text
-from workers.account_clients import account_clients
+from workers.account_clients import KeyRole, account_clients
 from workers.base import WorkerContext, run_worker
 
 BEAT_S = 0.025
 BACKOFF_MAX_S = 10.0
 SETTINGS_RETRY_S = 2.0  # an account in a wrong mode is looked at again after this
 FEE_SWITCH_EVERY_S = 5.0  # an operator changes it by hand
-CLOCK_EVERY_S = 5.0  # of the venue's request budget, which the account and the other processes need as well
-FEE_SWITCH_TIMEOUT_S = 10.0  # more would be the wait of a silenced budget: what was told last stands meanwhile
+FEE_SWITCH_TIMEOUT_S = 10.0  # more would be the wait of a silenced budget: the last answer stands meanwhile
 DIGITS_MAX = 18  # of an int64 fixed-point number
 POSITION_AMOUNTS = (
     ACCOUNT_POSITION.entry_price_fp,
@@ -95,8 +94,9 @@ def position_words(position: Position) -> npt.NDArray[np.int64]:
     for place, amount in zip(POSITION_AMOUNTS, amounts, strict=True):
         row[place] = to_fp_floor(amount, exp)
     row[ACCOUNT_POSITION.maintenance_ppm] = int(position.maintenance_rate * 1_000_000)
-    told = POSITION_TELLS_LIQUIDATION if position.liquidation_price is not None else 0
-    row[ACCOUNT_POSITION.told] = told | (POSITION_TELLS_MAINTENANCE if position.maintenance_margin is not None else 0)
+    known = POSITION_HAS_LIQUIDATION if position.liquidation_price is not None else 0
+    known |= POSITION_HAS_MAINTENANCE if position.maintenance_margin is not None else 0
+    row[ACCOUNT_POSITION.known] = known
     return row
 
 
@@ -174,7 +174,7 @@ class AccountWriter:
         row = np.zeros(ACCOUNT_POSITION.WORDS, dtype=np.int64) if known is None else np.array(known, dtype=np.int64)
         row[ACCOUNT_POSITION.venue] = venue_id
         row[ACCOUNT_POSITION.instrument] = instrument
-        row[ACCOUNT_POSITION.told] |= POSITION_UNREADABLE
+        row[ACCOUNT_POSITION.known] |= POSITION_UNREADABLE
         self._page.write_position(index, row)
 
     def write_venue(
@@ -197,7 +197,7 @@ class AccountWriter:
         row[ACCOUNT_VENUE.failures] = failures
         row[ACCOUNT_VENUE.clock_offset_ns] = clock_offset_ns
         if fee_coin is not None:
-            row[ACCOUNT_VENUE.fee_told] = 1
+            row[ACCOUNT_VENUE.fee_reported] = 1
             row[ACCOUNT_VENUE.fee_coin : ACCOUNT_VENUE.fee_coin + FEE_COIN_WORDS] = pack_text(fee_coin, FEE_COIN_WORDS)
         self._page.write_venue(self._venues[venue], row)
 
@@ -228,6 +228,7 @@ class VenuePoller:
         self._clock_at_s = 0.0
         self._fee_coin: str | None = None
         self._fee_fault = ""  # why the last question about it had no answer
+        self._settings_fault = ""  # the same about the account's modes
         self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
         self._odd = ctx.metrics.counter(f"odd_rows.{venue.name}", "rows of others that could not be read, left out")
         self._failed = ctx.metrics.counter(f"sweep_failures.{venue.name}", "balance sweeps that failed")
@@ -263,6 +264,7 @@ class VenuePoller:
         try:
             leverage = self._ctx.config.detection.hedge.leverage
             await self._client.apply_account_settings(venue.symbols, leverage)
+            self._tell_settings()
             balances = await self._client.balances()
             sent_positions_ns = time.monotonic_ns()
             positions, unreadable = await self._positions()
@@ -284,10 +286,21 @@ class VenuePoller:
         if self.failures:
             self._ctx.recovered(f"{venue.name}: account answers again")
         self.failures = 0
-        self._write_venue(begin_ns, time.monotonic_ns(), AccountState.OK, offset_ns)
+        state = AccountState.OK if self._client.settings_known else AccountState.UNSETTLED
+        self._write_venue(begin_ns, time.monotonic_ns(), state, offset_ns)
         self._ctx.metrics.inc(self._sweeps)
         self.swept = True
         return 0.0
+
+    def _tell_settings(self) -> None:
+        """Says once that the account's modes cannot be read, and that they can be again."""
+        fault = self._client.settings_fault
+        if fault and not self._settings_fault:
+            effect = "those seen last stand" if self._client.settings_known else "no entries there until they are known"
+            self._ctx.say("warning", f"{self._venue.name}: account modes cannot be read, {effect}: {fault}")
+        elif self._settings_fault and not fault:
+            self._ctx.say("info", f"{self._venue.name}: account modes are read again")
+        self._settings_fault = fault
 
     async def _measure_clock(self) -> int:
         """The venue's unix time less our monotonic time, in ns; 0 where this sweep does not measure it (it is not time
@@ -300,7 +313,7 @@ class VenuePoller:
         except (VenueError, TimeoutError, OSError):
             return 0
         self._clock.learn(server_ms, sent_ns, time.monotonic_ns())
-        self._clock_at_s = time.monotonic() + CLOCK_EVERY_S
+        self._clock_at_s = time.monotonic() + MEASURE_EVERY_S
         return self._clock.offset_ns
 
     async def _positions(self) -> tuple[list[Position], list[str]]:
@@ -321,16 +334,18 @@ class VenuePoller:
         """Asks once which coin fees are taken in; without an answer the one that was told last stays."""
         try:
             async with asyncio.timeout(FEE_SWITCH_TIMEOUT_S):
-                told = await read_fee_switch(self._client, self._ctx.config.fees.get(self._venue.name))
+                reported = await read_fee_switch(self._client, self._ctx.config.fees.get(self._venue.name))
         except (VenueError, TimeoutError, OSError) as error:
             if not self._fee_fault:
-                self._ctx.say("warning", f"{self._venue.name}: coin of fees not told: {str(error) or 'no answer'}")
+                self._ctx.say(
+                    "warning", f"{self._venue.name}: the coin of fees is not known: {str(error) or 'no answer'}"
+                )
             self._fee_fault = str(error) or "no answer"
             return
         if self._fee_fault:
-            self._ctx.say("info", f"{self._venue.name}: coin of fees told again")
+            self._ctx.say("info", f"{self._venue.name}: the coin of fees is known again")
         self._fee_fault = ""
-        self._fee_coin = None if told is None else told.coin
+        self._fee_coin = None if reported is None else reported.coin
 
     def _failure(self, begin_ns: int, state: int, text: str, pause_s: float) -> float:
         if self.failures == 0:
@@ -354,8 +369,8 @@ class VenuePoller:
 
 async def _poll(ctx: WorkerContext) -> None:
     writer = AccountWriter(AccountPage.create(ctx.instance), CataloguePage.attach(ctx.instance), ctx.config.venues)
-    clients = account_clients(ctx)
-    pollers = [VenuePoller(ctx, venue, clients[venue.name], writer) for venue in ctx.config.venues]
+    clients = account_clients(ctx, KeyRole.READ)
+    pollers = [VenuePoller(ctx, venue, clients[venue.name], writer) for venue in ctx.config.trading_venues]
     tasks = [asyncio.create_task(poller.run()) for poller in pollers]
     try:
         while not ctx.stop_requested():
@@ -376,6 +391,7 @@ async def _poll(ctx: WorkerContext) -> None:
 
 def warm(dialects: Sequence[str]) -> None:
     """Import what the first sweep needs."""
+    importlib.import_module("pipeline.exchanges.transport.spend").warm()
     importlib.import_module("aiohttp")
     for dialect in dialects:
         importlib.import_module(f"pipeline.exchanges.{dialect}.rest_client")

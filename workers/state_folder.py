@@ -6,6 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
+LAST_DEMO = "last_demo"  # a file in the folder of a demo that is kept until the next one; a start on it ends that
 LOG_BYTES_MAX = 4 * 1024 * 1024  # what a process wrote to stderr is begun anew beyond this; logs/ has it in order
 
 

@@ -10,26 +10,24 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from pipeline.execution.journal.guard_journal import missing, read_guard_journal
-from pipeline.execution.ledger import Ledger
-from pipeline.execution.settled.checkpoint import recover
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.enums import AccountState, ProcessState
-from pipeline.model.errors import ArbitrageEngineError
-from pipeline.tradable import RESUME, Effect, Reason, TradeState, ledger_reasons, state_of
-from shm.errors import ShmError
+from pipeline.trade_state import RESUME, Effect, Reason, TradeState, ledger_reasons, state_of
 from shm.layout_pages import ACCOUNT_VENUE
-from shm.liveness import LivenessView
-from shm.metrics import Metrics
-from shm.pages import AccountPage
+from shm.liveness import LivenessView, LivenessViews
+from shm.metrics import MetricsViews
+from shm.pages import AccountPage, HaltPage
 from workers.executor_file import ExecutorState, read_executor_state
-from workers.halt_file import HaltState, read_halt
+from workers.halt_file import HaltState, just_written, read_halt
+from workers.last_run.half_done import replayed
+from workers.last_run.journal_rows import half_done_text, open_operations
+from workers.last_run.start_hint import start_hint
 
 WAIT = "it is started again by itself; arb status"
 SILENT_NS = 3_000_000_000  # a process that has not beaten for this long hangs
@@ -88,17 +86,6 @@ def utc(wall_ns: int) -> str | None:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def replayed(state_dir: Path) -> Ledger | None:
-    """The ledger by a replay of the journal; None where there is no journal, or it cannot be read."""
-    try:
-        ledger = recover(state_dir / "journal").ledger
-        for entry in missing(ledger, read_guard_journal(state_dir)):
-            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
-    except (ArbitrageEngineError, OSError):
-        return None
-    return ledger if ledger.records else None
-
-
 class InstanceReasons:
     """Reads an instance's reasons; :meth:`answer` may be called again and again.
 
@@ -106,8 +93,10 @@ class InstanceReasons:
     """
 
     def __init__(self, instance: str, state_dir: Path) -> None:
-        self._instance = instance
         self._state_dir = state_dir
+        self._processes = LivenessViews(instance)
+        self._metrics = MetricsViews(instance)
+        self._account, self._page = AccountPage.attach(instance), HaltPage.attach(instance)
         self.market: MarketDataAggregator | None = None
 
     def answer(self, described: Mapping[str, Any], *, running: bool) -> Answer:
@@ -120,21 +109,25 @@ class InstanceReasons:
         published = read_executor_state(self._state_dir)
         found = halt_reasons(halt, list(described.get("venues", {})), running=running)
         if not running:
-            return [*found, *self._not_running(described), *self._left_behind(published)]
-        views = LivenessView.attach_all(self._instance)
+            return [*found, *self._not_running(described), *self._left_behind(described, published)]
+        views = self._processes.look()
         found += process_reasons(described, views, time.monotonic_ns())
         found += pinning_reasons(described)
         found += self._published_reasons(published, views.get("executor"))
         found += self._unwatched(described, published)
+        found += symbol_reasons(described)
         if not is_starting(described):
-            found += [*self._feed_reasons(described), *self._account_reasons(described)]
+            self._page.refresh()
+            if not just_written(self._state_dir):
+                found += page_reasons(self._page, halt, list(described.get("venues", {})))
+            found += [*self._feed_reasons(described), *self._account_reasons(described), *books_alone(described)]
+        found += detection_reasons(self._metrics.counters("detector"))
         return [*found, *self._disk_reasons()]
 
     # --- an instance that does not run ---
 
     def _not_running(self, described: Mapping[str, Any]) -> list[Reason]:
-        config = described.get("config")
-        solve = f"arb up --config {config}" if config else "arb up"
+        solve = start_hint(described)
         state, failure = described.get("state"), described.get("failure")
         if failure:
             return [Reason(what=f"failed: {failure}", solve=solve, effect=Effect.STOPS)]
@@ -142,19 +135,30 @@ class InstanceReasons:
         what = "its supervisor ended without an orderly stop" if crashed else "the instance does not run"
         return [Reason(what=what, solve=solve, effect=Effect.STOPS)]
 
-    def _left_behind(self, published: ExecutorState | None) -> list[Reason]:
+    def _left_behind(self, described: Mapping[str, Any], published: ExecutorState | None) -> list[Reason]:
         """What stands in the way of the next start as well, and what is still open at the venues."""
         if published is not None and published.stopped:
             found = [reason for reason in published.reasons if _of_journal(reason)]
             hedges = len(published.hedges)
+            half_done = half_done_text(published.open_operations, published.unsettled_orders)
         else:
             ledger = replayed(self._state_dir)
             if ledger is None:
                 return []
             found, hedges = ledger_reasons(ledger), len(ledger.hedges)
+            half_done = half_done_text(open_operations(ledger), len(ledger.unsettled))
+        if half_done:
+            what = f"{half_done}: nobody watches what stays open at the venues"
+            found.append(
+                Reason(what=what, solve=f"{start_hint(described)} (it ends them first)", effect=Effect.DEGRADES)
+            )
         if hedges:
             what = f"{hedges} hedges stay open at the venues, and nobody watches them"
-            found.append(Reason(what=what, solve="arb hedges; arb up, then arb close --all", effect=Effect.NOTE))
+            found.append(
+                Reason(
+                    what=what, solve=f"arb hedges; {start_hint(described)}, then arb close --all", effect=Effect.NOTE
+                )
+            )
         return found
 
     # --- a running one ---
@@ -176,7 +180,7 @@ class InstanceReasons:
             what = f"the executor's state is {age_ns // 1_000_000_000} s old"
             solve = "arb status; free space where the state folder lies"
             found.append(Reason(what=what, solve=solve, effect=Effect.DEGRADES, since_wall_ns=published.wall_ns))
-        tripped = self._counter("executor", "breakers")
+        tripped = self._metrics.counters("executor").get("breakers", 0)
         if tripped != len(published.breakers) and age_ns > OLD_STATE_NS:
             what = f"{tripped} breakers are tripped, {len(published.breakers)} of them by name above"
             found.append(Reason(what=what, solve="arb breakers", effect=Effect.DEGRADES))
@@ -196,35 +200,23 @@ class InstanceReasons:
             Reason(what=what, solve=f"arb hedges; arb close --all (the guard closes), or {RESUME}", effect=Effect.STOPS)
         ]
 
-    def _counter(self, process: str, name: str) -> int:
-        return self._counters(process).get(name, 0)
-
-    def _counters(self, process: str) -> dict[str, int]:
-        try:
-            metrics = Metrics.attach(self._instance, process)
-        except ShmError:
-            return {}
-        try:
-            return metrics.counters()
-        finally:
-            metrics.close()
-
     def _feed_reasons(self, described: Mapping[str, Any]) -> list[Reason]:
         venues = described.get("venues", {})
         counters: dict[str, int] = {}
         for process in described.get("processes", {}):
             if process.startswith("feed."):
-                counters |= self._counters(process)
-        found = feed_reasons(venues, counters)
+                counters |= self._metrics.counters(process)
+        found, notes = feed_reasons(venues, counters), uncompared_notes(venues, counters)
         if self.market is not None and not found:
-            found += book_reasons(self.market, list(venues), time.monotonic_ns())
-        return found
+            traded = [venue for venue, row in venues.items() if row.get("trade", True)]
+            found += book_reasons(self.market, traded, time.monotonic_ns())
+        return found + notes
 
     def _account_reasons(self, described: Mapping[str, Any]) -> list[Reason]:
-        page = AccountPage.attach(self._instance)
-        rows = {}
-        for number, venue in enumerate(described.get("venues", {})):
-            row = page.venue(number) if page.mapped else None
+        page, rows = self._account, {}
+        page.refresh()
+        for number, (venue, known) in enumerate(described.get("venues", {}).items()):
+            row = page.venue(number) if page.mapped and known.get("trade", True) else None
             if row is not None:
                 rows[venue] = int(row[ACCOUNT_VENUE.state])
         return account_reasons(rows)
@@ -244,7 +236,7 @@ class InstanceReasons:
 
 def _of_journal(reason: Reason) -> bool:
     """Whether a reason of the executor stands in its journal, and so outlives it."""
-    return reason.what.startswith(("breaker ", "recovery "))
+    return reason.what.startswith(("breaker ", "recovery ", "operation "))
 
 
 def halt_reasons(halt: HaltState, venues: list[str], *, running: bool) -> list[Reason]:
@@ -266,6 +258,22 @@ def halt_reasons(halt: HaltState, venues: list[str], *, running: bool) -> list[R
         effect = Effect.DEGRADES if len(left) > 1 else Effect.STOPS
         what = f"venue {venue}: blocked ({block.by}): {block.reason}"
         found.append(Reason(what=what, solve=RESUME, effect=effect, since_wall_ns=block.wall_ns))
+    return found
+
+
+def page_reasons(page: HaltPage, halt: HaltState, venues: list[str]) -> list[Reason]:
+    """Halt, drain and blocks that are in force by the page while the disk has not taken them. ``venues``: by id."""
+    if not page.mapped:
+        return []
+    found, later = [], "in force, and not on the disk yet"
+    if page.latched and not halt.halted:
+        found.append(Reason(what=f"HALTED: {page.reason} ({later})", solve=RESUME, effect=Effect.HALTS))
+    known = set(venues) if halt.drain is not None else set(halt.venues)
+    blocked = [venue for number, venue in enumerate(venues) if page.venue_blocked(number) and venue not in known]
+    if blocked:
+        what = f"no new risk is taken at {', '.join(blocked)}: drain or block {later}"
+        effect = Effect.DEGRADES if len(venues) - len(blocked) > 1 else Effect.STOPS
+        found.append(Reason(what=what, solve=RESUME, effect=effect))
     return found
 
 
@@ -297,6 +305,19 @@ def process_reasons(described: Mapping[str, Any], views: Mapping[str, LivenessVi
         what = f"starting: compiling kernels, {warming}" if warming else "starting"
         found.append(Reason(what=what, solve="wait; arb status", effect=Effect.STOPS))
     return found
+
+
+def symbol_reasons(described: Mapping[str, Any]) -> list[Reason]:
+    """Instruments that are halted, each with its cause: the others trade on. ``described``: content of ``run.json``."""
+    confirm = "arb symbols add {} confirms the change"
+    return [
+        Reason(
+            what=f"{name} is halted: {why}",
+            solve=confirm.format(name) if why.startswith("tick") else "it trades again when the venue lets it",
+            effect=Effect.NOTE,
+        )
+        for name, why in described.get("halted_symbols", {}).items()
+    ]
 
 
 def pinning_reasons(described: Mapping[str, Any]) -> list[Reason]:
@@ -344,13 +365,45 @@ def feed_reasons(venues: Mapping[str, Mapping[str, Any]], counters: Mapping[str,
             dead[venue] = "no stream is connected"
         elif f"{venue}.books_whole" in counters and not counters[f"{venue}.books_whole"]:
             dead[venue] = "every book waits for its snapshot"
-    effect = Effect.DEGRADES if len(venues) - len(dead) > 1 else Effect.STOPS
+    effects = _effects([venue for venue, row in venues.items() if row.get("trade", True)], dead)
     solve = "it connects again by itself; check exchanges.*.markets.* and the network where it does not"
-    return [Reason(what=f"feed of {venue}: {text}", solve=solve, effect=effect) for venue, text in dead.items()]
+    return [Reason(what=f"feed of {v}: {text}", solve=solve, effect=effects[v]) for v, text in dead.items()]
 
 
-def book_reasons(market: MarketDataAggregator, venues: list[str], now_mono_ns: int) -> list[Reason]:
-    """Venues of which no book is proved current any more."""
+def uncompared_notes(venues: Iterable[str], counters: Mapping[str, int]) -> list[Reason]:
+    """A note for each venue with books whose tickers say something else again and again."""
+    return [
+        Reason(
+            what=f"feed of {venue}: {count} books are not compared with their tickers, which never agreed",
+            solve=f"it ends by itself a minute after they agree; log/feed.{venue.rpartition('_')[0]}.log names them",
+            effect=Effect.NOTE,
+        )
+        for venue in venues
+        if (count := counters.get(f"{venue}.uncompared", 0))
+    ]
+
+
+def _effects(traded: Collection[str], dead: Collection[str]) -> dict[str, Effect]:
+    """What each venue that is dead does to trading, which takes two that live: nothing where it is not traded."""
+    lost = Effect.DEGRADES if len(set(traded) - set(dead)) > 1 else Effect.STOPS
+    return {venue: lost if venue in traded else Effect.DEGRADES for venue in dead}
+
+
+def books_alone(described: Mapping[str, Any]) -> list[Reason]:
+    """A note for each venue whose books alone are read. ``described``: content of ``run.json``."""
+    return [
+        Reason(
+            what=f"venue {venue}: its books are read, nothing is traded there",
+            solve=f"exchanges.{venue.rpartition('_')[0]}.trade: true, and a start",
+            effect=Effect.NOTE,
+        )
+        for venue, row in described.get("venues", {}).items()
+        if not row.get("trade", True)
+    ]
+
+
+def book_reasons(market: MarketDataAggregator, traded: Collection[str], now_mono_ns: int) -> list[Reason]:
+    """Venues of which no book is proved current any more. ``traded``: those that orders are sent to."""
     newest: dict[str, int] = {}
     for row in market.instruments:
         if row.instrument_id not in market.removed:
@@ -358,33 +411,48 @@ def book_reasons(market: MarketDataAggregator, venues: list[str], now_mono_ns: i
             proof = 0 if view is None else view.proof_mono_ns
             newest[row.spec.venue] = max(newest.get(row.spec.venue, 0), proof)
     dead = {venue: proof for venue, proof in newest.items() if now_mono_ns - proof > market.dead_after_ns}
-    effect = Effect.DEGRADES if len(venues) - len(dead) > 1 else Effect.STOPS
+    effects = _effects(traded, dead)
     solve = "it connects again by itself; check the network where it does not"
     return [
         Reason(
             what=f"feed of {venue}: no book is proved current"
             + (f" since {(now_mono_ns - proof) // 1_000_000_000} s" if proof else ""),
             solve=solve,
-            effect=effect,
+            effect=effects[venue],
         )
         for venue, proof in dead.items()
     ]
 
 
+def detection_reasons(counters: Mapping[str, int]) -> list[Reason]:
+    """What the detector's counters tell of ``detection.enabled``."""
+    if counters.get("looks_for_entries", 1):
+        return []
+    what = "detection is off: no entry is looked for; exits and manual opportunities go on"
+    solve = "detection.enabled: true, then arb config reload (or start_detection() of the program that has stopped it)"
+    return [Reason(what=what, solve=solve, effect=Effect.NOTE)]
+
+
+_ASKED_AGAIN = "it is asked again by itself; what the venue answers stands in log/poller.log"
+#: State of an account -> why no entry is made there, what solves it.
+_NO_ENTRIES: dict[int, tuple[str, str]] = {
+    AccountState.FAILING: ("cannot be read, its balances grow old", _ASKED_AGAIN),
+    AccountState.REFUSED: (
+        "key refused",
+        "mend key or account at the venue: it is asked again every few minutes; a new key in keys/ needs a restart",
+    ),
+    AccountState.UNSETTLED: ("its modes are not known, no entries there", _ASKED_AGAIN),
+}
+
+
 def account_reasons(states: Mapping[str, int]) -> list[Reason]:
     """Venues whose account the poller cannot read: a pause by a rate limit is a note. ``states``: of its page."""
     paused = [venue for venue, state in states.items() if state == AccountState.PAUSED]
-    bad = [venue for venue, state in states.items() if state in (AccountState.FAILING, AccountState.REFUSED)]
+    bad = [venue for venue, state in states.items() if state in _NO_ENTRIES]
     left = len(states) - len(bad)
     found = []
     for venue in bad:
-        refused = states[venue] == AccountState.REFUSED
-        what = "key refused" if refused else "cannot be read, its balances grow old"
-        solve = (
-            "mend key or account at the venue: it is asked again every few minutes; a new key in keys/ needs a restart"
-            if refused
-            else "it is asked again by itself; what the venue answers stands in log/poller.log"
-        )
+        what, solve = _NO_ENTRIES[states[venue]]
         effect = Effect.DEGRADES if left > 1 else Effect.STOPS
         found.append(Reason(what=f"account of {venue}: {what}", solve=solve, effect=effect))
     for venue in paused:

@@ -158,9 +158,9 @@ def test_the_hop_refuses_cpus_that_it_may_not_use() -> None:
 
 def test_the_command_runs_the_suite_of_the_checkout(capfd: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--quick", "--json", "symbols"]) == 0
-    told = msgspec.json.decode(capfd.readouterr().out)
-    assert {"in jit, 500 symbols"} <= {row["name"].partition(": ")[2] for row in told["rows"]}
-    assert {"host", "rows"} <= set(told)
+    reported = msgspec.json.decode(capfd.readouterr().out)
+    assert {"in jit, 500 symbols"} <= {row["name"].partition(": ")[2] for row in reported["rows"]}
+    assert {"host", "rows"} <= set(reported)
     assert cli.main(["bench", "nothing"]) == 2
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from bench.economics import MARKETS, compare
+import pytest
+
+from bench.economics import MARKETS, compare, main
 
 
 def test_the_rule_earns_more_than_profit_above_zero_where_the_basis_reverts() -> None:
@@ -10,3 +12,8 @@ def test_the_rule_earns_more_than_profit_above_zero_where_the_basis_reverts() ->
     assert row.better == 2
     assert row.rule.hedges > 0 and row.profit_above_zero.hedges > 0
     assert compare(MARKETS[0], seeds=2, minutes=40 * 1440) == row
+
+
+@pytest.mark.campaign
+def test_the_goals_hold_on_half_a_year_of_twenty_seeds() -> None:
+    assert main([]) == 0

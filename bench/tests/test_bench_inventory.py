@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bench.inventory import BUSY, FLOWS, LOTS, Busy, Flow, bound, compare, compare_busy, engine, hits
+from bench.inventory import BUSY, FLOWS, LOTS, Busy, Flow, bound, compare, compare_busy, engine, hits, main
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
@@ -37,3 +37,8 @@ def test_the_bound_is_the_best_of_all_choices() -> None:
 def test_nobody_earns_more_than_the_bound() -> None:
     edges, ways = hits(FLOWS[0], 7)
     assert engine(edges, ways, priced=True)[0] <= bound(edges, ways, lots=LOTS)
+
+
+@pytest.mark.campaign
+def test_the_goals_hold() -> None:
+    assert main([]) == 0

@@ -1,4 +1,5 @@
-"""An event of the reference decoder into the books' private memory, for the same kernels that take scanned ones."""
+"""Writes what the reference decoder found in a frame into the books' memory, in the form in which a scanner leaves its
+own events, so that the same kernels apply it."""
 
 from __future__ import annotations
 

@@ -34,10 +34,17 @@ from pipeline.book.memory import (
     TOPIC_UNKNOWN,
     WATCH,
 )
-from pipeline.book.scaling import scale_price, scale_qty, significant_digits
+from pipeline.book.scaling import scale_price, scale_qty, significant_digits, venue_ns
 from pipeline.book.sequencer import APPLY, OLD, WAIT, judge
 from pipeline.book.symbol_table import find_symbol
-from pipeline.book.tickers import flow_ns, newest_not_above, note_lead, remember_ticker, ticker_disagrees
+from pipeline.book.tickers import (
+    newest_not_above,
+    note_lead,
+    note_repeat,
+    note_ticker,
+    remember_ticker,
+    ticker_disagrees,
+)
 from shm.bookring import conn_frame, publish_book
 from shm.bytewords import get, put
 from shm.jit import njit_bare as njit
@@ -184,12 +191,6 @@ def lose(mem: Words, book: int, flags: int) -> None:
     mem[book + BOOK_ROW.kept] = 0
     mem[book + BOOK_ROW.lead_ns] = 0
     mem[BOOKS.publish_flags] = flags
-
-
-@njit
-def venue_ns(sent: int) -> int:
-    """Venue time in ns; venues send ms, Binance on request us (told apart by size: 1e14 ms is the year 5138)."""
-    return sent * 1000 if sent > 100_000_000_000_000 else sent * 1_000_000
 
 
 @njit
@@ -346,7 +347,7 @@ def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> in
     """State and publication after the levels are in: quarantines a crossed or contradicted book (a recorded one only
     for as long as it is so). An ``RESULT_*``."""
     if snapshot:
-        note_lead(mem, book, slot)
+        note_lead(mem, book, slot, True)
         put(mem, book + BOOK_ROW.state, STATE_ALIGNING)
         put(mem, BOOK_COUNTERS.snapshots, get(mem, BOOK_COUNTERS.snapshots) + 1)
         return RESULT_APPLIED
@@ -362,7 +363,7 @@ def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> in
         else:
             put(mem, BOOKS.publish_flags, FLAG_CROSSED)
         return doubted
-    note_lead(mem, book, slot)
+    note_lead(mem, book, slot, False)
     if get(mem, book + BOOK_ROW.ticker_count) and check_tickers(mem, book, slot):
         return doubted
     put(mem, BOOKS.publish_flags, 0)
@@ -379,13 +380,14 @@ def ticker_event(mem: Words, slot: int) -> int:
     base = mem[BOOKS.tickers_off] + slot * TICKER_RING * TICKER.WORDS
     newest = mem[base + ((count + TICKER_RING - 1) % TICKER_RING) * TICKER.WORDS]
     if count and mem[EVENT.last_id] <= newest:
-        return RESULT_TICKER  # a second connection repeats it, or an older one: nothing new
+        if mem[EVENT.last_id] == newest:
+            note_repeat(mem, book, slot)
+        return RESULT_TICKER  # a second connection or the venue repeats it, or it is an older one: nothing new
     kept = remember_ticker(mem, book, base + (count % TICKER_RING) * TICKER.WORDS)
     if kept < 1:
         return RESULT_TICKER if kept == 0 else RESULT_UNKNOWN_SHAPE
     mem[book + BOOK_ROW.ticker_count] = count + 1
-    if not mem[book + BOOK_ROW.lead_ns] and mem[EVENT.last_id] > mem[book + BOOK_ROW.update_id]:
-        mem[book + BOOK_ROW.lead_ns] = flow_ns(mem, book) + 1
+    note_ticker(mem, book, slot)
     # Only the first ticker at or above the book's id tells something new about the book as it stands.
     if mem[book + BOOK_ROW.state] != STATE_LIVE or newest >= mem[book + BOOK_ROW.update_id]:
         return RESULT_TICKER
@@ -410,7 +412,7 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
     """A scanned frame to its book. Returns an ``RESULT_*``; counts, publishes, and stamps the connection after that.
 
     An event that the reference decoder wrote is routed the same way; it knows its slot, and so does a snapshot
-    (``TOPIC_SNAPSHOT``, only while ``H_QUIET``: it publishes nothing).
+    (``TOPIC_SNAPSHOT``, only while ``BOOKS.quiet`` is set: it publishes nothing).
     """
     slot = -1
     if mem[EVENT.scaled] or topic == TOPIC_SNAPSHOT:

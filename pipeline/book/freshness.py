@@ -1,4 +1,5 @@
-"""Are a connection's frames of now, and how far apart do its topics run? Jitted, asked before a frame is published.
+"""Do a connection's frames come in time, and by how much do its topics differ in delay? Jitted, asked of each frame
+before it is published.
 
 A frame that comes late is stamped as received just now, so age by receipt alone would call old books fresh: a delayed
 stream, a process that was stopped and reads its full socket buffers, a proxy that holds
@@ -24,8 +25,8 @@ from shm.words import Words
 LATE_MS = 500  # a frame this far behind the venue's clock proves nothing
 ON_TIME_MS = 250  # and one within this ends the lateness
 FOREIGN_MS = 3_600_000  # frames an hour away from the venue's own clock: no clock to compare with
-SETTLED_NS = 200_000_000  # frames of now, and nothing else, for so long end a lateness
-CALM_NS = 5_000_000_000  # disorder right after a lateness is the lateness
+SETTLED_NS = 200_000_000  # frames in time, and no late one, for so long end a lateness
+CALM_NS = 5_000_000_000  # for so long after a late frame backward steps of venue time are not counted as disorder
 SILENCE_NS = 500_000_000  # an anchored connection that says nothing for so long may have lost something
 FLOW_STEP_NS = 100_000_000  # a gap between two frames counts as this much flow at most: see ``note_frame``
 PAUSE_NS = 1_000_000_000  # a loop that has not come round for so long has been stopped or starved

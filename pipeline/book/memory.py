@@ -28,6 +28,7 @@ LINK_PREVIOUS = 1  # the update carries its predecessor's last id
 TICKER_NONE = 0  # ids of tickers and depth do not compare
 TICKER_EQUAL = 1  # comparable when equal (conflated tickers)
 TICKER_EVERY = 2  # every change of the top makes a ticker: the newest not above the book's id must equal the book
+TICKER_TOP = 3  # ids do not compare: a later ticker of another best price or quantity has an update to come
 
 # --- what a frame is about ---
 TOPIC_UNKNOWN = 0  # shape that the scanner does not know: to the reference decoder
@@ -131,7 +132,7 @@ class Books(Table, writer=FEED):
     drop_offset = word("an update with last < snapshot + this is older than the snapshot")
     first_offset = word("the first update must have first <= snapshot + this")
     overlap = word("1: an update that begins at or below the local id and ends above it is applied")
-    ticker_rule = word("TICKER_*: what a ticker's update id proves")
+    ticker_rule = word("TICKER_*: what a ticker proves")
     deep = word("1: updates come from any depth, so that a snapshot that was cut off leaves a horizon")
     quiet = word("1 while buffered updates are replayed: nothing is published")
     recorded = word("1: recorded time: publish time = receive time, and a doubted book goes on (nobody can be asked)")
@@ -231,7 +232,7 @@ class Event(Table, words=32, start=BOOKS.event, writer=FEED):
     scaled = word("1: levels are fixed point of the book already (reference decoder)")
     seen_keys = word("bits of keys seen")
     kind = word("packed text of the event or channel")
-    time_2 = word("the other time key (Gate.io ``t``)", unit="as sent")
+    time_2 = word("the other time key (``t``)", unit="as sent")
     tick = words_of(8, "4 raw numbers: bid, bid qty, ask, ask qty; as (mantissa, digits) pairs; digits -1 = empty")
     inexact = word("quantities cut down in this frame", unit="levels")
     slot = word("the book's slot, with ``scaled``")
@@ -303,7 +304,7 @@ class BookRow(Table, words=32, writer=FEED):
     reach = words_of(2, "best key - horizon when its snapshot was loaded", unit="price_fp")
     kept = word("1 = updates are applied and kept as well, for a snapshot that is being fetched")
     lead_ns = word(
-        "flow_ns of its connection, plus one, when a ticker was first ahead of the book's id; 0 = none is", unit="ns"
+        "flow_ns of its connection, plus one, when a ticker was first ahead of the book; 0 = none is", unit="ns"
     )
     floor_id = word("an id that was the newest one at least OVERLAP_NS ago")
     next_floor_id = word("the next floor_id")
@@ -312,10 +313,10 @@ class BookRow(Table, words=32, writer=FEED):
 BOOK_ROW = BookRow()
 
 
-class Ticker(Table, words=5, writer=FEED):
+class Ticker(Table, words=6, writer=FEED):
     """A recent ticker of a book.
 
-    | update_id | bid_price_fp | bid_qty_fp | ask_price_fp | ask_qty_fp |
+    | update_id | bid_price_fp | bid_qty_fp | ask_price_fp | ask_qty_fp | venue_ns |
     """
 
     update_id = word("the venue's number")
@@ -323,6 +324,7 @@ class Ticker(Table, words=5, writer=FEED):
     bid_qty_fp = word("its quantity")
     ask_price_fp = word("best ask; 0 = none")
     ask_qty_fp = word("its quantity")
+    venue_ns = word("the venue's time of it; 0 = not sent", unit="ns since 1970")
 
 
 TICKER = Ticker()

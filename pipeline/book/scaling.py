@@ -1,4 +1,5 @@
-"""Raw numbers (mantissa, digits after the point) to the fixed point of a book, jitted; no rounding of prices."""
+"""Raw numbers (mantissa, digits after the point) to the fixed point of a book, and venue times, jitted; no rounding of
+prices."""
 
 from __future__ import annotations
 
@@ -7,8 +8,15 @@ import numpy as np
 from pipeline.book.memory import FP_LIMIT
 from shm.jit import njit_bare as njit
 
+MS_MAX = 100_000_000_000_000  # as unix ms the year 5138: larger ones are us
 POW10 = np.array([10**k for k in range(19)], dtype=np.int64)
 FP_MAX = np.array([FP_LIMIT // 10**k for k in range(19)], dtype=np.int64)  # largest that may be multiplied
+
+
+@njit
+def venue_ns(sent: int) -> int:
+    """Venue time in ns; venues send ms, Binance on request us (told apart by size)."""
+    return sent * 1000 if sent > MS_MAX else sent * 1_000_000
 
 
 @njit

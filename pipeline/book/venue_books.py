@@ -67,6 +67,7 @@ from pipeline.book.memory import (
 )
 from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.book.symbol_table import rewrite_symbols, write_symbol
+from pipeline.book.ticker_trust import TickerTrust
 from pipeline.book.tickers import next_behind
 from pipeline.book.waiting_updates import WaitingUpdate, WaitingUpdates
 from pipeline.model.errors import ArbitrageEngineError, ProtocolViolation
@@ -105,6 +106,7 @@ class VenueBooks(BookTable):
         self._route = direct(route, self.mem, self.words, 0, 0, 0)
         self._owner_publish = direct(owner_publish, self.mem, self.words, 0, 0, 0)
         self._scan_snapshot = direct(self.codec.scan_snapshot, self.mem, 0)
+        self.ticker_trust = TickerTrust(self.mem)
         self._waiting: dict[int, WaitingUpdates] = {}  # by slot
         self._kept_from: dict[int, int] = {}  # by slot: since which id its updates are kept for a new snapshot
         self.on_applied: Callable[[int], None] | None = None  # called with the book index after each replayed update
@@ -179,6 +181,7 @@ class VenueBooks(BookTable):
         del self._slot_of_index[int(self.mem[row + BOOK_ROW.book_index])]
         del self._waiting[slot]
         self._kept_from.pop(slot, None)
+        self.ticker_trust.forget(self.mem, slot)
         self.mem[row + BOOK_ROW.used] = 0
         rewrite_symbols(self.mem, self._slots)
 
@@ -215,7 +218,7 @@ class VenueBooks(BookTable):
         slot = int(self.mem[BOOKS.last_slot])
         if result == RESULT_OVERFLOW:
             self.mem[BOOK_COUNTERS.overflowed] += 1
-            self._lose(slot, FLAG_GAP)
+            self._invalidate(slot, FLAG_GAP)
             return FrameResult.NEED_SNAPSHOT
         if result in (RESULT_BUFFERED, RESULT_NEED_SNAPSHOT):
             if result == RESULT_NEED_SNAPSHOT:
@@ -225,7 +228,7 @@ class VenueBooks(BookTable):
             self._waiting[slot].clear()
         elif result == RESULT_KEPT:
             if self._waiting[slot].keep(WaitingUpdate(frame, recv_mono_ns, conn)):
-                self.stop_deepening(self.last_book_index)  # too many came meanwhile: not this time
+                self.stop_keeping_updates(self.last_book_index)  # too many came meanwhile: not this time
             return FrameResult.APPLIED
         return result
 
@@ -245,7 +248,7 @@ class VenueBooks(BookTable):
             return self._refuse(slot)
         except PricePrecision as error:
             if topic == TOPIC_DEPTH:
-                self._lose(slot, FLAG_GAP | FLAG_HALTED)
+                self._invalidate(slot, FLAG_GAP | FLAG_HALTED)
                 mem[BOOKS.last_slot] = slot
                 mem[BOOKS.needed_exp] = error.digits
                 return FrameResult.PRICE_PRECISION
@@ -263,10 +266,11 @@ class VenueBooks(BookTable):
         self.mem[BOOKS.last_slot] = slot
         self.mem[BOOK_COUNTERS.rejected] += 1
         if slot >= 0:
-            self._lose(slot, FLAG_GAP)
+            self._invalidate(slot, FLAG_GAP)
         return FrameResult.REJECTED
 
-    def _lose(self, slot: int, flags: int) -> None:
+    def _invalidate(self, slot: int, flags: int) -> None:
+        """The book stands no longer: publishes it with ``flags`` and waits for a snapshot; buffered updates go."""
         self._waiting[slot].clear()
         self._owner(slot, flags, OWNER_LOSE)
 
@@ -284,8 +288,8 @@ class VenueBooks(BookTable):
 
         ``recv_mono_ns``: better the time when the request was sent: the book is known to be current as of then.
         ``conn``: the stream connection that carries this book's updates. One publication at the end, flagged
-        ``FLAG_SNAPSHOT``. A live book takes no snapshot older than itself (``STALE``), but for one that ``deepen`` has
-        kept its updates for.
+        ``FLAG_SNAPSHOT``. A live book takes no snapshot older than itself (``STALE``), but for one that
+        ``keep_updates_for_snapshot`` has kept its updates for.
         """
         slot = self._slot_of_index[book_index]
         row = self._row(slot)
@@ -310,9 +314,9 @@ class VenueBooks(BookTable):
             self._owner(slot, FLAG_GAP, OWNER_LOSE)  # what was published before it stands no longer
         return outcome
 
-    def deepen(self, book_index: int) -> None:
-        """A standing book is to get a new snapshot, because it is near its horizon: its updates are kept from now on,
-        so that the snapshot may be of any moment since. ``stop_deepening`` ends that."""
+    def keep_updates_for_snapshot(self, book_index: int) -> None:
+        """A synchronised book is about to get a new, deeper snapshot (its known levels run out): its updates are kept
+        from now on, so that the snapshot may be of any moment since. ``stop_keeping_updates`` ends that."""
         slot = self._slot_of_index[book_index]
         row = self._row(slot)
         if self.mem[row + BOOK_ROW.state] >= STATE_ALIGNING and not self.mem[row + BOOK_ROW.kept]:
@@ -339,7 +343,7 @@ class VenueBooks(BookTable):
         bids, asks = self.levels(book_index)
         return bids[:BOOK_DEPTH] == sides[0][::-1][:BOOK_DEPTH] and asks[:BOOK_DEPTH] == sides[1][:BOOK_DEPTH]
 
-    def stop_deepening(self, book_index: int) -> None:
+    def stop_keeping_updates(self, book_index: int) -> None:
         """The snapshot did not come: the book goes on as it is."""
         slot = self._slot_of_index[book_index]
         if self._stop_keeping(slot):
@@ -361,7 +365,7 @@ class VenueBooks(BookTable):
             return False
         except PricePrecision as error:
             self.mem[BOOKS.needed_exp] = error.digits
-            self._lose(slot, FLAG_GAP | FLAG_HALTED)
+            self._invalidate(slot, FLAG_GAP | FLAG_HALTED)
             return False
         return True
 
@@ -383,10 +387,10 @@ class VenueBooks(BookTable):
                 return SnapshotResult.REJECTED
             return self._load_snapshot(payload, slot, recv_mono_ns, conn)
         if result == RESULT_PRICE_PRECISION:
-            self._lose(slot, FLAG_GAP | FLAG_HALTED)
+            self._invalidate(slot, FLAG_GAP | FLAG_HALTED)
             return SnapshotResult.PRICE_PRECISION
         mem[BOOK_COUNTERS.overflowed] += 1
-        self._lose(slot, FLAG_GAP)
+        self._invalidate(slot, FLAG_GAP)
         return SnapshotResult.REJECTED
 
     def _replay(self, slot: int, action: int) -> SnapshotResult:
@@ -418,11 +422,11 @@ class VenueBooks(BookTable):
             if result == RESULT_NEED_SNAPSHOT:
                 return SnapshotResult.STALE  # this update and those after it stay buffered
             if result == RESULT_PRICE_PRECISION:
-                self._lose(slot, FLAG_GAP | FLAG_HALTED)
+                self._invalidate(slot, FLAG_GAP | FLAG_HALTED)
                 return SnapshotResult.PRICE_PRECISION
             if result not in (RESULT_APPLIED, RESULT_DROPPED):
                 # crossed, rejected, out of bounds: this history cannot be used; wait for a later snapshot
-                self._lose(slot, FLAG_GAP)
+                self._invalidate(slot, FLAG_GAP)
                 return SnapshotResult.STALE
             waiting.drop_oldest()
         return SnapshotResult.SYNCED
@@ -432,7 +436,7 @@ class VenueBooks(BookTable):
     def invalidate(self, book_index: int, reason: str, flags: int = FLAG_GAP) -> None:
         """Publishes the book as untradable and waits for a snapshot. ``reason`` is for the caller's log."""
         del reason
-        self._lose(self._slot_of_index[book_index], flags)
+        self._invalidate(self._slot_of_index[book_index], flags)
 
     def invalidate_connection(self, conn: int) -> list[int]:
         """The connection is lost: every book that it carried is unproved. Returns their book indices."""
@@ -440,7 +444,8 @@ class VenueBooks(BookTable):
             index for index, slot in self._slot_of_index.items() if self.mem[self._row(slot) + BOOK_ROW.conn] == conn
         ]
         for index in lost:
-            self._lose(self._slot_of_index[index], FLAG_UNPROVED | FLAG_GAP)
+            self.ticker_trust.forget(self.mem, self._slot_of_index[index])
+            self._invalidate(self._slot_of_index[index], FLAG_UNPROVED | FLAG_GAP)
         return lost
 
     def move_connection(self, old: int, new: int) -> None:
@@ -460,9 +465,13 @@ class VenueBooks(BookTable):
     def set_halted(self, book_index: int, halted: bool) -> None:
         """Flags every record of a book ``FLAG_HALTED`` (tick, lot, multiplier or status changed), or ends that."""
         slot = self._slot_of_index[book_index]
-        row = self._row(slot)
-        self.mem[row + BOOK_ROW.sticky_flags] = FLAG_HALTED if halted else 0
-        kept = int(self.mem[row + BOOK_ROW.last_flags]) & ~(FLAG_HALTED | FLAG_SNAPSHOT)
+        at = self._row(slot) + BOOK_ROW.sticky_flags
+        self.mem[at] = self.mem[at] & ~FLAG_HALTED | (FLAG_HALTED if halted else 0)
+        self._repeat(slot, FLAG_HALTED)
+
+    def _repeat(self, slot: int, flag: int) -> None:
+        """Publishes a book again as it is; ``flag`` as its owner has it now."""
+        kept = int(self.mem[self._row(slot) + BOOK_ROW.last_flags]) & ~(flag | FLAG_SNAPSHOT)
         self._owner(slot, kept, OWNER_REPEAT)
 
     def request_snapshot(self, book_index: int) -> None:
@@ -471,14 +480,18 @@ class VenueBooks(BookTable):
         if self.mem[row + BOOK_ROW.state] == STATE_EMPTY:
             self.mem[row + BOOK_ROW.state] = STATE_WAITING
 
-    def lose_behind(self, owed_ns: int) -> list[int]:
-        """Loses the books that have had a ticker ahead of them for more than ``owed_ns`` in which frames of their
+    def invalidate_books_behind_ticker(self, owed_ns: int) -> list[int]:
+        """Invalidates the books that have had a ticker ahead of them for more than ``owed_ns`` in which frames of their
         connection came: their updates were lost. Returns their book indices; each is counted as a gap."""
         found = []
+        for slot in self.ticker_trust.look(self.mem):
+            self._repeat(slot, self.ticker_trust.flag)
         slot = next_behind(self.mem, 0, self.capacity, owed_ns)
         while slot >= 0:
-            found.append(int(self.mem[self._row(slot) + BOOK_ROW.book_index]))
-            self.mem[BOOK_COUNTERS.gaps] += 1
-            self._lose(slot, FLAG_UNPROVED | FLAG_GAP)
+            if self.ticker_trust.compares(slot):
+                self.ticker_trust.lost(self.mem, slot)
+                found.append(int(self.mem[self._row(slot) + BOOK_ROW.book_index]))
+                self.mem[BOOK_COUNTERS.gaps] += 1
+                self._invalidate(slot, FLAG_UNPROVED | FLAG_GAP)
             slot = next_behind(self.mem, slot + 1, self.capacity, owed_ns)
         return found

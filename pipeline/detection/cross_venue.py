@@ -86,12 +86,16 @@ def direction_row(mem: Words, direction: int) -> int:
 
 
 @njit_bare
-def screened(flt: Floats, bids: int, asks: int, need: int, need_t: int, bid: float, ask: float, count: int) -> int:
-    """How many directions of one member the screen cannot exclude. Offsets are words of ``flt``.
+def screened(
+    flt: Floats, bids: int, asks: int, screen_by_buyer: int, screen_by_seller: int, bid: float, ask: float, count: int
+) -> int:
+    """How many directions of one member, as buyer or as seller, may have an edge: a positive number may be wrong (the
+    float screen errs to that side), 0 is certain. ``bids``, ``asks``, ``screen_by_buyer``, ``screen_by_seller``: words
+    of ``flt`` where the group's tops and the member's screen factors begin; ``bid``, ``ask``: the member's own.
 
     Unsigned offsets: numba then leaves out the test for negative indices, and LLVM makes vectors of the loop.
     """
-    b, a, n, t = np.uint64(bids), np.uint64(asks), np.uint64(need), np.uint64(need_t)
+    b, a, n, t = np.uint64(bids), np.uint64(asks), np.uint64(screen_by_buyer), np.uint64(screen_by_seller)
     found = 0
     for k in range(np.uint64(count)):
         found += (flt[b + k] >= ask * flt[n + k]) | (bid >= flt[a + k] * flt[t + k])
@@ -115,16 +119,19 @@ def check_member(mem: Words, flt: Floats, instrument: int, found: int) -> int:
     own = slot - start
     bids, asks = mem[DETECTOR.top_bid_off] + start, mem[DETECTOR.top_ask_off] + start
     bid, ask = flt[bids + own], flt[asks + own]
-    need, need_t = mem[DETECTOR.need_off] + block + own * count, mem[DETECTOR.need_t_off] + block + own * count
+    screen_by_buyer, screen_by_seller = (
+        mem[DETECTOR.screen_by_buyer_off] + block + own * count,
+        mem[DETECTOR.screen_by_seller_off] + block + own * count,
+    )
     busy = mem[mem[DETECTOR.group_open_off] + group] > 0
-    if not busy and screened(flt, bids, asks, need, need_t, bid, ask, count) == 0:
+    if not busy and screened(flt, bids, asks, screen_by_buyer, screen_by_seller, bid, ask, count) == 0:
         return found
     hits = mem[DETECTOR.hits_off]
     for k in range(count):
-        if flt[bids + k] >= ask * flt[need + k] or (busy and is_watched(mem, block + own * count + k)):
+        if flt[bids + k] >= ask * flt[screen_by_buyer + k] or (busy and is_watched(mem, block + own * count + k)):
             mem[hits + found] = block + own * count + k
             found += 1
-        if bid >= flt[asks + k] * flt[need_t + k] or (busy and is_watched(mem, block + k * count + own)):
+        if bid >= flt[asks + k] * flt[screen_by_seller + k] or (busy and is_watched(mem, block + k * count + own)):
             mem[hits + found] = block + k * count + own
             found += 1
     return found
@@ -226,7 +233,7 @@ def worth_gate(mem: Words, flt: Floats, direction: int) -> int:
     profit = (
         (brought + dust) * flt[floats + DIRECTION_FLOATS.sell_keep] - cost - flt[floats + DIRECTION_FLOATS.cost] * spent
     )
-    usd = flt[mem[DETECTOR.usd_off] + mem[row + DIRECTION.buy]]
+    usd = flt[mem[DETECTOR.quote_usd_off] + mem[row + DIRECTION.buy]]
     return profit_gate(flt, profit, flt[floats + DIRECTION_FLOATS.price] * cost, usd)
 
 
@@ -267,9 +274,11 @@ def pair_gates(
 
 @njit_bare
 def judge_direction(ports: Ports, mem: Words, flt: Floats, direction: int) -> tuple[int, float]:
-    """A direction as it stands, for who asks from outside the loop: the gate that refuses it (0 = none, sizes in SIZE),
-    and the edge of the best prices in bps (0 where one is absent). All in one kernel: what compiles or loads at its
-    first call does so before the books are read, not while they grow old."""
+    """(refusal, edge) of a direction on its books now, for callers outside the scan loop. Refusal: code of the gate
+    that refuses it; 0 = none, and both sizes are in SIZE. Edge: of the best prices after entry fees, in bps; 0 where a
+    side is empty. It is one kernel so that its first call compiles or loads before the books are read, not while they
+    age.
+    """
     row = direction_row(mem, direction)
     buy_status = read_leg(ports.feeds, mem, mem[row + DIRECTION.buy], BUY_LEG)
     sell_status = read_leg(ports.feeds, mem, mem[row + DIRECTION.sell], SELL_LEG)

@@ -128,8 +128,8 @@ def _both_ways(
 
 
 class Cycles(NamedTuple):
-    """``table`` int64[n, CY_WORDS], ``floats`` [n, CF_WORDS], ``by_instrument``: cycle indices, those of one
-    instrument contiguous in its range."""
+    """``table`` int64[n, CYCLE.WORDS], ``floats`` float64[n, CYCLE_FLOATS.WORDS], ``by_instrument``: cycle indices,
+    those of one instrument contiguous in its range."""
 
     table: Words
     floats: Floats
@@ -138,8 +138,8 @@ class Cycles(NamedTuple):
 
 
 def build_cycles(rows: Words, terms: Terms) -> Cycles:
-    """Every cycle of the catalogue's ``rows`` int64[n, 48], if the strategy is enabled."""
-    found = list(find_cycles(rows)) if OpportunityType.TRIANGULAR in terms.types else []
+    """Every cycle of the catalogue's ``rows`` int64[n, CATALOGUE_ROW.WORDS], if the strategy is enabled."""
+    found = list(find_cycles(rows)) if terms.entries and OpportunityType.TRIANGULAR in terms.types else []
     table = np.zeros((len(found), CYCLE.WORDS), dtype=np.int64)
     floats = np.zeros((len(found), CYCLE_FLOATS.WORDS), dtype=np.float64)
     by_instrument: dict[int, list[int]] = {}

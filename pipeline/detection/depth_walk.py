@@ -112,7 +112,7 @@ def quantity_for(notional: float, unit_cost: float) -> int:
 @njit_bare
 def buyable_within(mem: Words, flt: Floats, buy: int, limits: int, money: int, out: int) -> int:
     """Per ask level k, the largest quantity that the first k + 1 asks, the notional cap and the venue's maximum allow,
-    to ``out + SZ_WITHIN``; returns the number of levels.
+    to ``out + SIZE.within_qty_fp``; returns the number of levels.
 
     The cost bound is quantity x worst price used, as an exchange reserves it: the quantity is the maximum over the
     levels of min(cumulative quantity, notional / price of the level).

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from typing import Protocol
 
@@ -20,10 +21,11 @@ from pipeline.detection.catalogue_rows import pair_text
 from pipeline.detection.cross_venue import judge_direction
 from pipeline.detection.depth_walk import SIZE
 from pipeline.detection.episodes import close_episode
-from pipeline.detection.kernel_arrays import NOTHING, Ports
+from pipeline.detection.input_recording import LOG_WORDS, InputRecorder
+from pipeline.detection.kernel_arrays import NOTHING, Ports, nothing
 from pipeline.detection.memory import DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS, FEED_READER, REFUSAL_CODES, Memory
 from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
-from pipeline.detection.scan_loop import IDLE, RAN_OUT, REFRESH, SPIN, YIELD, scan_loop
+from pipeline.detection.scan_loop import EXITS, IDLE, RAN_OUT, REFRESH, SPIN, YIELD, refresh_exits, scan_loop
 from pipeline.detection.thresholds import Terms
 from pipeline.detection.topology import (
     DIRECTION,
@@ -54,7 +56,7 @@ RECHECK_NS = MS  # an open episode is looked at at least this often; a new proof
 STEP_NS = 25 * MS  # the loop comes back to Python this often while work flows: beat, commands, liveness of feeds
 THREAD_PAUSE_S = 0.001  # between steps of a user's thread on a quiet market
 
-#: counter label -> word; ``refused.<name>`` come from C_REFUSED
+#: counter label -> word; ``refused.<name>`` come from DETECTOR_COUNTERS.refused
 COUNTER_LABELS: tuple[tuple[str, int, str], ...] = (
     ("events", DETECTOR_COUNTERS.events, "book updates looked at"),
     ("evaluations", DETECTOR_COUNTERS.evaluations, "directions and cycles whose books were read whole"),
@@ -103,9 +105,10 @@ class OpportunityDetector:
         terms: Terms | None = None,
         spin: bool = False,
         on_opportunity: Callable[[OpportunityRecord], None] | None = None,
+        recorder: InputRecorder | None = None,
     ) -> None:
         """``on_opportunity``: called from the scanning thread for each opportunity; the detector then consumes the
-        queue itself, so it must be its own (``private_ports``)."""
+        queue itself, so it must be its own (``private_ports``). ``recorder``: writes down what is read."""
         self.config = config
         self.ports = ports
         self.terms = terms or Terms.from_config(config)
@@ -113,6 +116,7 @@ class OpportunityDetector:
         self._feed_count = len(config.feeds)
         self._symbols: set[str] | None = None
         self._on_opportunity = on_opportunity
+        self._recorder = recorder
         self._wait = SPIN if spin else YIELD
         self._published = np.zeros(len(COUNTER_LABELS) + REFUSAL_CODES + 1, dtype=np.int64)
         self._rows: Words = np.zeros((0, CATALOGUE_ROW.WORDS), dtype=np.int64)
@@ -140,7 +144,7 @@ class OpportunityDetector:
             usd_rates=rates,
             prices_mbps=self._prices_mbps,
         )
-        return Memory(topology, feed_count=self._feed_count)
+        return Memory(topology, feed_count=self._feed_count, log_words=LOG_WORDS if self._recorder is not None else 0)
 
     def _configure(self) -> None:
         self._set_bounds()
@@ -162,16 +166,18 @@ class OpportunityDetector:
             self.config = config
             self.terms = Terms.from_config(config)
             self._rebuild()
-            self._set_bounds()
+            self._set_bounds()  # before the state that the rebuild makes due is written
 
     def set_feed(self, feed_id: int, *, offset: int = NO_FEED, alive: bool = True) -> None:
         """Where a feed's segment begins in ``ports.feeds``, and whether its process lives."""
         row = self.memory.feeds[feed_id]
         row[FEED_READER.feed_off] = offset
-        row[FEED_READER.alive] = int(alive)
+        if row[FEED_READER.alive] != int(alive):
+            with self._noted():
+                row[FEED_READER.alive] = int(alive)
 
     def set_rows(self, rows: Words) -> None:
-        """Instrument rows int64[n, 48] (index = id), where there is no catalogue page."""
+        """Instrument rows int64[n, CATALOGUE_ROW.WORDS] (index = id), where there is no catalogue page."""
         self._rows = rows
         self._decoded = {}
         self._rebuild()
@@ -204,7 +210,14 @@ class OpportunityDetector:
                 row[CATALOGUE_ROW.flags] |= CAT_FLAG_REMOVED
         return rows
 
+    def _noted(self) -> AbstractContextManager[None]:
+        """Around what changes the memory between two steps: a recording has it too."""
+        return nullcontext() if self._recorder is None else self._recorder.changing(self.memory)
+
     def _rebuild(self) -> None:
+        if self._recorder is not None:
+            self._recorder.flush(self.memory)
+            self._recorder.renew()
         old, new = self.memory, self._build(self.usd_rates())
         for episode in old.lost_in(new):
             close_episode(old.mem, episode)  # its direction is gone: it ends refused
@@ -228,24 +241,28 @@ class OpportunityDetector:
     def refresh_caps(self) -> None:
         """Notional caps and USD rates of now, where a quote is none of ``USD_COINS``."""
         rates = quote_rates(self._rows, self.usd_rates())
-        self.memory.usd[: len(rates)] = rates
-        self.memory.caps[: len(rates)] = notional_caps(rates, self.terms)
+        with self._noted():
+            self.memory.quote_usd[: len(rates)] = rates
+            self.memory.caps[: len(rates)] = notional_caps(rates, self.terms)
 
     def refresh_prices(self) -> None:
         """Thresholds at the inventory prices that the executor's page has now; directions whose price is the same stay
         untouched."""
         if len(self.ports.inventory) <= NOTHING:
             return
-        prices = price_words(self.ports.inventory)
-        if np.array_equal(prices, self._prices):
+        prices, before = price_words(self.ports.inventory), self._prices
+        if np.array_equal(prices, before):
             return
         self._prices = prices
-        found: dict[int, int] = dict(prices.tolist())
-        before, self._prices_mbps = self._prices_mbps, found
+        known = min(len(prices), len(before))
+        moved = prices[known:].tolist() + prices[:known][(prices[:known] != before[:known]).any(axis=1)].tolist()
+        moved += [[key, 0] for key in np.setdiff1d(before[:, 0], prices[:, 0]).tolist()]
         rows = self._monitored_rows()
-        for key in before.keys() | found.keys():
-            if before.get(key, 0) != found.get(key, 0):
-                self.memory.set_price(key, found.get(key, 0), rows, self.terms)
+        with self._noted():
+            for key, price_mbps in moved:
+                if self._prices_mbps.get(key, 0) != price_mbps:
+                    self._prices_mbps[key] = price_mbps
+                    self.memory.set_price(key, price_mbps, rows, self.terms)
 
     # --- the loop ---
 
@@ -259,10 +276,19 @@ class OpportunityDetector:
             deadline = mono_ns() + budget_ns
             while True:
                 memory = self.memory
+                if self._recorder is not None:
+                    limited = len(self.ports.inventory) > NOTHING
+                    self._recorder.before_step(memory, self._rows, self._venue_names, limited=limited)
                 reason = int(scan_loop(self.ports, memory.mem, memory.flt, deadline, idle_ns, self._wait))
-                if reason != REFRESH:
+                if self._recorder is not None:
+                    self._recorder.flush(memory)
+                if reason == REFRESH:
+                    self.refresh_catalogue()
+                elif reason == EXITS:
+                    with self._noted():
+                        refresh_exits(self.ports.inventory, memory.mem)
+                else:
                     break
-                self.refresh_catalogue()
             if self._on_opportunity is not None:
                 self._deliver(self._on_opportunity)
         return reason
@@ -289,6 +315,7 @@ class OpportunityDetector:
     def warm(self) -> None:
         """Compiles, or loads from the cache, everything that :meth:`step` may call."""
         scan_loop(self.ports, self.memory.mem, self.memory.flt, 0, 0, self._wait)
+        direct(refresh_exits, nothing(), self.memory.mem)
         direct(close_episode, self.memory.mem, 0)
 
     def start_detection(self) -> None:
@@ -325,7 +352,7 @@ class OpportunityDetector:
 
     def end_episodes(self) -> None:
         """Ends every open episode; afterwards opened = taken + refused."""
-        with self._lock:
+        with self._lock, self._noted():
             while self.memory.mem[DETECTOR_COUNTERS.active] > 0:
                 close_episode(self.memory.mem, int(self.memory.active[0]))
             self.memory.forget_exits()

@@ -3,7 +3,9 @@
 Each ends *pushed* (handed to the executor, once) or *refused* under one gate: the first gate that failed in the
 evaluation that came furthest (an episode is looked at again on every event of its books and when a proof arrives;
 a dislocation that grows through the threshold and then meets an empty balance is an inventory refusal).
-Gates are numbered in their order, so "furthest" is the greatest code; a torn read counts as nothing passed.
+"Furthest" is the greatest code, as gates are numbered in the order in which they are asked, but for two: a torn read
+(17) counts as nothing passed, and BELOW_MIN_PROFIT (18) is asked before QUEUE_FULL (16), so that an episode that met
+both is counted as below the least profit.
 
 A quarantined direction is refused for good: its episode is counted at once and only its end is waited for.
 

@@ -1,9 +1,12 @@
 """The detector's gates of one book and one venue. Each answers a ``Refusal`` code; 0 = passed.
 
-Here: no book, gap, crossed, unproved, halted, writer dead, quiet unproved (age), status; in ``cross_venue.py`` and
-``triangular.py``, which ask all of them in order, those of a whole opportunity: skew, quarantined, (status,) inventory,
-minimum, threshold, cooldown, own fill. A gate is asked of every leg before the next gate is asked of any. The executor
-judges again, on books read again: ``execution/plan.py``, ``risk/gate.py``, ``risk/last_look.py``.
+Here: torn, no_book, gap, crossed, unproved, halted, writer_dead, quiet_unproved (``book_gate``) and status
+(``status_gate``). ``cross_venue.py`` and ``triangular.py`` ask all of them in order, with those of a whole opportunity:
+skew, quarantined, (status,) inventory, below_minimum, below_threshold, cooldown, not_after_own_fill; last
+below_min_profit (``publish.profit_gate``), and queue_full where the record cannot be pushed (``publish.send_held``). A
+gate is asked of every leg before the next gate is asked of any. ``arb inspect book`` says the gates of one book in
+sentences (``workers/view/book_verdict.py``). The executor judges again, on books read again: ``execution/plan.py``,
+``risk/gate.py``, ``risk/last_look.py``.
 """
 
 # Kernels: words of an array are int64 to numba, Any to mypy.
@@ -11,7 +14,8 @@ judges again, on books read again: ``execution/plan.py``, ``risk/gate.py``, ``ri
 
 from __future__ import annotations
 
-from pipeline.detection.memory import DETECTOR, DETECTOR_SETTINGS, FEED_READER
+from pipeline.detection.input_log import OFF, REPLAYING, note_read, note_stock, take_read, take_stock
+from pipeline.detection.memory import DETECTOR, DETECTOR_SETTINGS, FEED_READER, INPUT_LOG
 from pipeline.detection.topology import INSTRUMENT, NO_FEED
 from pipeline.model.enums import InstrumentKind, Refusal, TradingStatus
 from shm.atomics import fence_acquire, load_relaxed
@@ -54,6 +58,22 @@ def record_at(leg: int) -> int:
 
 @njit_bare
 def read_leg(words: Words, mem: Words, instrument: int, leg: int) -> int:
+    """The instrument's newest book to the leg's record and its proof time to ``DETECTOR.proofs + leg``, from the books
+    or, in a replay of what the detector read, from its log. Returns read_book's status."""
+    mode = mem[INPUT_LOG.mode]
+    if mode == REPLAYING:
+        return take_read(mem, instrument, leg, record_at(leg), DETECTOR.proofs + leg)
+    status = read_newest(words, mem, instrument, leg)
+    if mode != OFF:
+        row = mem[DETECTOR.feeds_off] + mem[instrument_row(mem, instrument) + INSTRUMENT.feed] * FEED_READER.WORDS
+        offset = mem[row + FEED_READER.feed_off]
+        epoch = load_relaxed(words, offset + HEADER.epoch) if offset != NO_FEED else 0
+        note_read(mem, instrument, leg, status, record_at(leg), mem[DETECTOR.proofs + leg], epoch)
+    return status
+
+
+@njit_bare
+def read_newest(words: Words, mem: Words, instrument: int, leg: int) -> int:
     """Copies the instrument's newest book to the leg's record and its proof time to ``DETECTOR.proofs + leg``.
 
     A proof that arrives after the copy may be of a newer book: the proof counts only if the copy is still the newest
@@ -102,7 +122,10 @@ def book_gate(words: Words, mem: Words, instrument: int, leg: int, status: int, 
     if flags & FLAG_HALTED or mem[record + BOOK.row_epoch] != mem[row + INSTRUMENT.row_epoch]:
         return HALTED
     feed = mem[DETECTOR.feeds_off] + mem[row + INSTRUMENT.feed] * FEED_READER.WORDS
-    epoch = load_relaxed(words, mem[feed + FEED_READER.feed_off] + HEADER.epoch)
+    if mem[INPUT_LOG.mode] != OFF:  # the one that was read with the book, so that a replay judges alike
+        epoch = mem[INPUT_LOG.epochs + leg]
+    else:
+        epoch = load_relaxed(words, mem[feed + FEED_READER.feed_off] + HEADER.epoch)
     if mem[feed + FEED_READER.alive] == 0 or mem[record + BOOK.writer_epoch] != epoch:
         return WRITER_DEAD
     if mem[DETECTOR.proofs + leg] == 0:
@@ -141,7 +164,13 @@ def status_gate(mem: Words, instrument: int, side: int) -> int:
 @njit_bare
 def read_inventory(inventory: Words, mem: Words, instrument: int, at: int) -> bool:
     """Copies one inventory row to word ``at``; False = blocked: not tradable, never written, or torn by a death."""
+    if mem[INPUT_LOG.mode] == REPLAYING:
+        return take_stock(mem, instrument, at)
     out = mem[at : at + INVENTORY_ROW.WORDS]
-    if read_row(inventory, INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, out) <= 0:
-        return False
-    return mem[at + INVENTORY_ROW.state] == 1
+    usable = (
+        read_row(inventory, INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, out) > 0
+        and mem[at + INVENTORY_ROW.state] == 1
+    )
+    if mem[INPUT_LOG.mode] != OFF:
+        note_stock(mem, instrument, usable, at)
+    return usable

@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 HEDGE_EXIT = int(OpportunityType.HEDGE_EXIT)
 SCALE = 10_000_000  # 10^4 bps in a whole times 10^3 milli-bps in a bps
 SCREEN_ERROR = 2.0**-46  # far above the rounding of the four products and sums that the screen makes
-REST_NS = 25_000_000  # a pushed exit is not pushed again before: the executor answers with another row
+EXIT_COOLDOWN_NS = 25_000_000  # a pushed exit is not pushed again before: the executor answers with another row
 
 
 @njit_bare
@@ -102,7 +102,7 @@ def load_exits(inventory: Words, mem: Words, version: int) -> None:
         mem[row + EXIT.threshold_milli_bps] = scratch[EXIT_ROW.threshold_milli_bps]
         mem[row + EXIT.side] = scratch[EXIT_ROW.side]
         mem[row + EXIT.qty_fp] = scratch[EXIT_ROW.qty_fp]
-        mem[row + EXIT.resting_until_ns] = 0
+        mem[row + EXIT.cooldown_until_ns] = 0
         count += 1
         mem[exit_of + direction] = count
         if mem[episode_row(mem, direction) + EPISODE.state] == CLOSED:
@@ -136,7 +136,7 @@ def evaluate_exit(
         book_gate(ports.feeds, mem, sell, 1, sell_status, now_ns),
     )
     skew_ns = abs(mem[DETECTOR.proofs] - mem[DETECTOR.proofs + 1])
-    if code != 0 or skew_ns > mem[DETECTOR_SETTINGS.max_skew_ns] or now_ns < mem[row + EXIT.resting_until_ns]:
+    if code != 0 or skew_ns > mem[DETECTOR_SETTINGS.max_skew_ns] or now_ns < mem[row + EXIT.cooldown_until_ns]:
         return
     ask, bid = best_ask(mem, record_at(0)), best_bid(mem, record_at(1))
     if not has_ask(ask) or not has_bid(bid):
@@ -159,5 +159,5 @@ def evaluate_exit(
     fill_leg(mem, 1, sell, -1, bid, bid, qty, notional)
     fill_edges(mem, gained_bps, -y_bps, gained_bps / 1e4 * notional)
     if send_record(ports, mem, DETECTOR.opportunity, now_ns):
-        mem[row + EXIT.resting_until_ns] = now_ns + REST_NS
+        mem[row + EXIT.cooldown_until_ns] = now_ns + EXIT_COOLDOWN_NS
         mem[DETECTOR_COUNTERS.exits] += 1

@@ -52,27 +52,29 @@ class Detector(Table, writer=DETECTOR_THREAD):
     """What does not depend on the catalogue in ``mem``: where the other sections begin, and the work area of one
     evaluation.
 
-    line 0       | instruments_off | instrument_count | groups_off | directions_off | direction_count | books_off |
-                 | book_capacity | cycles_off |
-    line 1       | cycle_count | cycle_of_off | episodes_off | group_open_off | active_off | feeds_off | feed_count |
-                 | hits_off |
-    line 2       | top_bid_off | top_ask_off | need_off | need_t_off | direction_floats_off | caps_off |
-                 | cycle_floats_off | exits_off |
-    line 3       | exit_count | exit_of_off | usd_off | held_off | held_of_off | held_worth_off | held_count | 0 |
-    line 4..9    | counters[48] |
-    line 10..11  | settings[16] |
-    line 12..47  | records: 3 BOOK ... |
-    line 48      | proofs[8] |
-    line 49..51  | inventory_rows: 3 INVENTORY_ROW ... |
-    line 52..53  | limits[16] |
-    line 54..57  | size[32] |
-    line 58..59  | scan_pass[16] |
-    line 60      | report: 1 REPORT ... |
-    line 61..68  | opportunity: 1 OPPORTUNITY ... |
-    line 69..74  | digits[48] |
-    line 75..76  | cycle_walk[16] |
-    line 77..108 | opened[256] |
-    line 109     | exit_row: 1 EXIT_ROW ... |
+    line 0        | instruments_off | instrument_count | groups_off | directions_off | direction_count | books_off |
+                  | book_capacity | cycles_off |
+    line 1        | cycle_count | cycle_of_off | episodes_off | group_open_off | active_off | feeds_off | feed_count |
+                  | hits_off |
+    line 2        | top_bid_off | top_ask_off | screen_by_buyer_off | screen_by_seller_off | direction_floats_off |
+                  | caps_off | cycle_floats_off | exits_off |
+    line 3        | exit_count | exit_of_off | quote_usd_off | held_off | held_of_off | held_worth_off | held_count |
+                  | 0 |
+    line 4..9     | counters[48] |
+    line 10..11   | settings[16] |
+    line 12..47   | records: 3 BOOK ... |
+    line 48       | proofs[8] |
+    line 49..51   | inventory_rows: 3 INVENTORY_ROW ... |
+    line 52..53   | limits[16] |
+    line 54..57   | size[32] |
+    line 58..59   | scan_pass[16] |
+    line 60       | report: 1 REPORT ... |
+    line 61..68   | opportunity: 1 OPPORTUNITY ... |
+    line 69..74   | digits[48] |
+    line 75..76   | cycle_walk[16] |
+    line 77..108  | opened[256] |
+    line 109      | exit_row: 1 EXIT_ROW ... |
+    line 110..111 | input_log[16] |
     """
 
     # sections of ``mem`` behind this table
@@ -95,8 +97,8 @@ class Detector(Table, writer=DETECTOR_THREAD):
     # sections of ``flt``
     top_bid_off = word("best bids, by member slot")
     top_ask_off = word("best asks, by member slot")
-    need_off = word("screen factors, by direction")
-    need_t_off = word("the same, transposed in each group")
+    screen_by_buyer_off = word("screen factors, by direction")
+    screen_by_seller_off = word("the same, transposed in each group")
     direction_floats_off = word("DIRECTION_FLOATS rows")
     caps_off = word("greatest notional, by instrument")
     cycle_floats_off = word("CYCLE_FLOATS rows")
@@ -104,7 +106,7 @@ class Detector(Table, writer=DETECTOR_THREAD):
     exits_off = word("EXIT rows")
     exit_count = word("of them in use", unit="rows")
     exit_of_off = word("by direction: index of its EXIT row + 1; 0 = none")
-    usd_off = word("in ``flt``: USD of one unit of the quote, by instrument; 0 = unknown")
+    quote_usd_off = word("in ``flt``: USD of one unit of the quote, by instrument; 0 = unknown")
     # what one event offers, until all of it has been judged
     held_off = word("OPPORTUNITY rows")
     held_of_off = word("episode of each; -1 = pushed already")
@@ -124,6 +126,7 @@ class Detector(Table, writer=DETECTOR_THREAD):
     cycle_walk = words_of(16, "CYCLE_WALK: scratch of the triangular kernel")
     opened = words_of(OPENED_RING, "newest opened episodes")
     exit_row = rows_of(EXIT_ROW, 1, "of the executor")
+    input_log = words_of(16, "INPUT_LOG")
 
 
 DETECTOR = Detector()
@@ -189,7 +192,7 @@ class DetectorSettings(Table, words=16, start=DETECTOR.settings, writer=DETECTOR
     now_ns = word("0 = the monotonic clock; replays set recorded time", unit="ns of the monotonic clock")
     max_age_ns = word("a book proved longer ago than this is not traded on")
     max_skew_ns = word("proofs of two books further apart than this are not compared")
-    cooldown_ns = word("how long a direction rests after a push")
+    cooldown_ns = word("cooldown of a direction after a push")
     recheck_ns = word("how often an open episode is looked at without a frame")
     next_id = word("of the next opportunity")
     catalogue_version = word("that the topology was built from")
@@ -204,17 +207,57 @@ class DetectorSettings(Table, words=16, start=DETECTOR.settings, writer=DETECTOR
 DETECTOR_SETTINGS = DetectorSettings()
 
 
+class InputLog(Table, words=16, start=DETECTOR.input_log, writer=DETECTOR_THREAD):
+    """Where what the detector read is written down, or taken from again (``input_log``).
+
+    line 0 | mode | at | end | missed | log_off | seen_off | fault | fault_at |
+    line 1 | epochs[3] | equal | unequal | 0 | 0 | 0 |
+    """
+
+    mode = word("input_log's OFF, RECORDING or REPLAYING")
+    at = word("word of the next entry")
+    end = word("behind the last word that an entry may use, or was written to")
+    missed = word("entries that found no room", unit="entries")
+    log_off = word("the section for entries, the last of all")
+    seen_off = word("SEEN rows, by instrument")
+    fault = word("replay: kind of the entry that was wanted where another one was found; 0 = none")
+    fault_at = word("replay: the word where that was")
+    epochs = words_of(3, "of the feeds of the books that were read, by leg")
+    equal = word("replay: pushed records that came out as they were", unit="records")
+    unequal = word("replay: those that did not", unit="records")
+
+
+INPUT_LOG = InputLog()
+
+
+class Seen(Table, words=BOOK.WORDS + 16, writer=DETECTOR_THREAD):
+    """What was last read of an instrument, so that the log has it once.
+
+    line 0..11 | book: 1 BOOK ... |
+    line 12    | stock[8] |
+    line 13    | usable | known | 0[6] |
+    """
+
+    book = rows_of(BOOK, 1, "its record")
+    stock = words_of(INVENTORY_ROW.WORDS, "INVENTORY_ROW")
+    usable = word("1 = that row may be traded on")
+    known = word("1 = there is such a row")
+
+
+SEEN = Seen()
+
+
 class Exit(Table, words=8, writer=DETECTOR_THREAD):
     """A direction in which open hedges leave, as the executor wrote it (shm EXIT_ROW).
 
-    | direction | threshold_milli_bps | side | qty_fp | resting_until_ns | 0 | 0 | 0 |
+    | direction | threshold_milli_bps | side | qty_fp | cooldown_until_ns | 0 | 0 | 0 |
     """
 
     direction = word("its index")
     threshold_milli_bps = word("1000 x the basis at and below which leaving beats holding")
     side = word("of the hedge", codes={1: "long spot, short futures", -1: "short spot, long futures"})
     qty_fp = word("base coins that are open")
-    resting_until_ns = word("not pushed again before", unit="ns of the monotonic clock")
+    cooldown_until_ns = word("not pushed again before", unit="ns of the monotonic clock")
 
 
 EXIT = Exit()
@@ -260,7 +303,8 @@ EPISODE = Episode()
 class Memory:
     """``mem`` and ``flt`` for one topology, and views of their sections for Python."""
 
-    def __init__(self, topology: Topology, *, feed_count: int) -> None:
+    def __init__(self, topology: Topology, *, feed_count: int, log_words: int = 0) -> None:
+        """``log_words``: room for the log of what is read; 0 = it is not written down."""
         self.topology = topology
         episodes = len(topology.directions) + len(topology.cycles)
         slots = max(1, len(topology.members))
@@ -281,14 +325,16 @@ class Memory:
             DETECTOR.exit_of_off: len(topology.directions),
             DETECTOR.held_off: HELD_CAPACITY * OPPORTUNITY.WORDS,
             DETECTOR.held_of_off: HELD_CAPACITY,
+            INPUT_LOG.seen_off: len(topology.instruments) * SEEN.WORDS if log_words else 0,
+            INPUT_LOG.log_off: log_words,
         }
         float_sizes = {
             DETECTOR.top_bid_off: slots,
             DETECTOR.top_ask_off: slots,
-            DETECTOR.need_off: topology.need.size,
-            DETECTOR.need_t_off: topology.need_t.size,
+            DETECTOR.screen_by_buyer_off: topology.screen_by_buyer.size,
+            DETECTOR.screen_by_seller_off: topology.screen_by_seller.size,
             DETECTOR.direction_floats_off: topology.floats.size,
-            DETECTOR.usd_off: topology.usd.size,
+            DETECTOR.quote_usd_off: topology.quote_usd.size,
             DETECTOR.caps_off: topology.cap_quote.size,
             DETECTOR.cycle_floats_off: topology.cycle_floats.size,
             DETECTOR.held_worth_off: HELD_CAPACITY,
@@ -303,6 +349,7 @@ class Memory:
         mem[DETECTOR.book_capacity] = topology.books.shape[1]
         mem[DETECTOR.cycle_count] = len(topology.cycles)
         mem[DETECTOR.feed_count] = feeds
+        mem[INPUT_LOG.at], mem[INPUT_LOG.end] = mem[INPUT_LOG.log_off], mem[INPUT_LOG.log_off] + log_words
         mem[DETECTOR_SETTINGS.bell_fd] = -1
         mem[DETECTOR_SETTINGS.exit_version] = NOT_LOADED
         mem[DETECTOR_SETTINGS.hist_scan] = mem[DETECTOR_SETTINGS.hist_publish] = mem[
@@ -314,10 +361,10 @@ class Memory:
         self._fill(mem, DETECTOR.books_off, topology.books)
         self._fill(mem, DETECTOR.cycles_off, topology.cycles)
         self._fill(mem, DETECTOR.cycle_of_off, topology.cycle_of)
-        self._fill(self.flt, DETECTOR.need_off, topology.need)
-        self._fill(self.flt, DETECTOR.need_t_off, topology.need_t)
+        self._fill(self.flt, DETECTOR.screen_by_buyer_off, topology.screen_by_buyer)
+        self._fill(self.flt, DETECTOR.screen_by_seller_off, topology.screen_by_seller)
         self._fill(self.flt, DETECTOR.direction_floats_off, topology.floats)
-        self._fill(self.flt, DETECTOR.usd_off, topology.usd)
+        self._fill(self.flt, DETECTOR.quote_usd_off, topology.quote_usd)
         self._fill(self.flt, DETECTOR.caps_off, topology.cap_quote)
         self.flt[DETECTOR_FLOATS.min_profit_usd] = topology.min_profit_usd
         self._fill(self.flt, DETECTOR.cycle_floats_off, topology.cycle_floats)
@@ -331,9 +378,8 @@ class Memory:
         self.top_bid = self.flt[mem[DETECTOR.top_bid_off] : mem[DETECTOR.top_bid_off] + slots]
         self.top_ask = self.flt[mem[DETECTOR.top_ask_off] : mem[DETECTOR.top_ask_off] + slots]
         self.caps = self.flt[mem[DETECTOR.caps_off] : mem[DETECTOR.caps_off] + topology.cap_quote.size]
-        self.usd = self.flt[mem[DETECTOR.usd_off] : mem[DETECTOR.usd_off] + topology.usd.size]
-        self.top_bid[:] = -1.0
-        self.top_ask[:] = np.inf
+        self.quote_usd = self.flt[mem[DETECTOR.quote_usd_off] : mem[DETECTOR.quote_usd_off] + topology.quote_usd.size]
+        self.top_bid[:], self.top_ask[:] = -1.0, np.inf
         self.feeds[:, FEED_READER.feed_off] = NO_FEED
         self.feeds[:, FEED_READER.epoch] = -1
         self.feeds[:, FEED_READER.alive] = 1
@@ -355,7 +401,8 @@ class Memory:
     def set_price(self, key: int, price_mbps: int, rows: Words, terms: Terms) -> None:
         """Thresholds of one direction at another price of its inventory; nothing where there is no such direction.
 
-        ``rows``: int64[n, 48] that the topology was built from. By the thread that runs the kernels, between passes.
+        ``rows``: int64[n, CATALOGUE_ROW.WORDS] that the topology was built from. By the thread that runs the kernels,
+        between passes.
         """
         ids = divmod(key, CATALOGUE_CAPACITY)
         count = int(self.mem[DETECTOR.instrument_count])
@@ -380,8 +427,8 @@ class Memory:
             mem[row : row + DIRECTION.WORDS],
             flt[floats : floats + DIRECTION_FLOATS.WORDS],
         )
-        flt[mem[DETECTOR.need_off] + at] = factor
-        flt[mem[DETECTOR.need_t_off] + block + j * members + i] = factor
+        flt[mem[DETECTOR.screen_by_buyer_off] + at] = factor
+        flt[mem[DETECTOR.screen_by_seller_off] + block + j * members + i] = factor
 
     @property
     def keys(self) -> list[int]:

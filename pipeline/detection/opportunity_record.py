@@ -45,7 +45,7 @@ _CRC_TABLES = _tables()
 
 @njit_bare
 def record_crc32(record: Words) -> int:
-    """CRC-32 of an opportunity record, int64[OPPORTUNITY_WORDS]; see the module's text. Eight bytes a step."""
+    """CRC-32 of an opportunity record, int64[OPPORTUNITY.WORDS]; see the module's text. Eight bytes a step."""
     crc = 0xFFFFFFFF
     for at in range(OPPORTUNITY.WORDS):
         word = record[at]
@@ -129,7 +129,7 @@ class OpportunityRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decode_record(record: Words, rows: dict[int, InstrumentRow] | list[InstrumentRow]) -> OpportunityRecord:
-    """Decodes int64[OPPORTUNITY_WORDS]. Raises ``ValueError`` for a wrong checksum, ``LookupError`` for an instrument
+    """Decodes int64[OPPORTUNITY.WORDS]. Raises ``ValueError`` for a wrong checksum, ``LookupError`` for an instrument
     that the catalogue does not have."""
     found = int(record[OPPORTUNITY.crc32])
     wanted = record_crc32_of(record)

@@ -14,6 +14,17 @@ import numpy.typing as npt
 
 from pipeline.detection.episodes import episode_row, note_pushed, note_refusal
 from pipeline.detection.gates import record_at
+from pipeline.detection.input_log import (
+    NOT_PUSHED,
+    NOW,
+    OFF,
+    RECORDING,
+    REPLAYING,
+    log_pushed,
+    note_one,
+    take,
+    take_pushed,
+)
 from pipeline.detection.kernel_arrays import NOTHING, Ports
 from pipeline.detection.memory import (
     DETECTOR,
@@ -22,6 +33,7 @@ from pipeline.detection.memory import (
     EPISODE,
     HELD,
     HELD_CAPACITY,
+    INPUT_LOG,
     OPEN,
 )
 from pipeline.detection.opportunity_record import record_crc32
@@ -43,6 +55,21 @@ QUEUE_FULL = int(Refusal.QUEUE_FULL)
 @njit_bare
 def now_of(mem: Words) -> int:
     """The monotonic clock, or the recorded time of a replay."""
+    if mem[DETECTOR_SETTINGS.now_ns] != 0:
+        return mem[DETECTOR_SETTINGS.now_ns]
+    mode = mem[INPUT_LOG.mode]
+    if mode == REPLAYING:
+        at = take(mem, NOW)
+        return mem[at + 1] if at >= 0 else 0
+    now_ns = mono_ns()
+    if mode != OFF:
+        note_one(mem, NOW, now_ns)
+    return now_ns
+
+
+@njit_bare
+def clock_of(mem: Words) -> int:
+    """The same for what decides only when something is looked at again: never written down."""
     return mem[DETECTOR_SETTINGS.now_ns] if mem[DETECTOR_SETTINGS.now_ns] != 0 else mono_ns()
 
 
@@ -162,8 +189,14 @@ def send_record(ports: Ports, mem: Words, at: int, now_ns: int) -> bool:
     mem[DETECTOR_SETTINGS.next_id] += 1
     record[OPPORTUNITY.detect_mono_ns] = now_ns
     record[OPPORTUNITY.crc32] = record_crc32(record)
-    if not push(ports.opps, 0, ports.opps_cursor, 0, record):
+    mode = mem[INPUT_LOG.mode]
+    if mode == REPLAYING and not take_pushed(mem, record):
         return False
+    if not push(ports.opps, 0, ports.opps_cursor, 0, record):
+        note_one(mem, NOT_PUSHED, 0)
+        return False
+    if mode == RECORDING:
+        log_pushed(mem, record)
     ring_if_sleeping(ports.opps_cursor, CURSOR.sleeping, mem[DETECTOR_SETTINGS.bell_fd])
     if len(ports.metrics) > NOTHING:
         hist_record(

@@ -23,12 +23,33 @@ from pipeline.detection.edge import screen_ask, screen_bid
 from pipeline.detection.episodes import episode_row, may_be_looked_at
 from pipeline.detection.gates import instrument_row
 from pipeline.detection.hedge_exits import direction_of_key, evaluate_exit, load_exits
+from pipeline.detection.input_log import (
+    NOTICE,
+    NOTICE_ENTRY,
+    OFF,
+    RECHECK,
+    RECHECKED,
+    REPORTED,
+    SWEEP,
+    TOPS,
+    append,
+    note_one,
+    note_three,
+)
 from pipeline.detection.kernel_arrays import NOTHING, Ports
-from pipeline.detection.memory import CLOSED, DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS, EPISODE, FEED_READER
-from pipeline.detection.publish import now_of, send_held
+from pipeline.detection.memory import (
+    CLOSED,
+    DETECTOR,
+    DETECTOR_COUNTERS,
+    DETECTOR_SETTINGS,
+    EPISODE,
+    FEED_READER,
+    INPUT_LOG,
+)
+from pipeline.detection.publish import clock_of, send_held
 from pipeline.detection.topology import DIRECTION, INSTRUMENT, NO_FEED
 from pipeline.detection.triangular import check_cycles, evaluate_cycle
-from shm.atomics import cpu_pause, fence_acquire, load_acquire, load_relaxed, mono_ns, sched_yield
+from shm.atomics import cpu_pause, f64_to_bits, fence_acquire, load_acquire, load_relaxed, mono_ns, sched_yield
 from shm.bookring import (
     NOTICE_LAPPED,
     NOTICE_NONE,
@@ -50,12 +71,14 @@ Floats = npt.NDArray[np.float64]
 
 TOP_READS = 64  # tries at a record that its writer keeps replacing
 BURST = 64  # notices of one feed before the next feed is looked at
+LOG_ENOUGH_WORDS = 1 << 15  # recorded: the caller takes it away
 SAMPLE_MASK = 15  # one update in 16 goes to the histogram of publish-to-scan times
 
 # why the loop came back
 RAN_OUT = 0  # deadline
 IDLE = 1  # nothing to do for the idle time
 REFRESH = 2  # the catalogue changed
+EXITS = 3  # recording: exits of open hedges changed, which the caller loads and writes down
 
 # how it waits
 SPIN = 0
@@ -66,7 +89,7 @@ class ScanPass(Table, words=16, start=DETECTOR.scan_pass, writer="detector"):
     """Stamps of the update that is looked at, and where the pass over the feeds stands.
 
     line 0 | notice[2] | recv_ns | publish_ns | trigger | feed | notices_left | notices_seen |
-    line 1 | sample_ns | 0[7] |
+    line 1 | sample_ns | book_seq | 0[6] |
     """
 
     notice = words_of(2, "book index and next cursor, as read_notice gives them")
@@ -77,6 +100,7 @@ class ScanPass(Table, words=16, start=DETECTOR.scan_pass, writer="detector"):
     notices_left = word("notices of this feed that may still be read in this pass", unit="notices")
     notices_seen = word("notices read in this pass", unit="notices")
     sample_ns = word("publish-to-scan time that waits for its histogram")
+    book_seq = word("of the record whose best prices were read last")
 
 
 SCAN_PASS = ScanPass()
@@ -102,6 +126,7 @@ def read_top(words: Words, mem: Words, flt: Floats, offset: int, book: int, slot
         fence_acquire()  # SYNC book.seq: the fields are read before seq is read again
         if load_relaxed(words, at + BOOK.seq) == seq:
             mem[SCAN_PASS.recv_ns], mem[SCAN_PASS.publish_ns] = received_ns, published_ns
+            mem[SCAN_PASS.book_seq] = seq
             if slot >= 0:
                 flt[mem[DETECTOR.top_bid_off] + slot] = screen_bid(bid if bids > 0 else ABSENT_BID)
                 flt[mem[DETECTOR.top_ask_off] + slot] = screen_ask(ask if asks > 0 else ABSENT_ASK)
@@ -145,9 +170,21 @@ def sweep(words: Words, mem: Words, flt: Floats, feed: int) -> int:
     no trigger of their own. Bound: an episode is hit at most once for each of its books.
     """
     books = mem[DETECTOR.books_off] + feed * mem[DETECTOR.book_capacity]
+    recording = mem[INPUT_LOG.mode] != OFF
     for book in range(mem[DETECTOR.book_capacity]):
         if mem[books + book] >= 0:
-            on_book(words, mem, flt, feed, book)
+            instrument = on_book(words, mem, flt, feed, book)
+            if recording and instrument >= 0:
+                note_tops(mem, flt, TOPS, instrument)
+    if recording:
+        note_one(mem, SWEEP, feed)
+    return check_swept(mem, flt, feed)
+
+
+@njit_bare
+def check_swept(mem: Words, flt: Floats, feed: int) -> int:
+    """The second round of :func:`sweep`: hits over all known books of a feed."""
+    books = mem[DETECTOR.books_off] + feed * mem[DETECTOR.book_capacity]
     hits = 0
     for book in range(mem[DETECTOR.book_capacity]):
         if mem[books + book] >= 0:
@@ -157,6 +194,22 @@ def sweep(words: Words, mem: Words, flt: Floats, feed: int) -> int:
     mem[SCAN_PASS.recv_ns] = 0
     mem[SCAN_PASS.publish_ns] = 0
     return hits
+
+
+@njit_bare
+def note_tops(mem: Words, flt: Floats, kind: int, instrument: int) -> None:
+    """Recording: the best prices of a book that was looked at, with its stamps and now."""
+    at = append(mem, kind, NOTICE_ENTRY.WORDS)
+    if at < 0:
+        return
+    slot = mem[instrument_row(mem, instrument) + INSTRUMENT.slot]
+    mem[at + NOTICE_ENTRY.instrument] = instrument
+    mem[at + NOTICE_ENTRY.book_seq] = mem[SCAN_PASS.book_seq]
+    mem[at + NOTICE_ENTRY.top_bid] = f64_to_bits(flt[mem[DETECTOR.top_bid_off] + slot]) if slot >= 0 else 0
+    mem[at + NOTICE_ENTRY.top_ask] = f64_to_bits(flt[mem[DETECTOR.top_ask_off] + slot]) if slot >= 0 else 0
+    mem[at + NOTICE_ENTRY.recv_ns] = mem[SCAN_PASS.recv_ns]
+    mem[at + NOTICE_ENTRY.publish_ns] = mem[SCAN_PASS.publish_ns]
+    mem[at + NOTICE_ENTRY.scan_ns] = mono_ns()
 
 
 @njit_bare
@@ -208,6 +261,8 @@ def next_hits(words: Words, mem: Words, flt: Floats) -> int:
                 if mem[DETECTOR_COUNTERS.events] & SAMPLE_MASK == 0 and mem[DETECTOR_SETTINGS.hist_scan] >= 0:
                     mem[SCAN_PASS.sample_ns] = mono_ns() - mem[SCAN_PASS.publish_ns]
                 mem[SCAN_PASS.trigger] = instrument
+                if mem[INPUT_LOG.mode] != OFF:
+                    note_tops(mem, flt, NOTICE, instrument)
                 hits = check(mem, flt, instrument, 0)
         if hits > 0:
             return hits
@@ -254,7 +309,6 @@ def recheck_episode(ports: Ports, mem: Words, flt: Floats, episode: int, now_ns:
     directions = mem[DETECTOR.direction_count]
     if not may_be_looked_at(mem, episode, now_ns):
         return
-    first = 0
     watch = 0
     newest = 0
     for leg in range(LEGS):
@@ -264,8 +318,6 @@ def recheck_episode(ports: Ports, mem: Words, flt: Floats, episode: int, now_ns:
             instrument = mem[direction_row(mem, episode) + (DIRECTION.buy if leg == 0 else DIRECTION.sell)]
         else:
             instrument = mem[cycle_row(mem, episode - directions) + CYCLE.instruments + leg]
-        if leg == 0:
-            first = instrument
         frame_ns = frame_time(ports.feeds, mem, instrument)
         watch = (watch << 1) ^ frame_ns
         newest = max(newest, frame_ns)
@@ -275,6 +327,19 @@ def recheck_episode(ports: Ports, mem: Words, flt: Floats, episode: int, now_ns:
         and now_ns - mem[row + EPISODE.evaluated_ns] < mem[DETECTOR_SETTINGS.recheck_ns]
     ):
         return
+    note_three(mem, RECHECK, episode, watch, newest)
+    recheck_now(ports, mem, flt, episode, watch, newest)
+
+
+@njit_bare
+def recheck_now(ports: Ports, mem: Words, flt: Floats, episode: int, watch: int, newest: int) -> None:
+    """Evaluates an open episode anew. ``watch``: what its connections' frame times add up to; ``newest`` of them."""
+    directions = mem[DETECTOR.direction_count]
+    row = episode_row(mem, episode)
+    if episode < directions:
+        first = mem[direction_row(mem, episode) + DIRECTION.buy]
+    else:
+        first = mem[cycle_row(mem, episode - directions) + CYCLE.instruments]
     mem[row + EPISODE.watch] = watch
     trigger_ns = max(mem[row + EPISODE.evaluated_ns], newest)
     mem[DETECTOR_COUNTERS.rechecks] += 1
@@ -298,6 +363,8 @@ def recheck(ports: Ports, mem: Words, flt: Floats, now_ns: int) -> None:
         # an episode that ended was replaced by the last of the list: then this place is looked at again
         if at < mem[DETECTOR_COUNTERS.active] and mem[mem[DETECTOR.active_off] + at] == episode:
             at += 1
+    if mem[DETECTOR.held_count] > 0:
+        note_one(mem, RECHECKED, 0)
     send_held(ports, mem, flt)
 
 
@@ -313,30 +380,44 @@ def episode_of_key(mem: Words, key: int) -> int:
 
 
 @njit_bare
+def take_report(mem: Words, key: int, until_ns: int) -> None:
+    """One report: the direction cools down until ``until_ns`` and may be pushed again after that."""
+    mem[DETECTOR_COUNTERS.reports] += 1
+    episode = episode_of_key(mem, key)
+    if episode >= 0:
+        row = episode_row(mem, episode)
+        mem[row + EPISODE.cooldown_until_ns] = max(mem[row + EPISODE.cooldown_until_ns], until_ns)
+        if mem[row + EPISODE.state] != CLOSED:
+            mem[row + EPISODE.rearmed] = 1
+
+
+@njit_bare
 def drain_reports(reports: Words, cursor: Words, mem: Words) -> None:
-    """The executor's reports: the direction cools down until it says, and may be pushed again after that."""
+    """The executor's reports, as they come."""
     report = mem[DETECTOR.report : DETECTOR.report + REPORT.WORDS]
     for _ in range(BURST):
         if pop(reports, 0, cursor, 0, report) == 0:
             return
-        mem[DETECTOR_COUNTERS.reports] += 1
-        episode = episode_of_key(mem, report[REPORT.direction_key])
-        if episode >= 0:
-            row = episode_row(mem, episode)
-            until_ns = max(mem[row + EPISODE.cooldown_until_ns], report[REPORT.cooldown_until_mono_ns])
-            mem[row + EPISODE.cooldown_until_ns] = until_ns
-            if mem[row + EPISODE.state] != CLOSED:
-                mem[row + EPISODE.rearmed] = 1
+        key, until_ns = report[REPORT.direction_key], report[REPORT.cooldown_until_mono_ns]
+        note_three(mem, REPORTED, key, until_ns, 0)
+        take_report(mem, key, until_ns)
+
+
+@njit_bare
+def exits_changed(inventory: Words, mem: Words) -> bool:
+    """Whether the executor has changed an exit of an open hedge since they were loaded."""
+    if len(inventory) <= NOTHING:
+        return False
+    # SYNC inventory.exits: acquire, before the rows; pairs with InventoryPage.write_exits
+    return load_acquire(inventory, INVENTORY.exit_version) != mem[DETECTOR_SETTINGS.exit_version]
 
 
 @njit_bare
 def refresh_exits(inventory: Words, mem: Words) -> None:
     """Loads the exits of open hedges where the executor has changed any."""
-    if len(inventory) > NOTHING:
+    if exits_changed(inventory, mem):
         # SYNC inventory.exits: acquire, before the rows; pairs with InventoryPage.write_exits
-        version = load_acquire(inventory, INVENTORY.exit_version)
-        if version != mem[DETECTOR_SETTINGS.exit_version]:
-            load_exits(inventory, mem, version)
+        load_exits(inventory, mem, load_acquire(inventory, INVENTORY.exit_version))
 
 
 @njit_bare
@@ -352,14 +433,15 @@ def scan_once(ports: Ports, mem: Words, flt: Floats) -> int:
         drain_reports(ports.reports, ports.reports_cursor, mem)
     refresh_exits(ports.inventory, mem)
     if mem[DETECTOR_COUNTERS.active] > 0:
-        recheck(ports, mem, flt, now_of(mem))
+        recheck(ports, mem, flt, clock_of(mem))
     return mem[SCAN_PASS.notices_seen]
 
 
 @njit_bare
 def scan_loop(ports: Ports, mem: Words, flt: Floats, deadline_mono_ns: int, idle_ns: int, wait: int) -> int:
-    """Scans until ``deadline_mono_ns``: RAN_OUT; or nothing came for ``idle_ns``: IDLE; or the catalogue's version is
-    not that of the settings: REFRESH. ``wait`` (SPIN, YIELD): what an empty pass does.
+    """Scans until ``deadline_mono_ns``, or until enough has been recorded: RAN_OUT; or nothing came for ``idle_ns``:
+    IDLE; or the catalogue's version is not that of the settings: REFRESH; or EXITS. ``wait`` (SPIN, YIELD): what an
+    empty pass does.
 
     The pass of :func:`scan_once`, with the ports that every round needs taken out of the tuple once.
     """
@@ -374,9 +456,12 @@ def scan_loop(ports: Ports, mem: Words, flt: Floats, deadline_mono_ns: int, idle
             hits = next_hits(words, mem, flt)
         if len(reports) > NOTHING and not is_empty(reports, 0, reports_cursor, 0):
             drain_reports(reports, reports_cursor, mem)
-        refresh_exits(inventory, mem)
+        if mem[INPUT_LOG.mode] == OFF:
+            refresh_exits(inventory, mem)
+        elif exits_changed(inventory, mem):
+            return EXITS
         if mem[DETECTOR_COUNTERS.active] > 0:
-            recheck(ports, mem, flt, now_of(mem))
+            recheck(ports, mem, flt, clock_of(mem))
         if mem[SCAN_PASS.sample_ns] != 0:
             hist_record(metrics, 0, mem[DETECTOR_SETTINGS.hist_scan], mem[SCAN_PASS.sample_ns])
             mem[SCAN_PASS.sample_ns] = 0
@@ -386,7 +471,7 @@ def scan_loop(ports: Ports, mem: Words, flt: Floats, deadline_mono_ns: int, idle
             version = load_acquire(catalogue, CATALOGUE.version)
             if version != mem[DETECTOR_SETTINGS.catalogue_version]:
                 return REFRESH
-        if now_ns >= deadline_mono_ns:
+        if now_ns >= deadline_mono_ns or mem[INPUT_LOG.at] > mem[INPUT_LOG.log_off] + LOG_ENOUGH_WORDS:
             return RAN_OUT
         if mem[SCAN_PASS.notices_seen] > 0:
             quiet_since_ns = now_ns

@@ -6,7 +6,8 @@ two entry fees; from it are taken, all in fractions of the notional:
 * both exit fees (the same two instruments, taker);
 * the expected basis at exit, ``(futures - spot) / spot``, signed: who is short the contract buys it back above spot
   and loses it, who is long gains it;
-* funding: ``rate`` once per this contract's own interval over the holding time (positive rate: longs pay shorts);
+* funding: ``rate`` once per this contract's own interval over the holding time, at most as often as an exit looks ahead
+  (positive rate: longs pay shorts);
 * margin carry per day over the holding time.
 
 The result may be negative (funding that pays): it then lowers the entry edge that is needed. Not a kernel: it moves
@@ -19,6 +20,7 @@ from fractions import Fraction
 
 import msgspec
 
+from pipeline.economics.hedge_exit import FUNDING_TIMES_AHEAD
 from pipeline.model.config import HedgeConfig
 
 PPM = 1_000_000
@@ -38,22 +40,28 @@ class HedgeTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def funding_cost(terms: HedgeTerms, config: HedgeConfig) -> Fraction:
-    """Expected funding over the holding time, + = paid by us; intervals count pro rata, none where unknown."""
+    """Expected funding over the holding time, + = paid by us; intervals count pro rata, none where unknown, and no more
+    than ``FUNDING_TIMES_AHEAD``: a rate does not stay for longer."""
     if terms.funding_interval_s <= 0:
         return Fraction(0)
     intervals = Fraction(config.holding_hours) * HOUR_S / terms.funding_interval_s
-    paid_by_longs = Fraction(terms.funding_rate_ppb, PPB) * intervals
+    paid_by_longs = Fraction(terms.funding_rate_ppb, PPB) * min(intervals, Fraction(FUNDING_TIMES_AHEAD))
     return -paid_by_longs if terms.short_futures else paid_by_longs
 
 
 def exit_basis_cost(terms: HedgeTerms, config: HedgeConfig) -> Fraction:
-    """Expected basis at exit, + = lost by us."""
-    basis = Fraction(config.expected_exit_basis_bps) / BPS
+    """Expected basis at exit, + = lost by us; 0 where it is left to the executor, which learns it per pair."""
+    basis = Fraction(config.expected_exit_basis_bps or 0) / BPS
     return basis if terms.short_futures else -basis
 
 
 def hedge_cost(terms: HedgeTerms, config: HedgeConfig) -> Fraction:
     """All that a hedge costs beyond its entry, as a fraction of its notional."""
-    exit_fees = Fraction(terms.spot_taker_ppm + terms.futures_taker_ppm, PPM)
+    return Fraction(terms.spot_taker_ppm + terms.futures_taker_ppm, PPM) + assumed_cost(terms, config)
+
+
+def assumed_cost(terms: HedgeTerms, config: HedgeConfig) -> Fraction:
+    """The part of it that is assumed: basis, funding and carry. The executor, which knows better, corrects it by the
+    direction's price (``execution/hedging/entry_price.py``, where the same stands in floats)."""
     carry = Fraction(config.carry_bps_per_day) / BPS * Fraction(config.holding_hours) / 24
-    return exit_fees + exit_basis_cost(terms, config) + funding_cost(terms, config) + carry
+    return exit_basis_cost(terms, config) + funding_cost(terms, config) + carry

@@ -23,6 +23,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     max_notional_usd: float
     min_profit_usd: float = -math.inf  # expected net profit from which on a trade is offered; -inf = whatever it is
     entry_only: bool = False
+    entries: bool = True  # False: no edge is enough; exits of open hedges have thresholds of their own
 
     @classmethod
     def from_config(cls, config: EngineConfig) -> Terms:
@@ -30,6 +31,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         minimum = Fraction(detection.min_edge_bps) / BPS
         return cls(
             types=config.enabled_opportunity_types,
+            entries=detection.enabled,
             min_edge=minimum,
             execute_edge=max(minimum, Fraction(config.execute_edge_bps) / BPS),
             hedge=detection.hedge,

@@ -4,9 +4,10 @@ Groups: instruments of one base/quote text, members contiguous (``member`` slots
 instrument whose identity is in doubt stays in the group of its ticker, and every direction that touches it is marked
 quarantined: its dislocations are counted, never traded.
 
-Directions of a group of n members lie in one n x n block: direction ``block + buy * n + sell``. ``need`` holds the
-screen factors row-wise (this member buys), ``need_t`` the transpose (this member sells), so that an event on one
-member reads two contiguous rows, whatever the number of instruments.
+Directions of a group of n members lie in one n x n block: direction ``block + buy * n + sell``. Each has a screen
+factor (``edge.screen_factor``), kept twice: ``screen_by_buyer`` has the directions of one buyer side by side,
+``screen_by_seller`` those of one seller, so that an event on one member reads two contiguous rows, whatever the number
+of instruments.
 """
 
 from __future__ import annotations
@@ -126,10 +127,10 @@ class Topology(NamedTuple):
     groups: Words  # (groups, GROUP.WORDS)
     directions: Words  # (directions, DIRECTION.WORDS)
     floats: Floats  # (directions, DIRECTION_FLOATS.WORDS)
-    need: Floats  # (directions,)
-    need_t: Floats
+    screen_by_buyer: Floats  # (directions,)
+    screen_by_seller: Floats
     books: Words  # (feeds, book capacity) instrument id or -1
-    usd: Floats  # (instruments,) USD of one unit of the instrument's quote; 0 = unknown
+    quote_usd: Floats  # (instruments,) USD of one unit of the instrument's quote; 0 = unknown
     cap_quote: Floats  # (instruments,) max notional in the instrument's quote; 0 = rate unknown, never traded
     cycles: Words  # (cycles, CYCLE.WORDS)
     cycle_floats: Floats
@@ -209,8 +210,9 @@ def fill_direction(
 ) -> float:
     """One direction's columns; returns its screen factor.
 
-    ``price_mbps``: price of the inventory that the direction moves, in milli-bps: added to the execution threshold,
-    and to the episode threshold where it is negative. Episodes that only the price forbids are counted all the same.
+    ``price_mbps``: price of the inventory that the direction moves or of its hedge's exit, in milli-bps: added to the
+    execution threshold, and to the episode threshold where it is negative. Episodes that only the price forbids are
+    counted all the same.
     """
     kind = direction_type(buy, sell)
     out[DIRECTION.type] = -1
@@ -236,6 +238,9 @@ def fill_direction(
     floats[DIRECTION_FLOATS.sell_keep] = 1 - sell_ppm / 1e6
     floats[DIRECTION_FLOATS.buy_cost] = 1 + quote_ppm / 1e6
     floats[DIRECTION_FLOATS.scale] = 10.0 ** -(int(buy[CATALOGUE_ROW.price_exp]) + int(buy[CATALOGUE_ROW.qty_exp]))
+    if not terms.entries:  # no price is enough, for an episode that is open already as well
+        out[DIRECTION.num] = out[DIRECTION.exec_num] = 0
+        return DISABLED
     return screen_factor(int(out[DIRECTION.num]), int(out[DIRECTION.den]))
 
 
@@ -264,7 +269,8 @@ def build_topology(
     usd_rates: Mapping[str, float] | None = None,
     prices_mbps: Mapping[int, int] | None = None,
 ) -> Topology:
-    """Arrays for ``rows`` int64[n, 48] of the catalogue. Raises ``ValueError`` for a book index beyond capacity.
+    """Arrays for the catalogue's ``rows`` int64[n, CATALOGUE_ROW.WORDS]. Raises ValueError for a book index beyond
+    ``book_capacity``.
 
     ``prices_mbps``: inventory prices by direction key, see :func:`fill_direction`.
     """
@@ -276,7 +282,7 @@ def build_topology(
     table = np.zeros((max(1, len(groups)), GROUP.WORDS), dtype=np.int64)
     directions = np.full((total, DIRECTION.WORDS), -1, dtype=np.int64)
     floats = np.zeros((total, DIRECTION_FLOATS.WORDS), dtype=np.float64)
-    need, need_t = np.full(total, DISABLED), np.full(total, DISABLED)
+    screen_by_buyer, screen_by_seller = np.full(total, DISABLED), np.full(total, DISABLED)
     start = block = 0
     for index, group in enumerate(groups):
         count = len(group)
@@ -287,8 +293,8 @@ def build_topology(
                 at = block + i * count + j
                 price = prices.get(buy * CATALOGUE_CAPACITY + sell, 0)
                 factor = fill_direction(rows[buy], rows[sell], (buy, sell), terms, price, directions[at], floats[at])
-                need[at] = factor
-                need_t[block + j * count + i] = factor
+                screen_by_buyer[at] = factor
+                screen_by_seller[block + j * count + i] = factor
         start += count
         block += count * count
     books = np.full((max(1, feed_count), book_capacity), -1, dtype=np.int64)
@@ -307,8 +313,8 @@ def build_topology(
         table,
         directions,
         floats,
-        need,
-        need_t,
+        screen_by_buyer,
+        screen_by_seller,
         books,
         rates,
         notional_caps(rates, terms),

@@ -96,7 +96,7 @@ TRIANGULAR = int(OpportunityType.TRIANGULAR)
 @njit_bare
 def cycle_caps(mem: Words, flt: Floats, cycle: int, floats: int, limited: bool) -> int:
     """Bounds of each leg's base quantity (coins) at FLOW.cap: the notional cap in each leg's own quote, the venue's
-    maximum, and inventory (rows copied to ROWS). 0, or the refusal."""
+    maximum, and inventory (rows copied to DETECTOR.inventory_rows). 0, or the refusal."""
     for k in range(LEGS):
         side = mem[cycle + CYCLE.sides + k]
         unit = flt[floats + CYCLE_FLOATS.qty_unit + k]
@@ -123,7 +123,7 @@ def cycle_worth_gate(mem: Words, flt: Floats, cycle: int, floats: int) -> int:
     first leg or of its last one: it is base in at most one of the three (cycles.py)."""
     profit = fitted_edge(mem, flt, cycle, floats) * spent(mem, flt, cycle, floats, 0, mem[CYCLE_WALK.qty])
     leg = 0 if mem[cycle + CYCLE.sides] > 0 else LEGS - 1
-    return profit_gate(flt, profit, 0.0, flt[mem[DETECTOR.usd_off] + mem[cycle + CYCLE.instruments + leg]])
+    return profit_gate(flt, profit, 0.0, flt[mem[DETECTOR.quote_usd_off] + mem[cycle + CYCLE.instruments + leg]])
 
 
 @njit_bare

@@ -1,8 +1,12 @@
 """A pair's basis as a mean-reverting process, learned online from one observation a minute.
 
 Exponential mean and variance (half-life 96 h), covariance at a lag of 30 minutes, from these the rate of reversion; and
-how far the model is to be trusted after so many half-lives. Both directions of a pair share one model: the model is of
-``b``, the view of direction ``s`` has mean ``s mu``.
+how far the model is to be trusted after so many half-lives.
+
+``b`` is the pair's basis in bps: (futures price - spot price) / spot price. ``s`` is the direction of a hedge: 1 for
+long spot and short futures, -1 for the other. ``y = s b`` at the prices of leaving is the basis as that hedge sees it:
+the smaller, the cheaper its exit. Both directions of a pair share one model, which is of ``b``; direction ``s`` sees
+its mean as ``s mu``.
 
 The arithmetic is in functions of one float64 array, so that numba compiles it as it stands (``bench.economics``).
 """

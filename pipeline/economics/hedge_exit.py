@@ -1,4 +1,5 @@
-"""When a spot-futures hedge leaves: the basis at which leaving is worth more than holding, and the acts that must be.
+"""When a spot-futures hedge is closed by choice: the basis at which closing earns more than holding. Also what it would
+have earned so far, and two rules about funding.
 
 Units: bps of notional, hours. ``y`` is the basis at the prices of leaving, signed so that a smaller one is a cheaper
 exit. Leave when ``y <= threshold``. Everything here is slow-loop arithmetic in floats; the comparison itself is exact
@@ -15,8 +16,8 @@ from math import exp, floor, isfinite, log
 #: k/(theta sd), and z with phi(z)/N(z) equal to it (normal density over distribution); linear between, clamped outside.
 _STOP_RATIO = (0.001, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)
 _STOP_Z = (3.46, 2.72, 2.28, 1.69, 1.26, 0.73, 0.33, 0.0, -0.30, -0.97, -1.57, -2.69, -4.81)
-STAMPS_AHEAD = 8  # funding times that the look-ahead considers
-RATE_PERSISTENCE = 0.7  # of a rate's distance from its long mean, from one stamp to the next
+FUNDING_TIMES_AHEAD = 8  # funding times that the look-ahead considers
+RATE_PERSISTENCE = 0.7  # of a rate's distance from its long mean, from one funding time to the next
 MILLI_BPS_MAX = 2**53  # a threshold beyond this is not compared in the kernel
 
 
@@ -36,7 +37,7 @@ def exit_threshold_bps(
     mu_bps: float,
     sd_bps: float,
     half_life_h: float,
-    next_stamp_h: float,
+    next_funding_h: float,
     next_rate_bps: float,
     mean_rate_bps: float,
     carry_bps_per_h: float,
@@ -46,22 +47,22 @@ def exit_threshold_bps(
     """The ``y`` at and below which leaving now beats holding.
 
     ``basis_mean_now_bps``: mean of ``y`` over two minutes. ``mu_bps``, ``sd_bps``, ``half_life_h``: the pair's model of
-    ``y``. ``next_rate_bps`` and ``mean_rate_bps``: funding that we receive (negative: pay) at the next stamp and in the
-    long run. ``carry_bps_per_h``: cost of capital and borrow. ``round_trip_bps``: both taker fees of entry and exit:
-    a dip deeper than that is always taken, because the hedge can be entered again at the mean.
+    ``y``. ``next_rate_bps`` and ``mean_rate_bps``: funding that we receive (negative: pay) at the next funding time and
+    in the long run. ``carry_bps_per_h``: cost of capital and borrow. ``round_trip_bps``: both taker fees of entry and
+    exit: a dip deeper than that is always taken, because the hedge can be entered again at the mean.
 
     Call it with keywords; it is written so that numba compiles it as it stands (``bench.economics``).
     """
     theta = log(2.0) / half_life_h
     hourly_cost, received = carry_bps_per_h, 0.0
     best, rate = basis_mean_now_bps, next_rate_bps
-    for stamp in range(STAMPS_AHEAD):
-        hours = next_stamp_h + stamp * interval_h
+    for later in range(FUNDING_TIMES_AHEAD):
+        hours = next_funding_h + later * interval_h
         weight = exp(-theta * hours)
         hourly_cost -= theta * rate * weight
         received += rate
         waited = mu_bps + (basis_mean_now_bps - mu_bps) * weight - received + carry_bps_per_h * hours
-        best = min(best, waited)  # wait until right after this stamp
+        best = min(best, waited)  # wait until right after this funding time
         rate = mean_rate_bps + RATE_PERSISTENCE * (rate - mean_rate_bps)
     dip = min(stop_distance_sd(max(hourly_cost, 0.0) / (theta * sd_bps)) * sd_bps, round_trip_bps)
     return min(mu_bps - dip, best)
@@ -94,13 +95,14 @@ def value_of_leaving_bps(
     return entry_basis_bps - y_bps - entry_fees_bps - exit_fees_bps + funding_bps - carry_bps_per_h * age_h
 
 
-def stamp_window_counts(seconds_to_stamp: float, rate_received_bps: float, window_s: float = 60.0) -> bool:
-    """Whether a stamp so near counts: within ``window_s`` a payment is ours to make, a receipt is not yet ours."""
-    return seconds_to_stamp > window_s or rate_received_bps < 0
+def funding_time_counts(seconds_to_funding_time: float, rate_received_bps: float, window_s: float = 60.0) -> bool:
+    """Whether a funding time so near counts: within ``window_s`` a payment is ours to make, a receipt is not yet
+    ours."""
+    return seconds_to_funding_time > window_s or rate_received_bps < 0
 
 
 def flipped(paid_bps: tuple[float, float], indicated_bps: float, round_trip_bps: float) -> bool:
-    """We paid at two stamps running, together more than a round trip, and are to pay again.
+    """We paid at two funding times running, together more than a round trip, and are to pay again.
 
     Amounts are received ones: negative is paid.
     """

@@ -82,7 +82,7 @@ def with_budget(price: float, budget_bps: float) -> float:
     return price if price >= 0 else min(0.0, price + budget_bps)
 
 
-def resting_point(k: float, forward_bps: float, reverse_bps: float) -> float:
+def neutral_point(k: float, forward_bps: float, reverse_bps: float) -> float:
     """Where one wants to stand, in lots from the middle: the zero of the price."""
     return k * (reverse_bps - forward_bps) / (forward_bps + reverse_bps)
 
@@ -90,18 +90,18 @@ def resting_point(k: float, forward_bps: float, reverse_bps: float) -> float:
 def price_bps(x: float, k: float, forward_bps: float, reverse_bps: float) -> float:
     """Bps to add to a forward trade's threshold and to take off a backward one's. Between -reverse and +forward.
 
-    One straight line from ``-reverse_bps`` at -k through 0 at :func:`resting_point` to ``forward_bps`` at k.
+    One straight line from ``-reverse_bps`` at -k through 0 at :func:`neutral_point` to ``forward_bps`` at k.
     """
     x = min(k, max(-k, x))
-    x0 = resting_point(k, forward_bps, reverse_bps)
+    x0 = neutral_point(k, forward_bps, reverse_bps)
     if x >= x0:
         return forward_bps * (x - x0) / (k - x0)
     return -reverse_bps * (x0 - x) / (k + x0)
 
 
 def lots_to_send(x: float, k: float, forward_bps: float, reverse_bps: float) -> float:
-    """Lots whose sending home brings inventory to the resting point (negative: the other way)."""
-    return x - resting_point(k, forward_bps, reverse_bps)
+    """Lots whose sending home brings inventory to the neutral point (negative: the other way)."""
+    return x - neutral_point(k, forward_bps, reverse_bps)
 
 
 def transfer_worth(x: float, k: float, forward_bps: float, reverse_bps: float, lot_value: float) -> float:

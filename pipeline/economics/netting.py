@@ -1,4 +1,5 @@
-"""When an entry nets the contract of an open hedge of the other direction instead of opening a second one.
+"""An entry that trades the contract of an open hedge the other way: when to close that hedge's contract with it (net
+it) instead of opening a second hedge, and how much.
 
 Both hedges stand on one contract. Netted, its position closes and neither has to leave it later: two taker fees are
 saved. What is left is inventory: the coins that one hedge holds at one spot venue, and that the other has sold at

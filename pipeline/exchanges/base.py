@@ -26,7 +26,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,6 +34,7 @@ from pipeline.economics.margin import Tier
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.clock import wall_ms
 from pipeline.model.errors import VenueUnavailable
+from pipeline.model.networks import CoinNetwork
 from pipeline.model.structs import (
     Balance,
     FeeSchedule,
@@ -42,6 +42,8 @@ from pipeline.model.structs import (
     ForcedClose,
     Funding,
     InstrumentSpec,
+    KeyRights,
+    Listed,
     MoneyMove,
     OrderRequest,
     OrderUpdate,
@@ -56,6 +58,7 @@ from pipeline.model.venue_events import SessionState as SessionState
 from pipeline.model.venue_events import VenueEvent as VenueEvent
 
 if TYPE_CHECKING:
+    from pipeline.exchanges.recent_trades import PublicTrade
     from pipeline.templates.template import OrderTerms, Pieces
 
 #: Codes of a refusal for which the key is not to blame: the account gets this part of the venue with its first money.
@@ -103,6 +106,22 @@ class VenueClient(ABC):
 
         With credentials: the account's own fees and the coin's identity where only signed endpoints tell it.
         """
+
+    def networks(self) -> Mapping[str, tuple[CoinNetwork, ...]]:
+        """Networks of every coin, as of the last :meth:`instruments`; empty where the venue does not tell (no key)."""
+        return {}
+
+    async def listing(self) -> list[Listed]:
+        """Everything that the market trades now, with its volume of 24 h where the venue tells it; needs no key."""
+        raise VenueUnavailable(f"{self.venue}: lists nothing; nothing was sent", venue=self.venue)
+
+    async def recent_trades(self, symbol: str, limit: int, multiplier: Decimal = Decimal(1)) -> list[PublicTrade]:
+        """The newest ``limit`` trades of others at most, newest first; ``multiplier``: base coins per contract."""
+        raise VenueUnavailable(f"{self.venue}: lists no trades; nothing was sent", venue=self.venue)
+
+    async def key_rights(self) -> KeyRights:
+        """What the venue tells of the key's rights; what it does not tell is None."""
+        return KeyRights()
 
     @abstractmethod
     async def depth_snapshot(self, symbol: str) -> bytes:
@@ -170,10 +189,17 @@ class VenueClient(ABC):
 
     #: Whether the venue has a timer that cancels every order of the account unless it is set again in time.
     has_countdown = False
+    #: How many times as long as it is asked for that timer runs here.
+    countdown_factor = 1
 
     async def set_countdown(self, seconds: int) -> None:
         """Sets that timer, of the whole market; 0 disarms it."""
         raise VenueUnavailable(f"{self.venue}: no dead-man timer here; nothing was sent", venue=self.venue)
+
+    #: Why the account's modes could not be read when they were last asked for; "" = they could.
+    settings_fault: str = ""
+    #: False while they have not been read at all, though asked for: balances count, no entry is made.
+    settings_known: bool = True
 
     async def apply_account_settings(self, symbols: Sequence[str], leverage: Decimal) -> None:
         """Brings the account into the modes that we count with: one position a contract, isolated margin at
@@ -195,11 +221,6 @@ class VenueClient(ABC):
         """Those of ``symbols`` that rows left out since the last call were, or may have been, about: they may be
         listed. All of them where such a row has no name."""
         return frozenset()
-
-    def remember_budgets(self, path: Path) -> None:
-        """Goes on with what the process before left of its request budgets and silences, and keeps writing them to
-        ``path`` (transport/throttle.py). Raises OSError."""
-        return
 
     @property
     def rate_limit_hits(self) -> int:
@@ -223,6 +244,8 @@ class VenueTrading(ABC):
     venue: str
     protocol_violations: int = 0
     last_violation: str = ""
+    #: Whether what the venue's limit refused may have been carried out all the same: its outcome is then unknown.
+    throttled_is_unknown = False
 
     @abstractmethod
     async def connect(self) -> None:
@@ -297,10 +320,6 @@ class VenueTrading(ABC):
     def can_place(self, count: int) -> bool:
         """Whether the venue's order budget takes ``count`` orders now; takes nothing."""
         return True
-
-    def remember_budgets(self, path: Path) -> None:
-        """As :meth:`VenueClient.remember_budgets`, for orders and cancels."""
-        return
 
     def set_multipliers(self, multipliers: Mapping[str, Decimal]) -> None:
         """Base coins per contract by symbol; needed before the private stream can speak in base coin (futures)."""

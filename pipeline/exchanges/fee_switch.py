@@ -11,17 +11,21 @@ from pipeline.model.errors import RateLimited, VenueRejected
 async def read_fee_switch(client: VenueClient, fees: FeeConfig | None) -> FeeSwitch | None:
     """The venue's switch; None where it does not tell, or not to this key. ``fees``: the venue's configured ones.
 
-    A switch that nobody configured takes nothing while there is none of its coin: then fees are plain. The stock of a
-    configured coin is watched instead (``pipeline/risk/fee_stock.py``). Raises the errors of :class:`VenueClient`.
+    A switch takes nothing while there is none of its coin: one that nobody configured is then none, a configured one is
+    not ``held``. Before that its stock is watched (``pipeline/risk/fee_stock.py``). Raises the errors of
+    :class:`VenueClient`.
     """
     try:
-        told = await client.fee_switch()
+        reported = await client.fee_switch()
     except RateLimited:
         raise
     except VenueRejected:
         return None
     configured = fees.deduction.coin if fees is not None and fees.deduction is not None else ""
-    if told is None or told.coin in ("", configured):
-        return told
+    if reported is None or not reported.coin:
+        return reported
     balances = await client.balances()
-    return told if any(row.asset == told.coin and row.free + row.locked > 0 for row in balances) else FeeSwitch("")
+    held = any(row.asset == reported.coin and row.free + row.locked > 0 for row in balances)
+    if reported.coin == configured:
+        return reported._replace(held=held)
+    return reported if held else FeeSwitch("")

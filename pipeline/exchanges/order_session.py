@@ -13,7 +13,6 @@ import contextlib
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,7 +30,15 @@ from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.stream_session import StreamSession
 from pipeline.exchanges.transport.throttle import Throttle
 from pipeline.model.clock import mono_ns, wall_ms
-from pipeline.model.errors import OutcomeUnknown, ProtocolViolation, VenueError, VenueRejected, VenueUnavailable
+from pipeline.model.errors import (
+    OrderNotFound,
+    OutcomeUnknown,
+    ProtocolViolation,
+    RateLimited,
+    VenueError,
+    VenueRejected,
+    VenueUnavailable,
+)
 from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
 
 if TYPE_CHECKING:
@@ -168,9 +175,6 @@ class OrderSession(VenueTrading):
 
     def follow_clock(self, offset_ns: int) -> None:
         self.client.clock.follow(offset_ns)
-
-    def remember_budgets(self, path: Path) -> None:
-        self._throttle.remember(path)
 
     def can_place(self, count: int) -> bool:
         return self._throttle.delay_s("order", count) == 0.0
@@ -311,7 +315,11 @@ class OrderSession(VenueTrading):
         if entry.timer is not None:
             entry.timer.cancel()
         kind = outcome_kind(error)
+        if self.throttled_is_unknown and isinstance(error, RateLimited):
+            kind = OutcomeKind.UNKNOWN
         if entry.is_place:
+            if isinstance(error, OrderNotFound):
+                kind = OutcomeKind.UNKNOWN  # it speaks of an order that the venue knew, or knows: no proof of nothing
             self.on_event(
                 PlaceOutcome(
                     venue=self.venue,

@@ -9,17 +9,23 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 from pipeline.exchanges.base import HttpCall, HttpReply, VenueClient
+from pipeline.exchanges.listing import Listing
 from pipeline.exchanges.parsing.rows import NO_NAME, OddRows, OwnRows
+from pipeline.exchanges.recent_trades import PublicTrade, TradesQuestion
 from pipeline.exchanges.transport.gateway_watch import GatewayWatch
 from pipeline.exchanges.transport.rest import RestTransport, ServerClock
+from pipeline.exchanges.transport.shared_budgets import budgets_of
 from pipeline.exchanges.transport.throttle import Limit, Throttle
 from pipeline.model.clock import mono_ns
-from pipeline.model.errors import AuthRefused, RowsUnreadable, VenueError, VenueRejected
-from pipeline.model.structs import Credentials
+from pipeline.model.errors import AuthRefused, RateLimited, RowsUnreadable, VenueError, VenueRejected
+from pipeline.model.networks import CoinNetwork
+from pipeline.model.structs import Credentials, Listed
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
@@ -33,6 +39,10 @@ GATHER_MAX = 8  # questions about many symbols in flight at once
 class RestVenueClient(VenueClient):
     """Base of the dialects' clients; one :class:`RestTransport`, one venue clock."""
 
+    #: Which questions list what a market trades (``listing.py`` of the dialect).
+    listings: Mapping[str, Listing]
+    #: Which question lists a symbol's newest trades (``recent_trades.py`` of the dialect), by market.
+    recent: Mapping[str, TradesQuestion] = {}
     #: ``api_code`` of the refusals that are about a request's timestamp (``errors.py`` of the dialect, kind "clock").
     clock_refusals: frozenset[str]
 
@@ -42,17 +52,21 @@ class RestVenueClient(VenueClient):
         self.venue = venue.name
         self.config = venue
         self.clock = ServerClock()
-        throttle = Throttle(limits)
+        throttle = Throttle(limits, shared=budgets_of(venue, credentials))
         self.transport = RestTransport(rest, venue=venue.name, throttle=throttle)
         self.gateway = GatewayWatch(throttle)
         self._credentials = credentials
         self.odd_rows = OddRows()
+        self.coin_networks: Mapping[str, tuple[CoinNetwork, ...]] = {}
         self.symbols = set(venue.symbols)  # ours: whose rows in lists must be readable
 
     @property
     def has_credentials(self) -> bool:
         """Signed requests can be made."""
         return self._credentials is not None
+
+    def networks(self) -> Mapping[str, tuple[CoinNetwork, ...]]:
+        return self.coin_networks
 
     @abstractmethod
     def _sign(self, method: str, path: str, query: str, body: bytes) -> HttpCall:
@@ -72,6 +86,10 @@ class RestVenueClient(VenueClient):
         self.clock.learn(server_ms, mono_ns() - send_ns)
         return server_ms
 
+    def note_left(self, reply: HttpReply, bucket: str) -> None:
+        """What the reply says of the budget that its request was counted in; most venues say nothing."""
+        return
+
     async def _public(
         self,
         path: str,
@@ -85,6 +103,7 @@ class RestVenueClient(VenueClient):
         reply = await self.transport.send(
             lambda: HttpCall(method="GET", target=target, headers=headers or {}), bucket=bucket, weight=weight
         )
+        self.note_left(reply, bucket)
         error = self.error_of(reply)
         self.gateway.note(error, bucket)
         if error is not None:
@@ -116,6 +135,7 @@ class RestVenueClient(VenueClient):
             reply = await self.transport.send(
                 lambda: self._sign(method, full_path, query, body), bucket=bucket, weight=weight
             )
+            self.note_left(reply, bucket)
             error = self.error_of(reply)
             self.gateway.note(error, bucket)
             if error is None:
@@ -125,6 +145,37 @@ class RestVenueClient(VenueClient):
                 continue
             raise error
         raise AssertionError("unreachable: the second attempt returns or raises")
+
+    async def ask(self, path: str, query: str, *, signed: bool) -> HttpReply:
+        """A question (GET) of the venue's documents that no other method asks; ``path``: below the client's base.
+
+        Raises the errors of every method."""
+        return await (self._signed("GET", path, query) if signed else self._public(path, query))
+
+    async def listing(self) -> list[Listed]:
+        market = self.listings[self.config.market]
+        reply = await self._public(market.symbols.path, weight=market.symbols.weight)
+        found = market.parse_symbols(self.venue, reply.body, self.odd_rows)
+        volumes: dict[str, Decimal] = {}
+        try:
+            day = await self._public(market.volumes.path, weight=market.volumes.weight)
+            volumes = market.parse_volumes(self.venue, day.body, self.odd_rows)
+        except VenueError as error:  # volumes rank what is listed: without them it is still listed
+            if isinstance(error, RateLimited):
+                raise
+        return [Listed(symbol=s, base=base, quote=quote, day_volume=volumes.get(s)) for s, base, quote in found]
+
+    async def recent_trades(self, symbol: str, limit: int, multiplier: Decimal = Decimal(1)) -> list[PublicTrade]:
+        """The newest public trades, newest first; ``multiplier``: base coins per contract."""
+        question = self.recent.get(self.config.market)
+        if question is None:
+            return await super().recent_trades(symbol, limit, multiplier)
+        query = question.query(symbol, max(1, min(limit, question.limit_max)))
+        reply = await self._public(question.path, query, weight=question.weight)
+        found = question.parse(self.venue, reply.body)
+        if question.in_contracts:
+            found = [msgspec.structs.replace(trade, qty=trade.qty * multiplier) for trade in found]
+        return sorted(found, key=lambda trade: trade.venue_wall_ms, reverse=True)[:limit]
 
     def is_clock_error(self, error: Exception) -> bool:
         """Whether the venue refused a request for its timestamp."""
@@ -168,9 +219,6 @@ class RestVenueClient(VenueClient):
     def take_unreadable(self, symbols: Sequence[str]) -> frozenset[str]:
         names = self.odd_rows.take_names()
         return frozenset(symbols) if NO_NAME in names else names & frozenset(symbols)
-
-    def remember_budgets(self, path: Path) -> None:
-        self.transport.throttle.remember(path)
 
     @property
     def rate_limit_hits(self) -> int:

@@ -129,8 +129,7 @@ class StreamSession(ABC):
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)  # one that has failed before must not keep the link open
         link, self._link = self._link, None
         if link is not None:
             link.close()

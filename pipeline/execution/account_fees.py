@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
+from pipeline.execution.accounts import Execution
 from pipeline.execution.market import PPM, Instruments, UsdRates, fee_of
-from pipeline.execution.records import FillRecord
 from pipeline.model.config import EngineConfig
+from pipeline.model.dialects import facts_of
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, Fill
 
-#: Deduction coins of each dialect (Gate.io "GT deduction" and points cards, MEXC "MX Deduct", Binance "BNB burn").
-DEDUCTION_COINS = {"gateio": frozenset({"GT", "POINT"}), "mexc": frozenset({"MX"}), "binance": frozenset({"BNB"})}
 FEE_TOLERANCE_PPM = Decimal(2)  # of the notional
 FEE_TOLERANCE_ABS = Decimal("0.00000001")  # of the plain asset
 COIN_TOLERANCE = Decimal("0.05")  # of the expected fee: the venue's price of its coin is not that of our books
@@ -29,9 +28,9 @@ class AccountFees:
         self._instruments = instruments
         self._rates = rates
         self._configured = {venue: fees.deduction.coin for venue, fees in config.fees.items() if fees.deduction}
-        self._known = {venue.name: DEDUCTION_COINS.get(venue.dialect, frozenset()) for venue in config.venues}
+        self._known = {venue.name: facts_of(venue.dialect).deduction_coins for venue in config.venues}
 
-    def told(self, fee_coins: Mapping[str, str]) -> None:
+    def reported(self, fee_coins: Mapping[str, str]) -> None:
         """The coin that each venue says it takes fees in ("" = plain), in place of the configured one."""
         for venue, coin in fee_coins.items():
             self._configured.pop(venue, None)
@@ -59,7 +58,7 @@ class AccountFees:
             return f"fee {' + '.join(f'{amount} {asset}' for asset, amount in fill.fees)}, {wanted}"
         return ""
 
-    def coin_rates(self, fills: Iterable[FillRecord], start: str) -> dict[str, Decimal]:
+    def coin_rates(self, fills: Iterable[Execution], start: str) -> dict[str, Decimal]:
         """Value in ``start`` of each asset that only fees of these fills were paid in.
 
         By the books where they have a price; else the coin paid what was expected of the fees that it paid.

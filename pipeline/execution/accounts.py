@@ -164,9 +164,10 @@ def venue_order(fill: Execution) -> tuple[str, str, int, str]:
     return fill.venue, fill.symbol, int(number.group()) if number else 0, fill.trade_id
 
 
-def fold_fills(fills: Iterable[Execution]) -> Accounts:
-    """The accounts after ``fills``, applied in the venues' own order whatever the order of ``fills``."""
-    accounts = Accounts()
+def fold_fills(fills: Iterable[Execution], onto: Accounts | None = None) -> Accounts:
+    """The accounts after ``fills``, applied in the venues' own order whatever the order of ``fills``; ``onto`` what
+    earlier ones have made, which is changed."""
+    accounts = Accounts() if onto is None else onto
     for fill in sorted(fills, key=venue_order):
         accounts.apply_fill(fill)
     return accounts

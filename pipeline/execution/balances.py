@@ -68,9 +68,11 @@ class BalanceMonitor:
         self._up: dict[str, bool] = {}
         self._reservations: dict[str, tuple[tuple[str, str], Order]] = {}  # client_id -> (venue, asset), order
         self._by_key: dict[tuple[str, str], set[str]] = {}
+        self._set_aside: dict[str, tuple[tuple[str, str], Decimal]] = {}  # name -> (venue, asset), amount
         self._thresholds: dict[tuple[str, str], Decimal] = {}
         self._alert = alert
         self.changed: set[tuple[str, str]] = set()  # (venue, asset) not yet copied to the limits table
+        self.movements = 0  # how often what may be used of a balance has changed
         self.low: set[tuple[str, str]] = set()  # balances under their threshold
         self.is_monitoring = False
 
@@ -83,6 +85,7 @@ class BalanceMonitor:
 
     def session(self, venue: str, up: bool) -> None:
         """Private stream of a venue up or down; balances that it reported before it went down are no longer used."""
+        self.movements += self._up.get(venue) is not up
         self._up[venue] = up
         if not up:
             for (name, _), row in self._rows.items():
@@ -98,6 +101,7 @@ class BalanceMonitor:
         """A balance by stream or REST. Older ones of the same source are ignored."""
         key = (balance.venue, balance.asset)
         row = self._rows.setdefault(key, _Row())
+        before = self.get_balance(*key)
         self.changed.add(key)
         total = balance.free + balance.locked
         if balance.source == "rest":
@@ -106,6 +110,7 @@ class BalanceMonitor:
         elif balance.recv_mono_ns >= row.stream_mono_ns:
             row.stream_free, row.stream_total, row.stream_mono_ns = balance.free, total, balance.recv_mono_ns
         self._release(key)
+        self.movements += before != self.get_balance(*key)
         threshold = self._thresholds.get(key)
         if self.is_monitoring and threshold is not None:
             self._watch(balance, threshold)
@@ -125,7 +130,25 @@ class BalanceMonitor:
         key = (order.intent.venue, order.intent.reserve_asset)
         self._reservations[order.client_id] = (key, order)
         self._by_key.setdefault(key, set()).add(order.client_id)
-        self.changed.add(key)
+        self._moved(key)
+
+    def set_aside(self, name: str, venue: str, asset: str, amount: Decimal) -> None:
+        """Keeps ``amount`` of a balance from new risk until ``name`` is released; an operator's reservation."""
+        self.release(name)
+        self._set_aside[name] = ((venue, asset), amount)
+        self._moved((venue, asset))
+
+    def release(self, name: str) -> bool:
+        """Ends a reservation of :meth:`set_aside`; False where there is none of that name."""
+        known = self._set_aside.pop(name, None)
+        if known is not None:
+            self._moved(known[0])
+        return known is not None
+
+    @property
+    def set_asides(self) -> dict[str, tuple[tuple[str, str], Decimal]]:
+        """Reservations of :meth:`set_aside`: name -> ((venue, asset), amount)."""
+        return dict(self._set_aside)
 
     def settled(self, order: Order) -> None:
         """An order settled: one that took nothing is free at once, others when the venue has reported a balance."""
@@ -135,7 +158,11 @@ class BalanceMonitor:
     def _drop(self, client_id: str) -> None:
         key, _ = self._reservations.pop(client_id)
         self._by_key[key].discard(client_id)
+        self._moved(key)
+
+    def _moved(self, key: tuple[str, str]) -> None:
         self.changed.add(key)
+        self.movements += 1
 
     def _release(self, key: tuple[str, str]) -> None:
         row = self._rows[key]
@@ -147,13 +174,17 @@ class BalanceMonitor:
 
     # --- answers ---
 
-    def reserved(self, venue: str, asset: str) -> Decimal:
-        """Sum of the reservations on one balance."""
-        total = ZERO
+    def reserved(self, venue: str, asset: str, *, reducing: bool = False) -> Decimal:
+        """Sum of the reservations on one balance; ``reducing``: without what is only kept from new risk."""
+        total = ZERO if reducing else self.kept(venue, asset)
         for client_id in self._by_key.get((venue, asset), ()):
             order = self._reservations[client_id][1]
             total += spent(order) if order.settled else order.intent.reserve_amount
         return total
+
+    def kept(self, venue: str, asset: str) -> Decimal:
+        """Sum of what is set aside of one balance."""
+        return sum((amount for key, amount in self._set_aside.values() if key == (venue, asset)), ZERO)
 
     def reported(self, venue: str) -> bool:
         """Whether the venue has reported any balance by REST, which lists all that there is."""
@@ -171,10 +202,11 @@ class BalanceMonitor:
             return row.stream_free
         return row.rest_free if lag_ns > REST_OVERTAKES_NS else min(row.stream_free, row.rest_free)
 
-    def usable(self, venue: str, asset: str) -> Decimal:
-        """What a new order may use: the free balance less every reservation, never negative."""
+    def usable(self, venue: str, asset: str, *, reducing: bool = False) -> Decimal:
+        """What a new order may use: the free balance less every reservation, never negative. One that is ``reducing``
+        risk also uses what is set aside: an operator keeps that from new risk, not from the way out."""
         balance = self.get_balance(venue, asset)
-        return ZERO if balance is None else max(ZERO, balance - self.reserved(venue, asset))
+        return ZERO if balance is None else max(ZERO, balance - self.reserved(venue, asset, reducing=reducing))
 
     def confirmed_age_ns(self, venue: str, asset: str, mono_ns: int) -> int | None:
         """Time since REST confirmed this balance; None when it never did."""

@@ -93,6 +93,7 @@ class CoreContext:
     journal: JournalPort
     ids: Ids
     now: Now = field(default_factory=lambda: Now(0, 0))
+    taking_over: bool = False  # the guard's: hedges leave by their futures leg first, and nothing new begins
     actions: list[Action] = field(default_factory=list)
 
     def record(self, record: Record) -> None:

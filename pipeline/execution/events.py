@@ -164,6 +164,7 @@ class AccountSnapshot(msgspec.Struct, frozen=True):
     clock_read_mono_ns: Mapping[str, int] = {}  # venue -> when that was, at the earliest
     fee_coins: Mapping[str, str] = {}  # venue that tells it -> the coin that fees are taken in, "" = plain
     unreadable: tuple[tuple[str, str], ...] = ()  # (venue, contract) of rows of position lists that cannot be read
+    settings_known: Mapping[str, bool] = {}  # venue -> whether the account's modes are known
 
 
 class QueryAnswer(msgspec.Struct, frozen=True):
@@ -236,12 +237,14 @@ class BalancesAnswer(msgspec.Struct, frozen=True):
 
 
 class MarginAnswer(msgspec.Struct, frozen=True):
-    """Answer to ``AddMargin``. With ``error`` it is not known to be added: the next account reading shows it."""
+    """Answer to ``AddMargin``. With ``error`` it is not known to be added: the next account reading shows it.
+    ``refused``: the venue has said no, so that nothing was added."""
 
     venue: str
     symbol: str
     amount: Decimal
     error: str = ""
+    refused: bool = False
 
 
 class RiskTiersAnswer(msgspec.Struct, frozen=True):
@@ -280,6 +283,8 @@ class CommandKind(IntEnum):
     STOP = 5  # take no new opportunity, finish what is open
     ADOPT = 6  # take over what is at the venues and this journal does not explain
     CANCEL_ORDERS = 7  # every order that may still rest at a venue
+    EMERGENCY = 8  # no new risk until the breaker ``emergency`` is re-armed
+    RECOVER = 9  # an open operation is to be repaired now
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -416,7 +421,7 @@ class FetchInstrument(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """How an opportunity ended, for the detector (reports queue); its direction rests until the cooldown's end."""
+    """How an opportunity ended, for the detector (reports queue); the cooldown of its direction lasts until then."""
 
     opportunity_id: int
     outcome: ReportOutcome

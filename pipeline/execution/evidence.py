@@ -20,6 +20,7 @@ from pipeline.execution.ledger import Order
 from pipeline.execution.order_states import RANK
 from pipeline.execution.records import ExternalRecord, FillRecord, OrderSentRecord, OrderStateRecord
 from pipeline.model.enums import OrderSide, OrderState
+from pipeline.model.errors import AuthRefused, ClockRefused, InstrumentRefused, RateLimited, TradingDisabled
 from pipeline.model.structs import ZERO, Fill, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 
@@ -27,6 +28,8 @@ ORPHANS_MAX = 1000  # order ids of which messages wait for their acknowledgement
 ORPHAN_PATIENCE_NS = 200_000_000  # an acknowledgement that is this late is asked for
 FILLS_MARGIN_MS = 60_000  # clock differences between us and a venue
 NO_FEE_ASSET = "no fee asset"
+#: Refusals for what passes or lies elsewhere: no word about a position.
+ELSEWHERE = (RateLimited, AuthRefused, ClockRefused, InstrumentRefused, TradingDisabled)
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ class Evidence:
 
     def __init__(self, context: CoreContext, fees: AccountFees, on_fill: Callable[[FillRecord], None]) -> None:
         self._context = context
-        self._fees = fees
+        self.fees = fees
         self._on_fill = on_fill
         self._orphans: OrderedDict[tuple[str, str], ForeignOrder] = OrderedDict()
 
@@ -90,7 +93,11 @@ class Evidence:
         elif event.kind is OutcomeKind.ACKED:
             self._record_state(order, OrderState.OPEN, source="ack", recv_mono_ns=event.recv_mono_ns)
         if event.kind is OutcomeKind.REJECTED and RANK[order.state] < RANK[OrderState.OPEN]:
-            self._record_state(order, OrderState.REJECTED, source="ack", reason=reason, recv_mono_ns=event.recv_mono_ns)
+            of_position = not isinstance(event.error, ELSEWHERE)
+            refused = (order, OrderState.REJECTED)
+            self._record_state(
+                *refused, source="ack", reason=reason, recv_mono_ns=event.recv_mono_ns, of_position=of_position
+            )
         elif event.kind is OutcomeKind.REJECTED:
             if not order.state.is_terminal:  # the venue has shown the order before: no proof
                 self._context.alert(
@@ -284,7 +291,7 @@ class Evidence:
         row = self._context.instruments.find(intent.venue, intent.symbol)
         if row is None or fill.is_maker:
             return
-        fault = self._fees.fault(row, fill)
+        fault = self.fees.fault(row, fill)
         if fault:
             self._context.trip(f"fee.{intent.venue}.{intent.symbol}", fault)
 
@@ -297,9 +304,11 @@ class Evidence:
         reason: str = "",
         order_id: str = "",
         recv_mono_ns: int = 0,
+        of_position: bool = True,
     ) -> None:
         at = recv_mono_ns or self._context.now.mono_ns
-        self._context.record(OrderStateRecord(order.client_id, order_id, state, None, None, 0, at, source, reason))
+        known = (order.client_id, order_id, state, None, None, 0, at, source, reason)
+        self._context.record(OrderStateRecord(*known, of_position))
         if order_id:
             self._merge_orphans(order.intent.venue, order_id)
 

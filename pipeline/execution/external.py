@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import Any, Protocol
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, NamedTuple, Protocol
 
-from pipeline.execution.accounts import EXACT, Accounts
+from pipeline.execution.accounts import EXACT, PNL_DIGITS, Accounts
 from pipeline.execution.external_fills import EXTERNAL, given_fill
 from pipeline.execution.external_records import (
     ExternalFillRecord,
@@ -23,6 +23,7 @@ from pipeline.execution.external_records import (
     TakenShare,
 )
 from pipeline.execution.records import AdoptedRecord, ExternalRecord, FillRecord, LegPlan
+from pipeline.execution.results.foreign_trades import ForeignTrades
 from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.structs import ZERO
 
@@ -78,6 +79,16 @@ class Books(Protocol):
     last_wall_ns: int
 
 
+class Unheld(NamedTuple):
+    """An execution of others on a contract, or the part of it, that closed what no operation was known to hold: signed
+    base coins, the venue's wall ms, quote per base, fee (quote, positive = paid)."""
+
+    signed: Decimal
+    at_ms: int
+    price: Decimal
+    fee: Decimal
+
+
 @dataclass(slots=True)
 class ExternalState:
     """The part of the ledger that external records write; changed by :meth:`Ledger.apply` only.
@@ -88,9 +99,10 @@ class ExternalState:
     ``witnesses``: (venue, witness) of movements that are booked: rows of the venue's lists, and the orders on contracts
     whose executions or whose position's change are. ``unlisted``: (venue, asset) -> (amount, wall ms of the booking) of
     those that no list had shown when they were booked; ``unlisted_positions``: (venue, contract) -> the same of
-    positions, signed base coins. ``kept``: keys of ``orders`` and ``witnesses``, oldest first: no more than
-    ``KEPT_MAX`` are remembered. ``unexplained_usd``: money lost without any explanation since the breaker was last
-    re-armed.
+    positions, signed base coins. ``unheld``: (venue, contract) -> executions for which no holder was known when they
+    were booked: a fill of ours that comes later may have been it. ``kept``: keys of ``orders`` and ``witnesses``,
+    oldest first: no more than ``KEPT_MAX`` are remembered. ``unexplained_usd``: money lost without any explanation
+    since the breaker was last re-armed. ``trades``: what others hold by their trades, at cost, and what they realised.
     """
 
     unowned: dict[Place, Decimal] = field(default_factory=dict)
@@ -103,7 +115,9 @@ class ExternalState:
     unexplained_usd: Decimal = ZERO
     unlisted: dict[Place, list[tuple[Decimal, int]]] = field(default_factory=dict)
     unlisted_positions: dict[Place, list[tuple[Decimal, int]]] = field(default_factory=dict)
+    unheld: dict[Place, list[Unheld]] = field(default_factory=dict)
     kept: list[Place] = field(default_factory=list)
+    trades: ForeignTrades = field(default_factory=ForeignTrades)
 
     def booked_order(self, venue: str, order_id: str) -> bool:
         """Whether what an order of others did on a contract is booked."""
@@ -133,6 +147,7 @@ class ExternalState:
         unlisted = [_listing(self.unlisted)] if self.unlisted else []
         if self.unlisted_positions:
             unlisted = [_listing(self.unlisted), _listing(self.unlisted_positions)]
+        unheld = [sorted((k, [[str(part) for part in one] for one in v]) for k, v in self.unheld.items())]
         return [
             sorted((k, str(v)) for k, v in self.unowned.items()),
             sorted((k, str(v)) for k, v in self.foreign_spot.items()),
@@ -142,6 +157,8 @@ class ExternalState:
             sorted(self.witnesses),
             str(self.unexplained_usd),
             *unlisted,
+            *(unheld if self.unheld else []),
+            *self.trades.content(),
         ]
 
     # --- the fold ---
@@ -176,13 +193,16 @@ class ExternalState:
             _give(books, share.operation_id, _as_fill(record, share))
         key, sign = (record.venue, record.symbol), int(record.side)
         self.base_of[key] = record.base
+        self.trades.fill(record, books.last_wall_ns)
         if record.kind is InstrumentKind.PERPETUAL:
             taken = sum((share.qty for share in record.taken), ZERO)
+            self._note_unheld(record, EXACT.subtract(record.qty, taken))
             _add(self.unowned, key, sign * EXACT.subtract(record.qty, taken))
             return
-        _add(self.foreign_spot, (record.venue, record.base), sign * record.qty)
-        _add(self.foreign_spot, (record.venue, record.quote), -sign * EXACT.multiply(record.qty, record.price))
-        for asset, amount in record.fees:
+        left = EXACT.subtract(record.qty, sum((share.qty for share in record.taken), ZERO))
+        _add(self.foreign_spot, (record.venue, record.base), sign * left)
+        _add(self.foreign_spot, (record.venue, record.quote), -sign * EXACT.multiply(left, record.price))
+        for asset, amount in record.fees_of_others:
             _add(self.foreign_spot, (record.venue, asset), -amount)
 
     def _in_position(self, record: ExternalFillRecord) -> None:
@@ -193,6 +213,29 @@ class ExternalState:
             waiting = self.unlisted_positions[key]
             waiting[waiting.index(made)] = (EXACT.subtract(made[0], signed), made[1])
             _drop(self.unlisted_positions, key, lambda change, _: not change)
+
+    def _note_unheld(self, record: ExternalFillRecord, left: Decimal) -> None:
+        """``left``: base coins that it took of no operation; what others were known to hold there is not in doubt."""
+        key, sign = (record.venue, record.symbol), int(record.side)
+        others = max(ZERO, -sign * self.unowned.get(key, ZERO))
+        qty = EXACT.subtract(left, min(left, others))
+        if qty > 0 and record.cause != "engine":
+            fee = EXACT.multiply(record.fee, qty) / record.qty if record.fee_asset == record.quote else ZERO
+            known = [one for one in self.unheld.get(key, ()) if record.venue_wall_ms - one.at_ms <= UNLISTED_KEPT_MS]
+            one = Unheld(sign * qty, record.venue_wall_ms, record.price, fee.quantize(PNL_DIGITS))
+            self.unheld[key] = [*known, one]
+
+    def held_by(self, record: FillRecord) -> list[tuple[Decimal, Unheld]]:
+        """(base coins, execution of others): what has closed the position of a fill of ours that is known only now."""
+        key, signed = (record.venue, record.symbol), record.qty * int(record.side)
+        left = min(record.qty, max(ZERO, -int(record.side) * self.unowned.get(key, ZERO)))
+        found: list[tuple[Decimal, Unheld]] = []
+        for one in self.unheld.get(key, ()):
+            if one.signed * signed < 0 and record.venue_wall_ms <= one.at_ms and left > 0:
+                part = min(abs(one.signed), left)
+                left -= part
+                found.append((part, one))
+        return found
 
     def flow(self, record: ExternalFlowRecord, books: Books) -> None:
         key = (record.venue, record.asset)
@@ -206,6 +249,7 @@ class ExternalState:
             self.unexplained_usd = EXACT.subtract(self.unexplained_usd, record.value_usd)
         for share in record.taken:
             self._take_spot(record, share, books)
+        self.trades.flow(record)
 
     def _witnessed(self, venue: str, witness: str) -> None:
         if witness not in NO_LIST and not witness.startswith(TRADES):
@@ -259,7 +303,9 @@ class ExternalState:
             _give(books, share.operation_id, gone)
         self.base_of[key] = record.base
         taken = sum((share.qty for share in record.taken), ZERO)
-        _add(self.unowned, key, EXACT.subtract(change, taken * int(side)))
+        left = EXACT.subtract(change, taken * int(side))
+        _add(self.unowned, key, left)
+        self.trades.position(*key, record.quote, left, record.price, books.last_wall_ns)
         if record.cause != "adopted":
             self.unpriced.add((record.venue, record.quote))
             if change:
@@ -273,13 +319,35 @@ class ExternalState:
             self.held.pop(key, None)
 
     def adopt(self, record: AdoptedRecord, books: Books) -> None:
+        if record.what == "baseline" and not record.symbol:  # coins that an operator has taken for stock
+            self.trades.handed_over((record.venue, record.base), record.qty, record.price, futures=False)
         for fill in record.fills:
             _give(books, record.operation_id, fill)
             signed = fill.qty * int(fill.side)
-            if fill.kind is InstrumentKind.PERPETUAL:
-                _add(self.unowned, (fill.venue, fill.symbol), -signed)
+            futures = fill.kind is InstrumentKind.PERPETUAL
+            place = (fill.venue, fill.symbol if futures else fill.base)
+            self.trades.handed_over(place, signed, fill.price, futures=futures)
+            if futures:
+                _add(self.unowned, place, -signed)
+                self._found_holder(fill, signed)
             else:
-                _add(self.foreign_spot, (fill.venue, fill.base), -signed)
+                _add(self.foreign_spot, place, -signed)
+
+    def _found_holder(self, fill: FillRecord, signed: Decimal) -> None:
+        """What an operation is given of an execution that had no holder is not looked for any more."""
+        key = (fill.venue, fill.symbol)
+        if fill.source != EXTERNAL:
+            return
+        left: list[Unheld] = []
+        for one in self.unheld.pop(key, ()):
+            same = one.at_ms == fill.venue_wall_ms and one.signed * signed > 0
+            part = min(abs(one.signed), abs(signed)) if same else ZERO
+            signed -= part if signed > 0 else -part
+            rest = one.signed - (part if one.signed > 0 else -part)
+            fee = one.fee - (one.fee * part / abs(one.signed)).quantize(PNL_DIGITS, ROUND_HALF_EVEN)
+            left += [one._replace(signed=rest, fee=fee)] if rest else []
+        if left:
+            self.unheld[key] = left
 
 
 def _leg(books: Books, operation_id: str, venue: str, symbol: str) -> LegPlan:

@@ -48,11 +48,18 @@ class ExternalFillRecord(msgspec.Struct, frozen=True, array_like=True):
     booked: bool = True
     taken: tuple[TakenShare, ...] = ()
     extra_fees: tuple[tuple[str, Decimal], ...] = ()  # as in a fill of ours
+    coin_fees: Decimal | None = None  # what others paid in coins for fees, valued in quote; None = not valued (older)
 
     @property
     def fees(self) -> tuple[tuple[str, Decimal], ...]:
         """(asset, amount) of every part of the fee, positive = paid; parts of 0 are left out."""
         return tuple(part for part in ((self.fee_asset, self.fee), *self.extra_fees) if part[1])
+
+    @property
+    def fees_of_others(self) -> tuple[tuple[str, Decimal], ...]:
+        """The same less what operations have paid of it, as their shares say."""
+        ours = sum((share.fee for share in self.taken), ZERO)
+        return tuple((asset, amount - ours if asset == self.fee_asset else amount) for asset, amount in self.fees)
 
 
 class ExternalFlowRecord(msgspec.Struct, frozen=True, array_like=True):

@@ -1,17 +1,20 @@
-"""Whose leg an external movement took: the operations that held it, and what they may still do about it."""
+"""A liquidation, ADL or somebody's order has ended a position of ours: which operations lose how much of which leg, and
+what they may still trade."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 import msgspec
 
 from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Ledger, Operation, Order
 from pipeline.execution.records import LegPlan
-from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
-from pipeline.model.instruments import USD_COINS
+from pipeline.model.enums import InstrumentKind, OrderSide
+from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
+
+A_HAIR = Decimal("1.01")
 
 
 def group_of(ledger: Ledger, operation: Operation) -> list[Operation]:
@@ -33,9 +36,53 @@ def group_net(ledger: Ledger, operation: Operation, venue: str, symbol: str) -> 
     )
 
 
+def group_holds(ledger: Ledger, operation: Operation, leg: LegPlan, *, everywhere: bool = False) -> Decimal:
+    """Signed base coins that an operation's group may still reduce on the instrument of ``leg``. Coins are the same on
+    every venue: where a hedge was bought on one and is sold on another, neither is held for itself. ``everywhere``: on
+    all spot venues together."""
+    here = group_net(ledger, operation, leg.venue, leg.symbol)
+    if leg.kind is not InstrumentKind.SPOT:
+        return here
+    fills = (fill for member in group_of(ledger, operation) for fill in member.fills)
+    total = sum((f.qty * int(f.side) for f in fills if f.kind is InstrumentKind.SPOT and f.base == leg.base), ZERO)
+    if everywhere:
+        return total
+    return min(here, total, key=abs) if here * total > 0 else ZERO
+
+
+def may_leave(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> bool:
+    """Whether an order that closes ``amount`` (signed, base coins) on a leg keeps what is left of the hedge on the
+    hedge's own side: one that leaves it ends at nothing, it never opens the hedge's opposite, which nobody would keep.
+    A hair more is allowed: fees in base coins."""
+    side = _opened_side(ledger, operation, leg)
+    if amount * side <= 0:
+        return True  # it leaves no hedge, or its closing is undone (see undoes)
+    return abs(amount) <= max(ZERO, group_holds(ledger, operation, leg, everywhere=True) * side) * A_HAIR
+
+
+def undoes(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> bool:
+    """Whether an order that closes ``amount`` (signed, base coins) on a leg opens again what the hedge had opened there
+    and this operation has closed."""
+    return amount * _opened_side(ledger, operation, leg) < 0
+
+
+def _opened_side(ledger: Ledger, operation: Operation, leg: LegPlan) -> int:
+    """The side on which the hedge that an operation leaves was opened on such a leg; 0: it leaves none."""
+    if not operation.record.closes:
+        return 0
+    opened = ledger.operations[operation.record.closes].record.legs
+    return next((int(one.side) for one in opened if one.kind is leg.kind and one.base == leg.base), 0)
+
+
+def must_end(operation: Operation, *, taking_over: bool, urgent: bool) -> bool:
+    """Whether an operation that leaves a hedge may not be undone: it was commanded, or a rule demands it, or it runs in
+    a takeover, which would only close the hedge again; ``urgent``: the contract's margin is short."""
+    return bool(operation.record.closes) and (operation.record.manual or taking_over or urgent)
+
+
 def may_fill(order: Order) -> Decimal:
-    """Base coins by which an unsettled order may still move what the ledger knows: its whole rest, or what its venue
-    counted beyond the fills that came."""
+    """Base coins by which an unsettled order may still move what the ledger knows: all of it that is not filled, or
+    what its venue counted beyond the fills that came."""
     most = order.intent.qty
     if order.state.is_terminal and order.reported_filled is not None:
         most = min(most, order.reported_filled)
@@ -56,8 +103,9 @@ def group_in_flight(ledger: Ledger, operation: Operation, venue: str, symbol: st
 
 
 def held_elsewhere(ledger: Ledger, operation: Operation) -> list[tuple[int, LegPlan]]:
-    """The spot leg of the hedge that an operation leaves, where that trades spot on another instrument (it nets a
-    contract): (index of its own spot leg, the leg, with the best price that this operation saw)."""
+    """Spot legs of a hedge whose coins lie on another instrument than the one on which the operation that leaves it
+    trades spot (``hedging/netting.py``): (index of the operation's own spot leg, the hedge's leg with the best price
+    that the operation saw)."""
     own = operation.record.legs
     places = {(leg.venue, leg.symbol) for leg in own}
     return [
@@ -71,15 +119,12 @@ def held_elsewhere(ledger: Ledger, operation: Operation) -> list[tuple[int, LegP
 def own_side_only(ledger: Ledger, operation: Operation) -> bool:
     """Whether an operation may only reduce what its group still holds, each leg on its own instrument.
 
-    So from when on a leg is known, or must be feared, to have been ended by others: a part of it was taken, or a
-    venue refused to reduce it. Buying back what the other leg has sold would open a position that nothing hedges.
+    True once others have ended a leg for certain (a part of it was taken from a member of the group) or perhaps (a
+    venue has refused an order that only reduces). Buying back what the other leg has sold would open a position that
+    nothing hedges.
     """
     return any(
-        member.forced
-        or any(
-            (order := ledger.orders[client_id]).state is OrderState.REJECTED and order.intent.reduce_only
-            for client_id in member.orders
-        )
+        member.forced or any(ledger.orders[client_id].refused_to_reduce for client_id in member.orders)
         for member in group_of(ledger, operation)
     )
 
@@ -115,6 +160,27 @@ def futures_taken(ledger: Ledger, venue: str, symbol: str, signed: Decimal) -> l
     return found
 
 
+def done_by_hand(
+    ledger: Ledger, venue: str, symbol: str, base: str, signed: Decimal
+) -> list[tuple[Operation, Decimal]]:
+    """Operations that an operator has taken over, oldest first, and how much (base coins) of what stands alone in each
+    an order on one of its own instruments that is not ours has done away with; ``signed``: what that order moved."""
+    left = abs(signed)
+    found: list[tuple[Operation, Decimal]] = []
+    for name, operation in ledger.open_operations.items():
+        known = ledger.recoveries.get(f"r{name}")
+        if known is None or known.state != "cancelled":
+            continue
+        if all((leg.venue, leg.symbol, leg.base) != (venue, symbol, base) for leg in operation.record.legs):
+            continue
+        alone = operation.exposure().get(base, ZERO) - operation.moved_to_dust.get(base, ZERO)
+        if alone * signed < 0 and left > 0:
+            part = min(abs(alone), left)
+            left -= part
+            found.append((operation, part))
+    return found
+
+
 def spot_taken(ledger: Ledger, venue: str, base: str, total: Decimal) -> list[tuple[Operation, str, Decimal]]:
     """(operation, symbol, base coins) by which the coins that hedges bought on a venue exceed ``total``, what is there;
     the newest hedge loses first."""
@@ -133,6 +199,11 @@ def spot_taken(ledger: Ledger, venue: str, base: str, total: Decimal) -> list[tu
             short -= taken
             found.append((ledger.operations[hedge.operation_id], hedge.spot_symbol, taken))
     return found
+
+
+def is_traded(instruments: Iterable[InstrumentRow], coin: str) -> bool:
+    """Whether a coin is one of any instrument's two: one that is none of ours to trade counts in no limit."""
+    return any(coin in (row.spec.base, row.spec.quote) for row in instruments)
 
 
 def coins_of_others(ledger: Ledger) -> dict[tuple[str, str], Decimal]:

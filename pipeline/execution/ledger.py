@@ -63,7 +63,7 @@ LATE_NS = 120_000_000_000  # how long after an order's end a venue may still add
 UNEXPLAINED_LOSS = "unexplained_loss"  # money is gone and nothing says why
 UNKNOWN_PAST = "unknown_past"  # a lost or older journal: re-armed by adoption only
 SECOND_ENGINE = "second_engine"  # another engine trades on one of our keys
-AUDIT_MAX = 20_000  # transitions kept in memory; the journal keeps all
+AUDIT_MAX = 2_000  # newest transitions in memory, some 400 operations', for audit_trail; the journal keeps all
 FUNDING_KEPT = 512  # payments of one contract: beyond any deadline of a hedge, hourly stamps included
 
 
@@ -90,6 +90,7 @@ class Order:
     evidence_epoch: int = 0  # boot epoch of the run that has the last evidence
     held: int = 0  # fills that wait for their confirmation by REST
     reason: str = ""
+    of_position: bool = True  # a refusal may mean that there is nothing to reduce
 
     @property
     def client_id(self) -> str:
@@ -115,6 +116,11 @@ class Order:
             cut = self.final_filled if self.intent.reduce_only else None
             return self.filled >= (self.intent.qty if cut is None else min(cut, self.intent.qty))
         return self.reported_filled is not None and self.filled >= self.reported_filled
+
+    @property
+    def refused_to_reduce(self) -> bool:
+        """Whether its venue's refusal may mean that the position is not there any more."""
+        return self.intent.reduce_only and self.of_position and self.state is OrderState.REJECTED
 
     @property
     def known_filled(self) -> Decimal:
@@ -161,6 +167,7 @@ class Ledger:
     def __init__(self) -> None:
         self.boot_epoch = 0
         self.epochs: set[int] = set()  # of all runs in this journal
+        self.mode = ""  # of the newest run; "" in the state of a checkpoint that does not tell it
         self.host_boot = ""
         self.host_epochs: set[int] = set()  # of the runs since the host was booted: their monotonic stamps compare
         self.records = 0
@@ -194,11 +201,12 @@ class Ledger:
         self.based_wall_ms: dict[str, int] = {}  # venue -> when its first baseline was taken
         self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> our last order or fill that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
-        self.trips = RoundTrips()
+        self.round_trips = RoundTrips()
         self.exits = 0  # operations that close a hedge
         self.day = 0  # UTC day number of ``day_pnl``
         self.day_pnl = ZERO  # numeraire
         self.total_pnl = ZERO
+        self.peak_pnl = ZERO  # the highest ``total_pnl`` so far
         self.audit: deque[tuple[int, OperationStateRecord]] = deque(maxlen=AUDIT_MAX)
         self._apply = {
             BootRecord: self._boot,
@@ -295,6 +303,7 @@ class Ledger:
     def _boot(self, record: BootRecord) -> None:
         self.boot_epoch = record.boot_epoch
         self.epochs.add(record.boot_epoch)
+        self.mode = record.mode
         if record.host_boot != self.host_boot:  # another zero of the clock: every stamp so far is in its past
             self.moved_mono_ns.clear()
             self.touched = dict.fromkeys(self.touched, 0)
@@ -317,7 +326,7 @@ class Ledger:
 
     def _operation_state(self, record: OperationStateRecord) -> None:
         operation = self.operations[record.operation_id]
-        if record.to_state.rests:  # the others only name where an operation came from
+        if record.to_state.persists:  # the others only name where an operation came from
             operation.state = record.to_state
         self.audit.append((self.mono_ns, record))
 
@@ -355,6 +364,7 @@ class Ledger:
         order.state = merge(order.state, record.state)
         if record.reason:
             order.reason = record.reason
+        order.of_position = order.of_position and record.of_position
         self._after_evidence(order)
 
     def _fill(self, record: FillRecord) -> None:
@@ -402,6 +412,7 @@ class Ledger:
     def _position(self, record: PositionRecord) -> None:
         if record.baseline:
             self.position_offsets[record.venue, record.symbol] = EXACT.subtract(record.qty, record.expected_qty)
+            self.external.trades.moves += 1
             self.based_wall_ms.setdefault(record.venue, self.last_wall_ns // 1_000_000)
 
     def _reconcile(self, record: ReconcileRecord) -> None:
@@ -420,14 +431,14 @@ class Ledger:
         closes = operation.record.closes
         if before is not None:  # late evidence: the new result replaces the old one
             self.outcomes[before.outcome] -= 1
-            self.trips.add(record.operation_id, closes, -before.pnl_numeraire)
-            self._add_pnl(-before.pnl_numeraire)
+            self.round_trips.add(record.operation_id, closes, -before.pnl_numeraire)
         operation.result = record
         operation.ended_mono_ns, operation.ended_epoch = self.mono_ns, self.boot_epoch
         operation.late = False
         self.outcomes[record.outcome] += 1
-        self.trips.add(record.operation_id, closes, record.pnl_numeraire)
-        self._add_pnl(record.pnl_numeraire)
+        self.round_trips.add(record.operation_id, closes, record.pnl_numeraire)
+        known = ZERO if before is None else before.pnl_numeraire  # at once: no peak between the two
+        self._add_pnl(EXACT.subtract(record.pnl_numeraire, known))
         if record.outcome is not Outcome.UNRESOLVED:
             self.open_operations.pop(record.operation_id, None)
 
@@ -437,6 +448,7 @@ class Ledger:
             self.day, self.day_pnl = day, ZERO
         self.day_pnl = EXACT.add(self.day_pnl, amount)
         self.total_pnl = EXACT.add(self.total_pnl, amount)
+        self.peak_pnl = max(self.peak_pnl, self.total_pnl)
 
     def _dust(self, record: DustRecord) -> None:
         self.dust[record.asset] = EXACT.add(self.dust.get(record.asset, ZERO), record.delta)
@@ -448,7 +460,7 @@ class Ledger:
             del self.dust[record.asset]
 
     def _hedge(self, record: HedgeRecord) -> None:
-        self.trips.hedge(record.operation_id, is_open=bool(record.qty))
+        self.round_trips.hedge(record.operation_id, is_open=bool(record.qty))
         if record.qty:
             self.hedges[record.operation_id] = record
             self.since_wall_ns.setdefault(record.operation_id, self.last_wall_ns)

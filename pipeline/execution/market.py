@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import ROUND_CEILING, Decimal
 
 from pipeline.execution.events import BookView, MarketPort
+from pipeline.execution.records import OperationRecord
 from pipeline.model.config import FeeConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, TradingStatus
 from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up
@@ -221,15 +222,28 @@ class UsdRates:
 
     def rate(self, asset: str) -> Decimal | None:
         """USD per unit; None where no tradable book gives it (a limit that cannot be computed refuses)."""
+        return self.rate_since(asset, -1)
+
+    def rate_since(self, asset: str, mono_ns: int) -> Decimal | None:
+        """The same by books that were proved current at ``mono_ns`` or later: one of a feed that has died is none."""
         if asset in USD_COINS:
             return ONE
         for row in self._instruments:
             if row.spec.base == asset and row.spec.quote in USD_COINS and row.tradable_pair:
                 view = self._market.book(row.instrument_id)
-                mid = mid_price(view, row) if view is not None and tradable(view, row) else None
+                alive = view is not None and view.proof_mono_ns >= mono_ns and tradable(view, row)
+                mid = mid_price(view, row) if view is not None and alive else None
                 if mid is not None:
                     return mid
         return self._declared.get(asset)
+
+    def booking_rate(self, record: OperationRecord, asset: str) -> Decimal:
+        """USD per unit of ``asset``, in which an operation is booked: by a book, else as its entry was valued."""
+        known = self.rate(asset)
+        if known is not None:
+            return known
+        largest = max((leg.qty * leg.limit_price for leg in record.legs if leg.quote == asset), default=ZERO)
+        return record.notional_usd / largest if largest else ZERO
 
 
 def declared_usd(fees: Mapping[str, FeeConfig]) -> dict[str, Decimal]:

@@ -1,7 +1,7 @@
-"""The operation's state machine : one table that judges every step and draws the diagram.
+"""The operation's state machine: one table that judges every step and draws the diagram.
 
-An operation rests in four states: EXECUTING from the record that creates it, RECOVERING, COMPLETED and FAILED
-(``ArbitrageState.rests``). IDLE, DETECTING and OPPORTUNITY_FOUND are the detector's work on the
+An operation is found in four states: EXECUTING from the record that creates it, RECOVERING, COMPLETED and FAILED
+(``ArbitrageState.persists``). IDLE, DETECTING and OPPORTUNITY_FOUND are the detector's work on the
 opportunity, over before there is an operation. They stand in the audit trail as the operation's origin (``ORIGIN``),
 and no operation is ever in them.
 
@@ -42,7 +42,7 @@ STEPS = (
 )
 #: State -> states that may follow.
 NEXT: dict[ArbitrageState, frozenset[ArbitrageState]] = {
-    state: frozenset(step.after for step in STEPS if step.before is state) for state in S if state.rests
+    state: frozenset(step.after for step in STEPS if step.before is state) for state in S if state.persists
 }
 #: How the detector and the gate led to an operation: steps of the audit trail that move no operation.
 ORIGIN = (
@@ -94,7 +94,7 @@ class StateController:
             self.transition_state(operation, S.RECOVERING, reason)
 
     def get_operations_by_state(self, state: ArbitrageState) -> list[Operation]:
-        """Operations in memory that are in ``state`` now; none for a state in which no operation rests. Those settled
+        """Operations in memory that are in ``state`` now; none for a state that does not persist. Those settled
         long ago have left it; ``results/counts.py`` counts all."""
         return [operation for operation in self._ledger.operations.values() if operation.state is state]
 

@@ -22,11 +22,12 @@ from itertools import takewhile
 from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.bounds.windows import OrderWindows, patience_ns
+from pipeline.execution.bounds.unmatched import operation_start, unmatched_quantities
+from pipeline.execution.bounds.windows import OrderWindows, answer_expected
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CancelOrder, Entered, Place, Report, request_of
 from pipeline.execution.external_shares import own_side_only, position_unknown
-from pipeline.execution.hedging.rests import kept_prices
+from pipeline.execution.hedging.remainders import kept_prices
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import UsdRates
 from pipeline.execution.operation_states import StateController
@@ -44,8 +45,6 @@ from pipeline.execution.repair import (
     RepairChooser,
     RepairPace,
     UsableInstruments,
-    operation_start,
-    unmatched_quantities,
 )
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.settle import (
@@ -81,12 +80,12 @@ class OrderOrchestrator:
     """Executes plans and leads every operation to its end.
 
     Callbacks into recovery: ``on_recovery(operation, strategy, reason)`` when repairs begin, change or are held,
-    ``on_recovered`` at their end; ``held_by_operator`` and ``awaits_first_sweep`` ask for its view of an operation and
-    an order. ``can_place(venue)``: the venue's rate budget takes an order now. ``questioned(venue, symbol)``: a
-    position there is being looked up, nothing that depends on it is repaired. ``urgent_bps``, ``usable``: see
-    ``RepairChooser``.
-    ``on_end`` is called with the direction of an operation that has a result, and until when that direction pauses
-    (monotonic ns).
+    ``on_recovered`` at an operation's end; ``held_by_operator`` and ``awaits_first_sweep`` ask for its view of an
+    operation and an order. ``on_order(venue)``: an order was written down to be sent, whatever it is for.
+    ``can_place(venue)``: the venue's rate budget takes one now. ``questioned(venue, symbol)``: a position there is
+    being looked up, nothing that depends on it is repaired. ``urgent_bps``, ``usable``: see ``RepairChooser``.
+    ``on_end(direction, until)``: an operation of that direction has a result, its cooldown lasts until then (monotonic
+    ns).
     """
 
     def __init__(
@@ -102,6 +101,7 @@ class OrderOrchestrator:
         on_end: Callable[[int, int], None],
         held_by_operator: Callable[[Operation], bool],
         awaits_first_sweep: Callable[[Order], bool],
+        on_order: Callable[[str], None],
         can_place: Callable[[str], bool],
         questioned: Callable[[str, str], bool],
         urgent_bps: Callable[[Operation], Decimal],
@@ -119,15 +119,14 @@ class OrderOrchestrator:
         self._on_end = on_end
         self._held_by_operator = held_by_operator
         self._awaits_first_sweep = awaits_first_sweep
+        self._on_order = on_order
         self.windows = OrderWindows(context)
         self._paces: dict[str, RepairPace] = {}
         self._broken: dict[int, int] = {}  # direction -> broken legs in a row
 
     # --- entry ---
 
-    def execute_opportunity(
-        self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "", gate_mono_ns: int = 0
-    ) -> Operation:
+    def execute_opportunity(self, plan: Plan, *, purpose: Purpose = Purpose.ENTRY, closes: str = "") -> Operation:
         """Records the operation and its intents, then asks for all orders at once; for FLATTEN those on futures alone,
         and spot follows by :meth:`advance` as far as they have filled. ``closes``: the operation whose hedge it leaves.
         """
@@ -145,7 +144,7 @@ class OrderOrchestrator:
             trigger_recv_mono_ns=opportunity.trigger_recv_mono_ns,
             detect_mono_ns=opportunity.detect_mono_ns,
             dequeued_mono_ns=opportunity.dequeued_mono_ns,
-            gate_mono_ns=gate_mono_ns or context.now.mono_ns,
+            gate_mono_ns=context.now.mono_ns,
             manual=opportunity.manual,
             closes=closes,
         )
@@ -236,6 +235,7 @@ class OrderOrchestrator:
         )
         context.record(intent)
         self._balances.reserve_balance(context.ledger.orders[intent.client_id])
+        self._on_order(intent.venue)
         return request_of(intent)
 
     # --- progress ---
@@ -274,7 +274,7 @@ class OrderOrchestrator:
         if waits:
             return
         if unrepaired:
-            self._no_repair_possible(operation, pace)
+            self._no_repair_possible(operation, pace, waits_for_venue=self._repairs.waits_for_venue(operation))
         elif unsettled:
             if operation.state is not ArbitrageState.RECOVERING:
                 self._states.transition_to_recovery(operation, "an order's outcome is unknown")
@@ -283,10 +283,7 @@ class OrderOrchestrator:
             self._finish(operation)
 
     def _answer_expected(self, order: Order) -> bool:
-        """Whether an answer about this order may still come within its normal time."""
-        since = order.sent_mono_ns or order.intent_mono_ns
-        waited_ns = self._context.now.mono_ns - since
-        return 0 <= waited_ns < patience_ns(self._context, order)
+        return answer_expected(self._context, order)
 
     def _rungs(self, operation: Operation, pace: RepairPace) -> int:
         """Repairs of this operation that left this host, counted from the ledger so that a restart keeps the count."""
@@ -341,13 +338,14 @@ class OrderOrchestrator:
         pace.blocked_since_mono_ns = 0
         self._context.act(Place(request, repair.purpose, operation.operation_id))
 
-    def _no_repair_possible(self, operation: Operation, pace: RepairPace) -> None:
-        """An unmatched quantity remains and no repair can be placed now: waits, after a while holds the operation."""
+    def _no_repair_possible(self, operation: Operation, pace: RepairPace, *, waits_for_venue: bool) -> None:
+        """An unmatched quantity remains and no repair can be placed now: waits, after a while holds the operation, but
+        for one that goes on when its venue is back."""
         now_ns = self._context.now.mono_ns
         if operation.state is not ArbitrageState.RECOVERING:
             self._states.transition_to_recovery(operation, "exposure, and no venue can take the order now")
             self._on_recovery(operation, "resolve", "no venue can take the order now")
-        if pace.held or now_ns < pace.next_try_mono_ns:
+        if pace.held or waits_for_venue or now_ns < pace.next_try_mono_ns:
             return
         pace.blocked_since_mono_ns = pace.blocked_since_mono_ns or now_ns
         patience_ns = 5 * self._context.config.risk_limits.max_unhedged_ms * 1_000_000
@@ -394,7 +392,6 @@ class OrderOrchestrator:
             outcome, reason = Outcome.COMPLETED, "all legs filled"
         else:
             outcome, reason = Outcome.FAILED, "a leg filled less than any venue trades"
-        recovering = operation.state is ArbitrageState.RECOVERING
         to = ArbitrageState.FAILED if outcome is Outcome.FAILED else ArbitrageState.COMPLETED
         if operation.state is not to:
             if operation.state in (ArbitrageState.COMPLETED, ArbitrageState.FAILED):
@@ -402,8 +399,7 @@ class OrderOrchestrator:
             self._states.transition_state(operation, to, reason)
         carried = self._hedges(operation)
         self._result(operation, outcome, reason, remainders, carried)
-        if recovering:
-            self._on_recovered(operation, reason)
+        self._on_recovered(operation, reason)
         self._paces.pop(operation.operation_id, None)
 
     def _result(
@@ -417,7 +413,7 @@ class OrderOrchestrator:
         context = self._context
         numeraire = context.config.execution.numeraire
         start = operation_start(operation, numeraire)
-        rate = Decimal(1) if start == numeraire else (self._rates.rate(start) or ZERO)
+        rate = Decimal(1) if start == numeraire else self._rates.booking_rate(operation.record, start)
         context.record(
             result_of(
                 operation,
@@ -439,8 +435,8 @@ class OrderOrchestrator:
         self._on_end(record.direction_key, until_ns)
 
     def _cooldown_ns(self, direction_key: int, outcome: Outcome) -> int:
-        """Pause of a direction after an operation, doubled with every further broken leg in a row: a price that never
-        fills would cost an unwind each time."""
+        """Cooldown of a direction after an operation, doubled with every further broken leg in a row: a price that
+        never fills would cost an unwind each time."""
         if outcome is Outcome.RECOVERED:
             self._broken[direction_key] = self._broken.get(direction_key, 0) + 1
         elif outcome is Outcome.COMPLETED:

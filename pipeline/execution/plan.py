@@ -38,7 +38,12 @@ from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 
 DirectionPrice = Callable[[int, int], float]  # (buy, sell) instrument ids -> bps
 QTY_FP_MAX = 2**62
+_ENTRIES = frozenset(OpportunityType) - {OpportunityType.HEDGE_EXIT}
 PPM = 1_000_000
+_PRICED = {
+    OpportunityType.SPOT_SPOT: "the inventory that it moves",
+    OpportunityType.SPOT_FUTURES_HEDGE: "the basis, funding and carry that its exit is expected at",
+}
 
 
 @dataclass(slots=True)
@@ -82,7 +87,7 @@ class Plan:
     """What will be executed of an opportunity. ``edge_send_bps``: edge on the books that the legs were sized on;
     ``profit``: expected there, after all fees and later costs and less the price of the inventory that it moves, in
     ``profit_asset``. ``dust``: base coins, + = held, that the plan leaves on spot unsold: only the futures leg of a
-    hedge leaves, see ``hedging/rests.py``."""
+    hedge leaves, see ``hedging/remainders.py``."""
 
     opportunity: Opportunity
     type: OpportunityType
@@ -129,7 +134,7 @@ def malformed(opportunity: Opportunity, instruments: Instruments) -> str:
     """What is wrong with an opportunity by itself, "" when nothing is: corrupt memory, or a detector with a bug."""
     if not opportunity.crc_ok:
         return "checksum"
-    if opportunity.type not in OpportunityType._value2member_map_:
+    if opportunity.type not in _ENTRIES:
         return f"type {opportunity.type}"
     numbers = (opportunity.edge_bps, opportunity.entry_edge_bps, opportunity.profit_quote)
     if not all(math.isfinite(number) for number in numbers):
@@ -145,9 +150,17 @@ def malformed(opportunity: Opportunity, instruments: Instruments) -> str:
             return f"side {leg.side}"
         if not 0 < leg.qty_fp < QTY_FP_MAX or not 0 < leg.limit_price_fp < QTY_FP_MAX:
             return f"quantity {leg.qty_fp} or price {leg.limit_price_fp} of instrument {leg.instrument_id}"
-        if leg.row_epoch != row.row_epoch:
-            return f"row epoch {leg.row_epoch} of instrument {leg.instrument_id}, now {row.row_epoch}"
     return _shape_fault(opportunity, [r for leg in opportunity.legs if (r := instruments.get(leg.instrument_id))])
+
+
+def of_other_rows(opportunity: Opportunity, instruments: Instruments) -> str:
+    """Which leg was found under another row epoch than is known here; "" where none was. Detector and executor read a
+    changed catalogue one after the other: for a moment either of them is the first, and no record is wrong."""
+    for leg in opportunity.legs:
+        row = instruments.get(leg.instrument_id)
+        if row is not None and leg.row_epoch != row.row_epoch:
+            return f"row epoch {leg.row_epoch} of instrument {leg.instrument_id}, now {row.row_epoch}"
+    return ""
 
 
 def _shape_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
@@ -162,7 +175,7 @@ def _shape_fault(opportunity: Opportunity, rows: list[InstrumentRow]) -> str:
         return "two legs of one side"
     kinds = {row.spec.kind for row in rows}
     hedge = opportunity.type == OpportunityType.SPOT_FUTURES_HEDGE
-    if hedge != (kinds == {InstrumentKind.SPOT, InstrumentKind.PERPETUAL}):
+    if kinds != ({InstrumentKind.SPOT, InstrumentKind.PERPETUAL} if hedge else {InstrumentKind.SPOT}):
         return f"kinds {sorted(kinds)} for type {opportunity.type}"
     return ""
 
@@ -218,7 +231,7 @@ def no_price(buy: int, sell: int) -> float:
 class Planner:
     """Sizes opportunities on fresh books. Pure but for the market port and the prices that it reads.
 
-    ``inventory_price_bps``: what a spot-spot direction needs beyond the execution edge.
+    ``price_bps``: what a direction needs beyond the execution edge, for inventory or for the exit of a hedge.
     """
 
     def __init__(
@@ -226,10 +239,10 @@ class Planner:
         config: EngineConfig,
         instruments: Instruments,
         market: MarketPort,
-        inventory_price_bps: DirectionPrice = no_price,
+        price_bps: DirectionPrice = no_price,
     ) -> None:
         self._config = config
-        self._inventory_price_bps = inventory_price_bps
+        self._price_of = price_bps
         self._instruments = instruments
         self._market = market
         self._max_age_ns = config.detection.max_age_to_trade_ms * 1_000_000
@@ -326,17 +339,19 @@ class Planner:
         threshold = float(self._config.execute_edge_bps) + price
         if not edge >= threshold:
             text = f"edge {edge:.2f} bps now, {opportunity.edge_bps:.2f} detected, {threshold:.2f} needed"
+            if price:
+                text += f", {price:.2f} of it for {_PRICED[type_]}"
             return Rejected(Refusal.MOVED, text)
         profit = outlay * Decimal(edge - price) / BPS
         return Plan(opportunity, type_, rows[0].spec.pair, legs, edge, profit=profit, profit_asset=start)
 
     def _price_bps(self, type_: OpportunityType, legs: list[PlannedLeg]) -> float:
-        """Price of the inventory that a spot-spot trade moves, on top of the execution edge; 0 for other types."""
-        if type_ is not OpportunityType.SPOT_SPOT:
+        """The direction's price, on top of the execution edge; a triangle has none."""
+        if type_ is OpportunityType.TRIANGULAR:
             return 0.0
         first, second = (leg.row.instrument_id for leg in legs)
         buy, sell = (first, second) if legs[0].side is OrderSide.BUY else (second, first)
-        return self._inventory_price_bps(buy, sell)
+        return self._price_of(buy, sell)
 
     def _limit_ticks(self, wanted_fp: int, grid: Grid, side: OrderSide, best_fp: int) -> int:
         """The detector's limit, no further from the best price than the slippage limit, in ticks: buys rounded down,

@@ -13,6 +13,7 @@ from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.market import UsdRates
 from pipeline.execution.records import FillRecord, Record
 from pipeline.model.enums import OrderSide
+from pipeline.model.instruments import USD_COINS
 from pipeline.model.structs import ZERO
 
 
@@ -85,13 +86,17 @@ class PositionManager:
                 entries.append(entry)
         return entries
 
-    def calculate_total_exposure(self) -> Decimal:
-        """USD value of |net exposure| per asset: open operations and hedges should leave it near zero."""
+    def calculate_total_exposure(self) -> Decimal | None:
+        """USD value of |net exposure| per asset: open operations and hedges should leave it near zero. None where an
+        asset has no USD rate now: what cannot be valued does not count as nothing."""
         total = ZERO
         for asset, amount in self.delta().items():
+            if asset in USD_COINS or not amount:
+                continue
             rate = self._rates.rate(asset)
-            if rate is not None and rate != 1:
-                total += abs(amount) * rate
+            if rate is None:
+                return None
+            total += abs(amount) * rate
         return total
 
     def calculate_total_pnl(self) -> dict[str, Decimal]:

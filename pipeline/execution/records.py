@@ -105,7 +105,7 @@ class OperationRecord(msgspec.Struct, frozen=True, array_like=True):
     detect_mono_ns: int
     dequeued_mono_ns: int
     gate_mono_ns: int
-    manual: bool = False
+    manual: bool = False  # an operator asked for it; where it closes a hedge: it must (command, rule, margin)
     closes: str = ""  # operation whose open hedge this one closes
 
 
@@ -154,7 +154,9 @@ class OrderSentRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class OrderStateRecord(msgspec.Struct, frozen=True, array_like=True):
-    """Evidence about an order, merged by order_states.py; ``reported_filled``: the venue's cumulative quantity."""
+    """Evidence about an order, merged by order_states.py; ``reported_filled``: the venue's cumulative quantity.
+    ``of_position`` False: a refusal for what passes or lies elsewhere (rate limit, clock, key, the instrument's row or
+    status), which says nothing about the position that the order was to reduce."""
 
     client_id: str
     order_id: str
@@ -165,6 +167,7 @@ class OrderStateRecord(msgspec.Struct, frozen=True, array_like=True):
     recv_mono_ns: int
     source: str
     reason: str = ""
+    of_position: bool = True
 
 
 class FillRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -352,8 +355,9 @@ class AdoptedRecord(msgspec.Struct, frozen=True, array_like=True):
     """An operator took over what a lost or older journal does not explain (``arb resume --adopt``).
 
     ``what``: "hedge" (operation ``operation_id`` holds it from now on), "closed" (a hedge that was left by orders which
-    the journal lacks), "baseline" (held, not ours to trade), "order". ``fills``: what the operation is given; they move
-    no account, because the accounts have moved already.
+    the journal lacks), "baseline" (held, not ours to trade), "order"; "taken" is no operator's: others closed it before
+    the fill of ours was known that had opened it, and the operation loses it now. ``fills``: what the operation is
+    given; they move no account, because the accounts have moved already.
     """
 
     what: str

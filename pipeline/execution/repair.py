@@ -1,12 +1,11 @@
-"""The unmatched quantities of an operation, and the cheapest bounded order that closes one of them.
+"""The cheapest bounded order that closes an unmatched quantity of an operation.
 
-An unmatched quantity is the net amount of an asset that an operation's fills left behind: a leg filled, and the other
-one did not, or not as far. Completing the missing leg and unwinding the filled one are the same order seen from two
-venues: the quantity is sold (or bought back) wherever that brings more. So a repair looks at every instrument of the
-operation that trades the asset against the start asset, and takes the best price after fees. Where none of them takes
-an order now (its outcome there is unknown, the symbol is suspended, the venue is away), another spot venue of the pair
-does it from its own stock. Beside orders of unknown outcome nothing is sent that could make the worst case worse
-(``bounds/outcomes.py``).
+Completing the missing leg and unwinding the filled one are the same order seen from two venues: the quantity is sold
+(or bought back) wherever that brings more. So a repair looks at every instrument of the operation that trades the asset
+against the start asset, and takes the best price after fees. Where none of them takes an order now (its outcome there
+is unknown, the symbol is suspended, the venue is away), another spot venue of the pair does it from its own stock.
+A hedge that must leave is never bought back: what is left of its other leg is reduced on its own side only. Beside
+orders of unknown outcome nothing is sent that could make the worst case worse (``bounds/outcomes.py``).
 
 Where others have ended a leg (liquidation, ADL, somebody's order), what is left is only reduced, on its own instrument:
 the leg that is gone is not opened again, and what was sold is not bought back. Such a repair waits for no earlier one:
@@ -23,17 +22,22 @@ from typing import Protocol
 
 import msgspec
 
-from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.bounds.outcomes import may_repair
+from pipeline.execution.bounds.unmatched import UnmatchedQuantity, operation_start
+from pipeline.execution.bounds.windows import answer_expected
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView
 from pipeline.execution.external_shares import (
+    group_holds,
     group_in_flight,
     group_net,
     held_elsewhere,
     may_fill,
+    may_leave,
+    must_end,
     own_side_only,
+    undoes,
 )
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
@@ -49,7 +53,7 @@ from pipeline.execution.market import (
     within_band,
 )
 from pipeline.execution.records import LegPlan, Purpose
-from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, OrderState, TimeInForce
+from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, OrderSide, OrderState, TimeInForce
 from pipeline.model.fixedpoint import from_fp, quantize_down, to_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, InstrumentSpec
@@ -77,15 +81,6 @@ class Repair:
 
 
 @dataclass(slots=True)
-class UnmatchedQuantity:
-    """Net amount of one asset that an operation left (signed): ``amount`` its own, ``dust`` what earlier ones left."""
-
-    asset: str
-    amount: Decimal
-    dust: Decimal
-
-
-@dataclass(slots=True)
 class RepairPace:
     """Pace of an operation's repairs, in memory only. Repairs are the rungs of a ladder: each allows more slippage.
 
@@ -97,32 +92,6 @@ class RepairPace:
     next_try_mono_ns: int = 0
     blocked_since_mono_ns: int = 0  # since when no venue takes the repair; 0 = one does
     held: bool = False
-
-
-def unmatched_quantities(operation: Operation, numeraire: str, dust: dict[str, Decimal]) -> list[UnmatchedQuantity]:
-    """Unmatched quantity per asset but the start asset, in order of the assets' names; those that are 0 are left out.
-
-    What was moved out to the dust ledger is taken off. ``dust``: the dust that a repair may close along with it.
-    """
-    start = operation_start(operation, numeraire)
-    found: list[UnmatchedQuantity] = []
-    exposure = operation.exposure()
-    for asset in sorted(set(exposure) | set(operation.moved_to_dust)):
-        if asset == start or not any(leg.base == asset or leg.quote == asset for leg in operation.record.legs):
-            continue
-        amount = EXACT.subtract(exposure.get(asset, ZERO), operation.moved_to_dust.get(asset, ZERO))
-        if amount:
-            found.append(UnmatchedQuantity(asset, amount, dust.get(asset, ZERO)))
-    return found
-
-
-def operation_start(operation: Operation, numeraire: str) -> str:
-    """The asset in which the operation begins and ends: the quote of its pair; of a cycle the numeraire, or else the
-    commonest quote."""
-    quotes = [leg.quote for leg in operation.record.legs]
-    if len(quotes) < 3:
-        return quotes[0]
-    return numeraire if numeraire in quotes else max(quotes, key=quotes.count)
 
 
 class UsableInstruments(Protocol):
@@ -169,12 +138,13 @@ class RepairChooser:
 
         (None, True): an order is needed but none can be placed now; (None, False): the quantity is dust.
         Where margin is short, or others have ended a leg, ``slippage_bps`` is the widest, and the contract's order may
-        go to where it would be liquidated; a hedge that leaves because of its margin, or one leg after the other, is
-        completed, and undoing the leg that has filled is the last resort.
+        go to where it would be liquidated. A hedge that must leave is never bought back (:meth:`_must_end`); one that
+        leaves by choice is, where that is cheaper, but not because an order of ours is under way on the other leg: that
+        one is waited for. In a takeover an entry is rather undone than completed to a hedge that is closed again.
         """
-        record, urgent_bps = operation.record, self._urgent_bps(operation)
-        in_turn = self._in_turn(operation)
-        completing = bool(record.closes) and (record.manual or urgent_bps > 0 or in_turn)
+        record, urgent_bps, in_turn = operation.record, self._urgent_bps(operation), self._in_turn(operation)
+        undone = self._context.taking_over and record.type is OpportunityType.SPOT_FUTURES_HEDGE
+        reduces_first = undone or self._must_end(operation)
         reducing, whole = own_side_only(self._context.ledger, operation), quantity.amount
         if reducing:
             quantity = self._less_in_flight(operation, quantity)
@@ -191,14 +161,19 @@ class RepairChooser:
             if not self._worth_an_order(operation, quantity, amount, most_bps):
                 continue
             legs, proved = self._legs(operation, quantity, amount), amount + flying
+            soon = self._free_soon(operation, legs)
+            if soon:
+                legs = [leg for leg in legs if not undoes(self._context.ledger, operation, leg[1], leg[2])]
             options = self._options(operation, legs, most_bps, purpose, proved)
-            if not options and worth:
+            if not options and worth and not soon:
                 others = self._other_spots(operation, quantity, amount)
                 options = self._options(operation, others, most_bps, purpose, proved)
             if options:
                 # a venue that takes no order now (rate budget, pause after 429) would leave it open: others come first
                 able = [option for option in options if self._can_place(option.row.spec.venue)]
-                best = self._best(operation, able or options, amount if completing else ZERO)
+                best = self._best(operation, able or options, amount if reduces_first else ZERO)
+                if worth and amount != quantity.amount and abs(amount) - best.qty > abs(quantity.dust):
+                    continue  # with what earlier ones left it fits the lot worse, and leaves more than it takes
                 best.takes_dust = amount - quantity.amount
                 if in_turn and purpose is Purpose.REPAIR and not self._tried(operation, best.leg):
                     best.purpose = Purpose.FLATTEN  # as planned: nothing is broken
@@ -260,6 +235,28 @@ class RepairChooser:
         left = max(ZERO, abs(quantity.amount) - flying)
         return UnmatchedQuantity(quantity.asset, -int(side) * left, ZERO)
 
+    def _must_end(self, operation: Operation) -> bool:
+        urgent, taking_over = self._urgent_bps(operation) > 0, self._context.taking_over or self._in_turn(operation)
+        return must_end(operation, taking_over=taking_over, urgent=urgent)
+
+    def waits_for_venue(self, operation: Operation) -> bool:
+        """Whether a hedge that must leave waits for a venue that is away or takes no such order now: it is tried again
+        when that is back, and needs no operator for it."""
+        if not self._must_end(operation):
+            return False
+        rows = [(leg, self._row_of(leg)) for leg in operation.record.legs]
+        return any(row is None or not self._session_up(leg.venue) or not can_trade(row, leg.side) for leg, row in rows)
+
+    def _free_soon(self, operation: Operation, legs: list[tuple[int, LegPlan, Decimal]]) -> bool:
+        """Whether a leg on which an exit goes on waits for the answer to another order of ours there, due any time."""
+        ledger = self._context.ledger
+        return bool(operation.record.closes) and any(
+            answer_expected(self._context, order)
+            for _, leg, part in legs
+            if leg.kind is InstrumentKind.SPOT and not undoes(ledger, operation, leg, part)
+            for order in ledger.unsettled_of_symbol(leg.venue, leg.symbol)
+        )
+
     def _in_turn(self, operation: Operation) -> bool:
         """Whether the operation closes its hedge one leg after the other."""
         first = self._context.ledger.orders.get(operation.orders[0]) if operation.orders else None
@@ -309,12 +306,16 @@ class RepairChooser:
                 continue
             part = amount
             if reducing:
-                held = group_net(ledger, operation, leg.venue, leg.symbol)
+                held = group_holds(ledger, operation, leg)
                 side = OrderSide.SELL if amount > 0 else OrderSide.BUY
                 held += int(side) * group_in_flight(ledger, operation, leg.venue, leg.symbol, side)
                 part = min(amount, held, key=abs) if amount * held > 0 else ZERO
-            if part == amount or (part and amount == quantity.amount):  # dust is closed along with it whole, or not
+            elif not may_leave(ledger, operation, leg, amount):
+                part = ZERO
+            if part and (part == amount or amount == quantity.amount):  # dust is closed along with it whole, or not
                 found.append((index, leg, part))
+        if self._must_end(operation):  # where the hedge holds nothing more that goes on with it, it is undone
+            found = [leg for leg in found if not undoes(ledger, operation, leg[1], leg[2])] or found
         return found
 
     def _worth_an_order(
@@ -373,9 +374,12 @@ class RepairChooser:
         reducing = futures and self._reduces(row, side, qty, after_all=only_reduces)
         if futures and not reducing and (only_reduces or unsettled):
             return None  # what only reduces cannot go through zero, whatever else arrives
-        if not reducing and self._balances.usable(plan.venue, asset) < reserve:
+        usable = reserve if reducing else self._balances.usable(plan.venue, asset, reducing=True)
+        if usable < reserve:
             if slippage_bps > most_bps:  # a nearer limit needs less of the balance
                 return self._option(operation, leg, plan, amount, most_bps, purpose)
+            if usable > 0 and self._must_end(operation):  # as much of it as the balance covers
+                return self._option(operation, leg, plan, amount * usable / reserve, slippage_bps, purpose)
             return None
         fee, _ = fee_of(row, side, Decimal(1), expected)
         fee_quote = fee if row.spec.fee_rule is FeeAssetRule.QUOTE or side is OrderSide.SELL else fee * expected
@@ -387,7 +391,7 @@ class RepairChooser:
         return None if row is None else self._usable.row(row)
 
     def _resting_bps(self, operation: Operation) -> Decimal:
-        """How far from the best price an order that rests may be: its rest trades at its own limit, not at better
+        """How far from the best price an order that rests may be: it trades at its own limit, not at better
         prices. Twice as far after each one that did not close it."""
         orders = (self._context.ledger.orders[client_id] for client_id in operation.orders)
         before = sum(1 for order in orders if order.intent.tif is TimeInForce.GTC and order.settled)

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from pipeline.execution.accounts import EXACT, Accounts
+from pipeline.execution.bounds.unmatched import operation_start
 from pipeline.execution.external_fills import EXTERNAL
 from pipeline.execution.external_shares import group_of
 from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.records import FillRecord, HedgeRecord, OperationResultRecord, Outcome, Purpose
-from pipeline.execution.repair import operation_start
 from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide, OrderState
 from pipeline.model.structs import ZERO
 

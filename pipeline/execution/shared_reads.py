@@ -25,8 +25,8 @@ from shm.layout_pages import (
     ASSET_WORDS,
     CATALOGUE_CAPACITY,
     HALT,
-    POSITION_TELLS_LIQUIDATION,
-    POSITION_TELLS_MAINTENANCE,
+    POSITION_HAS_LIQUIDATION,
+    POSITION_HAS_MAINTENANCE,
     POSITION_UNREADABLE,
     VENUE_CAPACITY,
 )
@@ -40,7 +40,7 @@ _INT = struct.Struct("<q")
 
 @njit
 def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int:
-    """Reads the newest whole book into ``out`` (int64[96], ``BOOK``); returns the time of its proof (monotonic ns).
+    """Reads the newest whole book into ``out`` (int64[BOOK.WORDS]); returns the time of its proof (monotonic ns).
 
     ``words``: memory of all feeds; ``feed_off``: where the book's feed begins in it. -1 = no book. 0 = read but not
     proved: its connection is dead or another one, its writer is of another epoch, or it was replaced during each
@@ -65,7 +65,7 @@ def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int
 def may_launch(words: Words, token: int, mono_ns: int, venue_id: int, instrument_id: int) -> bool:
     """Whether the executor of epoch ``token`` may send new risk on an instrument of a venue at ``mono_ns``.
 
-    words: int64[HALT_WORDS], the halt page. False for numbers that the page has no block for.
+    words: int64[HALT.END], the halt page. False for numbers that the page has no block for.
     """
     if venue_id < 0 or venue_id >= VENUE_CAPACITY or instrument_id < 0 or instrument_id >= CATALOGUE_CAPACITY:
         return False
@@ -135,7 +135,7 @@ class AccountReader:
             row = self._page.venue(venue_id)
             ended = (
                 int(row[ACCOUNT_VENUE.sweep_end_mono_ns])
-                if row is not None and row[ACCOUNT_VENUE.state] == AccountState.OK
+                if row is not None and row[ACCOUNT_VENUE.state] in (AccountState.OK, AccountState.UNSETTLED)
                 else 0
             )
             if ended and ended != self._seen.get(venue_id):
@@ -146,10 +146,22 @@ class AccountReader:
         positions, confirmed, unreadable = self._positions(fresh)
         clocks, read = self._clocks(fresh)
         coins = {self._venues[number].name: self._page.fee_coin(number) for number in fresh}
-        told = {venue: coin for venue, coin in coins.items() if coin is not None}
+        reported = {venue: coin for venue, coin in coins.items() if coin is not None}
         return AccountSnapshot(
-            tuple(self._balances(fresh)), tuple(positions), confirmed, clocks, read, told, tuple(unreadable)
+            tuple(self._balances(fresh)),
+            tuple(positions),
+            confirmed,
+            clocks,
+            read,
+            reported,
+            tuple(unreadable),
+            {self._venues[number].name: self._settled(number) for number in fresh},
         )
+
+    def _settled(self, venue_id: int) -> bool:
+        """Whether the account's modes are known."""
+        row = self._page.venue(venue_id)
+        return row is not None and row[ACCOUNT_VENUE.state] != AccountState.UNSETTLED
 
     def _clocks(self, fresh: set[int]) -> tuple[dict[str, int], dict[str, int]]:
         """(offset of each venue's clock, when it was measured at the earliest), where it was measured."""
@@ -192,7 +204,7 @@ class AccountReader:
             instrument = self._instruments.get(int(row[ACCOUNT_POSITION.instrument]))
             if instrument is None:
                 continue
-            if int(row[ACCOUNT_POSITION.told]) & POSITION_UNREADABLE:
+            if int(row[ACCOUNT_POSITION.known]) & POSITION_UNREADABLE:
                 unreadable.append((instrument.spec.venue, instrument.spec.symbol))
             else:
                 found.append(_position(instrument, row))
@@ -201,7 +213,7 @@ class AccountReader:
 
 def _position(instrument: InstrumentRow, row: Words) -> Position:
     """A position of the account page; ``row``: int64[ACCOUNT_POSITION.WORDS]."""
-    exp, told = int(row[ACCOUNT_POSITION.price_exp]), int(row[ACCOUNT_POSITION.told])
+    exp, reported = int(row[ACCOUNT_POSITION.price_exp]), int(row[ACCOUNT_POSITION.known])
     liquidation = from_fp(int(row[ACCOUNT_POSITION.liquidation_price_fp]), exp)
     maintenance = from_fp(int(row[ACCOUNT_POSITION.maintenance_fp]), exp)
     return Position(
@@ -213,9 +225,9 @@ def _position(instrument: InstrumentRow, row: Words) -> Position:
         recv_mono_ns=int(row[ACCOUNT_POSITION.confirmed_mono_ns]),
         margin=from_fp(int(row[ACCOUNT_POSITION.margin_fp]), exp),
         unrealised_pnl=from_fp(int(row[ACCOUNT_POSITION.upnl_fp]), exp),
-        liquidation_price=liquidation if told & POSITION_TELLS_LIQUIDATION else None,
+        liquidation_price=liquidation if reported & POSITION_HAS_LIQUIDATION else None,
         maintenance_rate=Decimal(int(row[ACCOUNT_POSITION.maintenance_ppm])) / 1_000_000,
-        maintenance_margin=maintenance if told & POSITION_TELLS_MAINTENANCE else None,
+        maintenance_margin=maintenance if reported & POSITION_HAS_MAINTENANCE else None,
     )
 
 
@@ -227,7 +239,7 @@ def float_of(word: int) -> float:
 def decode_opportunity(
     record: Words, dequeued_mono_ns: int, checksum: Callable[[Words], int] = record_crc32
 ) -> Opportunity:
-    """An opportunity record (int64[OPPORTUNITY_WORDS]) as an event; only its checksum is compared, nothing judged."""
+    """An opportunity record (int64[OPPORTUNITY.WORDS]) as an event; only its checksum is compared, nothing judged."""
     crc_ok = int(checksum(record)) == int(record[OPPORTUNITY.crc32])
     words = record.tolist()
     legs: list[OpportunityLeg] = []

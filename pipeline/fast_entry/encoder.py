@@ -25,8 +25,8 @@ from pipeline.templates.template import CUT, LEG_SLOTS, SLOTS, Placeholder, Temp
 from pipeline.templates.template_writer import fill_template
 from shm.jit import direct, njit_bare
 from shm.layout import BOOK
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 Octets = npt.NDArray[np.uint8]
 Cells = npt.NDArray[np.uint64]
 

@@ -30,8 +30,8 @@ from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LEGS
 from pipeline.templates.template import LEG_SLOTS, OrderTerms
 from shm.jit import direct
 from shm.layout import LEG, OPPORTUNITY
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 TemplateOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no template
 _LEG_BASES = tuple(LEG_SLOTS * (k + 1) for k in range(LEGS))
 _INSTRUMENTS = tuple(base + ENTRY_LEG.instrument for base in _LEG_BASES)
@@ -153,12 +153,12 @@ class FastEntry:
     def offer(self, record: Words, halt: Words, now: Now) -> bool:
         """Whether the record is approved here; then its numbers are in ``encoder.slots`` and its amounts reserved.
 
-        record: int64[OPPORTUNITY_WORDS]; halt: int64[HALT_WORDS], the halt page.
+        record: int64[OPPORTUNITY.WORDS]; halt: int64[HALT.END], the halt page.
         """
         limits_table, slots = self.limits_table, self.encoder.slots
         first_id, second_id = record.item(_RECORD_IDS[0]), record.item(_RECORD_IDS[1])
         buy, sell = (first_id, second_id) if record.item(_FIRST_SIDE) > 0 else (second_id, first_id)
-        price_bps = self._gate.inventory_price_bps(buy, sell)
+        price_bps = self._gate.direction_price_bps(buy, sell)
         ints, floats = limits_table.ints, limits_table.floats
         no = self._judge(record, self._words, halt, ints, floats, slots, now.mono_ns, price_bps)
         self.last_no = no

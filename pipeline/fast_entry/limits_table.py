@@ -283,7 +283,8 @@ class LimitsTable:
             and not (limits.per_venue or limits.per_asset or limits.per_pair)
             and not (ledger.breakers and any(stops_everything(name) for name in ledger.breakers))
             and words[LIMITS.slip] <= words[LIMITS.slip_unit]
-            and gate.day_loss() <= limits.max_daily_loss_usd
+            and gate.worth.loss_beyond(limits) is None
             and now.fixed
             and not now.unvalued
+            and not gate.worth.unknown
         )

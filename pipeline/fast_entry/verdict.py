@@ -24,8 +24,8 @@ from shm.jit import njit_bare
 from shm.layout import BOOK, BOOK_DEPTH, FLAGS_UNTRADABLE, LEG, OPPORTUNITY
 from shm.layout_pages import HALT
 from shm.pages import may_send
+from shm.words import Words
 
-Words = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 YES = 0
@@ -406,8 +406,8 @@ def judge(
 ) -> int:
     """Judges an opportunity record.
 
-    record: int64[OPPORTUNITY_WORDS]; words: int64, the memory of all feeds; halt: int64[HALT_WORDS]; ints, floats: the
-    limits table; slots: int64[SLOTS + 2 * BOOK_RECORD_WORDS], the entry's numbers; now_ns: monotonic;
+    record: int64[OPPORTUNITY.WORDS]; words: int64, the memory of all feeds; halt: int64[HALT.END]; ints, floats: the
+    limits table; slots: int64[SLOTS + 2 * BOOK.WORDS], the entry's numbers; now_ns: monotonic;
     price_bps: of the inventory that the entry moves, on top of the least edge.
     Returns YES, with the entry's numbers in ``slots`` and everything that it may take reserved in the limits table;
     else a number > 0 that says why not (for diagnosis: the exact path judges the record again).

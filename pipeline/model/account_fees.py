@@ -21,41 +21,43 @@ class FeeSwitch(NamedTuple):
     """What a venue says about the coin that an account's fees are taken in.
 
     ``coin``: "" = fees are plain. ``discount_ppm``: what a fee in the coin is cheaper; None: the venue does not tell.
+    ``held``: there is a stock of it; without one fees are plain until it is filled up.
     """
 
     coin: str
     discount_ppm: int | None = None
+    held: bool = True
 
 
-def true_fees(fees: FeeConfig | None, told: FeeSwitch | None) -> FeeConfig | None:
+def true_fees(fees: FeeConfig | None, reported: FeeSwitch | None) -> FeeConfig | None:
     """The configured ``fees`` of a venue, with the deduction that the venue tells in place of the configured one.
 
     A coin that is on and not configured has no discount where the venue does not tell one: that may be too dear, never
     too cheap.
     """
-    if told is None:
+    if reported is None:
         return fees
     known = fees or FeeConfig()
-    if not told.coin:
+    if not reported.coin or not reported.held:
         return msgspec.structs.replace(known, deduction=None)
     deduction = known.deduction
-    if deduction is None or deduction.coin != told.coin:
-        deduction = DeductionConfig(coin=told.coin, discount_ppm=told.discount_ppm or 0)
-    elif told.discount_ppm is not None:
-        deduction = msgspec.structs.replace(deduction, discount_ppm=told.discount_ppm)
+    if deduction is None or deduction.coin != reported.coin:
+        deduction = DeductionConfig(coin=reported.coin, discount_ppm=reported.discount_ppm or 0)
+    elif reported.discount_ppm is not None:
+        deduction = msgspec.structs.replace(deduction, discount_ppm=reported.discount_ppm)
     return msgspec.structs.replace(known, deduction=deduction)
 
 
-def switch_fault(venue: str, fees: FeeConfig | None, told: FeeSwitch | None) -> str:
+def switch_fault(venue: str, fees: FeeConfig | None, reported: FeeSwitch | None) -> str:
     """How the venue's deduction differs from the configured one, with both and what solves it; "" where it does not."""
     configured = fees.deduction if fees is not None else None
-    if told is None or told.coin == (configured.coin if configured is not None else ""):
+    if reported is None or reported.coin == (configured.coin if configured is not None else ""):
         return ""
     wanted = f"fees in {configured.coin}" if configured is not None else "plain fees"
-    found = f"takes fees in {told.coin}" if told.coin else "takes plain fees"
+    found = f"takes fees in {reported.coin}" if reported.coin else "takes plain fees"
     what = f"{venue} {found}, configured are {wanted}; the venue's are counted"
-    if told.coin:
-        return f"{what}; set fees.{venue}.deduction.coin: {told.coin}, or switch it off at the venue"
+    if reported.coin:
+        return f"{what}; set fees.{venue}.deduction.coin: {reported.coin}, or switch it off at the venue"
     return f"{what}; switch the deduction on at the venue, or remove fees.{venue}.deduction"
 
 

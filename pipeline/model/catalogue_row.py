@@ -1,4 +1,4 @@
-"""Instrument rows <-> the 48 words of a catalogue row in shared memory (``shm.layout``, ``CR_*``).
+"""Instrument rows <-> the words of a catalogue row in shared memory (``shm.layout_pages.CATALOGUE_ROW``).
 
 Coin identity and the reason of a quarantine stay with the supervisor; everything that feeds, detector and executor
 need goes through the page: a row read back has ``identity=None`` and no quarantine text.
@@ -39,7 +39,7 @@ def words_to_text(words: Words) -> str:
 
 
 def row_to_words(row: InstrumentRow) -> Words:
-    """48 words, ``CR_SEQ`` left at 0 for the page's writer."""
+    """int64[CATALOGUE_ROW.WORDS], ``seq`` left at 0 for the page's writer."""
     spec = row.spec
     words = np.zeros(CATALOGUE_ROW.WORDS, dtype=np.int64)
     words[CATALOGUE_ROW.venue] = row.venue_id
@@ -103,7 +103,8 @@ def _identity(asset: str, flags: int) -> CoinIdentity | None:
 
 
 def words_to_row(instrument_id: int, words: Words, venue_name: str) -> InstrumentRow:
-    """The row as every process but the supervisor sees it. ``words``: int64[48]; ``venue_name`` of ``CR_VENUE``."""
+    """The row as every process but the supervisor sees it. ``words``: int64[CATALOGUE_ROW.WORDS];
+    ``venue_name``: of their ``venue``."""
     price_exp, qty_exp = int(words[CATALOGUE_ROW.price_exp]), int(words[CATALOGUE_ROW.qty_exp])
     base, _, quote = words_to_text(
         words[CATALOGUE_ROW.pair_text : CATALOGUE_ROW.pair_text + CATALOGUE_TEXT_WORDS]

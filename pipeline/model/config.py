@@ -11,28 +11,27 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.model.config_monitoring import MonitoringConfig
+from pipeline.model.dialects import MARKETS as MARKETS
 from pipeline.model.enums import BalanceCheck, Durability, Mode, OnLoss, OpportunityType, WaitStrategy
-
-MARKETS = ("spot", "futures")
-DIALECTS = ("mexc", "gateio", "binance")
 
 
 class MarketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Endpoints (drop-in values for the URLs of the venue's documentation) and symbols of one market."""
 
-    rest: str = ""
-    ws: str = ""
-    ws_private: str = ""
-    ws_api: str = ""
-    symbols: tuple[str, ...] = ()
+    rest: str = ""  # of REST, with the path that the venue's documents call the base
+    ws: str = ""  # of the public streams
+    ws_private: str = ""  # of the account's stream, where it is another one
+    ws_api: str = ""  # of order entry by WebSocket, where the venue has it
+    symbols: tuple[str, ...] = ()  # instruments, spelled as the venue spells them
 
 
 class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One exchange: an instance of a dialect, with its markets by name (``MARKETS``)."""
 
-    dialect: str
+    dialect: str  # whose wire formats it speaks: `arb dialect list`
     markets: dict[str, MarketConfig]
-    enabled: bool = True
+    enabled: bool = True  # false: as if it did not stand here
+    trade: bool = True  # False: its books are read and shown, nothing is traded there, and no key is needed
 
 
 class VenueConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +48,7 @@ class VenueConfig(msgspec.Struct, frozen=True, kw_only=True):
     ws_private: str
     ws_api: str
     symbols: tuple[str, ...]
+    trade: bool = True
 
 
 class HedgeExitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,7 +57,7 @@ class HedgeExitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     capital_bps_per_day: Decimal = Decimal(2)  # what the bound capital would earn elsewhere; beside carry_bps_per_day
     stamp_window_s: int = 60  # so near a funding time it is uncertain who pays: a payment counts, a receipt does not
-    deadline_hours: Decimal = Decimal(240)
+    deadline_hours: Decimal = Decimal(240)  # a hedge that is older must leave
     max_loss_bps: Decimal = Decimal(150)  # if left, at the best of 10 s, all costs in; a failed model: keep it wide
     forced_slippage_bps: tuple[Decimal, ...] = (Decimal(10), Decimal(20), Decimal(50))  # bounds from the best price
     forced_step_s: int = 5  # each bound holds so long before the next
@@ -70,18 +70,21 @@ class MarginConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     added and both legs are cut until the distance is ``target_pct`` again; below ``out_pct`` all is closed.
     """
 
-    trigger_pct: Decimal = Decimal(15)
-    target_pct: Decimal = Decimal(20)
-    out_pct: Decimal = Decimal(5)
+    trigger_pct: Decimal = Decimal(15)  # below it both legs are cut
+    target_pct: Decimal = Decimal(20)  # an entry must leave it, a cut restores it
+    out_pct: Decimal = Decimal(5)  # below it all is closed
     mark_interval_ms: int = 1000  # how often the distance is looked at
 
 
 class HedgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a spot-futures hedge is charged beyond its four fees, and when it leaves."""
 
-    expected_exit_basis_bps: Decimal = Decimal(0)
-    holding_hours: Decimal = Decimal(8)
-    carry_bps_per_day: Decimal = Decimal(1)
+    #: The basis at leaving of a pair whose model is not trusted yet. None: as it is now, the mean of two minutes; no
+    #: entry before five looks at proved books (five seconds; ten with 600 pairs). The engine learns each pair's own
+    #: and prices entries with it.
+    expected_exit_basis_bps: Decimal | None = None
+    holding_hours: Decimal = Decimal(8)  # how long an entry is expected to be held: its funding and carry are charged
+    carry_bps_per_day: Decimal = Decimal(1)  # cost of holding both legs
     leverage: Decimal = Decimal(3)  # isolated, of every contract; set at the venue
     margin: MarginConfig = MarginConfig()
     exit: HedgeExitConfig = HedgeExitConfig()
@@ -94,15 +97,16 @@ TRUSTED_COINS = ("ADA", "BNB", "BTC", "DOGE", "ETH", "LTC", "SOL", "TRX", "XRP")
 class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the detector looks for and how fresh books must be; reloadable but for types, trusted coins and hedge."""
 
-    types: tuple[str, ...] = ("spot_spot", "spot_futures_hedge")
+    enabled: bool = True  # false: no entry is looked for; exits of open hedges are, and manual opportunities are taken
+    types: tuple[str, ...] = ("spot_spot", "spot_futures_hedge")  # kinds of opportunities; `triangular` is the third
     min_edge_bps: Decimal = Decimal(0)  # an episode is counted above this
     execute_edge_bps: Decimal | None = None  # and executed from this on; default: risk_limits.min_profit_margin_bps
-    max_age_to_trade_ms: int = 100
-    dead_after_ms: int = 5000
-    max_skew_ms: int = 150
-    cooldown_ms: int = 250
-    max_notional_usd: Decimal = Decimal(2000)
-    trusted_coins: tuple[str, ...] = TRUSTED_COINS
+    max_age_to_trade_ms: int = 100  # a book is traded on no longer than this after its last proof
+    dead_after_ms: int = 5000  # a book without proof for so long is dead: its price values nothing any more
+    max_skew_ms: int = 150  # the proofs of two legs may be no further apart
+    cooldown_ms: int = 250  # pause of a direction after it was taken; it doubles where legs break in a row
+    max_notional_usd: Decimal = Decimal(2000)  # of one entry
+    trusted_coins: tuple[str, ...] = TRUSTED_COINS  # tickers that mean the same coin everywhere; replaces the list
     #: Hours before an announced delisting or delivery: no entries from then on, hedges with a leg there leave.
     no_entries_before_end_h: int = 24
     #: Spot-spot pays for the inventory that it moves; the way back is paid, less what its orders are worth elsewhere.
@@ -115,57 +119,64 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class LimitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of one venue, asset or pair; absent = only the engine's own limits hold."""
 
-    max_position_size_usd: Decimal | None = None
-    max_exposure_usd: Decimal | None = None
-    max_orders_per_s: int | None = None
-    enabled: bool = True
+    max_position_size_usd: Decimal | None = None  # of one coin on one venue
+    max_exposure_usd: Decimal | None = None  # of all its positions
+    max_orders_per_s: int | None = None  # of one venue
+    enabled: bool = True  # false: no entries there
 
 
 class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of risk, all bounds inclusive. A limit that is left out has its default. Those in ``LIMITS_POSITIVE``
-    (``config_load.py``) refuse the start where they are not positive."""
+    """Limits of risk, all bounds inclusive. A limit that is left out has its default. What
+    each may be stands in ``BOUNDS`` (``config_bounds.py``)."""
 
-    max_position_size_usd: Decimal = Decimal(10000)
-    max_total_exposure_usd: Decimal = Decimal(50000)
-    warn_exposure_usd: Decimal = Decimal(40000)
-    max_daily_loss_usd: Decimal = Decimal(5000)
-    min_profit_margin_bps: Decimal = Decimal(50)
+    max_position_size_usd: Decimal = Decimal(10000)  # of one coin on one venue
+    max_total_exposure_usd: Decimal = Decimal(50000)  # of all positions, at their marks
+    warn_exposure_usd: Decimal = Decimal(40000)  # from here on an alert
+    max_daily_loss_usd: Decimal = Decimal(5000)  # of a UTC day, unrealised part included: trips `daily_loss`
+    #: Below the highest P&L since the journal began, over all days and restarts; absent: four times the day's.
+    max_total_loss_usd: Decimal | None = None
+    min_profit_margin_bps: Decimal = Decimal(50)  # edge of an entry, net of all fees
     min_profit_usd: Decimal = Decimal("0.50")  # of one entry: expected, net of all fees and the inventory's price
     max_execution_time_ms: int = 1000  # a leg without an answer for this long is UNKNOWN: recovery begins
-    max_slippage_bps: Decimal = Decimal(20)
-    max_orders_per_s: int = 20
-    max_open_operations: int = 8
-    max_unhedged_ms: int = 2000
+    max_slippage_bps: Decimal = Decimal(20)  # how much worse than decided an entry's limit price may be
+    max_orders_per_s: int = 20  # every order counts; entries beyond it are refused
+    max_open_operations: int = 8  # entries that have not ended yet
+    max_unhedged_ms: int = 2000  # while an operation is broken for longer, no new risk is taken anywhere
     max_naked_usd_s: Decimal = Decimal(50000)  # USD x seconds of what stands alone in all open operations
     max_unexplained_loss_usd: Decimal = Decimal(50)  # money gone from the accounts without a reason: more halts
     per_venue: dict[str, LimitConfig] = {}
     per_asset: dict[str, LimitConfig] = {}
     per_pair: dict[str, LimitConfig] = {}
 
+    @property
+    def total_loss_usd(self) -> Decimal:
+        """``max_total_loss_usd``, or what it is where it is absent."""
+        return self.max_daily_loss_usd * 4 if self.max_total_loss_usd is None else self.max_total_loss_usd
+
 
 class ExecutionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How orders are sent, waited for and repaired, and how the journal is kept."""
 
-    balance_check: BalanceCheck = BalanceCheck.CONFIRMED
-    balance_refresh_interval_ms: int = 1000
-    durability: Durability = Durability.PROCESS
+    balance_check: BalanceCheck = BalanceCheck.CONFIRMED  # strict: every venue is asked by REST at each decision
+    balance_refresh_interval_ms: int = 1000  # how often balances are confirmed by REST; older ones are refused
+    durability: Durability = Durability.PROCESS  # power: every intent is on the disk before its bytes leave
     target_execution_time_ms: int = 30  # operations that take longer are counted (``over_target_time``)
     order_timeout_ms: int = 800  # an order without an answer for this long is UNKNOWN and queried
     entry_window_ms: int = 1000  # how long a venue may take an entry: it refuses what arrives later
     repair_window_ms: int = 500  # and a repair or an exit; doubled where a venue is slower than that
     max_clock_skew_ms: int = 1000  # a venue whose clock is further from ours takes no entries
     unknown_grace_ms: int = 10000  # added to an order's expiry before a negative sweep may settle it
-    unwind_slippage_bps: Decimal = Decimal(50)
-    unwind_max_slippage_bps: Decimal = Decimal(200)
-    journal_segment_bytes: int = 64 * 1024 * 1024
+    unwind_slippage_bps: Decimal = Decimal(50)  # bound of the first repair's price
+    unwind_max_slippage_bps: Decimal = Decimal(200)  # bound of the last one's; then an operator decides
+    journal_segment_bytes: int = 64 * 1024 * 1024  # size of a file of the journal
     journal_max_bytes: int = 2 * 1024 * 1024 * 1024  # above it, segments that a checkpoint covers are removed
-    numeraire: str = "USDT"
+    numeraire: str = "USDT"  # asset in which P&L is shown
 
 
 class DeductionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A coin that the account has set aside for fees (Gate.io GT or POINT, MEXC MX, Binance BNB)."""
 
-    coin: str
+    coin: str  # its ticker
     discount_ppm: int = 0  # what a fee in the coin is cheaper than the plain one
     price_usd: Decimal | None = None  # of one coin, where no book tells it; a POINT is 1 USD unless this says otherwise
     warn_usd: Decimal = Decimal(10)  # a stock worth less is a note
@@ -175,33 +186,38 @@ class DeductionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class FeeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fees of the account at one venue; what is left out is read from the venue. A negative rate is a rebate."""
 
-    taker_ppm: int | None = None
-    maker_ppm: int | None = None
+    taker_ppm: int | None = None  # of the notional, a millionth each
+    maker_ppm: int | None = None  # of what has rested in the book
     deduction: DeductionConfig | None = None
 
 
 class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """CPU set (empty = not pinned), wait strategy and niceness of one process."""
 
-    cpus: tuple[int, ...] = ()
-    wait: WaitStrategy = WaitStrategy.AUTO
-    nice: int = 0
+    cpus: tuple[int, ...] = ()  # CPUs it may run on; empty: all
+    wait: WaitStrategy = WaitStrategy.AUTO  # auto: by the number of CPUs
+    nice: int = 0  # as `nice` has it: higher is later
 
 
 class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much the recorder keeps: ``log_files`` files of ``log_file_bytes`` each, and the newest opportunities."""
+    """How much the recorder keeps: ``log_files`` files of ``log_file_bytes`` each, the newest opportunities, and with
+    ``market`` every frame of the feeds and every input of the detector (``arb replay`` takes them)."""
 
-    log_file_bytes: int = 4 * 1024 * 1024
-    log_files: int = 5
-    opportunities_max: int = 1_000_000
+    log_file_bytes: int = 4 * 1024 * 1024  # of one file of `logs/`
+    log_files: int = 5  # how many are kept
+    opportunities_max: int = 1_000_000  # how many are kept in the ledger
     balances_every_s: int = 60  # balances that changed, at most this often
+    market: bool = False  # raw frames and the detector's inputs, compressed, in the state folder's market/
+    market_max_bytes: int = 4 * 1024 * 1024 * 1024  # all of it; beyond that the oldest piece goes
+    market_keep_hours: int = 72  # a piece that ended longer ago goes
+    market_piece_s: int = 600  # a piece can be read alone: with each, every book gets a new snapshot
 
 
 class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When the guard takes over from the executor, and what it does with open hedges. A leg without its partner is
     closed in any case."""
 
-    on_executor_loss: OnLoss = OnLoss.FLATTEN
+    on_executor_loss: OnLoss = OnLoss.FLATTEN  # what a takeover does with open hedges
     hung_after_ms: int = 1000  # a READY executor without a beat for this long is fenced and killed
     restart_within_ms: int = 10_000  # one that has gone must be READY again by then
     on_stop: OnLoss = OnLoss.HOLD  # what an orderly stop does with open hedges
@@ -210,26 +226,26 @@ class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class TransferConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a coin travels between two exchanges: what the network takes, in the coin, and how long it lasts."""
 
-    network: str = ""
-    fee: Decimal = Decimal(0)
-    minutes: int = 30
+    network: str = ""  # as a venue spells it
+    fee: Decimal = Decimal(0)  # in the coin
+    minutes: int = 30  # from the withdrawal to the credit
 
 
 class InventoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is kept where, and how it is moved.
 
     ``targets`` and ``alarms``: venue -> asset -> amount, the stock
-    that is wanted and the free amount below which an alert is given. ``transfers``: coin -> how it travels; a coin
-    without an entry is proposed without a cost. ``transfer_minutes``: how long a transfer lasts where ``transfers``
-    does not say; a direction that is empty in less than twice its time is an alert.
+    that is wanted and the free amount below which an alert is given. ``transfers``: coin -> how it travels, in place
+    of the cheapest open network of the venues' own lists. ``transfer_minutes``: how long a transfer lasts where neither
+    says; a direction that is empty in less than twice its time is an alert.
     ``propose_worth_per_cost``: a transfer with a known cost is proposed when it earns this many times its cost.
     """
 
-    targets: dict[str, dict[str, Decimal]] = {}
-    alarms: dict[str, dict[str, Decimal]] = {}
+    targets: dict[str, dict[str, Decimal]] = {}  # venue, asset: the stock that is wanted there
+    alarms: dict[str, dict[str, Decimal]] = {}  # venue, asset: below this free amount an alert is given
     transfers: dict[str, TransferConfig] = {}
-    transfer_minutes: int = 30
-    propose_worth_per_cost: Decimal = Decimal(2)
+    transfer_minutes: int = 30  # where neither `transfers` nor a venue says how long
+    propose_worth_per_cost: Decimal = Decimal(2)  # a transfer is proposed when it earns this many times its cost
 
     @property
     def target_of(self) -> dict[tuple[str, str], Decimal]:
@@ -245,9 +261,9 @@ class InventoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Switches, by the names that users know."""
 
-    enable_circuit_breakers: bool = True
-    enable_risk_checks: bool = True
-    enable_recovery_mode: bool = True
+    enable_circuit_breakers: bool = True  # false is refused in live mode
+    enable_risk_checks: bool = True  # false drops limits, never balances; refused in live mode
+    enable_recovery_mode: bool = True  # false leaves a broken leg naked; refused in live mode
     enable_dry_run: bool = False  # refused in live mode: a dry run is ``mode: paper``
     enable_detailed_logging: bool = False  # no effect: every fact is in the journal, always
     enable_performance_metrics: bool = True  # no effect: every stage is measured, always
@@ -256,9 +272,11 @@ class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole configuration of one instance (``ArbitrageConfig`` to its users)."""
 
-    engine_name: str = "arb"
+    engine_name: str = "arb"  # the instance: its shared memory, state folder and units
+    #: what it trades on: simulated exchanges, public data with simulated execution, real accounts
     mode: Mode = Mode.PAPER
     exchanges: dict[str, ExchangeConfig] = {}
+    dialects: tuple[str, ...] = ()  # folders with dialects from outside: PATH/exchanges/NAME and PATH/sim/wire/NAME
     detection: DetectionConfig = DetectionConfig()
     risk_limits: RiskLimits = RiskLimits()
     execution: ExecutionConfig = ExecutionConfig()
@@ -302,9 +320,20 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                             ws_private=entry.ws_private,
                             ws_api=entry.ws_api,
                             symbols=entry.symbols,
+                            trade=exchange.trade,
                         )
                     )
         return tuple(found)
+
+    @property
+    def trading_exchanges(self) -> tuple[str, ...]:
+        """Exchanges that orders are sent to: each needs a key where they are real."""
+        return tuple(name for name in self.feeds if self.exchanges[name].trade)
+
+    @property
+    def trading_venues(self) -> tuple[VenueConfig, ...]:
+        """Venues that orders are sent to, in the order of their ids."""
+        return tuple(venue for venue in self.venues if venue.trade)
 
     def venue(self, name: str) -> VenueConfig:
         """The venue of that name; ``KeyError`` names the known ones."""
@@ -359,6 +388,8 @@ ENV_ELSEWHERE = frozenset(
         "ARB_CAPTURES",
         "ARB_CRASH_AT",
         "ARB_CONFIG",
+        "ARB_OPENED_KEYS",
+        "ARB_PROFILE",
         "ARB_STARTED_AGAIN",
         "ARB_STRESS_READS",
     }

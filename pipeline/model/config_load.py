@@ -14,7 +14,6 @@ import msgspec
 import yaml
 
 from pipeline.model.config import (
-    DIALECTS,
     ENV_ELSEWHERE,
     ENV_PATHS,
     ENV_WITHOUT_EFFECT,
@@ -25,7 +24,6 @@ from pipeline.model.config import (
     ExecutionConfig,
     FeatureConfig,
     GuardConfig,
-    HedgeConfig,
     InventoryConfig,
     LimitConfig,
     MarketConfig,
@@ -33,26 +31,16 @@ from pipeline.model.config import (
     RecordingConfig,
     RiskLimits,
 )
+from pipeline.model.config_bounds import check_numbers
+from pipeline.model.config_files import laid_over, profile_layers, read_python
 from pipeline.model.config_monitoring import MonitoringConfig, TargetConfig, check_monitoring
+from pipeline.model.dialects import add_root, dialect_problem, facts_of, symbol_problem
 from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.errors import ConfigInvalid
+from pipeline.model.strict_yaml import RepeatedKeys, load_strict
 
-HOURS_BEFORE_END_MAX = 24 * 30
-WINDOW_MAX_MS = 59_999  # MEXC and Binance take less than a minute
-FEE_PPM_MAX = 100_000  # a tenth of the notional
+ENGINE_NAME_RE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 NAME_RE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-LIMITS_POSITIVE = (
-    "max_position_size_usd",
-    "max_total_exposure_usd",
-    "max_daily_loss_usd",
-    "max_execution_time_ms",
-    "max_slippage_bps",
-    "max_orders_per_s",
-    "max_open_operations",
-    "max_unhedged_ms",
-    "max_naked_usd_s",
-    "max_unexplained_loss_usd",
-)
 Origins = dict[str, str]
 
 
@@ -67,8 +55,11 @@ def load_config(path: str | Path | None, env: Mapping[str, str] | None = None) -
 def load_with_origins(path: str | Path | None, env: Mapping[str, str] | None = None) -> tuple[EngineConfig, Origins]:
     """As ``load_config``; also, per dotted path, where the value came from (absent = default)."""
     environment = dict(os.environ if env is None else env)
-    data, errors = _read_yaml(path)
+    data, errors = _read_file(path)
     origins: Origins = {dotted: f"file {path}" for dotted in _leaves(data)}
+    for origin, values in profile_layers(path, environment.get("ARB_PROFILE", ""), lambda file: _read_yaml(file)[0]):
+        origins.update({dotted: origin for dotted in _leaves(values)})
+        data = laid_over(data, values)
     dotenv_path = (Path(path).parent if path else Path.cwd()) / ".env"
     layers = [(f"file {dotenv_path}", _read_dotenv(dotenv_path, errors)), ("environment", environment)]
     for origin, layer in layers:
@@ -88,6 +79,19 @@ def config_from_mapping(data: Mapping[str, Any], errors: list[str] | None = None
     return config
 
 
+def config_problems(config: EngineConfig) -> list[str]:
+    """What is wrong with a configuration that was made from a checked one: with another mode, say. [] for nothing."""
+    problems: list[str] = []
+    _check(config, problems)
+    return problems
+
+
+def _read_file(path: str | Path | None) -> tuple[dict[str, Any], list[str]]:
+    if path is not None and Path(path).suffix == ".py":
+        return read_python(Path(path)), []
+    return _read_yaml(path)
+
+
 def _read_yaml(path: str | Path | None) -> tuple[dict[str, Any], list[str]]:
     if path is None:
         return {}, []
@@ -98,7 +102,9 @@ def _read_yaml(path: str | Path | None) -> tuple[dict[str, Any], list[str]]:
     except UnicodeDecodeError as error:
         raise ConfigInvalid([f"{path}: not UTF-8 text (byte {error.start})"]) from None
     try:
-        data = yaml.safe_load(text)
+        data = load_strict(text)
+    except RepeatedKeys as error:
+        raise ConfigInvalid([f"{path}: {line}" for line in error.errors]) from None
     except yaml.YAMLError as error:
         raise ConfigInvalid([f"{path}: not YAML: {' '.join(str(error).split())}"]) from None
     if data is None:
@@ -269,7 +275,7 @@ def _decode_exchanges(value: Any, errors: list[str]) -> dict[str, ExchangeConfig
         if not isinstance(entry, dict):
             errors.append(f"{path}: found {type(entry).__name__}, wanted a mapping with dialect and markets")
             continue
-        allowed = {"dialect", "markets", "enabled"}
+        allowed = {field.name for field in msgspec.structs.fields(ExchangeConfig)}
         errors.extend(f"{path}.{key}: unknown key; known: {', '.join(sorted(allowed))}" for key in set(entry) - allowed)
         markets: dict[str, MarketConfig] = {}
         raw = entry.get("markets")
@@ -280,47 +286,31 @@ def _decode_exchanges(value: Any, errors: list[str]) -> dict[str, ExchangeConfig
             decoded = _fields_one_by_one(item, MarketConfig, f"{path}.markets.{market}", errors)
             if decoded is not None:
                 markets[str(market)] = decoded
-        enabled = _convert(entry.get("enabled", True), bool, f"{path}.enabled", errors)
-        found[str(name)] = ExchangeConfig(dialect=str(entry.get("dialect", "")), markets=markets, enabled=bool(enabled))
+        enabled, trade = (_convert(entry.get(key, True), bool, f"{path}.{key}", errors) for key in ("enabled", "trade"))
+        found[str(name)] = ExchangeConfig(
+            dialect=str(entry.get("dialect", "")), markets=markets, enabled=bool(enabled), trade=bool(trade)
+        )
     return found
 
 
 def _check(config: EngineConfig, errors: list[str]) -> None:
-    if not NAME_RE.fullmatch(config.engine_name):
-        errors.append(f"engine_name: found {config.engine_name!r}, wanted lower-case letters, digits, '-', at most 32")
+    if not ENGINE_NAME_RE.fullmatch(config.engine_name):
+        name = config.engine_name
+        errors.append(f"engine_name: found {name!r}, wanted lower-case letters, digits, '-', '_', at most 32")
+    _add_dialects(config.dialects, errors)
     for name, exchange in config.exchanges.items():
         _check_exchange(name, exchange, config.mode, errors)
-    limits = config.risk_limits
-    for key in LIMITS_POSITIVE:
-        _positive(getattr(limits, key), f"risk_limits.{key}", errors)
-    for key in ("min_profit_margin_bps", "min_profit_usd"):
-        if not getattr(limits, key).is_finite():
-            errors.append(f"risk_limits.{key}: found {getattr(limits, key)}, wanted a number")
+    check_numbers(config, errors)
+    _check_order(config, errors)
     _check_tables(config, errors)
     for name in config.detection.types:
         known_types = [kind.name.lower() for kind in OpportunityType if kind is not OpportunityType.HEDGE_EXIT]
         if name.lower() not in known_types:
             known = ", ".join(known_types)
             errors.append(f"detection.types: found {name!r}, wanted some of {known}")
-    for key in ("max_age_to_trade_ms", "dead_after_ms", "max_skew_ms", "max_notional_usd"):
-        _positive(getattr(config.detection, key), f"detection.{key}", errors)
-    if not 0 <= config.detection.no_entries_before_end_h <= HOURS_BEFORE_END_MAX:
-        found = config.detection.no_entries_before_end_h
-        errors.append(f"detection.no_entries_before_end_h: found {found}, wanted 0 to {HOURS_BEFORE_END_MAX} hours")
-    _check_hedge_exit(config, errors)
-    _check_hedge(config.detection.hedge, errors)
-    for key in ("balance_refresh_interval_ms", "order_timeout_ms", "max_clock_skew_ms"):
-        _positive(getattr(config.execution, key), f"execution.{key}", errors)
-    for key in ("entry_window_ms", "repair_window_ms"):
-        if not 0 < getattr(config.execution, key) <= WINDOW_MAX_MS:
-            found = getattr(config.execution, key)
-            errors.append(f"execution.{key}: found {found}, wanted 1 to {WINDOW_MAX_MS}: no venue takes more")
-    for key in ("journal_segment_bytes", "journal_max_bytes"):
-        _positive(getattr(config.execution, key), f"execution.{key}", errors)
-    for key in ("log_file_bytes", "log_files", "opportunities_max", "balances_every_s"):
-        _positive(getattr(config.recording, key), f"recording.{key}", errors)
+    if not config.detection.hedge.exit.forced_slippage_bps:
+        errors.append("detection.hedge.exit.forced_slippage_bps: found none, wanted at least one bound")
     _check_inventory(config, errors)
-    _check_guard(config.guard, errors)
     _check_processes(config, errors)
     _check_fees(config, errors)
     if config.monitoring is not None:
@@ -329,75 +319,36 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
         errors.append("features.enable_dry_run: found true with mode live, which sends orders; wanted mode paper")
 
 
-def _check_hedge(hedge: HedgeConfig, errors: list[str]) -> None:
-    if not hedge.leverage.is_finite() or not hedge.leverage >= 1:
-        errors.append(f"detection.hedge.leverage: found {hedge.leverage}, wanted 1 or above")
-    margin, path = hedge.margin, "detection.hedge.margin"
-    _positive(margin.mark_interval_ms, f"{path}.mark_interval_ms", errors)
+def _check_order(config: EngineConfig, errors: list[str]) -> None:
+    """Numbers of which one must not pass another."""
+    margin, path = config.detection.hedge.margin, "detection.hedge.margin"
     distances = (margin.out_pct, margin.trigger_pct, margin.target_pct)
-    finite = all(distance.is_finite() for distance in distances)
-    if not (finite and 0 < margin.out_pct < margin.trigger_pct < margin.target_pct < 100):
+    if _finite(*distances) and not margin.out_pct < margin.trigger_pct < margin.target_pct < 100:
         found = " < ".join(str(distance) for distance in distances)
         errors.append(f"{path}: found {found}, wanted 0 < out_pct < trigger_pct < target_pct < 100")
+    least, most = config.execution.unwind_slippage_bps, config.execution.unwind_max_slippage_bps
+    if _finite(least, most) and least > most:
+        errors.append(f"execution.unwind_slippage_bps: found {least}, wanted at most unwind_max_slippage_bps ({most})")
 
 
-def _positive(value: Decimal | int, path: str, errors: list[str]) -> None:
-    if not Decimal(value).is_finite() or not value > 0:
-        errors.append(f"{path}: found {value}, wanted a number above 0")
-
-
-def _check_hedge_exit(config: EngineConfig, errors: list[str]) -> None:
-    exit_, path = config.detection.hedge.exit, "detection.hedge.exit"
-    for key in ("deadline_hours", "max_loss_bps", "forced_step_s"):
-        _positive(getattr(exit_, key), f"{path}.{key}", errors)
-    for key in ("capital_bps_per_day", "stamp_window_s"):
-        value = getattr(exit_, key)
-        if not Decimal(value).is_finite() or not value >= 0:
-            errors.append(f"{path}.{key}: found {value}, wanted a number of at least 0")
-    bounds = exit_.forced_slippage_bps
-    if not bounds or any(not bound.is_finite() or not 0 < bound < 10_000 for bound in bounds):
-        errors.append(
-            f"{path}.forced_slippage_bps: found {list(map(str, bounds))}, wanted numbers above 0 and below 10000"
-        )
+def _finite(*values: Decimal) -> bool:
+    """Whether all can be compared: a NaN cannot, and is reported by itself."""
+    return all(value.is_finite() for value in values)
 
 
 def _check_tables(config: EngineConfig, errors: list[str]) -> None:
-    limits = config.risk_limits
     venues = {venue.name for venue in config.venues}
-    for name in limits.per_venue:
+    for name in config.risk_limits.per_venue:
         if name not in venues:
             errors.append(f"risk_limits.per_venue.{name}: no such venue; configured: {', '.join(sorted(venues))}")
-    for table in ("per_venue", "per_asset", "per_pair"):
-        for name, limit in getattr(limits, table).items():
-            for key in ("max_position_size_usd", "max_exposure_usd", "max_orders_per_s"):
-                value = getattr(limit, key)
-                if value is not None:
-                    _positive(value, f"risk_limits.{table}.{name}.{key}", errors)
 
 
 def _check_inventory(config: EngineConfig, errors: list[str]) -> None:
     inventory, venues = config.inventory, {venue.name for venue in config.venues}
-    for key in ("transfer_minutes", "propose_worth_per_cost"):
-        _positive(getattr(inventory, key), f"inventory.{key}", errors)
     for table in ("targets", "alarms"):
-        for name, amounts in getattr(inventory, table).items():
+        for name in getattr(inventory, table):
             if name not in venues:
                 errors.append(f"inventory.{table}.{name}: no such venue; configured: {', '.join(sorted(venues))}")
-            for asset, amount in amounts.items():
-                if not amount.is_finite() or amount < 0:
-                    errors.append(f"inventory.{table}.{name}.{asset}: found {amount}, wanted 0 or above")
-    for coin, transfer in inventory.transfers.items():
-        _positive(transfer.minutes, f"inventory.transfers.{coin}.minutes", errors)
-        if not transfer.fee.is_finite() or transfer.fee < 0:
-            errors.append(f"inventory.transfers.{coin}.fee: found {transfer.fee}, wanted 0 or above")
-
-
-def _check_guard(guard: GuardConfig, errors: list[str]) -> None:
-    """Bounds below which a healthy executor would be killed: it beats ten times a second, and starts in a second."""
-    for key, least in (("hung_after_ms", 500), ("restart_within_ms", 2000)):
-        found = getattr(guard, key)
-        if not found >= least:
-            errors.append(f"guard.{key}: found {found}, wanted at least {least}")
 
 
 def _check_fees(config: EngineConfig, errors: list[str]) -> None:
@@ -406,54 +357,78 @@ def _check_fees(config: EngineConfig, errors: list[str]) -> None:
         path = f"fees.{name}"
         if name not in venues:
             errors.append(f"{path}: no such venue; configured: {', '.join(sorted(venues))}")
-        for key, rate in (("taker_ppm", fees.taker_ppm), ("maker_ppm", fees.maker_ppm)):
-            if rate is not None and not -FEE_PPM_MAX <= rate <= FEE_PPM_MAX:
-                errors.append(f"{path}.{key}: found {rate}, wanted {-FEE_PPM_MAX} to {FEE_PPM_MAX} (10 %)")
         if fees.deduction is None:
             continue
         if not fees.deduction.coin or fees.deduction.coin != fees.deduction.coin.strip().upper():
             errors.append(f"{path}.deduction.coin: found {fees.deduction.coin!r}, wanted a coin in capitals, as GT")
-        if not 0 <= fees.deduction.discount_ppm <= 1_000_000:
-            errors.append(f"{path}.deduction.discount_ppm: found {fees.deduction.discount_ppm}, wanted 0 to 1000000")
-        price = fees.deduction.price_usd
-        if price is not None and not (price.is_finite() and price > 0):
-            errors.append(f"{path}.deduction.price_usd: found {price}, wanted more than 0")
-        for key in ("warn_usd", "warn_days"):
-            value = getattr(fees.deduction, key)
-            if not value.is_finite() or value < 0:
-                errors.append(f"{path}.deduction.{key}: found {value}, wanted 0 or more")
 
 
 def _check_processes(config: EngineConfig, errors: list[str]) -> None:
     names = {"feed", "detector", "executor", "poller", "recorder", "guard", "monitor", "supervisor"}
     names |= {f"feed.{exchange}" for exchange in config.exchanges}
-    for name, entry in config.processes.items():
+    for name in config.processes:
         if name not in names:
             errors.append(f"processes.{name}: no such process; known: {', '.join(sorted(names))}")
-        errors.extend(f"processes.{name}.cpus: found {cpu}, wanted 0 or above" for cpu in entry.cpus if cpu < 0)
-        if not -20 <= entry.nice <= 19:
-            errors.append(f"processes.{name}.nice: found {entry.nice}, wanted -20 to 19")
+
+
+def _add_dialects(paths: tuple[str, ...], errors: list[str]) -> None:
+    """Makes the dialects below these folders known, in this process."""
+    for path in paths:
+        if not Path(path).is_absolute():
+            errors.append(f"dialects: found {path!r}, wanted an absolute path: processes run in folders of their own")
+            continue
+        try:
+            add_root(Path(path))
+        except ConfigInvalid as error:
+            errors.extend(error.errors)
 
 
 def _check_exchange(name: str, exchange: ExchangeConfig, mode: Mode, errors: list[str]) -> None:
     path = f"exchanges.{name}"
     if not NAME_RE.fullmatch(name):
         errors.append(f"{path}: name must be lower-case letters, digits, '-', at most 32")
-    if exchange.dialect not in DIALECTS:
-        errors.append(f"{path}.dialect: found {exchange.dialect!r}, wanted one of {', '.join(DIALECTS)}")
+    problem = dialect_problem(exchange.dialect)
+    facts = None if problem else facts_of(exchange.dialect)
+    if problem:
+        errors.append(f"{path}.dialect: {problem}")
     for market, entry in exchange.markets.items():
         where = f"{path}.markets.{market}"
         if market not in MARKETS:
             errors.append(f"{where}: unknown market, wanted one of {', '.join(MARKETS)}")
-        if exchange.dialect == "mexc" and market == "futures":
-            errors.append(f"{where}: the mexc dialect has the spot market only")
+        elif facts and market not in facts.markets:
+            own = ", ".join(facts.markets)
+            errors.append(f"{where}: the dialect {exchange.dialect} has no such market, wanted one of {own}")
+        known = facts.markets.get(market) if facts else None
         for key in ("rest", "ws", "ws_private", "ws_api"):
             _check_url(getattr(entry, key), key, where, mode, errors)
+            _check_path(getattr(entry, key), f"{where}.{key}", known.appended.get(key, ()) if known else (), errors)
         seen: set[str] = set()
         for symbol in entry.symbols:
             if symbol in seen:
                 errors.append(f"{where}.symbols: {symbol} is listed twice")
             seen.add(symbol)
+            if not symbol.isascii() and known:
+                errors.append(f"{where}.symbols: {symbol_problem(symbol, known)}")
+
+
+def _check_path(url: str, where: str, appended: tuple[str, ...], errors: list[str]) -> None:
+    """A path that stands in the URL twice, or would once the requests' own path is behind it."""
+    try:
+        path = urlsplit(url).path.rstrip("/")
+    except ValueError:
+        return  # said already
+    parts = path.split("/")[1:]
+    for length in range(1, len(parts) // 2 + 1):
+        for start in range(len(parts) - 2 * length + 1):
+            if parts[start : start + length] == parts[start + length : start + 2 * length]:
+                twice = "/" + "/".join(parts[start : start + length])
+                errors.append(f"{where}: found {url!r}, whose path has {twice} twice; wanted it once")
+                return
+    for own in appended:
+        if path.endswith(own):
+            base = url.rstrip("/").removesuffix(own)
+            errors.append(f"{where}: found {url!r}, wanted {base!r}: requests add {own} themselves")
+            return
 
 
 def _check_url(url: str, key: str, where: str, mode: Mode, errors: list[str]) -> None:

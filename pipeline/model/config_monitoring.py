@@ -25,7 +25,7 @@ class TargetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Somebody who is told. ``url``: ``https://`` (or ``http://`` on this host) takes a POST of JSON; every other
     scheme is one of apprise's. Without it ``keys/alerts.json`` must have it, under the target's name."""
 
-    url: str = ""
+    url: str = ""  # a secret: it may stand in `keys/alerts.json` instead
     severity: AlertSeverity = AlertSeverity.WARNING  # the least that is told
 
 
@@ -35,7 +35,7 @@ class MonitoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     port: int = 9464  # of /metrics and /healthz, on 127.0.0.1; 0, or where it is taken: any free one, and it is said
     targets: dict[str, TargetConfig] = {}
     heartbeat_url: str = ""  # POSTed to while the instance's supervisor lives; its silence means: look
-    heartbeat_every_s: int = 60
+    heartbeat_every_s: int = 60  # between two of them
     remind_every_s: int = 3600  # a critical alert that stands and that nobody has acknowledged is told again
     queue_max: int = 100  # messages kept for a target that does not take them; beyond it the oldest is dropped
     slow_cycle_ms: int = 50  # an operation that takes longer is an alert
@@ -43,15 +43,8 @@ class MonitoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 def check_monitoring(config: MonitoringConfig, errors: list[str]) -> None:
-    """Append one line for each value that cannot be; no line quotes a URL."""
+    """Append one line for each name or URL that cannot be; no line quotes a URL."""
     path = "monitoring"
-    if not 0 <= config.port <= PORT_MAX:
-        errors.append(f"{path}.port: found {config.port}, wanted 0 to {PORT_MAX}")
-    for key in ("heartbeat_every_s", "remind_every_s", "queue_max", "slow_cycle_ms"):
-        if getattr(config, key) <= 0:
-            errors.append(f"{path}.{key}: found {getattr(config, key)}, wanted a number above 0")
-    if not (config.latency_factor.is_finite() and config.latency_factor > 1):
-        errors.append(f"{path}.latency_factor: found {config.latency_factor}, wanted more than 1")
     for name, target in config.targets.items():
         if name == HEARTBEAT or not name.isprintable() or not name:
             errors.append(f"{path}.targets: found the name {name!r}, wanted another (letters and digits)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 from pipeline.model.config import EngineConfig
@@ -11,7 +12,7 @@ BPS = Decimal(10_000)
 
 def config_notes(config: EngineConfig) -> list[str]:
     """Lines for the operator; [] where nothing is odd. The limits of single venues, assets and pairs are left out."""
-    return _profit_out_of_reach(config)
+    return [*_profit_out_of_reach(config), *_where_nothing_is_traded(config)]
 
 
 def _profit_out_of_reach(config: EngineConfig) -> list[str]:
@@ -31,4 +32,21 @@ def _profit_out_of_reach(config: EngineConfig) -> list[str]:
     return [
         f"risk_limits.min_profit_usd: found {limits.min_profit_usd:f}, but the largest entry ({sizes[key]:f} USD by "
         f"{key}) earns {earned:.4f} USD at the least edge of {edge_bps:f} bps: none passes below {wanted_bps:.2f} bps"
+    ]
+
+
+def _where_nothing_is_traded(config: EngineConfig) -> list[str]:
+    """Settings of venues whose exchange has ``trade: false``."""
+    without = {venue.name: venue.exchange for venue in config.venues if not venue.trade}
+    tables: dict[str, Iterable[str]] = {
+        "risk_limits.per_venue": config.risk_limits.per_venue,
+        "inventory.targets": config.inventory.targets,
+        "inventory.alarms": config.inventory.alarms,
+        "fees": config.fees,
+    }
+    return [
+        f"{path}.{name}: exchanges.{without[name]}.trade is false, so it does not count"
+        for path, table in tables.items()
+        for name in table
+        if name in without
     ]

@@ -97,8 +97,14 @@ class ArbitrageState(IntEnum):
     FAILED = 5
     RECOVERING = 6
 
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str) -> str:  # f"{result.final_state}" is for people
+        return format(self.name, spec)
+
     @property
-    def rests(self) -> bool:
+    def persists(self) -> bool:
         """Whether an operation can be found in this state between two events."""
         return self >= ArbitrageState.EXECUTING
 
@@ -174,72 +180,65 @@ class AlertSeverity(StrEnum):
         return list(AlertSeverity).index(self)
 
 
-class ExchangeName(StrEnum):
-    """Exchanges by name, for users of the Python interface: ``ExchangeName.MEXC`` names an exchange,
-    ``"mexc_spot"`` a venue of it. The engine itself knows exchanges by the names in its configuration."""
-
-    MEXC = "mexc"
-    GATEIO = "gateio"
-    BINANCE = "binance"
-
-
 class Refusal(IntEnum):
     """First gate that refused an opportunity: what the detector gives (the executor too, where it finds the same fact
     on the books that it reads again), then what the executor alone gives, from 100 on.
 
-    Who gives what: books ``detection/gates.py`` (executor: ``execution/plan.py``, ``Planner._book_fault``); skew to own
-    fill ``detection/cross_venue.py`` and ``triangular.py``; from 100 on ``risk/gate.py``, ``execution/plan.py`` and,
-    right before the send, ``risk/last_look.py``. The row of each: ``risk/rules.py``.
+    Who gives what: books and STATUS ``detection/gates.py`` (executor: ``execution/plan.py``, ``Planner._book_fault``);
+    SKEW, QUARANTINED and INVENTORY to NOT_AFTER_OWN_FILL ``detection/cross_venue.py`` and ``triangular.py``;
+    BELOW_MIN_PROFIT and QUEUE_FULL ``detection/publish.py``; from 100 on ``risk/gate.py``, ``execution/plan.py`` and,
+    right before the send, ``risk/last_look.py``. The row of each that the executor gives: ``risk/rules.py``.
 
     The names, lower case, are the keys of ``opportunities.refused`` in the JSON of ``arb demo`` and ``arb status``. The
-    numbers stand in journals: a new one is the next free of its part (the executor's: 124), none is used again.
+    numbers stand in journals: a new one is the next free of its part (the executor's: 125), none is used again.
     By those of the detector it is judged how far an evaluation came (``detection/episodes.py``).
     """
 
     NONE = 0
-    NO_BOOK = 1
-    GAP = 2
-    CROSSED = 3
+    NO_BOOK = 1  # no book of the instrument has come yet, or none that can be read
+    GAP = 2  # updates are missing in the book; it is being synchronised again
+    CROSSED = 3  # the book's best bid is not below its best ask
     UNPROVED = 4  # the feed vouches for nothing: no connection, late frames, a book by REST
     HALTED = 5  # halted by the feed or an operator, or a book of another epoch than its catalogue row's
-    WRITER_DEAD = 6
+    WRITER_DEAD = 6  # the feed that writes the book has gone
     QUIET_UNPROVED = 7  # no proof of currency within max_age_to_trade_ms (executor: STALE_AT_EXECUTOR)
     SKEW = 8  # the proofs of two legs further apart than max_skew_ms
     QUARANTINED = 9  # the coin's identity is in doubt
     STATUS = 10  # venue status or wallet switch forbids the direction
-    INVENTORY = 11
+    INVENTORY = 11  # free balances do not cover the smallest executable quantity
     BELOW_MINIMUM = 12  # executable quantity under lot, minimum quantity or notional
     BELOW_THRESHOLD = 13  # edge positive, below the execution threshold
-    COOLDOWN = 14
+    COOLDOWN = 14  # this direction was taken a moment ago (detection.cooldown_ms)
     NOT_AFTER_OWN_FILL = 15  # book not later than our last fill there
-    QUEUE_FULL = 16
-    TORN = 17
+    QUEUE_FULL = 16  # the executor does not keep up
+    TORN = 17  # the book was overwritten while it was read
     BELOW_MIN_PROFIT = 18  # expected net profit under risk_limits.min_profit_usd, or not to be valued in USD
 
     STALE_AT_EXECUTOR = 100  # a book's proof, or the detection itself, older than max_age_to_trade_ms
     MOVED = 101  # edge gone when the executor re-read the books
-    HALT_LATCH = 102
-    LEASE = 103
-    NOT_READY = 104
-    VENUE_BLOCKED = 105
-    INSTRUMENT_BLOCKED = 106
-    POSITION_LIMIT = 107
-    EXPOSURE_LIMIT = 108
-    DAILY_LOSS = 109
-    ORDER_RATE = 110
-    BALANCE_UNPROVED = 111
-    BALANCE_SHORT = 112
-    DUPLICATE = 113
+    HALT_LATCH = 102  # halted
+    LEASE = 103  # the guard grants no lease for new risk
+    NOT_READY = 104  # a venue of it is not reconciled yet, or the executor is not READY
+    VENUE_BLOCKED = 105  # an operator, or the drain, has blocked a venue of it
+    INSTRUMENT_BLOCKED = 106  # blocked by an operator, or its row or account is in doubt
+    POSITION_LIMIT = 107  # one coin on one venue would be too large
+    EXPOSURE_LIMIT = 108  # all positions together would be too large
+    DAILY_LOSS = 109  # the day has lost too much
+    ORDER_RATE = 110  # too many orders in this second, or a venue's request budget is used up
+    BALANCE_UNPROVED = 111  # no balance that is confirmed lately enough
+    BALANCE_SHORT = 112  # less free than the order takes
+    DUPLICATE = 113  # taken already
     MALFORMED = 114  # the record itself: checksum, legs, sides, numbers, epochs, steps
-    BREAKER = 115
-    MARGIN_LIMIT = 116
-    IN_FLIGHT_LIMIT = 117
-    JOURNAL_FULL = 118
-    DISABLED_TYPE = 119
+    BREAKER = 115  # a tripped breaker stands in the way
+    MARGIN_LIMIT = 116  # the mark would be too near to liquidation, or the margin is not known
+    IN_FLIGHT_LIMIT = 117  # as many operations are open as may be
+    JOURNAL_FULL = 118  # the journal has no room for an intent
+    DISABLED_TYPE = 119  # a kind of opportunity that is not in detection.types
     SESSION_DOWN = 120  # order entry or private stream of a venue not connected
     STALE_AT_SEND = 121  # approved, but books too old or too far apart, or the order expired, at the first byte
     NETS = 122  # the opposite of an open hedge on its own two instruments: that is its exit, not an entry
     CLOCK_SKEW = 123  # a venue's clock too far from ours, or being measured again after a refused time
+    TOTAL_LOSS = 124  # too far below the highest P&L since the journal began
 
 
 class AccountState(IntEnum):
@@ -250,3 +249,4 @@ class AccountState(IntEnum):
     FAILING = 2
     REFUSED = 3  # the key
     PAUSED = 4  # by the venue's rate limit
+    UNSETTLED = 5  # balances and positions are read, the account's modes are not known

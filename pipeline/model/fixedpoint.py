@@ -13,24 +13,29 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 FP_LIMIT = 2**62  # headroom: sums of two values still fit in int64
 EXP_MIN = 8  # fewer digits than this are never chosen unless the largest value demands it
 EXP_MAX = 18
+MAGNITUDE_MAX = 40  # powers of ten of a number from outside
+TEXT_MAX = 100  # characters of one
 EXTRA_DIGITS = 4  # resting orders are finer than today's tick and lot (Gate.io: up to 10 decimals against 2-4)
 
 
 def parse_decimal(text: str | Decimal | int) -> Decimal:
-    """Finite decimal from venue text. Refuses NaN, infinities, underscores, spaces and non-ASCII digits."""
+    """Finite decimal from venue text. Refuses NaN, infinities, underscores, spaces and non-ASCII digits, and numbers
+    beyond what any price, quantity or balance can be: exact sums and plain text of those would fail or fill memory."""
     if isinstance(text, Decimal):
         value = text
     elif isinstance(text, int):
         value = Decimal(text)
     else:
-        if not text or not text.isascii() or "_" in text or text != text.strip():
-            raise ValueError(f"not a decimal number: {text!r}")
+        if not text or len(text) > TEXT_MAX or not text.isascii() or "_" in text or text != text.strip():
+            raise ValueError(f"not a decimal number: {text[:TEXT_MAX]!r}")
         try:
             value = Decimal(text)
         except InvalidOperation:
             raise ValueError(f"not a decimal number: {text!r}") from None
     if not value.is_finite():
         raise ValueError(f"not a finite number: {text!r}")
+    if not -MAGNITUDE_MAX <= value.adjusted() <= MAGNITUDE_MAX:
+        raise ValueError(f"not a number between 1e-{MAGNITUDE_MAX} and 1e{MAGNITUDE_MAX}: {value:.3g}")
     return value
 
 

@@ -18,6 +18,7 @@ from pipeline.model.fixedpoint import pair_exponents
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 
 QUARANTINED = -1
+NOT_TRADED = "its exchange has trade: false, so its books are read and nothing is traded there"
 #: Declared rate 1, for limits in dollars only, in the detector as in the gate: profit and loss keeps them apart, and a
 #: pair has one quote. Another stable coin takes the rate of its book against one of these.
 USD_COINS = frozenset({"USD", "USDT", "USDC"})
@@ -28,11 +29,12 @@ LARGEST_PRICE_DEFAULT = Decimal(10) ** 7
 
 
 class VenueRef(msgspec.Struct, frozen=True, kw_only=True):
-    """Dense ids of a venue, as the configuration orders them."""
+    """Dense ids of a venue, as the configuration orders them. ``trade``: whether orders are sent there."""
 
     name: str
     venue_id: int
     feed_id: int
+    trade: bool = True
 
 
 class InstrumentRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,11 +208,16 @@ def build_rows(
         assets.setdefault(row.spec.base, row.base_asset_id)
         assets.setdefault(row.spec.quote, row.quote_asset_id)
         next_book[row.feed_id] = max(next_book.get(row.feed_id, 0), row.book_index + 1)
-    verdicts = _verdicts([row.spec for row in rows], specs, trusted_coins)
-    for spec, reason in zip(specs, verdicts, strict=True):
-        venue = by_name.get(spec.venue)
-        if venue is None:
+    for spec in specs:
+        if spec.venue not in by_name:
             raise ValueError(f"instrument {spec.symbol} names venue {spec.venue!r}, known: {sorted(by_name)}")
+    # What is not traded has no vote on which coin is the right one.
+    voters = [spec for spec in specs if by_name[spec.venue].trade]
+    old = [row.spec for row in rows if by_name[row.spec.venue].trade]
+    verdicts = iter(_verdicts(old, voters, trusted_coins))
+    for spec in specs:
+        venue = by_name[spec.venue]
+        reason = next(verdicts) if venue.trade else NOT_TRADED
         if (spec.venue, spec.symbol) in seen:
             raise ValueError(f"instrument {spec.symbol} of {spec.venue} is listed twice")
         seen.add((spec.venue, spec.symbol))

@@ -232,6 +232,23 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     __str__ = __repr__
 
 
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """One symbol that a market trades now. ``day_volume``: quote coin traded in 24 h; None: the venue does not tell."""
+
+    symbol: str
+    base: str
+    quote: str
+    day_volume: Decimal | None = None
+
+
+class KeyRights(msgspec.Struct, frozen=True, kw_only=True):
+    """What a venue tells of an API key. None: it does not tell, which is never taken for a yes or a no."""
+
+    trade: bool | None = None
+    withdraw: bool | None = None
+    ip_bound: bool | None = None
+
+
 class ArbitrageOpportunity(msgspec.Struct, frozen=True, kw_only=True):
     """An opportunity as a Python user sees it."""
 

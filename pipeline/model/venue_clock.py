@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SERVER_STEP_NS = 1_000_000  # venues tell whole milliseconds
+MEASURE_EVERY_S = 5  # a reading takes of the venue's request budget, which the account needs as well
 DRIFT_DIVISOR = 20_000  # a quartz drifts by less than one part in so many
 
 

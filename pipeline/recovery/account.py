@@ -6,7 +6,9 @@ something else. A difference becomes a record when it is certain:
 
 * the same difference in ``READINGS`` readings while no order of ours could be moving it,
 * a sweep begun after the first of them has listed no execution that explains it,
-* it is not what an older reading would show (a venue's answer may be stale), and no unknown order explains it.
+* it is not what an older reading would show (a venue's answer may be stale), and no unknown order explains it,
+* where both coins of an instrument have moved as an execution moves them: no sweep lists one that begins as late as a
+  venue's lists may lag.
 
 Money is looked up in the venue's own lists before that (``history.py``): rows that make up the difference make it
 certain at once, and are its witness. A notice of the venue's stream of exactly that amount makes it certain with the
@@ -19,7 +21,6 @@ The same comparison is the third condition of a negative proof (:meth:`AccountCh
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Protocol
 
@@ -31,37 +32,29 @@ from pipeline.execution.records import BalanceRecord, FillRecord, PositionRecord
 from pipeline.model.enums import InstrumentKind, OrderState, TimeInForce
 from pipeline.model.structs import ZERO, Balance, InstrumentSpec, MoneyMove, Position
 from pipeline.model.venue_events import MoneyNotice
+from pipeline.recovery.differences import Difference, Key, looks_traded, may_be_late, may_be_unknown
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.forced_rows import ForcedRows, cause_of
 from pipeline.recovery.history import MoneyHistory
 from pipeline.recovery.past_values import STALE_NS, PastValues
+from pipeline.recovery.position_lists import PositionLists
+from pipeline.recovery.position_prices import PositionPrices
 from pipeline.recovery.unreadable import UnreadableRows
+from pipeline.recovery.wallets import WALLET_TOLERANCE, WalletViews
 
 READINGS = 3
 SUSPECT_READINGS = 2
 AGREE_POLLS = 3
 NOTICE_NS = 60_000_000_000
-WALLET_TOLERANCE = Decimal(1)  # futures wallets: what the order of fills may shift between realised and open
 #: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too: an order that
 #: rests is listed, so its ending was lost, and venues stop listing orders that ended with nothing filled.
 UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
-Key = tuple[str, str]  # venue, and asset or symbol
 
 
 class Suspect(Protocol):
     """Asks for a sweep of what may explain that something moved, or (``held``) that somebody's order holds it."""
 
     def __call__(self, venue: str, what: str, held: bool = False) -> None: ...
-
-
-@dataclass(slots=True)
-class _Difference:
-    """One difference to the ledger, as the last readings showed it."""
-
-    off: Decimal
-    first_mono_ns: int
-    times: int = 0
-    swept: bool = False  # a sweep begun after the first reading found nothing that explains it
 
 
 class AccountCheck:
@@ -90,16 +83,18 @@ class AccountCheck:
         self._suspect = suspect
         self._funding_known = funding_known
         self._awaited = awaited
-        self._differences: dict[Key, _Difference] = {}
-        self._doubts: dict[Key, int] = {}  # -> readings that must still agree
+        self._differences: dict[Key, Difference] = {}
+        self.doubts: dict[Key, int] = {}  # -> readings that must still agree
         self._questions: dict[Key, int] = {}  # position -> when it was questioned (mono ns)
         self._pushed: dict[Key, Position] = {}
         self._notices: dict[Key, list[MoneyNotice]] = {}
         self._past = PastValues(context)
-        self._listed: dict[Key, Position] = {}  # newest row of each position that REST listed
-        self._complete: set[str] = set()  # futures venues whose list was read whole in this run
+        self._wallets = WalletViews(context)
+        self.lists = PositionLists()
+        self.prices = PositionPrices(context)
         self._forced = ForcedRows(context)
         self.unreadable = UnreadableRows(context)
+        self.first_balances = history.first_balances
         self._agreed_wall_ms: dict[Key, int] = {}  # when a balance or a position agreed last
         self._locked: dict[Key, Decimal] = {}  # what resting orders of others hold of a coin, as last read
 
@@ -108,10 +103,10 @@ class AccountCheck:
     def doubtful(self, spec: InstrumentSpec) -> str:
         """Why nothing new may be risked on an instrument; "" when its venue's account agrees with the ledger."""
         unreadable = self.unreadable.why(spec)
-        if unreadable or not self._doubts:
+        if unreadable or not self.doubts:
             return unreadable
         for what in (spec.symbol, spec.base, spec.quote):
-            if (spec.venue, what) in self._doubts:
+            if (spec.venue, what) in self.doubts:
                 return f"{spec.venue} {what}: account and ledger differ"
         return ""
 
@@ -123,12 +118,12 @@ class AccountCheck:
         """A position may not be what the ledger says: asks for a sweep; repairs that depend on it wait."""
         if (venue, symbol) not in self._questions:
             self._questions[venue, symbol] = self._context.now.mono_ns
-            self._doubts[venue, symbol] = AGREE_POLLS
+            self.doubts[venue, symbol] = AGREE_POLLS
             self._suspect(venue, symbol)
 
     def doubt(self, venue: str, what: str) -> None:
         """No entries there until the account has agreed with the ledger for a while."""
-        self._doubts[venue, what] = AGREE_POLLS
+        self.doubts[venue, what] = AGREE_POLLS
 
     def on_foreign_fills(self, venue: str, symbol: str) -> None:
         """Executions of others were booked: no entries on what they moved, a contract's position or a spot pair's coin;
@@ -141,13 +136,16 @@ class AccountCheck:
 
     def entry_price(self, venue: str, symbol: str) -> Decimal:
         """Average entry price of a position as its venue states it; 0 without one."""
-        position = self._listed.get((venue, symbol))
+        position = self.lists.row((venue, symbol))
         return position.entry_price if position is not None else ZERO
 
+    def look_at(self, venue: str, symbol: str) -> None:
+        """Asks for a sweep that says whether a position stands, also on a contract that the catalogue lacks."""
+        self._suspect(venue, symbol)
+
     def gone(self, venue: str, symbol: str) -> bool:
-        """Whether the newest complete list of a venue's positions, read in this run, lacks this one."""
-        position, unreadable = self._listed.get((venue, symbol)), self.unreadable.lacks_position(venue, symbol)
-        return venue in self._complete and not unreadable and (position is None or not position.qty)
+        """Whether the newest complete sweep of a venue, in this run, lacks this position."""
+        return self.lists.lacks((venue, symbol)) and not self.unreadable.lacks_position(venue, symbol)
 
     def open_questions(self) -> list[Key]:
         """Positions that wait for an answer: a sweep without one has to be repeated."""
@@ -159,11 +157,13 @@ class AccountCheck:
         """A fill of ours moved the ledger: what it expected until now may still be what a stale answer shows."""
         for what in (record.base, record.quote, record.symbol):
             self._past.remember(record.venue, what)
+        self._book.late_fill(record)
 
     def on_position(self, position: Position) -> None:
         """The stream's position: a witness, and news when it differs while no order of ours can be moving it."""
         key = (position.venue, position.symbol)
         self._pushed[key] = position
+        self.prices.told((position,))
         busy = next(self._context.ledger.unsettled_of_symbol(*key), None) is not None
         known = key in self._context.ledger.position_offsets
         if known and not busy and position.qty != self._context.ledger.expected_position(*key):
@@ -172,7 +172,7 @@ class AccountCheck:
     def on_notice(self, notice: MoneyNotice) -> None:
         """The stream says that money moved without an order."""
         self._notices.setdefault((notice.venue, notice.asset), []).append(notice)
-        self._doubts[notice.venue, notice.asset] = AGREE_POLLS
+        self.doubts[notice.venue, notice.asset] = AGREE_POLLS
         self._history.want(notice.venue, self._since_ms((notice.venue, notice.asset)), news=True)
 
     # --- sweeps ---
@@ -180,15 +180,18 @@ class AccountCheck:
     def after_sweep(self, answer: SweepAnswer) -> None:
         """Takes the baselines that are missing, and answers the questions about positions that the sweep covers."""
         for (venue, what), difference in self._differences.items():
-            if venue == answer.venue and answer.began_mono_ns >= difference.first_mono_ns:
-                difference.swept = difference.swept or self._covered(venue, what, answer)
+            after = venue == answer.venue and answer.began_mono_ns >= difference.first_mono_ns
+            if after and self._covered(venue, what, answer):
+                difference.swept_mono_ns = answer.began_mono_ns
         self._set_balances(answer)
+        self.first_balances.wall_ms(answer.venue)
         if self._is_spot(answer.venue):
             return
         self._set_positions(answer)
+        self.prices.told(answer.positions)
         self._forced.listed(answer.venue, answer.forced)
+        self.lists.swept(answer)
         listed = {position.symbol: position for position in answer.positions}
-        self._listed.update({(answer.venue, symbol): position for symbol, position in listed.items()})
         for key in [k for k in self._questions if k[0] == answer.venue and k[1] in answer.symbols]:
             if answer.began_mono_ns >= self._questions[key]:
                 self._judge_position(key, listed.get(key[1]), answer.began_mono_ns)
@@ -286,28 +289,28 @@ class AccountCheck:
         """Compares what REST confirms with the ledger. ``confirmed``: futures venues whose position list is complete
         but for the ``unreadable``, and when it was (mono ns)."""
         ledger, offs = self._context.ledger, {}
+        listed = {(p.venue, p.symbol): p for p in positions}
+        self.prices.told(listed.values())
+        last = self.lists.last(unreadable) | listed
         for balance in balances:
             key = (balance.venue, balance.asset)
             expected = ledger.expected_balance(*key)
             if expected is not None:
-                offs[key] = self._off(balance, expected)
+                spot = self._is_spot(balance.venue)
+                now = balance.free + balance.locked
+                offs[key] = now - expected if spot else self._wallets.off(balance, expected, last)
+        lacking = {venue for venue, _ in unreadable}  # what stands open there is not known: only rows explain a wallet
         for balance in balances:
-            self._judge_balance(balance, offs)
-        listed = {(p.venue, p.symbol): p for p in positions}
-        kept = {key: row for key, row in self._listed.items() if key[0] not in confirmed or key in unreadable}
-        self._listed = kept | listed
+            self._judge_balance(balance, offs, only_listed=balance.venue in lacking)
+        self.lists.polled(listed, confirmed, unreadable)
         self.unreadable.polled(confirmed, unreadable)
-        self._complete.update(confirmed)
         for key in list(ledger.position_offsets):
             known = key not in unreadable and self._context.instruments.find(*key) is not None
             if key[0] in confirmed and known:
                 self._judge_position(key, listed.get(key), confirmed[key[0]])
 
-    def _off(self, balance: Balance, expected: Decimal) -> Decimal:
-        off = balance.free + balance.locked - expected
-        return ZERO if not self._is_spot(balance.venue) and abs(off) <= WALLET_TOLERANCE else off
-
-    def _judge_balance(self, balance: Balance, offs: Mapping[Key, Decimal]) -> None:
+    def _judge_balance(self, balance: Balance, offs: Mapping[Key, Decimal], *, only_listed: bool) -> None:
+        """``only_listed``: what no row of the venue's list explains is not booked; it stays in doubt."""
         key = (balance.venue, balance.asset)
         off = offs.get(key)
         if off is None:
@@ -330,7 +333,12 @@ class AccountCheck:
         notices = self._notices_of(key)
         tolerance = ZERO if self._is_spot(key[0]) else WALLET_TOLERANCE
         listed = self._history.explain(key, off, self._since_ms(key), tolerance)
+        if not listed and (other := self._wallets.other(key, off)) != off:
+            listed = self._history.explain(key, other, self._since_ms(key), tolerance)
+            off = other if listed else off
         if not listed:
+            if only_listed:
+                return
             noticed = bool(notices) and sum((n.amount for n in notices), ZERO) == off
             if difference.times < READINGS:
                 return  # venues list a movement a little after its notice
@@ -362,10 +370,10 @@ class AccountCheck:
     def _since_ms(self, key: Key) -> int:
         """Wall ms from which on something may have moved a balance that is not in the ledger."""
         known_ms = max(self._agreed_wall_ms.get(key, 0) - STALE_NS // 1_000_000, self.known_until_wall_ms)
-        return max(known_ms, self._context.ledger.based_wall_ms.get(key[0], 0))
+        return max(known_ms, self.first_balances.wall_ms(key[0]) or 0)
 
     def _settled_money(
-        self, balance: Balance, off: Decimal, difference: _Difference, offs: Mapping[Key, Decimal]
+        self, balance: Balance, off: Decimal, difference: Difference, offs: Mapping[Key, Decimal]
     ) -> bool:
         """Whether nothing else explains a difference of money: a stale answer, an order of unknown outcome, funding,
         executions that wait until it is certain whose they are."""
@@ -377,6 +385,10 @@ class AccountCheck:
             if any(venue == balance.venue and (venue, what) in positions for venue, what in self._differences):
                 return False  # what moved a position has moved the money too: it is booked with the position
             return self._funding_known(balance.venue, difference.first_mono_ns)
+        if not difference.surely_unlisted and looks_traded(self._context.instruments, key, offs):
+            if difference.look_again(self._context.now.mono_ns):
+                self._suspect(*key)
+            return False
         for order in self._unknown_on(key):
             intent = order.intent
             other = intent.quote if balance.asset == intent.base else intent.base
@@ -412,14 +424,15 @@ class AccountCheck:
             return
         if (not witnessed and self._past.looks_stale(key, qty)) or self._awaited(*key):
             return
-        if any(int(o.intent.side) * off > 0 and abs(off) <= o.intent.qty for o in self._unknown_on(key)):
-            return  # it may be what the unknown order did
+        if may_be_unknown(self._unknown_on(key), off):
+            return
+        late = not difference.surely_unlisted and may_be_late(ledger, key, off, self._context.now.mono_ns)
+        rows = self._forced.of(*key, self._since_ms(key))
+        if late and cause_of(rows, ledger.expected_position(*key), qty) is None:
+            return
         self._differences.pop(key, None)
         self._questions.pop(key, None)
-        price = position.entry_price if position is not None else ZERO
-        if pushed is not None and pushed.mark_price:
-            price = pushed.mark_price
-        price = price or ledger.accounts.futures[key].entry_price
+        price = self.prices.of(key, qty, position, pushed)
         self._book_position(key, qty, price, witness="push" if witnessed else "poll")
 
     def _book_position(self, key: Key, qty: Decimal, price: Decimal, *, witness: str) -> None:
@@ -434,18 +447,18 @@ class AccountCheck:
         self._book.position(*key, qty, price, cause=cause, witness=witness, order_ids=order_ids)
         self._past.forget(key)
         self._agreed_wall_ms[key] = self._context.now.wall_ms
-        self._doubts[key] = AGREE_POLLS
+        self.doubts[key] = AGREE_POLLS
 
     # --- inside ---
 
-    def _differ(self, key: Key, off: Decimal) -> _Difference:
+    def _differ(self, key: Key, off: Decimal) -> Difference:
         """Counts a reading that differs."""
         known = self._differences.get(key)
         if known is None or known.off != off:  # readings that race our own fills differ from one to the next
-            known = self._differences[key] = _Difference(off, self._context.now.mono_ns)
+            known = self._differences[key] = Difference(off, self._context.now.mono_ns)
         known.times += 1
         if known.times >= SUSPECT_READINGS:
-            self._doubts[key] = AGREE_POLLS
+            self.doubts[key] = AGREE_POLLS
             if known.times == SUSPECT_READINGS or not (known.swept or self.unreadable.waits(key[0])):
                 self._suspect(*key)
         return known
@@ -453,11 +466,11 @@ class AccountCheck:
     def _agreed(self, key: Key) -> None:
         """Counts a reading that agrees."""
         self._differences.pop(key, None)
-        left = self._doubts.get(key, 0) - 1
+        left = self.doubts.get(key, 0) - 1
         if left > 0:
-            self._doubts[key] = left
+            self.doubts[key] = left
         elif key not in self._questions:
-            self._doubts.pop(key, None)
+            self.doubts.pop(key, None)
 
     def _hot(self, key: Key, read_mono_ns: int) -> bool:
         """Whether an order of ours may be moving it, so that a reading says nothing."""

@@ -7,6 +7,7 @@ Answers:
 | liquidation | the hedge shrinks, its other leg is reduced; breaker of the venue |
 | ADL, settlement | the hedge shrinks, its other leg is reduced |
 | order of another client | booked; what it took of a hedge as above; breaker of the venue |
+| the same, for an operation that an operator has taken over | its repair: it ends when nothing of it stands alone |
 | order with an id of an engine's form | booked, nothing is taken or repaired; ``second_engine`` or ``unknown_past`` |
 | deposit, incoming transfer | the expected balance moves |
 | withdrawal, outgoing transfer | the same; breaker of the venue; hedges whose coins are gone shrink |
@@ -15,36 +16,40 @@ Answers:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from pipeline.execution.accounts import EXACT, PNL_DIGITS
+import msgspec
+
+from pipeline.execution.accounts import EXACT, PNL_DIGITS, Execution
 from pipeline.execution.core_context import CoreContext, epoch_of
+from pipeline.execution.external_fills import ADOPTED, EXTERNAL, given_fill
 from pipeline.execution.external_records import (
     ExternalFillRecord,
     ExternalFlowRecord,
     ExternalPositionRecord,
     TakenShare,
 )
-from pipeline.execution.external_shares import futures_taken, spot_taken
+from pipeline.execution.external_shares import done_by_hand, futures_taken, group_net, spot_taken
 from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_PAST, Operation
-from pipeline.execution.records import ExternalRecord
+from pipeline.execution.records import AdoptedRecord, ExternalRecord, FillRecord
 from pipeline.execution.settle import hedge_left, hedge_record
-from pipeline.model.enums import InstrumentKind
+from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.fixedpoint import plain
-from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import ZERO, Fill
+from pipeline.model.instruments import USD_COINS, InstrumentRow
+from pipeline.model.structs import ZERO, Fill, InstrumentSpec
 
 #: How venues name the end of an order that they placed themselves, and the text of such an order -> the cause.
+#: The first word that is found counts: names of ADL and settlements hold a liquidation's ("adl_autoclose").
 FORCED = (
+    ("adl", "adl"),
+    ("auto_deleverag", "adl"),
+    ("settlement", "settlement"),
+    ("delivery", "settlement"),
     ("liq", "liquidation"),
     ("insurance", "liquidation"),
     ("autoclose", "liquidation"),
-    ("auto_deleverag", "adl"),
-    ("adl", "adl"),
-    ("settlement", "settlement"),
     ("clear", "settlement"),
-    ("delivery", "settlement"),
 )
 UNARMED = ("adl", "settlement")  # nobody's fault: the venue goes on
 FLOW_CAUSES = {"deposit": "deposit", "withdraw": "withdrawal"}  # others are transfers
@@ -63,84 +68,159 @@ def flow_cause(reason: str) -> str:
 
 
 class ExternalBook:
-    """Writes the records. ``rate(asset)``: USD per unit, None where unknown."""
+    """Writes the records. ``rate(asset)``: USD per unit, None where unknown; ``coin_rates(fills, quote)``: quote per
+    unit of each coin that only their fees were paid in."""
 
-    def __init__(self, context: CoreContext, rate: Callable[[str], Decimal | None]) -> None:
+    def __init__(
+        self,
+        context: CoreContext,
+        rate: Callable[[str], Decimal | None],
+        coin_rates: Callable[[Iterable[Execution], str], Mapping[str, Decimal]],
+    ) -> None:
         self._context = context
         self._rate = rate
+        self._coin_rates = coin_rates
 
     # --- executions and orders ---
 
-    def fill(self, fill: Fill, *, client_id: str, reason: str, witness: str, booked: bool, live: bool) -> None:
+    def fill(
+        self, fill: Fill, *, client_id: str, reason: str, witness: str, booked: bool, live: bool, late: bool = False
+    ) -> None:
         """Books an execution of an order that is not ours. ``client_id`` and ``reason``: of its order, "" where the
-        venue does not list one; ``live``: it happened while this run was under way."""
+        venue does not list one; ``live``: it happened while this run was under way; ``late``: see :meth:`engine`."""
         context = self._context
         row = context.instruments.find(fill.venue, fill.symbol)
         if row is None:
             return
         spec = row.spec
         cause = "engine" if epoch_of(client_id) is not None else forced_cause(reason)
-        taken: tuple[TakenShare, ...] = ()
-        if booked and cause != "engine" and spec.kind is InstrumentKind.PERPETUAL:
-            signed = fill.qty * int(fill.side)
-            taken = self._shares(futures_taken(context.ledger, fill.venue, fill.symbol, signed), fill.qty, fill.fee)
-        context.record(
-            ExternalFillRecord(
-                venue=fill.venue,
-                symbol=fill.symbol,
-                trade_id=fill.trade_id,
-                order_id=fill.order_id,
-                client_id=client_id,
-                instrument_id=row.instrument_id,
-                kind=spec.kind,
-                base=spec.base,
-                quote=spec.quote,
-                side=fill.side,
-                qty=fill.qty,
-                price=fill.price,
-                fee=fill.fee,
-                fee_asset=fill.fee_asset or spec.quote,
-                cause=cause,
-                witness=witness,
-                venue_wall_ms=fill.venue_wall_ms,
-                recv_mono_ns=fill.recv_mono_ns,
-                booked=booked,
-                taken=taken,
-                extra_fees=fill.extra_fees,
-            )
+        by_hand, of_others = self._takers(fill, spec, cause) if booked else ([], [])
+        taken = self._shares(by_hand + of_others, fill.qty, fill.fee)
+        record = ExternalFillRecord(
+            venue=fill.venue,
+            symbol=fill.symbol,
+            trade_id=fill.trade_id,
+            order_id=fill.order_id,
+            client_id=client_id,
+            instrument_id=row.instrument_id,
+            kind=spec.kind,
+            base=spec.base,
+            quote=spec.quote,
+            side=fill.side,
+            qty=fill.qty,
+            price=fill.price,
+            fee=fill.fee,
+            fee_asset=fill.fee_asset or spec.quote,
+            cause=cause,
+            witness=witness,
+            venue_wall_ms=fill.venue_wall_ms,
+            recv_mono_ns=fill.recv_mono_ns,
+            booked=booked,
+            taken=taken,
+            extra_fees=fill.extra_fees,
         )
+        rates = self._coin_rates((record,), spec.quote)
+        in_coins = sum((amount * rates[coin] for coin, amount in record.fees_of_others if coin in rates), ZERO)
+        context.record(msgspec.structs.replace(record, coin_fees=in_coins.quantize(PNL_DIGITS, ROUND_HALF_EVEN)))
         self._shrink(taken)
         text = f"{fill.side.name} {plain(fill.qty)} {fill.symbol} at {plain(fill.price)}"
         if cause == "engine":
-            self.engine(fill.venue, client_id, live=live)
+            self.engine(fill.venue, client_id, live=live, late=late)
         if booked:
-            context.alert(2, "external", f"{fill.venue} {cause}: {text}{_lost(taken)}")
-            if cause not in (*UNARMED, "engine"):
+            expected = sum((qty for _, qty in by_hand), ZERO) == fill.qty
+            done = "; it repairs" if by_hand else ""
+            context.alert(1 if expected else 2, "external", f"{fill.venue} {cause}: {text}{done}{_lost(taken)}")
+            if cause not in (*UNARMED, "engine") and not expected:
                 whose = "order of another client" if cause == "order" else cause
                 context.trip(f"venue.{fill.venue}", f"{whose}: {text}")
             if spec.kind is InstrumentKind.SPOT:
-                self.shortage(fill.venue, spec.base, fill.price)
+                self._shortages(spec, fill.price)
+
+    def _takers(
+        self, fill: Fill, spec: InstrumentSpec, cause: str
+    ) -> tuple[list[tuple[Operation, Decimal]], list[tuple[Operation, Decimal]]]:
+        """(operation, base coins) of those that an operator has taken over and repairs by this order; of those that
+        lose a leg to it."""
+        ledger, signed = self._context.ledger, fill.qty * int(fill.side)
+        if cause == "engine":
+            return [], []
+        by_hand = done_by_hand(ledger, fill.venue, fill.symbol, spec.base, signed) if cause == "order" else []
+        if by_hand or spec.kind is not InstrumentKind.PERPETUAL:
+            return by_hand, []
+        return [], futures_taken(ledger, fill.venue, fill.symbol, signed)
+
+    def late_fill(self, record: FillRecord) -> None:
+        """A fill of ours on a contract that is known late: what others have closed of its position since then, and of
+        which nobody was known to hold it, its operation has lost."""
+        context = self._context
+        operation, place = context.ledger.operations[record.operation_id], (record.venue, record.symbol)
+        for most, one in context.ledger.external.held_by(record):
+            held = group_net(context.ledger, operation, *place) * int(record.side)
+            qty = min(most, max(ZERO, held))
+            if not qty:
+                continue
+            side = OrderSide.BUY if one.signed > 0 else OrderSide.SELL
+            gone = given_fill(
+                record.operation_id,
+                record,
+                side,
+                qty,
+                one.price,
+                source=EXTERNAL,
+                recv_mono_ns=record.recv_mono_ns,
+                fee=(one.fee * qty / abs(one.signed)).quantize(PNL_DIGITS, ROUND_HALF_EVEN),
+                venue_wall_ms=one.at_ms,
+            )
+            text = f"{plain(qty)} closed at the venue before its opening was known"
+            signed = qty * int(side)
+            context.record(
+                AdoptedRecord("taken", *place, record.base, signed, one.price, record.operation_id, text, (gone,))
+            )
+            self.shrink(operation, text)
+            context.alert(2, "external", f"{record.venue} {record.symbol} {record.operation_id}: {text}")
+
+    def after_restart(self) -> None:
+        """The process may have died between a late fill and what follows from it."""
+        for operation in list(self._context.ledger.open_operations.values()):
+            for fill in [fill for fill in operation.fills if fill.source not in (EXTERNAL, ADOPTED)]:
+                self.late_fill(fill)
 
     def order(
-        self, venue: str, symbol: str, order_id: str, client_id: str, *, reason: str, witness: str, live: bool
+        self,
+        venue: str,
+        symbol: str,
+        order_id: str,
+        client_id: str,
+        *,
+        reason: str,
+        witness: str,
+        live: bool,
+        late: bool = False,
     ) -> None:
-        """Notes an order of others that has no execution that is listed; ``reason`` as for a fill."""
+        """Notes an order of others that has no execution that is listed; ``reason`` and ``late`` as for a fill."""
         self._context.record(
             ExternalRecord(venue, "order", f"{symbol} order {order_id} {client_id}".rstrip(), order_id, witness)
         )
         if epoch_of(client_id) is not None:
-            self.engine(venue, client_id, live=live)
+            self.engine(venue, client_id, live=live, late=late)
             return
         cause = forced_cause(reason)
         self._context.alert(2, "external", f"{venue} order {order_id} on {symbol} is not ours ({cause})")
         if cause not in UNARMED:
             self._context.trip(f"venue.{venue}", f"order {order_id} on {symbol} is not ours")
 
-    def engine(self, venue: str, client_id: str, *, live: bool) -> None:
+    def engine(self, venue: str, client_id: str, *, live: bool, late: bool = False) -> None:
         """An order with an id of an engine's form that this journal does not know: a second engine on the key, or a
-        journal that lacks what an earlier run did. Either stops all new risk."""
+        journal that lacks what an earlier run did. Either stops all new risk.
+
+        ``late``: a list shows now what was over before this journal's first balances of the venue, and the first whole
+        sweep had not asked for. What it did is in those balances and positions, which an operator has taken over where
+        they were not the journal's: it is said, and stops nothing a second time.
+        """
         order = f"{venue} order {client_id}"
-        if live and epoch_of(client_id) not in self._context.ledger.epochs:
+        if late:
+            self._context.alert(1, "external", f"{order}: of a run before this journal, in its first balances already")
+        elif live and epoch_of(client_id) not in self._context.ledger.epochs:
             self._context.trip(SECOND_ENGINE, f"{order}: another engine trades on this key")
         else:
             self._context.trip(UNKNOWN_PAST, f"{order}: the journal lacks what an earlier run did")
@@ -182,16 +262,33 @@ class ExternalBook:
     ) -> tuple[TakenShare, ...]:
         """The record that moves a position to ``qty``, and what it takes of operations: nothing where it only takes
         into the ledger what was expected there."""
+        spec = row.spec
+        place = (spec.venue, spec.symbol, spec.base, spec.quote)
+        return self.move_to(*place, qty, price, cause=cause, witness=witness, order_ids=order_ids)
+
+    def move_to(
+        self,
+        venue: str,
+        symbol: str,
+        base: str,
+        quote: str,
+        qty: Decimal,
+        price: Decimal,
+        *,
+        cause: str,
+        witness: str,
+        order_ids: tuple[str, ...] = (),
+    ) -> tuple[TakenShare, ...]:
+        """The same of a contract that the catalogue may lack."""
         context, ledger = self._context, self._context.ledger
-        venue, symbol = row.spec.venue, row.spec.symbol
         signed = EXACT.subtract(qty, ledger.expected_position(venue, symbol))
         taken = self._shares(futures_taken(ledger, venue, symbol, signed), abs(signed), ZERO) if signed else ()
         context.record(
             ExternalPositionRecord(
                 venue=venue,
                 symbol=symbol,
-                base=row.spec.base,
-                quote=row.spec.quote,
+                base=base,
+                quote=quote,
                 qty_before=ledger.accounts.futures_qty(venue, symbol),
                 qty=qty,
                 price=price,
@@ -236,14 +333,22 @@ class ExternalBook:
             text = f"{lost:.2f} USD are gone without a reason, at most {limit}" if rate else f"{asset} has no USD rate"
             self._context.trip(UNEXPLAINED_LOSS, f"{venue} {asset}: {text}")
 
+    def _shortages(self, spec: InstrumentSpec, price: Decimal) -> None:
+        """What a spot trade of others took of coins that hedges hold: sold, or paid with."""
+        unit = self._rate(spec.quote)
+        self.shortage(spec.venue, spec.base, price * unit if unit is not None else self._rate(spec.base) or ZERO)
+        if spec.quote not in USD_COINS:
+            self.shortage(spec.venue, spec.quote, unit or ZERO)
+
     def shortage(self, venue: str, asset: str, price: Decimal) -> None:
-        """Shrinks hedges whose coins are no longer on their spot venue; ``price``: what the coins are valued at."""
+        """Shrinks hedges whose coins are no longer on their spot venue; ``price``: what the coins are valued at in USD
+        (0 = nobody knows: as they were bought)."""
         ledger = self._context.ledger
         total = ledger.expected_balance(venue, asset)
         if total is None:
             return
         for operation, symbol, qty in spot_taken(ledger, venue, asset, total):
-            taken = (TakenShare(operation.operation_id, qty),)
+            taken, hedge = (TakenShare(operation.operation_id, qty),), ledger.hedges[operation.operation_id]
             self._context.record(
                 ExternalFlowRecord(
                     venue,
@@ -253,12 +358,11 @@ class ExternalBook:
                     "ledger",
                     self._context.now.mono_ns,
                     symbol=symbol,
-                    price=price,
+                    price=price or hedge.entry_spot_price,
                     taken=taken,
                 )
             )
             self._context.alert(2, "external", f"{venue} {asset}: coins of hedges are gone{_lost(taken)}")
-            hedge = ledger.hedges[operation.operation_id]
             self._context.record(hedge_record(operation, hedge.qty - qty, f"{qty} {asset} are gone from {venue}"))
 
     # --- inside ---

@@ -15,6 +15,7 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import FetchFunding, FundingAnswer
 from pipeline.execution.records import FundingRecord
 from pipeline.model.enums import InstrumentKind
+from pipeline.model.structs import Funding
 from pipeline.model.venue_events import FundingNotice
 
 INTERVAL_NS = 60_000_000_000
@@ -35,6 +36,10 @@ class _Venue:
     final_mono_ns: int = 0
     notices: list[FundingNotice] = field(default_factory=list)  # from the stream, not found by REST yet
     answered_mono_ns: int = -1  # when the query was asked that was last answered well
+
+
+def _match(notice: FundingNotice, row: Funding) -> bool:
+    return abs(notice.venue_wall_ms - row.venue_wall_ms) <= NOTICE_MATCH_MS
 
 
 class FundingWatch:
@@ -89,10 +94,16 @@ class FundingWatch:
                 self._context.act(FetchFunding(venue, self._since_ms(venue)))
 
     def _since_ms(self, venue: str) -> int:
-        """Never before the journal began: earlier payments are part of the first balances."""
+        """Never before the second in which the journal began: earlier payments are part of the first balances."""
         ledger = self._context.ledger
         newest = ledger.funding_wall_ms.get(venue, 0)
-        return max(ledger.began_wall_ms, newest - SINCE_MARGIN_MS)
+        return max(ledger.began_wall_ms // 1000 * 1000, newest - SINCE_MARGIN_MS)
+
+    def _is_ours(self, row: Funding, notices: list[FundingNotice]) -> bool:
+        """Of a payment before the journal began only a notice of the stream says that it came later: venues list
+        times in whole seconds."""
+        noticed = any(notice.symbol == row.symbol and _match(notice, row) for notice in notices)
+        return row.venue_wall_ms >= self._context.ledger.began_wall_ms or noticed
 
     def on_answer(self, answer: FundingAnswer) -> None:
         """Books what is new; queries again while a booking of a notice is not listed, or the answer failed."""
@@ -103,14 +114,14 @@ class FundingWatch:
         earlier = state.asked_mono_ns <= state.final_mono_ns  # asked before the stop: it may lack the newest payment
         state.asked_mono_ns = 0
         for row in answer.funding:
-            if (row.venue, row.event_id) in context.ledger.funding_seen:
+            if (row.venue, row.event_id) in context.ledger.funding_seen or not self._is_ours(row, state.notices):
                 continue
             value = row.amount * (self._rate(row.asset) or Decimal(0))
             context.record(
                 FundingRecord(row.venue, row.symbol, row.event_id, row.asset, row.amount, row.venue_wall_ms, value)
             )
             for notice in state.notices:
-                if notice.symbol == row.symbol and abs(notice.venue_wall_ms - row.venue_wall_ms) <= NOTICE_MATCH_MS:
+                if notice.symbol == row.symbol and _match(notice, row):
                     state.notices.remove(notice)
                     break
         state.final = state.final and (bool(answer.error) or earlier)

@@ -17,6 +17,7 @@ from pipeline.execution.events import FetchMoney, MoneyAnswer
 from pipeline.execution.external import LISTED
 from pipeline.execution.records import ExternalRecord
 from pipeline.model.structs import ZERO, MoneyMove
+from pipeline.recovery.first_balances import FirstBalances
 
 PAUSE_FIRST_NS = 200_000_000
 PAUSE_MAX_NS = 30_000_000_000
@@ -48,6 +49,7 @@ class MoneyHistory:
 
     def __init__(self, context: CoreContext) -> None:
         self._context = context
+        self.first_balances = FirstBalances(context)
         self._venues: dict[str, _Venue] = {}
 
     def want(self, venue: str, since_wall_ms: int, *, news: bool) -> None:
@@ -122,7 +124,7 @@ class MoneyHistory:
             return []
         for move in [move for move in state.moves.values() if self._booked(move)]:
             del state.moves[move.witness]
-        based_ms = self._context.ledger.based_wall_ms.get(key[0], 0)  # older rows are in the first balances
+        based_ms = self.first_balances.wall_ms(key[0]) or 0  # older rows are in the first balances
         oldest_ms = max(since_wall_ms - CREDITED_LATE_MS, based_ms - STAMP_MS)
         rows = [m for m in state.moves.values() if m.asset == key[1] and m.amount and m.venue_wall_ms >= oldest_ms]
         return sorted(rows, key=lambda move: (move.venue_wall_ms, move.witness))

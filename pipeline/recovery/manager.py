@@ -6,7 +6,7 @@ again later; its unknown orders keep their worst-case exposure.
 
 An order is proved never to have executed (EXPIRED) only when all of this holds:
 
-1. its own window and ``unknown_grace`` have passed since it was sent, on the monotonic clock;
+1. its own window and ``execution.unknown_grace_ms`` have passed since it was sent, on the monotonic clock;
 2. one complete sweep of its venue *begun after that* shows neither the order nor a fill of it;
 3. that sweep's balances agree with the ledger to the last digit in the order's base asset (spot), or its position does
    (futures), wherever a baseline is known.
@@ -28,14 +28,13 @@ from pipeline.execution.evidence import Evidence
 from pipeline.execution.external import TRADES
 from pipeline.execution.ledger import LATE_NS, Operation, Order
 from pipeline.execution.records import ReconcileRecord, RecoveryRecord
-from pipeline.model.enums import OrderState
 from pipeline.recovery.account import UNPROVED, AccountCheck
 from pipeline.recovery.adoption import Adoption
 from pipeline.recovery.earlier_run import EarlierRun
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.history import MoneyHistory
 from pipeline.recovery.row_questions import RowQuestions
-from pipeline.recovery.suspects import SUSPECT_NS, suspects
+from pipeline.recovery.suspect_instruments import SUSPECT_NS, suspects
 
 SWEEP_PAUSE_NS = 1_000_000_000
 SWEEP_RETRY_MAX_NS = 10_000_000_000
@@ -58,6 +57,7 @@ class _Venue:
 
     reconciled: bool = False
     tried: bool = False  # the first sweep ended, well or not
+    swept: bool = False  # one was complete
     sweeping: bool = False
     wanted: str = "start-up"  # why a sweep is due; "" = none
     everything: bool = False  # every symbol is to be swept: the journal may lack what was sent
@@ -67,6 +67,7 @@ class _Venue:
     lost_mono_ns: int = 0  # when the sweep under way counts as failed
     down_mono_ns: int = 0  # when its session was last lost
     failures: int = 0
+    problem: str = ""  # of the last sweep, where it failed
     undecided: int = 0  # sweeps in a row that left an unknown order unknown
     prove_due_mono_ns: int = 0
     unexplained: int = 0  # sweeps in a row that left a question unanswered
@@ -96,17 +97,16 @@ class RecoveryManager:
         self._balances = balances
         self._on_evidence = on_evidence
         self._venues: dict[str, _Venue] = {}
-        self._boot_mono_ns = 0
-        self._boot_wall_ms = self._alive_wall_ms = 0
+        self._boot_mono_ns = self._boot_wall_ms = self._alive_wall_ms = 0
         self._same_host_boot = True
         self.unproved: dict[str, str] = {}  # operation -> why an operator must say that its order never executed
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
-        self.book = ExternalBook(context, rate)
+        self.book = ExternalBook(context, rate, evidence.fees.coin_rates)
         self.history = MoneyHistory(context)
         self.rows = RowQuestions(context)
-        account = (context, balances, self.book, self.history, self._suspect, funding_known, evidence.awaits)
-        self.account = AccountCheck(*account)
-        self.adoption = Adoption(context, self.book, rate, entry_price=self.account.entry_price, gone=self.account.gone)
+        mine = (self.book, self.history, self.suspect)
+        self.account = AccountCheck(context, balances, *mine, funding_known, evidence.awaits)
+        self.adoption = Adoption(context, self.book, rate, self.account)
 
     def answers(self) -> dict[type, Callable[[Any], object]]:
         """Who takes the answers to this component's questions, for the core's table."""
@@ -138,6 +138,7 @@ class RecoveryManager:
         for order in list(self._context.ledger.unsettled.values()):
             self._balances.reserve_balance(order)
             self._evidence.unknown(order, "restart")
+        self.book.after_restart()
         self.tick()
 
     def ready(self) -> bool:
@@ -146,14 +147,14 @@ class RecoveryManager:
         One that hangs is not waited for longer than ``FIRST_ANSWER_NS`` once two others are reconciled.
         """
         venues = self._venues.values()
-        if not self.awaited():
+        if all(venue.tried for venue in venues):
             return bool(venues)
-        waited_ns = self._context.now.mono_ns - self._boot_mono_ns
-        return waited_ns >= FIRST_ANSWER_NS and sum(v.reconciled for v in venues) >= VENUES_TO_TRADE
+        waited = self._context.now.mono_ns - self._boot_mono_ns >= FIRST_ANSWER_NS
+        return waited and sum(v.reconciled for v in venues) >= VENUES_TO_TRADE
 
-    def awaited(self) -> list[str]:
-        """Venues whose first sweep has not ended, well or not."""
-        return [name for name, venue in self._venues.items() if not venue.tried]
+    def awaited(self) -> dict[str, str]:
+        """Venues of which no sweep has been complete in this run (what is there is not known whole) -> why."""
+        return {name: venue.problem or "being asked" for name, venue in self._venues.items() if not venue.swept}
 
     def questioned(self, venue: str, symbol: str) -> bool:
         """Whether a position is being looked up at the venue, or a row read: nothing is decided by it meanwhile."""
@@ -168,8 +169,7 @@ class RecoveryManager:
         """A venue whose session was down is swept before new risk: its stream may have missed anything."""
         state = self._venues.setdefault(venue, _Venue())
         if not up:
-            state.reconciled = False
-            state.down_mono_ns = self._context.now.mono_ns
+            state.reconciled, state.down_mono_ns = False, self._context.now.mono_ns
         elif not state.reconciled and not (state.sweeping and state.down_mono_ns == 0):
             self._want(venue, "session up")  # the first session need not: the start's own sweep is under way
 
@@ -219,9 +219,8 @@ class RecoveryManager:
         return tuple(sorted(symbols))
 
     def _since_ms(self, venue: str) -> int:
-        starts = [
-            order.began_wall_ms for order in self._context.ledger.unsettled.values() if order.intent.venue == venue
-        ]
+        orders = self._context.ledger.unsettled.values()
+        starts = [order.began_wall_ms for order in orders if order.intent.venue == venue]
         since_ms = min([*starts, self._context.now.wall_ms]) - SINCE_MARGIN_MS
         wanted_ms = self._venues[venue].since_wall_ms
         return min(since_ms, wanted_ms) if wanted_ms else since_ms
@@ -264,7 +263,7 @@ class RecoveryManager:
             self._on_evidence(order)
 
     def _failed(self, venue: str, state: _Venue, error: str) -> None:
-        state.failures += 1
+        state.failures, state.problem = state.failures + 1, error
         pause_ns = min(SWEEP_RETRY_MAX_NS, SWEEP_PAUSE_NS << min(state.failures - 1, 4))
         state.due_mono_ns = self._context.now.mono_ns + pause_ns
         state.wanted = state.wanted or "retry"
@@ -273,10 +272,10 @@ class RecoveryManager:
 
     def _complete(self, answer: SweepAnswer, whole: SweepAnswer, state: _Venue) -> None:
         """``answer``: of the symbols of which every execution could be read; ``whole``: every order as well."""
-        state.failures = 0
+        state.failures, state.problem = 0, ""
         state.due_mono_ns = self._context.now.mono_ns + SWEEP_PAUSE_NS
         state.suspects.difference_update(answer.symbols)
-        state.everything = False
+        state.everything, state.swept = False, True
         if answer.since_wall_ms <= state.since_wall_ms:
             state.since_wall_ms = 0
         self._foreign(answer)
@@ -284,9 +283,8 @@ class RecoveryManager:
         self._foreign(answer)  # what an order that is settled now has kept waiting: no position is judged without it
         for order in self._evidence.deny(answer):
             self._on_evidence(order)
-        fresh = not state.reconciled and answer.began_mono_ns >= state.down_mono_ns
         self.account.after_sweep(answer)
-        state.reconciled = state.reconciled or fresh
+        state.reconciled = state.reconciled or answer.began_mono_ns >= state.down_mono_ns
         self._back_off(answer, state)
 
     def _back_off(self, answer: SweepAnswer, state: _Venue) -> None:
@@ -309,13 +307,14 @@ class RecoveryManager:
         """Books what a complete sweep shows of orders that are not ours. What happened before the first balances of
         this journal moves nothing."""
         ledger = self._context.ledger
-        based_ms = ledger.based_wall_ms.get(answer.venue)
+        based_ms = self.account.first_balances.wall_ms(answer.venue)
         forced = {row.order_id: row for row in answer.forced}
         trades = {(fill.symbol, fill.trade_id) for fill in answer.fills}
         for order in self._evidence.foreign(answer):
             at_ms = min((fill.venue_wall_ms for fill in order.fills), default=order.venue_wall_ms)
             booked = based_ms is not None and at_ms >= based_ms
-            live = booked and at_ms >= self._boot_wall_ms
+            live = booked and at_ms >= self.account.first_balances.reckoned_ms(self._boot_wall_ms, self._boot_mono_ns)
+            late = based_ms is not None and 0 < at_ms < based_ms
             witness = "push" if order.first_mono_ns < answer.began_mono_ns else "poll"
             by = forced.get(order.order_id)
             reason, witness = (by.cause, by.witness) if by is not None else (order.reason, witness)
@@ -330,14 +329,15 @@ class RecoveryManager:
                     witness=f"{TRADES} {fill.trade_id}" if listed else witness,
                     booked=based_ms is not None and at_ms >= based_ms and known is None,
                     live=live,
+                    late=late,
                 )
             if order.fills:
                 self.account.on_foreign_fills(order.venue, order.symbol)
             elif (order.venue, order.order_id) not in ledger.external.orders and (booked or epoch_of(order.client_id)):
                 place = (order.venue, order.symbol, order.order_id, order.client_id)
-                self.book.order(*place, reason=reason, witness=witness, live=live)
+                self.book.order(*place, reason=reason, witness=witness, live=live, late=late)
 
-    def _suspect(self, venue: str, what: str, held: bool = False) -> None:
+    def suspect(self, venue: str, what: str, held: bool = False) -> None:
         """Something moved that the ledger does not explain: perhaps a fill of ours that a venue added late, perhaps
         somebody else's. ``held``: it did not move, somebody's resting order holds it."""
         context = self._context
@@ -359,7 +359,7 @@ class RecoveryManager:
         if not order.intent.reduce_only or order.client_id in self._refused:
             return
         cut = order.final_filled is not None and order.final_filled < order.intent.qty
-        if cut or order.state is OrderState.REJECTED:
+        if cut or order.refused_to_reduce:
             self._refused.add(order.client_id)
             self.account.question(order.intent.venue, order.intent.symbol)
 

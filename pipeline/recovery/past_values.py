@@ -1,4 +1,5 @@
-"""What the ledger expected lately: a venue's answer may be that old, and is no news then."""
+"""Balances and positions that the ledger expected in the last 30 s: a venue's answer that shows one of them is old, and
+proves no change."""
 
 from __future__ import annotations
 

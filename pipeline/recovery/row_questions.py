@@ -21,7 +21,7 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import InstrumentSpec
 
 ANSWER_NS = 6_000_000_000  # an answer that takes longer is lost
-PAUSE_FIRST_NS = 1_000_000_000  # until a row that forbids trading, or was not to be had, is asked for again
+PAUSE_FIRST_NS = 1_000_000_000  # until a row that forbids both sides, or was not to be had, is asked for again
 PAUSE_MAX_NS = 30_000_000_000
 #: The executor's counter ``wanted_row.<instrument>``: how often a refusal has put its row in question.
 WANTED_ROW = "wanted_row."
@@ -70,7 +70,7 @@ class RowQuestions:
         self._context.act(FetchInstrument(*place))
 
     def tick(self) -> None:
-        """Asks again where no answer came, or the last one said that nothing is traded."""
+        """Asks again where no answer came, or the last one said that neither side is traded."""
         now_ns = self._context.now.mono_ns
         for place, question in self._questions.items():
             if question.asked_mono_ns and now_ns - question.asked_mono_ns > ANSWER_NS:
@@ -84,13 +84,13 @@ class RowQuestions:
         question.pause_ns = min(PAUSE_MAX_NS, question.pause_ns * 2)
 
     def on_answer(self, answer: InstrumentAnswer) -> None:
-        """The row as the venue has it now."""
+        """The row as the venue has it now. A market that takes one side is known: orders of that side go there."""
         place = (answer.venue, answer.symbol)
         question, row = self._questions.get(place), self._context.instruments.find(*place)
         if question is None or row is None:
             return
         spec = answer.spec
-        if spec is None or spec.status is not TradingStatus.TRADING or spec.multiplier != row.spec.multiplier:
+        if spec is None or spec.status is TradingStatus.HALTED or spec.multiplier != row.spec.multiplier:
             if spec is not None:
                 question.why = f"{spec.status.name.lower()} at the venue"
             self._again(question)
@@ -102,6 +102,8 @@ class RowQuestions:
             self._read[place] = fresh
             self._context.instruments.update([msgspec.structs.replace(row, spec=fresh)])
             text = f"tick {fresh.tick}, lot {fresh.lot}, least {fresh.min_qty} and {fresh.min_notional}"
+            if fresh.status is not TradingStatus.TRADING:
+                text += f", {fresh.status.name.lower()}"
             self._context.alert(
                 1, "row_changed", f"{place[0]} {place[1]}: {text}; no entries until the catalogue has it"
             )
@@ -111,11 +113,11 @@ class RowQuestions:
         for row in rows:
             place = (row.spec.venue, row.spec.symbol)
             read = self._read.get(place)
-            if read is None or row.spec.status is not TradingStatus.TRADING:
+            if read is None or row.spec.status is TradingStatus.HALTED:
                 continue  # halted for its change until an operator has confirmed it: what was read serves repairs
             del self._read[place]
             if _with_steps_of(row.spec, read) != row.spec and place not in self._questions:
-                self._begin(place, "the catalogue has other steps than the venue had")
+                self._begin(place, "the catalogue has another row than the venue had")
 
     def in_question(self, venue: str, symbol: str) -> bool:
         """Whether the row is being read: nothing is sent there meanwhile."""
@@ -127,7 +129,7 @@ class RowQuestions:
         if place in self._questions:
             return f"{spec.venue} {spec.symbol}: its row is being read anew ({self._questions[place].why})"[:200]
         if place in self._read:
-            return f"{spec.venue} {spec.symbol}: the venue's tick, lot or least amount is not the catalogue's"
+            return f"{spec.venue} {spec.symbol}: the venue's tick, lot, least amount or status is not the catalogue's"
         return ""
 
     def texts(self) -> list[str]:

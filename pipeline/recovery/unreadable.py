@@ -27,11 +27,17 @@ class UnreadableRows:
 
     def why(self, spec: InstrumentSpec) -> str:
         """Why nothing new may be risked on an instrument; "" where its lists were read whole."""
-        key = (spec.venue, spec.symbol)
+        return self._text((spec.venue, spec.symbol))
+
+    def texts(self) -> list[str]:
+        """The same of every instrument that has such a row."""
+        return [self._text(key) for key in sorted({*self._swept, *self._polled})]
+
+    def _text(self, key: Key) -> str:
         if key in self._swept:
             row = self._swept[key]
-            return f"{spec.venue} {spec.symbol}: a row of its {row.what} cannot be read: {row.reason}"
-        return f"{spec.venue} {spec.symbol}: its position cannot be read" if key in self._polled else ""
+            return f"{key[0]} {key[1]}: a row of its {row.what} cannot be read: {row.reason}"
+        return f"{key[0]} {key[1]}: its position cannot be read" if key in self._polled else ""
 
     def waiting(self) -> list[Key]:
         """Instruments that a sweep has to ask for again."""

@@ -93,7 +93,7 @@ def catalogue_rows(listings: list[Listing]) -> np.ndarray:
 
 
 def book_record(bids: Levels, asks: Levels, **fields: int) -> np.ndarray:
-    """int64[96] from (price, qty) levels, best first."""
+    """int64[BOOK.WORDS] from (price, qty) levels, best first."""
     record = np.zeros(BOOK.WORDS, dtype=np.int64)
     record[BOOK.bid_price_fp : BOOK.bid_price_fp + BOOK_DEPTH] = ABSENT_BID
     record[BOOK.ask_price_fp : BOOK.ask_price_fp + BOOK_DEPTH] = ABSENT_ASK

@@ -25,13 +25,14 @@ from pipeline.model.config import (
     EngineConfig,
     ExchangeConfig,
     ExecutionConfig,
+    HedgeConfig,
     MarketConfig,
     RiskLimits,
 )
 from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import Balance, InstrumentSpec
+from pipeline.model.structs import ZERO, Balance, InstrumentSpec
 from pipeline.model.venue_events import SessionState
 from pipeline.rehearsal.instruments import rows_for, spec
 from pipeline.templates import template as st
@@ -59,6 +60,7 @@ def engine_config(**overrides: dict[str, Any]) -> EngineConfig:
         "max_slippage_bps": Decimal(200),
         "max_orders_per_s": 1000,
     }
+    hedge = HedgeConfig(expected_exit_basis_bps=ZERO)  # its books stand from the first moment: no basis is learned
     return EngineConfig(
         engine_name="entry",
         mode=Mode.SIM,
@@ -66,7 +68,7 @@ def engine_config(**overrides: dict[str, Any]) -> EngineConfig:
             "mexc": ExchangeConfig(dialect="mexc", markets={"spot": market}),
             "gateio": ExchangeConfig(dialect="gateio", markets={"spot": market, "futures": market}),
         },
-        detection=DetectionConfig(**overrides.get("detection", {})),
+        detection=DetectionConfig(**{"hedge": hedge, **overrides.get("detection", {})}),
         risk_limits=RiskLimits(**{**limits, **overrides.get("limits", {})}),
         execution=ExecutionConfig(**overrides.get("execution", {})),
     )

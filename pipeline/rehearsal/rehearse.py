@@ -25,6 +25,7 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.records import Outcome
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
+from pipeline.model.dialects import dialect_names
 from pipeline.model.enums import OpportunityType, OrderState
 from pipeline.model.structs import Balance, Fill, OrderRequest, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome, SessionState
@@ -46,7 +47,9 @@ class _World:
 
     def __init__(self) -> None:
         market = MarketConfig(symbols=(SYMBOL,))
-        exchanges = {name: ExchangeConfig(dialect="mexc", markets={"spot": market}) for name in ("cheap", "dear")}
+        exchanges = {
+            name: ExchangeConfig(dialect=dialect_names()[0], markets={"spot": market}) for name in ("cheap", "dear")
+        }
         self.config = EngineConfig(engine_name="rehearsal", exchanges=exchanges)
         self.rows = rows_for(
             self.config,

@@ -5,16 +5,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_PAST
 from pipeline.execution.orchestrator import RECOVERY_HOLD
 
 DAILY_LOSS = "daily_loss"
+TOTAL_LOSS = "total_loss"  # of all days since the journal began: nothing but the operator ends it
 NAKED = "naked_exposure"  # worth x time of what stands alone: pipeline/risk/naked.py
 ADOPT = "arb resume --adopt --reason R"
 ADOPTED_ONLY = frozenset({UNKNOWN_PAST, SECOND_ENGINE})  # what they found must be taken over, a re-arm is not enough
 SCOPED = ("venue.", "fee.")
+#: What trips each breaker, for people.
+MEANINGS: Mapping[str, str] = {
+    DAILY_LOSS: "the day's loss, unrealised part included, has reached risk_limits.max_daily_loss_usd",
+    TOTAL_LOSS: "the loss below the highest P&L since the journal began has reached risk_limits.max_total_loss_usd",
+    NAKED: "what stands alone, in USD times seconds, has reached risk_limits.max_naked_usd_s",
+    UNEXPLAINED_LOSS: "more than risk_limits.max_unexplained_loss_usd has left an account without a reason",
+    RECOVERY_HOLD: "an operation cannot be repaired within its bounds: an operator decides",
+    UNKNOWN_PAST: "a venue has positions, or orders of our ids, that the journal does not know",
+    SECOND_ENGINE: "orders of another engine with this kind of ids appear on the account",
+    "overfill": "a venue reports more filled than was ordered",
+    "bad_fill": "a fill that contradicts its order: its side, its quantity, or a price beyond the limit",
+    "malformed": "opportunity records that cannot be true come again and again",
+    "duplicates": "the same opportunity comes again and again",
+    "emergency": "a program called force_emergency_shutdown()",
+    "venue.VENUE": "a venue refused or lost too many orders in a row, or its account shows what is not ours",
+    "fee.VENUE.SYMBOL": "a fill was charged more than the catalogue says, or in an asset that nobody named",
+}
 Symbol = tuple[str, str]  # venue and its name for an instrument: the same in every run
 
 
@@ -54,4 +72,6 @@ def solve(name: str) -> str:
         return f"arb recoveries lists the IDs: arb recoveries --approve ID (or --cancel ID); {rearm} lets all go on"
     if name == DAILY_LOSS:
         return f"raise risk_limits.max_daily_loss_usd and `arb config reload`, or wait for 00:00 UTC; then {rearm}"
+    if name == TOTAL_LOSS:
+        return f"look at what was lost (arb report); raise risk_limits.max_total_loss_usd, `arb config reload`; {rearm}"
     return rearm

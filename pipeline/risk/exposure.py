@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 import msgspec
 
-from pipeline.execution.events import MarketPort
 from pipeline.execution.ledger import Ledger, Operation
-from pipeline.execution.market import Instruments, UsdRates, mid_price, tradable
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide
 from pipeline.model.instruments import USD_COINS
@@ -26,11 +24,15 @@ class RiskMetrics(msgspec.Struct, frozen=True, kw_only=True):
     total_exposure_usd: Decimal
     open_exposure_usd: Decimal
     hedge_exposure_usd: Decimal
+    foreign_exposure_usd: Decimal  # what others hold on our accounts by their trades, at mark
     unknown_orders: int
     open_operations: int
     open_hedges: int
     daily_realized_pnl: Decimal
     unrealized_pnl: Decimal  # of the open hedges, at the mids of their books
+    foreign_pnl: Decimal  # of the day, by trades of others: realised, and of what they hold
+    total_loss: Decimal  # below the highest P&L since the journal began
+    unknown: tuple[str, ...]  # what is open and cannot be valued now: no entries
     tripped_breakers: tuple[str, ...]
     orders_last_second: int
 
@@ -40,11 +42,13 @@ class Exposure:
     """USD exposure of what is open: in all, by venue, asset and pair, and the position of each coin on each venue.
 
     ``fixed``: no amount here depends on a price that moves between two events, so it changes with events only.
-    ``unvalued``: quotes of hedges that have no USD rate now: what they are worth is in no sum here.
+    ``unvalued``: quotes of hedges that have no USD rate now: what they are worth is in no sum here. ``foreign``: what
+    others hold on our accounts by their trades, which is in ``total`` too.
     """
 
     total: Decimal = ZERO
     hedges: Decimal = ZERO
+    foreign: Decimal = ZERO
     fixed: bool = True
     unvalued: set[str] = field(default_factory=set)
     by_position: dict[Coin, Decimal] = field(default_factory=dict)
@@ -107,15 +111,17 @@ def operation_exposure_usd(operation: Operation) -> Decimal:
     return operation.record.notional_usd
 
 
-def hedge_exposure_usd(hedge: HedgeRecord, rates: UsdRates, quote: str, marks: Marks) -> Decimal | None:
+def hedge_exposure_usd(hedge: HedgeRecord, rate: Decimal | None, marks: Marks) -> Decimal | None:
     """Value of a hedge's contract at its mark price, at the entry price while no mark was read; None without a rate."""
-    rate = rates.rate(quote)
     mark = marks.get((hedge.futures_venue, hedge.futures_symbol), hedge.entry_futures_price)
     return None if rate is None else hedge.qty * mark * rate
 
 
-def exposure(ledger: Ledger, rates: UsdRates, marks: Marks) -> Exposure:
-    """Everything open: operations (an UNKNOWN order keeps its operation open) and hedges, these at ``marks``."""
+def exposure(ledger: Ledger, rate: Callable[[str], Decimal | None], marks: Marks) -> Exposure:
+    """Everything of ours that is open: operations (an UNKNOWN order keeps its operation open), and hedges at ``marks``.
+
+    ``rate(asset)``: USD per unit, None = not known.
+    """
     found = Exposure()
     for operation in ledger.open_operations.values():
         record = operation.record
@@ -132,7 +138,7 @@ def exposure(ledger: Ledger, rates: UsdRates, marks: Marks) -> Exposure:
         if operation.operation_id in ledger.open_operations:
             continue
         quote = operation.record.legs[0].quote
-        amount = hedge_exposure_usd(hedge, rates, quote, marks)
+        amount = hedge_exposure_usd(hedge, rate(quote), marks)
         if amount is None:
             found.unvalued.add(quote)
             continue
@@ -147,22 +153,3 @@ def exposure(ledger: Ledger, rates: UsdRates, marks: Marks) -> Exposure:
         for venue in {hedge.spot_venue, hedge.futures_venue}:
             found.add_position((venue, hedge.base), amount)
     return found
-
-
-def unrealised_pnl(hedge: HedgeRecord, instruments: Instruments, market: MarketPort) -> Decimal | None:
-    """Profit of an open hedge if both legs were worth the mids of their books now, in quote; None while one of the
-    books is not live. Fees and funding are booked when they are paid.
-
-    Mids of one moment, not the mark of the last account reading: a difference of times would be a loss that is none."""
-    spot = _mid(instruments, market, hedge.spot_venue, hedge.spot_symbol)
-    futures = _mid(instruments, market, hedge.futures_venue, hedge.futures_symbol)
-    if spot is None or futures is None:
-        return None
-    gained = (spot - hedge.entry_spot_price) - (futures - hedge.entry_futures_price)
-    return int(hedge.spot_side) * hedge.qty * gained
-
-
-def _mid(instruments: Instruments, market: MarketPort, venue: str, symbol: str) -> Decimal | None:
-    row = instruments.find(venue, symbol)
-    view = None if row is None else market.book(row.instrument_id)
-    return None if row is None or view is None or not tradable(view, row) else mid_price(view, row)

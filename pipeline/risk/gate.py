@@ -7,25 +7,28 @@ Comparisons are written ``not (x <= limit)``: a number that is not comparable re
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity
 from pipeline.execution.market import UsdRates, can_enter
-from pipeline.execution.plan import DirectionPrice, Plan, Planner, Rejected, malformed, no_price
+from pipeline.execution.plan import DirectionPrice, Plan, Planner, Rejected, malformed, no_price, of_other_rows
 from pipeline.execution.records import FillRecord
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import InstrumentSpec
 from pipeline.model.trading_times import ending_text
-from pipeline.risk.breakers import DAILY_LOSS, Symbol, blocking, fee_breaker, venue_breaker
+from pipeline.risk.breakers import Symbol, blocking, fee_breaker, venue_breaker
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from pipeline.risk.margin_state import MarginState
-from pipeline.risk.order_rate import SECOND_NS, SendTimes
+from pipeline.risk.order_rate import SendTimes
 from pipeline.risk.profit import least_profit
 from pipeline.risk.venue_clocks import VenueClocks
+from pipeline.risk.venue_settings import VenueSettings
+from pipeline.risk.worth import Worth
 from shm.layout import BOOK
 
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
@@ -38,6 +41,14 @@ OrderBudget = Callable[[str, int], bool]  # (venue, orders) -> whether the venue
 REPAIR_HEADROOM = 1  # orders of each venue's budget that an entry must leave for the repair of its own leg
 
 
+@dataclass(slots=True)
+class _PositionRefused(Rejected):
+    """The limit of a coin's position on a venue is in the way of ``wanted_usd`` more."""
+
+    coin: Coin
+    wanted_usd: Decimal
+
+
 class Gate:
     """Approves or refuses. Holds only rates and counts; everything else is asked of the core context."""
 
@@ -45,10 +56,12 @@ class Gate:
         self._context = context
         self._balances = balances
         self._rates = rates
-        self.inventory_price_bps: DirectionPrice = no_price
+        self.direction_price_bps: DirectionPrice = no_price
         self._planner = self._new_planner()
         self.margin = MarginState(context, balances)
+        self.worth = Worth(context, rates, self.margin)
         self.clocks = VenueClocks(context)
+        self.settings = VenueSettings()
         self.sends = SendTimes()
         self._last = (0, -1)  # (detection time, id) of the newest opportunity; ids restart with the detector
         self._malformed = 0
@@ -56,13 +69,10 @@ class Gate:
         self._cooldown: dict[int, int] = {}  # direction -> mono ns until which it is a duplicate
         self._blocked: dict[Symbol, tuple[int, int]] = {}  # (recv mono ns, venue wall ms) of our last fill there
         self.fills_noted: set[Symbol] = set()  # where the limits table has not seen the last fill yet
-        self.unrealised = ZERO  # of the open hedges, numeraire; kept by the risk manager
         self.ready = False
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
-        self.doubtful: Callable[[InstrumentSpec], str] = (
-            _agrees  # why an instrument's account is in doubt; "" = it is not
-        )
+        self.doubtful: Callable[[InstrumentSpec], str] = _agrees  # why an account is in doubt; "" = it is not
         self.user_check: UserCheck | None = None
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
         self.leaves_a_hedge: Callable[[int], bool] = lambda direction_key: False  # whether it is an open hedge's exit
@@ -80,7 +90,7 @@ class Gate:
 
     def _new_planner(self) -> Planner:
         context = self._context
-        price_of: DirectionPrice = lambda buy, sell: self.inventory_price_bps(buy, sell)  # noqa: E731
+        price_of: DirectionPrice = lambda buy, sell: self.direction_price_bps(buy, sell)  # noqa: E731
         return Planner(context.config, context.instruments, context.market, price_of)
 
     def note_fill(self, venue: str, symbol: str, recv_mono_ns: int, venue_wall_ms: int) -> None:
@@ -104,13 +114,13 @@ class Gate:
         return self._last
 
     def may_enter(self, direction_key: int, first: InstrumentSpec, second: InstrumentSpec) -> bool:
-        """What the jitted verdict does not look at: the direction's own pause, the venues' budgets, room in the
+        """What the jitted verdict does not look at: the direction's own cooldown, the venues' budgets, room in the
         journal; and once more what stops everything, which may have been set since the limits table was refreshed."""
-        if not self.ready or self.reducing or self.user_check is not None or self.resting(direction_key):
+        if not self.ready or self.reducing or self.user_check is not None or self.in_cooldown(direction_key):
             return False
         if self.doubtful(first) or self.doubtful(second):
             return False
-        if self.clocks.refusal(first.venue) or self.clocks.refusal(second.venue):
+        if any(self.clocks.refusal(venue) or self.margin.rows.refusal(venue) for venue in (first.venue, second.venue)):
             return False
         ledger = self._context.ledger
         instruments = ((first.venue, first.symbol), (second.venue, second.symbol))
@@ -135,14 +145,24 @@ class Gate:
     def note_end(self, direction_key: int, cooldown_until_mono_ns: int) -> None:
         self._cooldown[direction_key] = cooldown_until_mono_ns
 
-    def resting(self, direction_key: int) -> bool:
-        """Whether a direction is still in its pause after an operation."""
+    def in_cooldown(self, direction_key: int) -> bool:
+        """Whether a direction is still in its cooldown after an operation."""
         return self._context.now.mono_ns < self._cooldown.get(direction_key, 0)
+
+    def note_refusal(self, refused: Rejected) -> None:
+        """An opportunity was not taken for this reason."""
+        if isinstance(refused, _PositionRefused):
+            self.position_refused[refused.coin] = (self._context.now.mono_ns, refused.wanted_usd)
+
+    def rearmed(self, name: str) -> None:
+        """An operator has re-armed a breaker: what led to it is counted anew."""
+        self._malformed = 0 if name == "malformed" else self._malformed
+        self._duplicates = 0 if name == "duplicates" else self._duplicates
 
     # --- the judgement ---
 
     def judge(self, opportunity: Opportunity) -> Plan | Rejected:
-        """The plan, or the first refusal."""
+        """The plan, or the first refusal. The gate remembers nothing of an operator's: it may be a question."""
         first = self._before_books(opportunity)
         if first is not None:
             return first
@@ -190,10 +210,13 @@ class Gate:
             return refused
         fault = malformed(opportunity, context.instruments)
         if fault:
-            self._malformed += 1
-            if self._malformed >= MALFORMED_MAX:
+            self._malformed += not opportunity.manual  # what an operator asks says nothing of the detector
+            if self._malformed >= MALFORMED_MAX and not opportunity.manual:
                 context.trip("malformed", f"{self._malformed} malformed opportunities, last: {fault}")
             return Rejected(Refusal.MALFORMED, fault)
+        other = of_other_rows(opportunity, context.instruments)
+        if other:
+            return Rejected(Refusal.HALTED, other)
         return (
             self._stops(opportunity)
             or self._future(opportunity)
@@ -247,7 +270,7 @@ class Gate:
             return None
         key = opportunity.direction_key
         seen = (opportunity.detect_mono_ns, opportunity.opportunity_id) <= self._last
-        if self.resting(key):  # a detector that was born anew does not know: no reason to stop it
+        if self.in_cooldown(key):  # a detector that was born anew does not know: no reason to stop it
             return Rejected(Refusal.COOLDOWN, f"direction {key}")
         if seen or self._already_open(opportunity) is not None:
             self._duplicates += 1
@@ -288,9 +311,10 @@ class Gate:
                 return Rejected(Refusal.SESSION_DOWN, spec.venue)
             if next(context.ledger.unsettled_of_symbol(spec.venue, spec.symbol), None) is not None:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{spec.venue} {spec.symbol}: own order not settled")
-            clock = self.clocks.refusal(spec.venue)
-            if clock:
+            if clock := self.clocks.refusal(spec.venue):
                 return Rejected(Refusal.CLOCK_SKEW, clock)
+            if unshown := self.margin.rows.refusal(spec.venue):
+                return Rejected(Refusal.BALANCE_UNPROVED, unshown)
             doubt = self.doubtful(spec)
             if doubt:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, doubt)
@@ -328,7 +352,7 @@ class Gate:
     def _value(self, plan: Plan) -> Rejected | None:
         """Sets the USD notional of each leg, at its limit price, and the plan's: that of its largest leg."""
         for leg in plan.legs:
-            rate = self._rates.rate(leg.row.spec.quote)
+            rate = self.worth.rate(leg.row.spec.quote)
             if rate is None:
                 return Rejected(Refusal.EXPOSURE_LIMIT, f"no USD rate for {leg.row.spec.quote}")
             leg.notional_usd = leg.qty * leg.limit * rate
@@ -348,15 +372,14 @@ class Gate:
         size, now = plan.notional_usd, self.exposure()
         if now.unvalued:
             return Rejected(Refusal.EXPOSURE_LIMIT, f"hedges in {', '.join(sorted(now.unvalued))}: no USD rate")
+        for what, why in self.worth.unknown.items():
+            return Rejected(Refusal.EXPOSURE_LIMIT, f"worth of {what} is not known: {why}")
         positions = _positions_after(plan, now)
         for (venue, coin), position in positions.items():
             if not position <= limits.max_position_size_usd:
                 wanted = position - now.by_position.get((venue, coin), ZERO)
-                self.position_refused[venue, coin] = (now_ns, wanted)
-                return Rejected(
-                    Refusal.POSITION_LIMIT,
-                    f"{coin} on {venue}: {position:.2f} USD with this entry, at most {limits.max_position_size_usd}",
-                )
+                text = f"{coin} on {venue}: {position:.2f} USD with this entry, at most {limits.max_position_size_usd}"
+                return _PositionRefused(Refusal.POSITION_LIMIT, text, (venue, coin), wanted)
         if not len(ledger.open_operations) < limits.max_open_operations:
             return Rejected(Refusal.IN_FLIGHT_LIMIT, f"{len(ledger.open_operations)} operations open")
         if not now.total + size <= limits.max_total_exposure_usd:
@@ -364,10 +387,10 @@ class Gate:
         refused = self._scoped_limits(plan, now, positions) if self._scoped else None
         if refused is not None:
             return refused
-        loss = self.day_loss()
-        if not loss <= limits.max_daily_loss_usd:
-            self._context.trip(DAILY_LOSS, f"{loss:.2f} USD lost today")
-            return Rejected(Refusal.DAILY_LOSS, f"{loss:.2f} USD lost today")
+        loss = self.worth.loss_beyond(limits)
+        if loss is not None:
+            self._context.trip(loss.breaker, loss.text)
+            return Rejected(loss.refusal, loss.text)
         return self._rate_limits(plan, now_ns)
 
     def _scoped_limits(self, plan: Plan, now: Exposure, positions: dict[Coin, Decimal]) -> Rejected | None:
@@ -389,19 +412,11 @@ class Gate:
         return None
 
     def exposure(self) -> Exposure:
-        """Everything open, hedges at mark."""
-        return exposure(self._context.ledger, self._rates, self.margin.marks)
-
-    def day_loss(self) -> Decimal:
-        """Loss of the day in the numeraire: what was realised today, and what the open hedges have lost at mid.
-
-        Below 0: a gain that was realised; unrealised gains do not count."""
-        return -self._day_pnl() - min(ZERO, self.unrealised)
-
-    def _day_pnl(self) -> Decimal:
-        ledger = self._context.ledger
-        today = self._context.now.wall_ns // (86_400 * SECOND_NS)
-        return ledger.day_pnl if today <= ledger.day else ZERO
+        """Everything open, hedges and what others hold at mark."""
+        self.worth.refresh(moved_only=True)
+        found = exposure(self._context.ledger, self.worth.rate, self.worth.marks)
+        self.worth.add_foreign(found)
+        return found
 
     def _rate_limits(self, plan: Plan, now_ns: int) -> Rejected | None:
         limits = self._context.config.risk_limits

@@ -8,16 +8,16 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.bounds.unmatched import unmatched_quantities
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Entered, Now, Opportunity
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import UsdRates
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
-from pipeline.execution.repair import unmatched_quantities
 from pipeline.model.enums import ArbitrageState
-from pipeline.risk.breakers import ADOPTED_ONLY, DAILY_LOSS, NAKED, venue_breaker
-from pipeline.risk.exposure import RiskMetrics, unrealised_pnl
+from pipeline.risk.breakers import ADOPTED_ONLY, NAKED, TOTAL_LOSS, venue_breaker
+from pipeline.risk.exposure import RiskMetrics
 from pipeline.risk.gate import Gate
 from pipeline.risk.naked import NakedWatch
 
@@ -28,6 +28,8 @@ AlertCallback = Callable[[str, RiskMetrics], None]
 
 
 class BreakerStatus(msgspec.Struct, frozen=True):
+    """Tripped breakers by name, in order, and why each tripped."""
+
     triggered_breakers: tuple[str, ...]
     reasons: dict[str, str]
 
@@ -45,10 +47,10 @@ class RiskManager:
         self.risk_alert_callback: AlertCallback | None = None
         self._next_poll_mono_ns = 0
         self._warned = False
-        self._unvalued: frozenset[str] = frozenset()
-        self._worth: dict[str, Decimal] = {}  # hedge -> its unrealised profit, as it was while both books lived
+        self._unknown: frozenset[str] = frozenset()  # what could not be valued at the last look
         self._known: frozenset[str] = frozenset()
         self._faults: dict[str, int] = {}
+        self.breaker_triggers = 0  # of this run, those that it found tripped among them
         self.refusals = 0
         self.approvals = 0
 
@@ -59,9 +61,14 @@ class RiskManager:
         verdict = self.gate.judge(opportunity)
         if isinstance(verdict, Rejected):
             self.refusals += 1
+            self.gate.note_refusal(verdict)
         else:
             self.approvals += 1
         return verdict
+
+    def ask(self, opportunity: Opportunity) -> Plan | Rejected:
+        """What the gate says of an operator's opportunity now; a question is no opportunity, and nothing is counted."""
+        return self.gate.judge(opportunity)
 
     def entered(self, entered: Entered) -> None:
         """An entry that the jitted verdict approved: counted like one of the gate's own."""
@@ -84,9 +91,8 @@ class RiskManager:
     def recall(self, now: Now) -> None:
         """Restores what the gate knew in the run before: orders of the last second, and times of our own fills."""
         gate, ledger = self.gate, self._context.ledger
-        sends = [(order.sent_mono_ns or order.intent_mono_ns, order.intent.venue) for order in ledger.orders.values()]
-        for sent_mono_ns, venue in sorted(sends):
-            gate.sends.recall(venue, sent_mono_ns, now.mono_ns)
+        for intent_mono_ns, venue in sorted((o.intent_mono_ns, o.intent.venue) for o in ledger.orders.values()):
+            gate.sends.recall(venue, intent_mono_ns, now.mono_ns)
         for operation in ledger.operations.values():
             for fill in operation.fills:
                 gate.note_fill(fill.venue, fill.symbol, min(fill.recv_mono_ns, now.mono_ns), fill.venue_wall_ms)
@@ -104,6 +110,7 @@ class RiskManager:
         if name in ADOPTED_ONLY:
             return False
         self._context.record(BreakerRecord(name, False, reason))
+        self.gate.rearmed(name)
         if name == NAKED:
             self.naked.begin_anew()
         return True
@@ -127,7 +134,7 @@ class RiskManager:
         if not self.is_monitoring or now_ns < self._next_poll_mono_ns:
             return
         self._next_poll_mono_ns = now_ns + POLL_NS
-        self._value_hedges()
+        self._value_open()
         metrics = self.get_current_risk_metrics()
         warn_at = self._context.config.risk_limits.warn_exposure_usd
         above = metrics.total_exposure_usd > warn_at
@@ -136,28 +143,25 @@ class RiskManager:
             self._call("HIGH_EXPOSURE", metrics)
         self._warned = above
         tripped = frozenset(self._context.ledger.breakers)
+        self.breaker_triggers += len(tripped - self._known)
         if tripped - self._known:
             self._call(CIRCUIT_BREAKER_TRIGGERED, metrics)
         self._known = tripped
 
-    def _value_hedges(self) -> None:
-        """Unrealised profit of the open hedges; a loss of the day beyond the limit trips its breaker, also where no
-        entry asks."""
-        context, gate = self._context, self.gate
-        now = gate.exposure()
-        if now.unvalued - self._unvalued:
-            context.alert(2, "exposure", f"no USD rate for {', '.join(sorted(now.unvalued))}: no entries")
-        self._unvalued = frozenset(now.unvalued)
-        worth = {}
-        for name, hedge in context.ledger.hedges.items():
-            if name not in context.ledger.open_operations:
-                found = unrealised_pnl(hedge, context.instruments, context.market)
-                worth[name] = self._worth.get(name, Decimal(0)) if found is None else found
-        self._worth = worth
-        gate.unrealised = sum(worth.values(), Decimal(0))
-        loss, limit = gate.day_loss(), context.config.risk_limits.max_daily_loss_usd
-        if gate.unrealised < 0 and not loss <= limit:
-            context.trip(DAILY_LOSS, f"{loss:.2f} USD lost today, {-gate.unrealised:.2f} of it not realised")
+    def _value_open(self) -> None:
+        """What is open is worth now; a loss beyond a limit trips its breaker, also where no entry asks."""
+        context, worth = self._context, self.gate.worth
+        worth.refresh()
+        now = self.gate.exposure()
+        rates = {f"no USD rate for {asset}" for asset in now.unvalued}  # said once, whatever has no worth by it
+        unknown = {f"worth of {what} is not known: {why}" for what, why in worth.unknown.items() if why not in rates}
+        texts = {f"{text}: no entries" for text in rates | unknown}
+        for text in sorted(texts - self._unknown):
+            context.alert(2, "exposure", text)
+        self._unknown = frozenset(texts)
+        loss = worth.loss_beyond(context.config.risk_limits)
+        if loss is not None and (loss.breaker == TOTAL_LOSS or min(worth.unrealised, worth.foreign_today) < 0):
+            context.trip(loss.breaker, loss.text)
 
     def _call(self, alert_type: str, metrics: RiskMetrics) -> None:
         if self.risk_alert_callback is not None:
@@ -203,18 +207,22 @@ class RiskManager:
     # --- numbers ---
 
     def get_current_risk_metrics(self) -> RiskMetrics:
-        ledger = self._context.ledger
+        ledger, worth = self._context.ledger, self.gate.worth
         now = self.gate.exposure()
         today = self._context.now.wall_ns // (86_400 * 1_000_000_000)
         return RiskMetrics(
             total_exposure_usd=now.total,
-            open_exposure_usd=now.total - now.hedges,
+            open_exposure_usd=now.total - now.hedges - now.foreign,
             hedge_exposure_usd=now.hedges,
+            foreign_exposure_usd=now.foreign,
             unknown_orders=len(ledger.unsettled),
             open_operations=len(ledger.open_operations),
             open_hedges=len(ledger.hedges),
             daily_realized_pnl=ledger.day_pnl if today <= ledger.day else Decimal(0),
-            unrealized_pnl=self.gate.unrealised,
+            unrealized_pnl=worth.unrealised,
+            foreign_pnl=worth.foreign_today,
+            total_loss=worth.total_loss(),
+            unknown=tuple(f"{what}: {why}" for what, why in worth.unknown.items()),
             tripped_breakers=tuple(sorted(ledger.breakers)),
             orders_last_second=self.gate.sends.last_second(self._context.now.mono_ns),
         )
@@ -222,7 +230,7 @@ class RiskManager:
     def get_risk_statistics(self) -> dict[str, object]:
         metrics = self.get_current_risk_metrics()
         return {
-            "circuit_breaker_triggers": len(metrics.tripped_breakers),
+            "circuit_breaker_triggers": self.breaker_triggers,
             "daily_realized_pnl": metrics.daily_realized_pnl,
             "approvals": self.approvals,
             "refusals": self.refusals,

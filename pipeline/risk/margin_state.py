@@ -7,7 +7,7 @@ of the venue's and our own liquidation price counts. Prices and money in quote, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -21,6 +21,7 @@ from pipeline.execution.plan import Plan, PlannedLeg, Rejected
 from pipeline.model.enums import InstrumentKind, OrderSide, Refusal
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, Position
+from pipeline.risk.position_rows import Key, PositionRows
 
 ONE = Decimal(1)
 INFINITY = Decimal("Infinity")
@@ -28,7 +29,6 @@ MAINTENANCE_ASSUMED = Decimal("0.01")  # of a contract whose tiers are not known
 RATE_STEP = Decimal("0.000002")  # rates that differ by less are equal: readings come in whole ppm
 TIERS_RETRY_NS = 60_000_000_000
 TIERS_AGAIN_NS = 3_600_000_000_000
-Key = tuple[str, str]  # venue and symbol
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class MarginState:
     def __init__(self, context: CoreContext, balances: BalanceMonitor) -> None:
         self._context = context
         self._balances = balances
+        self.rows = PositionRows(context, balances)
         self.readings: dict[Key, MarginReading] = {}
         self.marks: dict[Key, Decimal] = {}  # mark price of each contract that we hold, as its venue reported it
         self._exact_only: frozenset[Key] | None = None
@@ -80,10 +81,14 @@ class MarginState:
 
     # --- readings ---
 
-    def update(self, positions: Iterable[Position], venues: Iterable[str], unreadable: Iterable[Key] = ()) -> None:
-        """Complete position lists of ``venues``, by REST; contracts that they leave out are flat, but for the
-        ``unreadable`` ones, of which the last reading stays."""
-        fresh, held = set(venues), set(unreadable)
+    def update(self, positions: Iterable[Position], venues: Mapping[str, int], unreadable: Iterable[Key] = ()) -> None:
+        """Complete position lists of ``venues`` (-> when, mono ns), by REST; contracts that they leave out are flat,
+        but for the ``unreadable`` ones, of which the last reading stays. A row without a mark is no reading: what the
+        position is by our own book says :meth:`estimate`."""
+        positions, held = tuple(positions), set(unreadable)
+        self.rows.take(positions, venues, held)
+        fresh = set(venues)
+        held |= {(row.venue, row.symbol) for row in positions if row.qty and not row.mark_price}
         self._exact_only = None
         self.readings = {key: read for key, read in self.readings.items() if key[0] not in fresh or key in held}
         self.marks = {key: mark for key, mark in self.marks.items() if key[0] not in fresh or key in held}
@@ -100,6 +105,19 @@ class MarginState:
             self._compare(key)
         for key in [key for key in self.doubted if key[0] in fresh and key not in held]:
             del self.doubted[key]
+
+    def estimate(self, key: Key) -> MarginReading | None:
+        """The reading of a position that no row tells of by now (``rows.old()``), at the mid of our own book; None
+        where it has gone, or no live book gives a mark: the last reading stays."""
+        row, position = self._context.instruments.find(*key), self.rows.estimate(key)
+        if row is None or position is None:
+            if not self._context.ledger.expected_position(*key):
+                self.readings.pop(key, None)
+            return None
+        self._exact_only = None
+        self.marks[key] = position.mark_price
+        self.readings[key] = self._read(position, row)
+        return self.readings[key]
 
     def ask_tiers(self, venues: Iterable[str]) -> None:
         """Asks each of these futures venues for the tiers of its next contract: all of them once an hour, one that
@@ -153,11 +171,11 @@ class MarginState:
     def _compare(self, key: Key) -> None:
         """Entries stop where our liquidation price and the venue's differ: a tier or a mode is misread."""
         reading = self.readings[key]
-        told, own = reading.position.liquidation_price, reading.own_liquidation
-        if told is None or reading.position.margin <= 0 or not disagree(own, told or None):
+        reported, own = reading.position.liquidation_price, reading.own_liquidation
+        if reported is None or reading.position.margin <= 0 or not disagree(own, reported or None):
             self.doubted.pop(key, None)
             return
-        text = f"liquidation price {told} by the venue, {own} by our formula: tier or margin mode is misread"
+        text = f"liquidation price {reported} by the venue, {own} by our formula: tier or margin mode is misread"
         if key not in self.doubted:
             self._context.alert(2, "margin", f"{key[0]} {key[1]}: {text}")
         self.doubted[key] = text

@@ -1,5 +1,9 @@
 """The watch over the distance of futures positions to liquidation: at each mark, per position.
 
+Marks and margins come with the venue's account rows. Where those are missing, too old or without a mark, the watch goes
+on by a tick of its own: the mid of our own live book is the mark, and our own formula on what was known last is the
+distance (``position_rows.py``).
+
 ::
 
     distance >= trigger   nothing
@@ -8,7 +12,12 @@
                           margin that it sets free is added at the next reading
     below out             every hedge on the contract is closed
 
-A position is looked at again once the account was read after our last act on it.
+A position is looked at again once the account was read after our last act on it; one that no row tells of, once that
+act has ended. Orders that closed nothing are followed by others after the growing pauses that all forced exits share
+(``execution/hedging/attempts.py``), however often a position is looked at; but for pauses that were earned before the
+distance fell below ``trigger`` or ``out``, and below ``out`` for half a second at most. Where the venue refuses to take
+margin, the watch cuts without it for a while. An answer that is lost refuses nothing: the next reading shows whether it
+was added, and decides again; several in a row are taken for a venue that takes none.
 """
 
 from __future__ import annotations
@@ -18,48 +27,59 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from pipeline.economics.margin import share_to_close
-from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import AccountSnapshot, AddMargin, MarginAnswer, RiskTiersAnswer
+from pipeline.execution.hedging.attempts import ForcedAttempts
 from pipeline.execution.hedging.margin_cuts import cut_plan
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import BPS, PPM
 from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord
+from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO
-from pipeline.risk.margin_state import Key, MarginReading, MarginState
+from pipeline.risk.margin_cuts_sent import SentCut, SentCuts
+from pipeline.risk.margin_state import MarginReading, MarginState
+from pipeline.risk.position_rows import Key
 
 STEP = Decimal("0.0001")  # quote; smaller amounts of margin are not moved
+BLIND_LOOK_NS = 100_000_000  # between two looks at positions that no row tells of
+REFUSED_NS = 10_000_000_000  # after margin was refused, none is counted on for so long
+UNHEARD_MAX = 2  # in a row
 ADDING_MAX_NS = 30_000_000_000  # an answer comes within seconds, an error too; without one the reading decides again
 Execute = Callable[[Plan, HedgeRecord], Operation | None]  # None: the guard has taken over
 
 
 class MarginWatch:
-    """Acts on ``state`` after each account reading. ``execute(plan, hedge)`` closes a part of a hedge on both legs;
-    ``has_budget(plan)``: the venues take its orders now."""
+    """Acts on ``state`` after each account reading. ``attempts``: the pace of exits that must be. ``execute(plan,
+    hedge)`` closes a part of a hedge on both legs; ``has_budget(plan)``: the venues take its orders now."""
 
     def __init__(
         self,
         context: CoreContext,
-        balances: BalanceMonitor,
         state: MarginState,
+        attempts: ForcedAttempts,
         *,
         execute: Execute,
         has_budget: Callable[[Plan], bool],
     ) -> None:
         self._context = context
-        self._balances = balances
         self._state = state
+        self._attempts = attempts
         self._execute = execute
         self._has_budget = has_budget
         self._adding: dict[Key, int] = {}  # AddMargin without an answer yet -> asked at, mono ns
-        self._cutting: dict[Key, list[str]] = {}  # operations that we began
+        self._cuts = SentCuts(context)
         self._acted_mono_ns: dict[Key, int] = {}  # readings from before this are of no use
         self._next_look_mono_ns: dict[Key, int] = {}
+        self._level: dict[Key, int] = {}  # below trigger (1) or out (2) since it was at the target last
         self._cannot: dict[Key, str] = {}  # why the last look could not cut: alerted once
-        self.cuts = 0
-        self.closes = 0
-        self.added = ZERO
+        self._refused_mono_ns: dict[Key, int] = {}  # when the venue last took no margin
+        self._unheard: dict[Key, int] = {}  # added margins in a row of which nobody has said whether they were taken
+        self._blind: dict[Key, str] = {}  # contracts that no row tells of: how they are watched; alerted once
+        self._blind_looked_mono_ns = 0
+        self.cuts = 0  # times that orders were sent which cut both legs,
+        self.closes = 0  # which close all
+        self.added = ZERO  # as the venues confirmed
 
     # --- events ---
 
@@ -75,16 +95,57 @@ class MarginWatch:
             if key[0] in snapshot.positions_recv_mono_ns:
                 self._look(key, reading)
 
+    def tick(self) -> None:
+        """Says what has ended, and looks at the positions that no row of their venue tells of by now."""
+        self._note_ends()
+        now_ns = self._context.now.mono_ns
+        if now_ns - self._blind_looked_mono_ns < BLIND_LOOK_NS:
+            return
+        self._blind_looked_mono_ns = now_ns
+        old = self._state.rows.old()
+        for key in [key for key in self._blind if key not in old]:
+            del self._blind[key]
+            self._context.alert(0, "margin", f"{key[0]} {key[1]}: its account rows tell of it again, or it is flat")
+        for key in old:
+            reading = self._state.estimate(key)
+            self._say_blind(key, reading)
+            if reading is not None:
+                self._look(key, reading)
+
+    def _say_blind(self, key: Key, reading: MarginReading | None) -> None:
+        text = "no account row tells of it; its margin is watched by the mid of our own book"
+        if reading is None:
+            text = f"no account row tells of it and no live book has a mark: its margin is not watched{self._last(key)}"
+        if self._blind.get(key) != text:
+            self._blind[key] = text
+            self._context.alert(1 if reading is not None else 2, "margin", f"{key[0]} {key[1]}: {text}")
+
+    def _last(self, key: Key) -> str:
+        last = self._state.readings.get(key)
+        return "" if last is None else f" (last known distance {last.distance:.1%})"
+
+    def blind(self) -> dict[Key, str]:
+        """Contracts that no row of their venue tells of by now: -> how they are watched meanwhile."""
+        return dict(self._blind)
+
     def on_answer(self, answer: MarginAnswer) -> None:
-        """The venue's answer to an added margin; a refusal is seen at the next reading as well."""
+        """The venue's answer to an added margin, or that there is none; what was added is seen at the next reading."""
         key = (answer.venue, answer.symbol)
         self._adding.pop(key, None)
         self._acted(key)
         if answer.error:
             text = f"{answer.amount} not known to be added: {answer.error}"
+            self._unheard[key] = self._unheard.get(key, 0) + 1
+            if answer.refused or self._unheard[key] >= UNHEARD_MAX:
+                self._refused_mono_ns[key] = self._context.now.mono_ns
+                del self._unheard[key]
             self._context.alert(1, "margin", f"{key[0]} {key[1]}: {text}")
         else:
+            self._refused_mono_ns.pop(key, None)
+            self._unheard.pop(key, None)
+            self._state.rows.added(key, answer.amount)
             self.added += answer.amount
+            self._context.alert(0, "margin", f"{key[0]} {key[1]}: {plain(answer.amount)} of margin added")
 
     # --- one position ---
 
@@ -96,6 +157,11 @@ class MarginWatch:
             return
         self._next_look_mono_ns[key] = now_ns + settings.mark_interval_ms * 1_000_000
         percent = reading.distance * 100
+        before, level = self._level.get(key, 0), int(percent < settings.trigger_pct) + int(percent < settings.out_pct)
+        self._level[key] = level if level > before or percent >= settings.target_pct else before
+        if level > before:
+            for hedge in self._hedges(key, reading.side):
+                self._attempts.at_once(hedge.operation_id)
         if percent < settings.out_pct:
             self._close_all(key, reading)
         elif percent < settings.trigger_pct:
@@ -110,14 +176,12 @@ class MarginWatch:
             return True
         if asked_ns is not None:
             self.on_answer(MarginAnswer(*key, ZERO, f"no answer in {ADDING_MAX_NS // 1_000_000_000} s"))
-        ledger = self._context.ledger
-        for name in self._cutting.pop(key, []):
-            operation = ledger.operations.get(name)  # none: it ended so long ago that it left memory
-            if name in ledger.open_operations:
-                self._cutting.setdefault(key, []).append(name)
-            elif operation is not None and operation.result is not None:
-                self._acted(key, operation.result.ended_mono_ns)
-        return key in self._cutting
+        self._note_ends()
+        return self._cuts.under_way(key)
+
+    def _note_ends(self) -> None:
+        for key, ended_mono_ns in self._cuts.ended():
+            self._acted(key, ended_mono_ns)
 
     def _acted(self, key: Key, mono_ns: int | None = None) -> None:
         at = self._context.now.mono_ns if mono_ns is None else mono_ns
@@ -130,13 +194,13 @@ class MarginWatch:
         row = self._context.instruments.find(*key)
         assert row is not None  # every reading has one
         wanted = reading.shortfall(target)
-        free = self._balances.usable(key[0], row.spec.quote)
+        free = self._state.rows.free(key, position, row.spec.quote) if self._takes_margin(key) else ZERO
         added = min(wanted, free).quantize(STEP, ROUND_DOWN)
         text = f"{reading.distance:.2%} from mark {position.mark_price} to liquidation"
         if added > 0:
             self._adding[key] = self._context.now.mono_ns
             self._context.act(AddMargin(*key, added))
-            self._context.alert(1, "margin", f"{key[0]} {key[1]}: {text}: {added} {row.spec.quote} added")
+            self._say_sent(key, 1, f"{text}: {plain(added)} {row.spec.quote} are being added")
         if wanted - added <= STEP:
             return
         execution = self._context.config.execution
@@ -153,19 +217,31 @@ class MarginWatch:
         done = self._cut(key, reading, share * abs(position.qty))
         if done:
             self.cuts += 1
-            self._context.alert(1, "margin", f"{key[0]} {key[1]}: {text}: {done} {row.spec.base} cut off both legs")
+            self._say_sent(key, 1, f"{text}: {plain(done)} {row.spec.base} are being cut off both legs")
+
+    def _takes_margin(self, key: Key) -> bool:
+        refused_ns = self._refused_mono_ns.get(key)
+        return refused_ns is None or self._context.now.mono_ns - refused_ns >= REFUSED_NS
 
     def _close_all(self, key: Key, reading: MarginReading) -> None:
         done = self._cut(key, reading, abs(reading.position.qty), forced=True)
         if done:
             self.closes += 1
-            text = f"{reading.distance:.2%} to liquidation: both legs closed"
-            self._context.alert(2, "margin", f"{key[0]} {key[1]}: {text}")
+            held = plain(abs(reading.position.qty))
+            text = f"{reading.distance:.2%} to liquidation: {plain(done)} of {held} are being closed on both legs"
+            self._say_sent(key, 2, text)
+
+    def _say_sent(self, key: Key, severity: int, text: str) -> None:
+        """What was asked of the venues; what came of it is said when it has ended."""
+        self._context.alert(severity, "margin", f"{key[0]} {key[1]}: {text}")
 
     def _cut(self, key: Key, reading: MarginReading, qty: Decimal, *, forced: bool = False) -> Decimal:
-        """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much is under way."""
+        """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much of it is sent."""
         left, why = qty, "no hedge of ours is on it"
         for hedge in self._hedges(key, reading.side):
+            if not self._attempts.is_due(hedge, urgent=forced):
+                why = ""  # the orders before closed nothing: what was said of them stands
+                continue
             plan = cut_plan(self._context, hedge, left, self._state.bound_bps(*key))
             if isinstance(plan, str):
                 why = plan
@@ -177,13 +253,14 @@ class MarginWatch:
             if operation is None:
                 why = "fenced: the guard has taken over"
                 break
-            self._cutting.setdefault(key, []).append(operation.operation_id)
+            self._attempts.attempted(hedge)
+            self._cuts.sent(key, SentCut(operation.operation_id, hedge.operation_id, hedge.base, hedge.qty))
             left -= plan.legs[0].qty
             if left <= 0:
                 break
         if left < qty:
             self._cannot.pop(key, None)
-        elif self._cannot.get(key) != why:
+        elif why and self._cannot.get(key) != why:
             self._cannot[key] = why
             text = f"{reading.distance:.2%} to liquidation and nothing can be cut: {why}"
             self._context.alert(2, "margin", f"{key[0]} {key[1]}: {text}")

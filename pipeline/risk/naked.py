@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
+from pipeline.execution.bounds.unmatched import operation_start, unmatched_quantities
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import UsdRates
-from pipeline.execution.repair import operation_start, unmatched_quantities
 from pipeline.model.enums import ArbitrageState
 from pipeline.model.structs import ZERO
 from pipeline.risk.breakers import NAKED

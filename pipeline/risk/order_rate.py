@@ -1,4 +1,9 @@
-"""How many orders were sent in the last second: in all, and to each venue."""
+"""How many orders of ours were written down to be sent in the last second: in all, and to each venue.
+
+Every order counts once, from the moment of its intent and whatever becomes of it (RTS 6, 15(2)): entries of both paths,
+exits, repairs, orders that were never sent. The limits (``max_orders_per_s``) refuse entries only: what reduces risk is
+counted and never held up. After a restart the orders of the ledger count as they did before it.
+"""
 
 from __future__ import annotations
 
@@ -9,22 +14,23 @@ NEVER_NS = 2**62
 
 
 class SendTimes:
-    """When orders of the last second were sent, on the monotonic clock. What the limits compare stands in the gate."""
+    """When orders of the last second were written down, on the monotonic clock. What the limits compare stands in the
+    gate."""
 
     def __init__(self) -> None:
         self._all: deque[int] = deque()
         self._by_venue: dict[str, deque[int]] = {}
 
     def note(self, venue: str, mono_ns: int) -> None:
-        """An order is about to be sent: it counts at once, whatever becomes of it (RTS 6, 15(2))."""
+        """The intent of an order was written at ``mono_ns``, not before any other that was noted."""
         for sends in (self._all, self._by_venue.setdefault(venue, deque())):
             _forget_old(sends, mono_ns)
             sends.append(mono_ns)
 
-    def recall(self, venue: str, sent_mono_ns: int, mono_ns: int) -> None:
-        """An order of the run before: a restart does not open a new second."""
-        if mono_ns - SECOND_NS < sent_mono_ns <= mono_ns:
-            self.note(venue, sent_mono_ns)
+    def recall(self, venue: str, intent_mono_ns: int, mono_ns: int) -> None:
+        """An order of the run before, in the order of their times: a restart does not open a new second."""
+        if mono_ns - SECOND_NS < intent_mono_ns <= mono_ns:
+            self.note(venue, intent_mono_ns)
 
     def last_second(self, mono_ns: int, venue: str = "") -> int:
         """Orders of the second before ``mono_ns``, to ``venue`` or ("") to all."""

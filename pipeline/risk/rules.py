@@ -5,7 +5,7 @@ judges it in ``Rule.fast``, or is switched off where the rule needs more than th
 
 Whoever adds a limit adds its rule here. Two things hold that: ``tests/unit/fast_entry/test_rules.py`` fails for a
 configured field or an executor's refusal without a row, without a test that tries to break it, or that the fast path
-does not see; and :func:`unknown_limits` switches the fast path off while a field without a row is set.
+does not see; and :func:`unknown_limits` switches the fast path off where a field has no row.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ RULES = (
     Rule("not halted", Refusal.HALT_LATCH, _GATE + "_permission", (VERDICT, LAST_LOOK), _reason("latch")),
     Rule("lease held", Refusal.LEASE, _GATE + "_permission", (VERDICT, LAST_LOOK), _reason("lease over")),
     Rule("record well formed", Refusal.MALFORMED, _PLAN + "malformed", (VERDICT,), _reason("checksum")),
+    Rule("record of this catalogue row", Refusal.HALTED, _PLAN + "of_other_rows", (VERDICT,),
+         _attack("record of an old row")),
     Rule("nothing broken for too long", Refusal.BREAKER, _GATE + "_stops", (TABLE_OFF, MAY_ENTER),
          _attack("reducing"), ("risk_limits.max_unhedged_ms",)),
     Rule("naked notional x time", Refusal.BREAKER, _GATE + "_breaker_for", (TABLE_OFF, MAY_ENTER),
@@ -88,7 +90,7 @@ RULES = (
     # --- the detection ---
     Rule("detected in the past", Refusal.STALE_AT_EXECUTOR, _GATE + "_future", (VERDICT,),
          _reason("detected in the future")),
-    Rule("direction not pausing", Refusal.COOLDOWN, _GATE + "_duplicate", (MAY_ENTER,), _attack("cooldown"),
+    Rule("direction not in its cooldown", Refusal.COOLDOWN, _GATE + "_duplicate", (MAY_ENTER,), _attack("cooldown"),
          ("detection.cooldown_ms",)),
     Rule("not judged before", Refusal.DUPLICATE, _GATE + "_duplicate", (VERDICT,), _attack("seen before")),
     Rule("direction not under way", Refusal.DUPLICATE, _GATE + "_already_open", (MAY_ENTER,),
@@ -113,10 +115,14 @@ RULES = (
     Rule("own orders there settled", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (VERDICT,), _attack("own order")),
     Rule("venue's clock near, not in doubt", Refusal.CLOCK_SKEW, _GATE + "_places", (MAY_ENTER,),
          _attack("venue's clock"), ("execution.max_clock_skew_ms",)),
+    Rule("positions shown lately", Refusal.BALANCE_UNPROVED, _GATE + "_places", (MAY_ENTER,),
+         _attack("positions not shown")),
     Rule("row as its venue has it", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (MAY_ENTER,),
          _attack("row in question")),
     Rule("account agrees with the ledger", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (MAY_ENTER,),
          _attack("account in doubt")),
+    Rule("account's modes known", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (MAY_ENTER,),
+         _attack("modes not known")),
     # --- the books ---
     Rule("book there", Refusal.NO_BOOK, _PLAN + "Planner._book_fault", (VERDICT,), _attack("no book")),
     Rule("book without gap", Refusal.GAP, _PLAN + "Planner._book_fault", (VERDICT,), _attack("gap")),
@@ -143,6 +149,9 @@ RULES = (
           "detection.hedge.carry_bps_per_day")),
     Rule("edge pays for the inventory", Refusal.MOVED, _PLAN + "Planner._price_bps", (VERDICT,),
          _alone("test_a_direction_whose_inventory_has_a_price_needs_that_much_more_edge")),
+    Rule("edge pays for the hedge's exit", Refusal.MOVED, _PLAN + "Planner._price_bps", (VERDICT,),
+         _alone("test_a_hedge_whose_exit_has_a_price_needs_that_much_more_edge"),
+         ("detection.hedge.expected_exit_basis_bps", "detection.hedge.exit.capital_bps_per_day")),
     Rule("books later than own fills", Refusal.NOT_AFTER_OWN_FILL, _GATE + "_after_fill", (VERDICT,),
          _reason("own fill")),
     # --- limits and money ---
@@ -164,6 +173,10 @@ RULES = (
          ("risk_limits.per_venue", "risk_limits.per_asset", "risk_limits.per_pair")),
     Rule("loss of the day", Refusal.DAILY_LOSS, _GATE + "_limits", (TABLE_OFF,), _attack("daily loss"),
          ("risk_limits.max_daily_loss_usd",)),
+    Rule("loss of all days", Refusal.TOTAL_LOSS, _GATE + "_limits", (TABLE_OFF,), _attack("total loss"),
+         ("risk_limits.max_total_loss_usd",)),
+    Rule("worth of what is open known", Refusal.EXPOSURE_LIMIT, _GATE + "_limits", (TABLE_OFF,),
+         _attack("worth not known")),
     Rule("orders a second", Refusal.ORDER_RATE, _GATE + "_rate_limits", (VERDICT,), _attack("order rate"),
          ("risk_limits.max_orders_per_s",)),
     Rule("orders a second of a venue", Refusal.ORDER_RATE, _GATE + "_rate_limits", (TABLE_OFF,),
@@ -201,12 +214,12 @@ NO_RULE = {
     "risk_limits.warn_exposure_usd": "warns an operator",
     "risk_limits.max_unexplained_loss_usd": "money that is gone without a reason trips a breaker",
     "risk_limits.max_execution_time_ms": "when an order without an answer counts as UNKNOWN",
+    "detection.enabled": "whether the detector looks for entries; manual ones are judged all the same",
     "detection.min_edge_bps": "from when on the detector counts an episode",
     "detection.dead_after_ms": "when a feed is dead; forced exits may use books up to this age",
     "detection.max_notional_usd": "how large the detector makes an opportunity",
     "detection.inventory_price": "off: inventory costs nothing",
-    "detection.hedge.exit.capital_bps_per_day": "how long an open hedge is held",
-    "detection.hedge.exit.stamp_window_s": "how long an open hedge is held",
+    "detection.hedge.exit.stamp_window_s": "how near a funding time counts, of an open hedge and of an entry's price",
     "detection.hedge.exit.deadline_hours": "when an open hedge must leave",
     "detection.hedge.exit.max_loss_bps": "when an open hedge must leave",
     "detection.hedge.exit.forced_slippage_bps": "prices of exits that must be",
@@ -261,5 +274,5 @@ def _walk(path: str, struct: msgspec.Struct, found: dict[str, tuple[Any, Any]]) 
 
 
 def unknown_limits(config: EngineConfig) -> list[str]:
-    """Fields that are set (not at their default) and have no row here: what they forbid the fast path cannot tell."""
-    return [path for path, (value, default) in limit_fields(config).items() if path not in KNOWN and value != default]
+    """Fields without a row here: what they forbid, also by their default, the fast path cannot tell."""
+    return [path for path in limit_fields(config) if path not in KNOWN]

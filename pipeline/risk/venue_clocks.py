@@ -24,7 +24,7 @@ class VenueClocks:
         self.skew_ms: dict[str, int] = {}  # venue -> its clock less ours, at the last reading
         self._refused: dict[str, int] = {}  # venue -> when it refused an order for its time (mono ns)
 
-    def told(self, offsets_ns: Mapping[str, int], measured_mono_ns: Mapping[str, int]) -> None:
+    def reported(self, offsets_ns: Mapping[str, int], measured_mono_ns: Mapping[str, int]) -> None:
         """Offsets by venue: its unix time less our monotonic time; and when each was measured at the latest."""
         now = self._context.now
         for venue, offset_ns in offsets_ns.items():

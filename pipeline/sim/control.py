@@ -11,8 +11,9 @@
 | GET /versions?venue=V&symbol=S&depth=20&first=ID&last=ID | published book versions: update id, wall ms, mono ns, best
   in ticks and units; with ``depth`` (20 at most) also interval ms, bids, asks; ``first``, ``last`` choose update ids |
 | GET /faults, POST /faults, DELETE /faults[/ID] | armed rules; one rule or a list (``exchange/faults`` names
-  them; a POST with {} lists the kinds); ``ids``: to disarm them; of what is done at once: how much was touched |
-| POST /begin | the times of the scenario's faults count from now, where the server was told to wait for this |
+  them; a POST with {} lists the kinds); ``ids``: to disarm them; of what is done at once: how much was touched;
+  ``touched_nothing``: what was asked of something that is not there, in words |
+| POST /begin | the times of the scenario's faults and paths count from now, where the server waits for this |
 | POST /plant {pair, edge_bps, usd, life_ms} | one dislocation now |
 | GET /replay, POST /replay/confirm {venue, frames} | recorded sources: frames sent, frames digested |
 """
@@ -140,7 +141,8 @@ class Control:
             ids = [self._server.arm(rule) for rule in rules]
         except (BadFault, AttributeError) as error:
             return reply({"error": str(error)}, 400)
-        return reply({"ids": ids})
+        idle = [_named(rule) for rule, touched in zip(rules, ids, strict=True) if not touched and rule.at_s <= 0]
+        return reply({"ids": ids, **({"touched_nothing": idle} if idle else {})})
 
     async def _disarm(self, request: web.Request) -> web.Response:
         text = request.match_info.get("rule")
@@ -180,3 +182,10 @@ class Control:
         except (msgspec.DecodeError, msgspec.ValidationError, KeyError, ValueError) as error:
             return reply({"error": f"wants venue and frames: {error}"}, 400)
         return reply(source.describe() if source is not None else {"done": True, "venues": {}})
+
+
+def _named(rule: FaultRule) -> str:
+    """An action that found nothing to act on, and what it was asked for."""
+    fields = {"venue": rule.venue, "symbol": rule.symbol, "asset": rule.asset or "*", "target": rule.target}
+    named = ", ".join(f"{name} {value}" for name, value in fields.items() if value != "*")
+    return f"{rule.kind} found nothing to act on: {named or 'anywhere'}"

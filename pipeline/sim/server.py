@@ -20,6 +20,7 @@ from typing import Any
 
 from aiohttp import web
 
+from pipeline.model.dialects import facts_of
 from pipeline.model.errors import ArbitrageEngineError
 from pipeline.sim.control import Control
 from pipeline.sim.exchange.fault_actions import apply_action
@@ -32,14 +33,13 @@ from pipeline.sim.exchange.faults import (
     FaultRule,
     RequestFaults,
 )
-from pipeline.sim.exchange.futures.timers import arm_timers
+from pipeline.sim.exchange.futures.timers import arm_timers, follow_funding_paths
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_S, SimClock
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
 from pipeline.sim.market.synthetic import SyntheticMarket
-from pipeline.sim.recorded.capture_dialects import CAPTURE_DIALECTS
 from pipeline.sim.recorded.capture_source import CaptureSource, Speed
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.sim.wire.dialect import Dialect, gateway_page
@@ -66,8 +66,8 @@ class SimExchangeServer:
         waits: bool = False,
     ) -> None:
         """``scenario``: loaded one, packaged name, file or mapping; None = ``demo``, or nothing but the captures.
-        ``ports``: exchange -> port; the others get free ones. ``waits``: the times of the scenario's faults count from
-        :meth:`begin`, else from the start."""
+        ``ports``: exchange -> port; the others get free ones. ``waits``: the times of the scenario's faults and paths
+        count from :meth:`begin`, else from the start."""
         if scenario is None and captures:
             self.scenario = Scenario(name="captures")
         else:
@@ -78,6 +78,7 @@ class SimExchangeServer:
         self._ports = dict(ports or {})
         self._timed = [rule for raw in self.scenario.faults if (rule := FaultRule.parse(raw)).at_s > 0]
         self._waits = waits
+        self._begun = False
         self.venues: dict[str, SimVenue] = {}
         self.market: SyntheticMarket | None = None
         self.source: CaptureSource | None = None
@@ -111,13 +112,14 @@ class SimExchangeServer:
                 }
         if self._captures:
             self.source = CaptureSource(self._captures, self.clock, self._speed, taken=set(self.scenario.exchanges))
-            for exchange, dialect in self.source.dialects(self, CAPTURE_DIALECTS).items():
+            for exchange, dialect in self.source.dialects(self).items():
                 urls = await self._serve(exchange, dialect)
                 for name, symbols in self.source.symbols(exchange).items():
                     keys = {"api_key": "", "api_secret": "", "uid": ""}
                     info[name] = {**urls[name], "source": "recorded", **keys, "symbols": symbols}
         control_port = await self._listen(Control(self).application())
         if self.market is not None:
+            self.market.paths.began_ns = None
             self.market.start()
         for venue in self.venues.values():
             venue.open_charts()
@@ -178,9 +180,15 @@ class SimExchangeServer:
     # --- faults ---
 
     def begin(self) -> int:
-        """The scenario's faults that wait for a time count from now; how many there are. Once: a second call has none
-        left."""
-        timed, self._timed = self._timed, []
+        """The scenario's paths, and its faults that wait for a time, count from now; how many such faults there are.
+        Once: a second call changes nothing."""
+        if self._begun:
+            return 0
+        self._begun, timed = True, self._timed
+        if self.market is not None:
+            self.market.begin_paths()
+        for venue in self.venues.values():
+            follow_funding_paths(venue)
         for rule in timed:
             self.arm(rule)
         return len(timed)
@@ -239,7 +247,7 @@ class SimExchangeServer:
             symbol="" if symbol == "*" else symbol,
             client_id=client_id,
             fault=fault,
-            detail=detail,
+            detail={**(detail or {}), **faults.marks()},
         )
         if faults.delay_ns:
             await self.clock.sleep_until(self.clock.mono_ns() + faults.delay_ns)
@@ -295,7 +303,10 @@ class SimExchangeServer:
             entry = exchanges.setdefault(exchange, {"dialect": self._dialect_name(exchange), "markets": {}})
             urls = {key: row[key] for key in ("rest", "ws", "ws_private", "ws_api") if row.get(key)}
             entry["markets"][market] = {**urls, "symbols": list(row["symbols"])}
-        return {"engine_name": instance, "mode": mode, "exchanges": exchanges, **self.scenario.engine}
+            if not facts_of(entry["dialect"]).trade:
+                entry["trade"] = False
+        outside = {"dialects": list(self.scenario.dialects)} if self.scenario.dialects else {}
+        return {"engine_name": instance, "mode": mode, **outside, "exchanges": exchanges, **self.scenario.engine}
 
     def _dialect_name(self, exchange: str) -> str:
         spec = self.scenario.exchanges.get(exchange)

@@ -7,6 +7,7 @@ from pipeline.model.structs import ForcedClose, Funding, MoneyMove
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.history import shown_book
 from pipeline.sim.exchange.venue import SimVenue
+from pipeline.virtual.venue_rows import VenueRows
 
 MOVES = {"deposit": "deposit", "withdraw": "withdraw"}  # reasons of the account's book that no order caused
 LISTS = {"liquidation": "liquidates", "adl": "auto_deleverages"}
@@ -46,18 +47,18 @@ def money_moves(venue: SimVenue, account: SimAccount, since_wall_ms: int) -> tup
     )
 
 
-def forced_closes(venue: str, account: SimAccount, since_wall_ms: int) -> tuple[ForcedClose, ...]:
+def forced_closes(rows: VenueRows, since_wall_ms: int) -> tuple[ForcedClose, ...]:
     """Liquidations and deleveragings, oldest first; settlements are in no list of these."""
     return tuple(
         ForcedClose(
-            venue=venue,
+            venue=rows.venue.name,
             symbol=row.symbol,
-            order_id=str(row.order_id),
+            order_id=rows.order_text(row.order_id),
             cause=row.kind,
             price=row.fill_price,
             listed_in=LISTS[row.kind],
             venue_wall_ms=row.ts_ms,
         )
-        for row in account.forced
+        for row in rows.account.forced
         if row.kind in LISTS and row.ts_ms >= since_wall_ms
     )

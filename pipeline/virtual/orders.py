@@ -11,9 +11,7 @@ from pipeline.model.errors import ClockRefused, InstrumentRefused, InsufficientB
 from pipeline.model.structs import InstrumentSpec, OrderRequest
 from pipeline.sim.exchange.orders import RejectReason, SimOrderRequest
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.rate_limits import Budget
 
-PLACE_BUDGETS = {"mexc_spot": Budget(5, 1_000), "gateio_spot": Budget(10, 1_000), "gateio_futures": Budget(100, 1_000)}
 REJECTIONS: dict[RejectReason, type[VenueRejected]] = {
     RejectReason.INSUFFICIENT_BALANCE: InsufficientBalance,
     RejectReason.INSUFFICIENT_MARGIN: InsufficientBalance,
@@ -45,7 +43,7 @@ def sim_request(request: OrderRequest) -> SimOrderRequest:
     )
 
 
-def told_coins(venue: SimVenue, fees: FeeConfig | None) -> dict[str, str]:
+def reported_coins(venue: SimVenue, fees: FeeConfig | None) -> dict[str, str]:
     """The coin of fees by venue, as ``read_fee_switch`` says it: spot markets tell it, the futures market does not."""
     if venue.kind is InstrumentKind.PERPETUAL:
         return {}
@@ -57,7 +55,10 @@ def told_coins(venue: SimVenue, fees: FeeConfig | None) -> dict[str, str]:
     return {venue.name: deduction.coin if configured or account.wallet(deduction.coin).total > 0 else ""}
 
 
-def with_venue_fees(spec: InstrumentSpec, venue: SimVenue, fees: FeeConfig | None) -> InstrumentSpec:
-    """``spec`` with the configured ``fees`` and the deduction that the venue tells."""
-    told = told_coins(venue, fees).get(venue.name)
-    return with_account_fees(spec, true_fees(fees, None if told is None else FeeSwitch(told)))
+def with_venue_fees(
+    spec: InstrumentSpec, venue: SimVenue, fees: FeeConfig | None, *, plain: bool = False
+) -> InstrumentSpec:
+    """``spec`` with the configured ``fees`` and the deduction that the venue tells; ``plain``: there is too little of
+    its coin."""
+    reported = "" if plain else reported_coins(venue, fees).get(venue.name)
+    return with_account_fees(spec, true_fees(fees, None if reported is None else FeeSwitch(reported)))

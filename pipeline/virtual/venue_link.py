@@ -7,7 +7,8 @@ decide about each request, and every request is a row of the venue's ledger.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -31,26 +32,24 @@ from pipeline.execution.events import (
     SweepAnswer,
     SweepVenue,
 )
-from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import (
+    GatewayRefused,
     OutcomeUnknown,
     RateLimited,
     VenueError,
     VenueRejected,
     VenueUnavailable,
 )
-from pipeline.model.structs import Balance, Fill, OrderRequest, OrderUpdate, Position
+from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
 from pipeline.model.venue_events import (
     CancelOutcome,
-    FundingNotice,
-    MoneyNotice,
     OutcomeKind,
     PlaceOutcome,
     SessionState,
 )
 from pipeline.sim.exchange.accounts import SimAccount
-from pipeline.sim.exchange.events import AccountEvent, BalanceEvent, OrderEvent, PositionEvent, TradeEvent
-from pipeline.sim.exchange.faults import NO_FAULTS, RequestFaults
+from pipeline.sim.exchange.events import AccountEvent
+from pipeline.sim.exchange.faults import RequestFaults
 from pipeline.sim.exchange.history import STALE_NS
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.orders import (
@@ -58,12 +57,10 @@ from pipeline.sim.exchange.orders import (
     SimReject,
 )
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.auth import MEXC_FUTURE_TOLERANCE_MS
-from pipeline.sim.wire.rate_limits import WindowLimiter
+from pipeline.sim.wire.rate_limits import Budget, WindowLimiter
 from pipeline.virtual import histories
 from pipeline.virtual.listings import listing_of
-from pipeline.virtual.orders import PLACE_BUDGETS, REJECTIONS, sim_request
-from pipeline.virtual.venue_rows import fill_of, order_update, position_of
+from pipeline.virtual.venue_rows import VenueRows, WalletChanged
 
 VenueQuestion = (
     QueryOrder | FetchFills | FetchFunding | FetchMoney | SweepVenue | AddMargin | FetchRiskTiers | FetchInstrument
@@ -84,9 +81,10 @@ Emit = Callable[[object], None]
 class VenueLink:
     """Order entry, private stream and REST of one venue and account. ``emit`` gets everything that it says."""
 
-    def __init__(self, venue: SimVenue, account: SimAccount, emit: Emit) -> None:
+    def __init__(self, venue: SimVenue, account: SimAccount, emit: Emit, rows: VenueRows | None = None) -> None:
         self.venue = venue
         self.account = account
+        self.rows = rows or VenueRows(venue, account)
         self.name = venue.name
         self._emit = emit
         self._clock = venue.clock
@@ -150,27 +148,43 @@ class VenueLink:
             return
         if faults.status == 429 or not self._within_budget("place"):
             after_s = faults.retry_after_s or 1.0
+            self.venue.ledger.append(
+                "limited",
+                self.name,
+                operation="place",
+                client_id=request.client_id,
+                retry_after_s=after_s,
+                injected=faults.status == 429,
+                late_ns=faults.delay_after_ns,
+            )
             limited = RateLimited(f"{self.name}: too many requests", retry_after_s=after_s, venue=self.name)
             self._outcome(generation, request, OutcomeKind.REJECTED, None, limited, faults)
+            return
+        if faults.page_status:
+            page = GatewayRefused(f"{self.name}: a page", venue=self.name, code=faults.page_status)
+            self._outcome(generation, request, OutcomeKind.UNKNOWN, None, page, faults)
             return
         if faults.status:
             error = self._unknown(f"HTTP {faults.status}")
             self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
             return
         try:
-            if self.name.startswith("mexc") and signed_ms >= self.venue.now_ms() + MEXC_FUTURE_TOLERANCE_MS:
-                raise SimReject(RejectReason.EXPIRED, f"signed at {signed_ms}, now={self.venue.now_ms()}")
-            order = self.venue.place(self.account, sim_request(request))
+            ahead_ms = self.venue.signed_ahead_ms_max
+            if ahead_ms is not None and signed_ms >= self.venue.now_ms() + ahead_ms:
+                text = f"signed at {signed_ms}, now={self.venue.now_ms()}"
+                about = {"client_id": request.client_id, "symbol": request.symbol}
+                self.venue.ledger.append("reject", self.name, reason=RejectReason.EXPIRED.value, text=text, **about)
+                raise SimReject(RejectReason.EXPIRED, text)
+            order = self.venue.place(self.account, self.rows.request(request, signed_ms))
         except SimReject as refusal:
-            kind = REJECTIONS.get(refusal.reason, VenueRejected)
-            rejected = kind(f"{self.name}: {refusal}", venue=self.name, api_code=refusal.reason.value)
+            rejected = self.rows.refused(request, refusal)
             self._outcome(generation, request, OutcomeKind.REJECTED, None, rejected, faults)
             return
         if faults.drop_response or faults.status_after:
             error = self._unknown("connection closed" if faults.drop_response else f"HTTP {faults.status_after}")
             self._outcome(generation, request, OutcomeKind.UNKNOWN, None, error, faults)
             return
-        self._outcome(generation, request, OutcomeKind.ACKED, order_update(self.venue, order, "ws_api"), None, faults)
+        self._outcome(generation, request, OutcomeKind.ACKED, self.rows.acked(request, order), None, faults)
 
     def _outcome(
         self,
@@ -183,6 +197,7 @@ class VenueLink:
     ) -> None:
         def deliver() -> None:
             if generation == self.generation:
+                self.answered(error, faults)
                 self._emit(
                     PlaceOutcome(
                         venue=self.name,
@@ -197,6 +212,9 @@ class VenueLink:
 
         self._clock.call_at(self.venue.ack_link.arrival_ns() + faults.delay_after_ns, deliver)
 
+    def answered(self, error: VenueError | None, faults: RequestFaults) -> None:
+        """A hook: the answer to a placement has arrived."""
+
     def cancel(self, action: CancelOrder) -> None:
         """The answer is a ``CancelOutcome``."""
         generation = self.generation
@@ -209,9 +227,8 @@ class VenueLink:
                 error = self._unknown("no answer")
             else:
                 try:
-                    update = order_update(
-                        self.venue, self.venue.cancel(self.account, action.symbol, client_id=action.client_id), "ws_api"
-                    )
+                    client_id = self.rows.client_id(action.client_id)
+                    update = self.rows.cancelled(self.venue.cancel(self.account, action.symbol, client_id=client_id))
                 except SimReject as refusal:
                     error = VenueRejected(f"{self.name}: {refusal}", venue=self.name)
             kind = OutcomeKind.ACKED if error is None else OutcomeKind.REJECTED
@@ -236,48 +253,15 @@ class VenueLink:
     def _pushed(self, generation: int, event: AccountEvent) -> None:
         if generation != self.generation:
             return
-        if isinstance(event, TradeEvent):
-            self._emit(fill_of(self.venue, event.trade, "ws"))
-        elif isinstance(event, OrderEvent):
-            self._emit(order_update(self.venue, event.order, "ws"))
-        elif isinstance(event, BalanceEvent):
-            self._balance_pushed(event)
-        elif isinstance(event, PositionEvent):
-            self._emit(position_of(self.venue, self.account, event.position))
+        for told in self.rows.pushed(event):
+            if isinstance(told, WalletChanged):
+                self.ask("balances", "*", lambda error: None if error else self._tell_balances())
+            else:
+                self._emit(told)
 
-    def _balance_pushed(self, event: BalanceEvent) -> None:
-        if event.reason in ("deposit", "withdraw"):
-            self._emit(
-                MoneyNotice(
-                    venue=self.name,
-                    asset=event.asset,
-                    amount=event.change,
-                    reason=event.reason,
-                    recv_mono_ns=self._clock.mono_ns(),
-                )
-            )
-        if event.reason == "fund":
-            self._emit(
-                FundingNotice(
-                    venue=self.name,
-                    symbol=event.symbol,
-                    venue_wall_ms=event.ts_ms,
-                    recv_mono_ns=self._clock.mono_ns(),
-                )
-            )
-        if self.venue.kind is InstrumentKind.SPOT:
-            self._emit(
-                Balance(
-                    venue=self.name,
-                    asset=event.asset,
-                    free=event.free,
-                    locked=event.locked,
-                    recv_mono_ns=self._clock.mono_ns(),
-                    source="ws",
-                )
-            )
-        else:  # the push tells the wallet's total; what is available is asked for
-            self.ask("balances", "*", lambda error: [] if error else [self._emit(row) for row in self.balances("rest")])
+    def _tell_balances(self) -> None:
+        for row in self.rows.balances():
+            self._emit(row)
 
     # --- REST ---
 
@@ -290,8 +274,8 @@ class VenueLink:
             failed = ""
             if faults.drop_request or faults.drop_response:
                 failed = "connection closed"
-            elif faults.status:
-                failed = f"HTTP {faults.status}"
+            elif faults.status or faults.page_status:
+                failed = f"HTTP {faults.status or faults.page_status}"
 
             def serve() -> None:
                 token = STALE_NS.set(faults.stale_ns)
@@ -332,7 +316,14 @@ class VenueLink:
         def answer(error: str) -> None:
             since = action.since_wall_ms
             known = [] if error else self.venue.finished_orders(self.account, since_ms=since)
-            known += [] if error else self.venue.open_orders(self.account)
+            with self._shown("open_orders"):
+                known += [] if error else self.venue.open_orders(self.account)
+            with self._shown("trades"):
+                fills = () if error else tuple(self.fills(since, set(action.symbols)))
+            with self._shown("balances"):
+                balances = () if error else tuple(self.rows.balances())
+            with self._shown("positions"):
+                positions = () if error else tuple(self.rows.positions())
             wanted = set(action.symbols)
             self.later(
                 SweepAnswer(
@@ -341,16 +332,26 @@ class VenueLink:
                     began_wall_ms=began_wall_ms,
                     since_wall_ms=since,
                     symbols=action.symbols,
-                    orders=tuple(order_update(self.venue, order, "rest") for order in known if order.symbol in wanted),
-                    fills=() if error else tuple(self.fills(since, wanted)),
-                    balances=() if error else tuple(self.balances("rest")),
-                    positions=() if error else tuple(self.positions()),
-                    forced=() if error else histories.forced_closes(self.name, self.account, since),
+                    orders=tuple(self.rows.orders(order for order in known if order.symbol in wanted)),
+                    fills=fills,
+                    balances=balances,
+                    positions=positions,
+                    forced=() if error else histories.forced_closes(self.rows, since),
                     error=error,
                 )
             )
 
         self.ask("finished_orders", "*", answer)
+
+    @contextlib.contextmanager
+    def _shown(self, operation: str) -> Iterator[None]:
+        """Each list of a sweep is an endpoint of its own, with its own staleness."""
+        rule = self.venue.faults.stream("stale", self.name, operation)
+        token = STALE_NS.set(0 if rule is None else int(rule.delay_ms * NS_PER_MS))
+        try:
+            yield
+        finally:
+            STALE_NS.reset(token)
 
     def query(self, action: QueryOrder) -> None:
         """By the venue's order id where known, else by our own id."""
@@ -359,11 +360,11 @@ class VenueLink:
             found = None
             if not error:
                 found = (
-                    self.venue.order(self.account, action.symbol, order_id=int(action.order_id))
+                    self.venue.order(self.account, action.symbol, order_id=self.rows.order_number(action.order_id))
                     if action.order_id
-                    else self.venue.order(self.account, action.symbol, client_id=action.client_id)
+                    else self.venue.order(self.account, action.symbol, client_id=self.rows.client_id(action.client_id))
                 )
-            update = None if found is None else order_update(self.venue, found, "rest")
+            update = None if found is None else self.rows.orders([found])[0]
             self.later(QueryAnswer(action.venue, action.symbol, action.client_id, update, error))
 
         self.ask("order", action.symbol, answer, action.client_id)
@@ -377,6 +378,7 @@ class VenueLink:
 
     def add_margin(self, action: AddMargin) -> None:
         def answer(error: str) -> None:
+            refused = False
             if not error:
                 position = self.venue.position(self.account, action.symbol)
                 available = self.venue.margin_account(self.account).available
@@ -385,8 +387,8 @@ class VenueLink:
                         raise SimReject(RejectReason.INSUFFICIENT_MARGIN, "no isolated position")
                     self.venue.settlement.add_margin(self.account, position, action.amount, available)
                 except SimReject as refusal:
-                    error = str(refusal)
-            self.later(MarginAnswer(action.venue, action.symbol, action.amount, error))
+                    error, refused = str(refusal), True
+            self.later(MarginAnswer(action.venue, action.symbol, action.amount, error, refused))
 
         self.ask("leverage", action.symbol, answer)
 
@@ -422,42 +424,9 @@ class VenueLink:
 
     # --- what the venue shows, in the engine's structures ---
 
-    def balances(self, source: str) -> list[Balance]:
-        now_ns = self._clock.mono_ns()
-        if self.venue.kind is InstrumentKind.SPOT:
-            return [
-                Balance(
-                    venue=self.name,
-                    asset=asset,
-                    free=wallet.free,
-                    locked=wallet.locked,
-                    recv_mono_ns=now_ns,
-                    source=source,
-                )
-                for asset, wallet in self.venue.wallets(self.account).items()
-            ]
-        margin = self.venue.shown_margin(self.account)
-        return [
-            Balance(
-                venue=self.name,
-                asset=self.venue.settle_asset,
-                free=margin.available,
-                locked=margin.total - margin.available,
-                recv_mono_ns=now_ns,
-                source=source,
-            )
-        ]
-
-    def positions(self) -> list[Position]:
-        if self.venue.kind is InstrumentKind.SPOT:
-            return []
-        return [
-            position_of(self.venue, self.account, row) for row in self.venue.shown_positions(self.account) if row.qty
-        ]
-
     def fills(self, since_wall_ms: int, symbols: set[str]) -> list[Fill]:
         rows = self.venue.trades(self.account, since_ms=since_wall_ms)
-        return [fill_of(self.venue, row, "rest") for row in rows if row.symbol in symbols]
+        return self.rows.fills(row for row in rows if row.symbol in symbols)
 
     # --- inside ---
 
@@ -469,13 +438,14 @@ class VenueLink:
             operation=operation,
             symbol="" if symbol == "*" else symbol,
             client_id=client_id,
-            fault="" if faults is NO_FAULTS else "injected",
+            fault="injected" if faults.rule_id else "",
+            detail=faults.marks(),
         )
         return faults
 
     def _within_budget(self, operation: str) -> bool:
-        budget = PLACE_BUDGETS.get(self.name, PLACE_BUDGETS["gateio_spot"])
-        return self._limiter.take(budget, operation, self.account.uid, self.venue.now_ms()).allowed
+        budget = Budget(self.venue.orders_per_s, 1000)
+        return self._limiter.take(budget, operation, self.account.uid, self._clock.wall_ns() // NS_PER_MS).allowed
 
     def _unknown(self, text: str) -> OutcomeUnknown:
         return OutcomeUnknown(f"{self.name}: {text}", venue=self.name)

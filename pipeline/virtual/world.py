@@ -25,6 +25,7 @@ from pipeline.execution.events import (
     BalancesAnswer,
     BookView,
     CancelOrder,
+    CatalogueChanged,
     Command,
     CommandKind,
     FetchBalances,
@@ -40,17 +41,18 @@ from pipeline.execution.events import (
     Tick,
 )
 from pipeline.execution.journal import JournalEntry
-from pipeline.execution.journal.guard_journal import base_of, missing
+from pipeline.execution.journal.guard_journal import Base, base_of, missing
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import TYPE_OF_RECORD, TakeoverRecord
-from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
-from pipeline.model.enums import InstrumentKind, Mode, OpportunityType, Refusal
+from pipeline.model.enums import InstrumentKind, OpportunityType, Refusal
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
-from pipeline.model.structs import Balance, Position
+from pipeline.model.structs import ZERO, Balance
+from pipeline.model.venue_clock import MEASURE_EVERY_S
+from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import ACTION_KINDS, FaultPlan, FaultRule
-from pipeline.sim.exchange.futures.timers import arm_timers
+from pipeline.sim.exchange.futures.timers import arm_timers, follow_funding_paths
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
@@ -58,9 +60,11 @@ from pipeline.sim.factory import build_venues
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.takeover import TakeoverHalt
 from pipeline.virtual.books import book_words, offered_leg
-from pipeline.virtual.listings import listing_of
+from pipeline.virtual.engine_config import engine_config
+from pipeline.virtual.halt_page import WorldHalt
+from pipeline.virtual.listings import FeeRows, listing_of
 from pipeline.virtual.market import Quote, ScriptedMarket
-from pipeline.virtual.orders import told_coins
+from pipeline.virtual.orders import reported_coins
 from pipeline.virtual.venue_link import VenueLink
 from shm.layout import BOOK
 
@@ -74,28 +78,6 @@ class ProcessKilled(Exception):
     """The core's process dies at this action."""
 
 
-class WorldHalt:
-    """The halt page of a world, as its executor sees it."""
-
-    def __init__(self, world: VirtualWorld) -> None:
-        self._world = world
-
-    def latched(self) -> bool:
-        return self._world.latched
-
-    def lease_expiry_mono_ns(self) -> int:
-        return self._world.lease_expiry_ns
-
-    def fenced(self) -> bool:
-        return self._world.fenced
-
-    def venue_blocked(self, venue_id: int) -> bool:
-        return venue_id in self._world.blocked_venues
-
-    def instrument_blocked(self, instrument_id: int) -> bool:
-        return instrument_id in self._world.blocked_instruments
-
-
 class VirtualWorld:
     """See the module's text. Prices come from ``market`` only; nothing trades unless the test or ``find`` offers it."""
 
@@ -105,8 +87,10 @@ class VirtualWorld:
         seed: int = 1,
         *,
         settings: dict[str, Any] | None = None,
+        expected_exit_basis_bps: Decimal | None = ZERO,
     ) -> None:
-        """``settings``: sections of ``EngineConfig`` (``detection``, ``risk_limits``, ``execution``...) as structs."""
+        """``settings``: sections of ``EngineConfig`` as structs. ``expected_exit_basis_bps``: of ``HedgeConfig``, where
+        they leave it out: books that stand from the first moment say nothing of what their basis is otherwise."""
         self.scenario = scenario if isinstance(scenario, Scenario) else load_scenario(scenario)
         self.rng = random.Random(f"{seed}:world")
         self.clock = ManualClock(mono_ns=START_NS)
@@ -114,7 +98,7 @@ class VirtualWorld:
         self.faults = FaultPlan(self.clock, random.Random(f"{seed}:faults"))
         self.venues: dict[str, SimVenue] = build_venues(self.scenario, self.clock, self.ledger, self.faults, seed)
         self.market = ScriptedMarket(self.venues, self.clock)
-        self.config = self._config(settings or {})
+        self.config = engine_config(self.scenario, self.venues, settings or {}, expected_exit_basis_bps)
         self.instruments: list[InstrumentRow] = []
         self.entries: list[JournalEntry] = []
         self.guard_entries: list[JournalEntry] = []
@@ -136,6 +120,8 @@ class VirtualWorld:
         self._books: dict[int, BookView] = {}
         self._row_of: dict[tuple[str, str], InstrumentRow] = {}
         self._book_seq = 0
+        self._fee_rows = FeeRows(self.venues, self.config.fees)
+        self._clock_read_ns: dict[str, int] = {}  # venue -> when the account poller last read its clock
         self._opportunity_ids = 0
         self.links: dict[str, VenueLink] = {}
         self.core: ExecutionCore
@@ -160,21 +146,12 @@ class VirtualWorld:
         for venue in self.venues.values():
             venue.open_charts()
             arm_timers(venue)
+            follow_funding_paths(venue)
         for name, symbol in self.market.quotes:
             self._publish(name, symbol)
         for rule in self.scenario.faults:
             self.arm(**rule)
         self._start_life()
-
-    def _config(self, settings: dict[str, Any]) -> EngineConfig:
-        exchanges: dict[str, ExchangeConfig] = {}
-        for exchange, spec in self.scenario.exchanges.items():
-            markets = {
-                market: MarketConfig(symbols=tuple(self.venues[f"{exchange}_{market}"].instruments))
-                for market in spec.venues
-            }
-            exchanges[exchange] = ExchangeConfig(dialect=spec.dialect, markets=markets)
-        return EngineConfig(engine_name="virtual", mode=Mode.SIM, exchanges=exchanges, **settings)
 
     # --- ports of the core ---
 
@@ -219,13 +196,9 @@ class VirtualWorld:
         self.lives += 1
         life = self.lives
         halt: HaltPort = TakeoverHalt() if self.takes_over else WorldHalt(self)
-        ledger = Ledger()
-        for entry in self.entries:
-            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
-        base, more = base_of(ledger, self.guard_entries), missing(ledger, self.guard_entries)
+        ledger, base, more = self.replayed()
         self.core = ExecutionCore(self.config, self.instruments, market=self, halt=halt, journal=self, ledger=ledger)
-        if not self.takes_over:
-            self.entries += more
+        self.on_core()
         actions = self.core.boot(
             more,
             now=self.now(),
@@ -238,7 +211,7 @@ class VirtualWorld:
             id_prefix=GUARD_ID_PREFIX if self.takes_over else ID_PREFIX,
         )
         self.links = {
-            name: VenueLink(venue, next(iter(venue.accounts.values())), self._ours(life, self.feed))
+            name: self.link(venue, next(iter(venue.accounts.values())), self._ours(life, self.feed))
             for name, venue in self.venues.items()
         }
         if self.takes_over:
@@ -248,6 +221,24 @@ class VirtualWorld:
             link.connect()
         self._repeat(life, TICK_NS, lambda: self.feed(Tick()))
         self._repeat(life, ACCOUNT_POLL_NS, self._poll_accounts)
+
+    def replayed(self) -> tuple[Ledger, Base, list[JournalEntry]]:
+        """What a starting core knows: the fold of the executor's journal; what a run of the guard continues; what the
+        journal lacked of the guard's, which an executor has appended to it by now."""
+        ledger = Ledger()
+        for entry in self.entries:
+            ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+        base, more = base_of(ledger, self.guard_entries), missing(ledger, self.guard_entries)
+        if not self.takes_over:
+            self.entries += more
+        return ledger, base, more
+
+    def on_core(self) -> None:
+        """A hook: the core of a new life exists and has not acted yet."""
+
+    def link(self, venue: SimVenue, account: SimAccount, emit: Callable[[Any], None]) -> VenueLink:
+        """How a process meets a venue."""
+        return VenueLink(venue, account, emit)
 
     def _ours(self, life: int, work: Callable[[Any], None]) -> Callable[[Any], None]:
         """What reaches the process only while it is the one that asked."""
@@ -300,24 +291,27 @@ class VirtualWorld:
         followers: list[Any] = []
         for action in actions:
             self._survive()
-            if isinstance(action, Append):
-                self._append(action, now)
-            elif isinstance(action, Place):
-                followers.append(self._place(action))
-            elif isinstance(action, CancelOrder):
-                self.links[action.venue].cancel(action)
-            elif isinstance(action, FetchBalances):
-                self._fetch_balances(action)
-            elif isinstance(action, Question):
-                self.links[action.venue].question(action)
-            elif isinstance(action, Refused):
-                self.refusals.append(action.refusal)
-            elif isinstance(action, Report):
-                self.reports.append(action)
-            elif isinstance(action, Alert):
-                self.alerts.append(action)
+            self._do(action, now, followers)
         for event in followers:
             self.feed(event)
+
+    def _do(self, action: Action, now: Now, followers: list[Any]) -> None:
+        if isinstance(action, Append):
+            self._append(action, now)
+        elif isinstance(action, Place):
+            followers.append(self._place(action))
+        elif isinstance(action, CancelOrder):
+            self.links[action.venue].cancel(action)
+        elif isinstance(action, FetchBalances):
+            self._fetch_balances(action)
+        elif isinstance(action, Question):
+            self.links[action.venue].question(action)
+        elif isinstance(action, Refused):
+            self.refusals.append(action.refusal)
+        elif isinstance(action, Report):
+            self.reports.append(action)
+        elif isinstance(action, Alert):
+            self.alerts.append(action)
 
     def _append(self, action: Append, now: Now) -> None:
         journal = self.guard_entries if self.takes_over else self.entries
@@ -349,7 +343,7 @@ class VirtualWorld:
             if error:
                 failed.append(f"{venue}: {error}")
             else:
-                rows.extend(self.links[venue].balances("rest"))
+                rows.extend(self.links[venue].rows.balances())
             if not missing:
                 self.feed(BalancesAnswer(action.token, tuple(rows), "; ".join(failed)))
 
@@ -362,19 +356,28 @@ class VirtualWorld:
             self.links[venue].ask("balances", "*", asked(venue))
 
     def _poll_accounts(self) -> None:
-        """What the account poller publishes: every venue's balances and positions, each with its own time."""
+        """What the account poller publishes: every venue's balances, and positions of the catalogue's contracts (its
+        page has no others), each with its own time; now and then its clock. And the catalogue's rows where the coin of
+        fees has become short, or is filled up again."""
         life = self.lives
+        for row in self._fee_rows.changed(self.instruments, self.core.fee_stock.short):
+            self.instruments[row.instrument_id] = self._row_of[row.spec.venue, row.spec.symbol] = row
+            self.feed(CatalogueChanged((row,)))
 
         def take(link: VenueLink, error: str) -> None:
             if error or life != self.lives:
                 return
-            positions: list[Position] = link.positions()
+            listed = self.core.context.instruments
+            positions = [row for row in link.rows.positions() if listed.find(row.venue, row.symbol) is not None]
             times = {link.name: self.clock.mono_ns()} if link.venue.kind is InstrumentKind.PERPETUAL else {}
             now_ns = self.clock.mono_ns()
-            link.clock_offset_ns = link.venue.wall_ns() - now_ns
-            clocks, read = {link.name: link.clock_offset_ns}, {link.name: now_ns}
-            coins = told_coins(link.venue, self.config.fees.get(link.name))
-            self.feed(AccountSnapshot(tuple(link.balances("rest")), tuple(positions), times, clocks, read, coins))
+            clocks, read = dict[str, int](), dict[str, int]()
+            if now_ns - self._clock_read_ns.get(link.name, 0) >= MEASURE_EVERY_S * NS_PER_S:
+                link.clock_offset_ns = link.venue.wall_ns() - now_ns
+                clocks, read = {link.name: link.clock_offset_ns}, {link.name: now_ns}
+                self._clock_read_ns[link.name] = now_ns
+            coins = reported_coins(link.venue, self.config.fees.get(link.name))
+            self.feed(AccountSnapshot(tuple(link.rows.balances()), tuple(positions), times, clocks, read, coins))
 
         for link in self.links.values():
             link.ask("balances", "*", partial(take, link))

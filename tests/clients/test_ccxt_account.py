@@ -14,6 +14,7 @@ import pytest
 
 from pipeline.sim.exchange.fault_actions import apply_action
 from pipeline.sim.exchange.faults import FaultRule
+from pipeline.sim.wire.coins import coins, withdraw_fee
 from tests.worlds.client_support import HostedSim, credentials, point
 from tests.worlds.later import ccxt
 
@@ -295,3 +296,19 @@ def test_asking_too_fast_is_a_rate_limit(sim: HostedSim) -> None:
         sim.call(
             lambda name=name: sim.venue(VENUES[name]).cancel_all(next(iter(sim.venue(VENUES[name]).accounts.values())))
         )
+
+
+def test_currencies_have_the_networks_that_the_simulator_knows(clients: dict[str, Any], sim: HostedSim) -> None:
+    for name in ("mexc", "gate"):
+        client, listed = clients[name], {coin.asset: coin for coin in coins(sim.venue(VENUES[name]))}
+        found = client.fetch_currencies()
+        for asset, coin in listed.items():
+            networks = found[asset]["networks"].values()
+            assert len(networks) == len(coin.networks), (name, asset)
+            assert {(n["deposit"], n["withdraw"]) for n in networks} == {(coin.deposit_enabled, coin.withdraw_enabled)}
+        if name == "gate":  # fees stand in another list there
+            fees = client.fetch_deposit_withdraw_fees(["USDT"])["USDT"]["networks"].values()
+            shown = {float(row["withdraw"]["fee"]) for row in fees}
+        else:
+            shown = {float(row["fee"]) for row in found["USDT"]["networks"].values()}
+        assert shown == {float(withdraw_fee("USDT", network)) for network, _ in listed["USDT"].networks}, name

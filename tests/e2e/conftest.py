@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.worlds.instance_rig import Rig, ready_rig
+from tests.worlds.instance_rig import Rig, arb, ready_rig
 
 
 @pytest.fixture(autouse=True)
@@ -24,3 +24,15 @@ def running() -> Iterator[Rig]:
     """A READY instance on the demo's venues."""
     with ready_rig() as rig:
         yield rig
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Function, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the operator of its instance would see (a fixture is not told of the failure)."""
+    report = yield
+    rig = getattr(item, "funcargs", {}).get("running")
+    if report.when == "call" and report.failed and isinstance(rig, Rig):
+        report.sections.append(("arb status", arb("status", "--instance", rig.instance).stdout))
+    return report

@@ -13,6 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.execution.journal import SEGMENT_BYTES_MIN, Journal
+from pipeline.execution.records import BootRecord
 from tests.worlds.instance_rig import arb
 
 pytestmark = pytest.mark.e2e
@@ -131,6 +133,16 @@ def test_live_is_refused_without_keys_and_flag(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "--i-understand-live-trading" in done.stderr
     assert "no key" in done.stderr
+
+
+def test_a_start_on_the_journal_of_another_mode_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "state" / "t-dead" / "journal", segment_bytes=SEGMENT_BYTES_MIN)
+    journal.append(BootRecord(1, "t-dead", "live", 1, 1), 1, 1)
+    journal.close()
+    done = arb("up", "--config", config(tmp_path, DEAD), "--json")
+    assert done.returncode == 2
+    assert "the journal of mode live" in msgspec.json.decode(done.stdout.splitlines()[-1])["error"]
+    assert not (tmp_path / "state" / "t-dead" / "run.json").exists()
 
 
 def test_unknown_instance_and_bad_name() -> None:

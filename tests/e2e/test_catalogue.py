@@ -70,6 +70,25 @@ class Looker:
         return all(row.get("books_whole") == count[venue] for venue, row in self.feeds().items() if venue in count)
 
 
+def test_what_was_switched_off_by_command_is_so_after_a_restart_and_as_configured_after_a_stop() -> None:
+    with ready_rig() as rig:
+        look, folder = Looker(rig), rig.engine.state_dir
+        request = {"op": "symbols", "action": "remove", "venue": "mexc_spot", "symbol": "ETHUSDT"}
+        ask(folder / "supervisor.sock", request)
+        assert not ask(folder / "supervisor.sock", {"op": "detection", "enabled": False, "reason": "a test"})["enabled"]
+
+        def removed() -> set[tuple[str, str]]:
+            return {(row["venue"], row["symbol"]) for row in look.symbols() if row["removed"]}
+
+        rig.kill_fork_server()
+        assert removed() == {("mexc_spot", "ETHUSDT")}
+        assert not ask(folder / "supervisor.sock", {"op": "detection"})["enabled"]
+        rig.engine.stop()
+        rig.start_again()
+        assert removed() == set()
+        assert ask(folder / "supervisor.sock", {"op": "detection"})["enabled"]
+
+
 def test_a_tick_that_changes_halts_its_symbol_until_somebody_has_looked(refreshing: Rig) -> None:
     look = Looker(refreshing)
     before = look.rows()["gateio_spot", SYMBOL]
@@ -108,4 +127,5 @@ def test_a_finer_price_raises_the_pairs_exponent_everywhere_and_trading_goes_on(
     done = look.operations()
     until(lambda: look.operations() > done, "operations afterwards")
     reading = read_status(running.instance)
-    assert not reading["halted"] and all(row["restarts"] == 0 for row in reading["processes"].values())
+    restarts = {name: row["restarts"] for name, row in reading["processes"].items() if row["restarts"]}
+    assert not reading["halted"] and not restarts, running.engine.last_message()

@@ -7,7 +7,7 @@ import secrets
 import pytest
 
 from pipeline.execution.settled.checkpoint import checkpoint_paths, recover
-from tests.worlds.instance_rig import Rig
+from tests.worlds.instance_rig import LIVELY, Rig
 from tests.worlds.waiting import until
 from workers.recorder.checkpoints import STOP_RECORDS
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 
 
 def test_a_start_after_a_stop_goes_on_from_the_checkpoint() -> None:
-    rig = Rig(f"t-{secrets.token_hex(4)}")
+    rig = Rig(f"t-{secrets.token_hex(4)}", scenario=LIVELY)
     folder = rig.engine.state_dir / "journal"
     try:
         rig.start()

@@ -12,6 +12,8 @@ import pytest
 
 from workers.cli.report import read_report
 from workers.demo.demo import DemoOptions, run_demo
+from workers.demo.summary_text import summary_text
+from workers.executor_file import amount
 from workers.output import to_json
 from workers.view.status import read_status
 
@@ -42,7 +44,9 @@ def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(o
         fields = result.fields
         assert set(fields) >= FIELDS
         assert fields["violations"] == []
-        if fields["operations"]["completed"] >= 3 and fields["killed"].get("recovery_ms") is not None:
+        killed = fields["killed"]
+        in_flight = killed["at"] == "one leg filled, the other in flight" and killed.get("recovery_ms") is not None
+        if fields["operations"]["completed"] >= 3 and in_flight:
             break
     assert fields["pnl"]["equal"] is True
     assert fields["pnl"]["engine"] == fields["pnl"]["venue"]
@@ -56,12 +60,17 @@ def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(o
     assert result.healthy
     assert '"pnl"' in to_json(fields)
     left = [path.name for path in own_state.iterdir() if path.name != "key-locks"]  # locks stay, one file a key
-    assert left == []  # the state of a healthy run is removed
+    assert left == [fields["instance"]]  # the state of the last run is kept, and no other
+    assert Path(fields["state"]) == own_state / fields["instance"]
+    assert read_report(fields["instance"], "")["attribution"]["residual"] == 0
 
 
 def test_report_status_and_summary_of_a_demo_agree_and_its_parts_add_up(own_state: Path) -> None:
-    fields = run_demo(DemoOptions(seconds=12, keep=True, quiet=True)).fields
-    (instance,) = [path.name for path in own_state.iterdir() if path.name.startswith("demo-")]
+    for seconds in (10, 60):  # longer only where the machine is too busy for it all
+        fields = run_demo(DemoOptions(seconds=seconds, keep=True, quiet=True)).fields
+        if fields["operations"]["total"] > 0 and fields["pnl"]["numeraire"].get("equity") is not None:
+            break
+    instance = fields["instance"]
     report = read_report(instance, "", "operation")
     status = read_status(instance)
     assert fields["operations"]["total"] > 0
@@ -69,6 +78,14 @@ def test_report_status_and_summary_of_a_demo_agree_and_its_parts_add_up(own_stat
     assert (fields["win_rate"], fields["success_rate"]) == (report["win_rate"], report["success_rate"])
     assert report["success_rate"] == status["success_rate"]
     assert len(fields["open_hedges"]) == len(status["hedges"])
+    seen = {row["hedge_id"]: row for row in status["hedges"]}
+    for row in fields["open_hedges"]:  # entry, age, funding, marks, result, the way to its liquidation: in every view
+        shown = seen[row["operation_id"]]
+        for name in HEDGE_FIELDS:
+            assert row[name] == shown[name], name  # None where the executor did not know it yet
+    equity = status["pnl"]["equity"]
+    assert equity is not None and fields["pnl"]["numeraire"]["equity"] == equity
+    assert f"equity {amount(equity)}" in summary_text(fields).splitlines()[0]
     assert report["attribution"]["residual"] == 0 and report["attribution"]["unknown"] == []
     assert all(row["residual"] == 0 for row in report["rows"])
     profit = sum(report["profit"].values())
@@ -92,6 +109,7 @@ def test_five_venues_trade_and_reconcile(own_state: Path) -> None:
     assert result.fields["pnl"]["equal"] is True and result.fields["flat"] is True
 
 
+HEDGE_FIELDS = ("age_s", "funding", "spot_mark", "futures_mark", "unrealised", "liquidation_distance_pct")
 NULL_MARKETS = ("null_flat", "null_below_fees", "null_same_ticker", "null_shifted", "null_closed_wallet")
 
 
@@ -118,14 +136,21 @@ engine:
   detection: {types: [spot_spot], min_edge_bps: "0", execute_edge_bps: "0"}
   risk_limits: {min_profit_margin_bps: "0", min_profit_usd: "0"}
 """
-ABOUT_TIME = {"unproved", "quiet_unproved", "skew", "gap", "no_book", "torn"}
+#: A busy host keeps a feed off its CPU (``writer_dead``), an executor, the guard that lends to it, or the poller.
+ABOUT_TIME = {
+    "unproved", "quiet_unproved", "skew", "gap", "no_book", "torn", "writer_dead", "stale_at_executor", "stale_at_send",
+    "lease", "not_ready", "balance_unproved", "session_down",
+}  # fmt: skip
 
 
 def test_lateness_alone_refuses_a_late_venue(tmp_path: Path) -> None:
     scenario = tmp_path / "rich.yaml"
     scenario.write_text(RICH_AND_CAREFREE, encoding="utf-8")
-    result = run_demo(DemoOptions(seconds=20, seed=9, scenario=str(scenario), quiet=True))
-    refused = result.fields["opportunities"]["refused"]
+    for seconds in (10, 60):  # longer only where the machine is too busy for it all
+        result = run_demo(DemoOptions(seconds=seconds, seed=9, scenario=str(scenario), quiet=True))
+        refused = result.fields["opportunities"]["refused"]
+        if refused.get("unproved", 0) > 0:
+            break
     assert result.fields["orders"] == 0
     assert refused["unproved"] > 0, "old prices look like edges"
     assert set(refused) <= ABOUT_TIME | {"quarantined"}, "no other gate had a say"

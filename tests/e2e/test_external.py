@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from decimal import Decimal
 from typing import Any
 
@@ -13,8 +16,9 @@ import msgspec
 import pytest
 
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord
+from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import AdoptedRecord, HedgeRecord, OrderIntentRecord, Purpose
-from tests.worlds.instance_rig import Rig, until
+from tests.worlds.instance_rig import Rig, keeps_a_hedge, until
 from tests.worlds.waiting import WAIT_S
 from workers.control_plane.launch import Launched, LaunchError
 from workers.credentials import load_credentials, store_credentials
@@ -139,3 +143,41 @@ def test_a_second_instance_on_the_same_keys_is_refused_and_told_who_holds_them(r
         assert second.stop() == EXIT_COULD_NOT_START
     finally:
         second.clean()
+
+
+def foreign(rig: Rig) -> list[ExternalFillRecord]:
+    """Executions of others, or of the venue, that are booked."""
+    return [e.record for e in rig.entries() if isinstance(e.record, ExternalFillRecord) and e.record.booked]
+
+
+def contract_sizes(rig: Rig) -> dict[str, Decimal]:
+    """Gate.io contract -> coins in one contract, as the venue lists them."""
+    url = rig.sim["venues"]["gateio_futures"]["rest"].rstrip("/") + "/futures/usdt/contracts"
+    with urllib.request.urlopen(url, timeout=WAIT_S) as reply:
+        return {row["name"]: Decimal(row["quanto_multiplier"]) for row in msgspec.json.decode(reply.read())}
+
+
+def test_a_partial_adl_takes_its_part_of_both_legs_and_leaves_the_rest_hedged(running: Rig) -> None:
+    units = contract_sizes(running)
+
+    def halves(ledger: Ledger) -> dict[str, Decimal]:
+        """Contract -> half of its newest hedge, in whole contracts and worth an order."""
+        rows = {hedge.futures_symbol: hedge for hedge in ledger.hedges.values()}
+        parts = {symbol: row.qty / 2 // units[symbol] * units[symbol] for symbol, row in rows.items()}
+        return {symbol: part for symbol, part in parts.items() if part * rows[symbol].entry_futures_price > 20}
+
+    contract, part = next(iter(halves(keeps_a_hedge(running, lambda ledger: bool(halves(ledger)))).items()))
+    running.fault(kind="adl", venue="gateio_futures", symbol=contract, amount=float(part))
+    until(lambda: bool(taken(running)), "the notice")
+    until(lambda: bool(repairs(running, set(taken(running)))), "the spot leg's part")
+    assert {record.witness.partition(" ")[0] for record in foreign(running)} == {"auto_deleverages"}
+    os.kill(running.engine.process_pid("detector"), signal.SIGCONT)
+    running.end()
+    rows = [row for row in running.ledger() if row["kind"] == "fill" and row["venue"] == "gateio_futures"]
+    cut = [row for row in rows if row["symbol"] == contract and not row["client_id"]]
+    assert sum(Decimal(row["qty"]) for row in cut) == sum(record.qty for record in foreign(running))
+    shares = [share.qty for record in foreign(running) for share in record.taken]
+    assert sum(shares) == sum(record.qty for record in foreign(running)), "all of it was some hedge's"
+    engine, venues = running.money()
+    assert engine == venues
+    assert running.judge() == []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
+import time
 
 import pytest
 
 from pipeline.execution.records import FundingRecord, HedgeRecord
-from tests.worlds.instance_rig import Rig
+from tests.worlds.instance_rig import LIVELY, Rig
 from tests.worlds.waiting import until
 
 pytestmark = pytest.mark.e2e
@@ -39,10 +40,12 @@ def pay(rig: Rig, times: int = 1) -> None:
 
 
 def test_funding_of_open_hedges_is_in_the_profit_and_loss_to_the_last_digit() -> None:
-    rig = Rig(f"t-{secrets.token_hex(4)}")
+    rig = Rig(f"t-{secrets.token_hex(4)}", scenario=LIVELY)
     try:
         rig.start()
         until(lambda: hedged(rig), "two open hedges")
+        began_s = rig.entries()[0].wall_ns // 1_000_000_000
+        until(lambda: time.time() >= began_s + 1, "a second of its own: the venue lists payments by the second")
         pay(rig, 3)
         until(lambda: len(booked(rig)) >= 3, "the payments in the journal")
         before = rig.engine.process_pid("executor")

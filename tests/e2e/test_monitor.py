@@ -83,9 +83,14 @@ def test_people_are_told_of_what_happens_metrics_are_served_and_no_secret_is_see
         state = read_alerts(folder)
         assert state is not None and state.url and str(taken.getsockname()[1]) not in state.url
         assert f"{state.url}metrics" in rig.reading()["processes"]["monitor"]["status"]
-        assert get(f"{state.url}healthz")[0] == 200
-        assert sample(state.url, "arb_can_trade") == 1
-        assert rig.instance in get(state.url)[1]
+        until(lambda: get(f"{state.url}healthz")[0] == 200, "new risk is taken")
+        until(lambda: sample(state.url, "arb_can_trade") == 1, "the metric says so")
+        assert rig.instance in get(f"{state.url}status")[1]
+        with urllib.request.urlopen(state.url, timeout=60) as reply:
+            shown, headers = reply.read().decode(), reply.headers
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'") and "<script" not in shown
+        assert rig.instance in shown and "SIMULATED - no real money" in shown and "mexc_spot" in shown
+        assert "HALTED" not in shown and "executor" in shown
         until(lambda: len(receiver.told(f"/{SECRET}/beat")) > 1, "heartbeats")
 
         rig.fault(kind="rate_limit", venue="mexc_spot", target="balances", count=1, retry_after_s=1.0)
@@ -98,6 +103,8 @@ def test_people_are_told_of_what_happens_metrics_are_served_and_no_secret_is_see
         code, body = get(f"{state.url}healthz")
         assert (code, msgspec.json.decode(body)["state"]) == (503, "halted")
         assert sample(state.url, "arb_halted") == 1
+        until(lambda: "HALTED: to be told" in get(state.url)[1], "the page says so")
+        assert SECRET not in get(state.url)[1]
 
         done = arb("alerts", "--json", "--instance", rig.instance)
         rows = {row["what"]: row for row in msgspec.json.decode(done.stdout)["alerts"]}

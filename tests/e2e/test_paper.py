@@ -91,9 +91,13 @@ def test_paper_trades_on_public_feeds_reconciles_and_stops(own_state: Path, tmp_
         ready, path = ready_venues(sim, instance, tmp_path)
         engine = start("up", "--config", str(path), "--mode", "paper", log=tmp_path / "up.log")
         until_ready(engine, instance)
-        until(lambda: ended(instance) >= WANTED, f"{WANTED} operations")
-        reading = read_status(instance)
-        assert (reading["mode"], reading["state"], reading["halted"]) == ("paper", "ready", False)
+
+        def ready_and_traded() -> bool:
+            reading = read_status(instance)
+            assert (reading["mode"], reading["halted"]) == ("paper", False)
+            return reading["state"] == "ready" and ended(instance) >= WANTED
+
+        until(ready_and_traded, f"{WANTED} operations")
         ask(state / "supervisor.sock", {"op": "drain"})
         until(lambda: not read_status(instance)["orders"]["open_operations"], "open operations ended")
         assert stop(engine) == 0

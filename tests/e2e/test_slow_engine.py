@@ -14,7 +14,7 @@ import pytest
 
 from workers.demo.demo import DemoOptions, run_demo
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.campaign]
 
 SECONDS = 12.0
 SLOW_MS = 4000

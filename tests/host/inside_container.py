@@ -1,6 +1,6 @@
 """Inside the container: simulated venues, the engine's units, one kill; what was seen goes into a file as JSON.
 
-Started by tests/worlds/booted_container.py with systemd as process 1. What systemctl and ``arb status`` say is looked
+Started by tests/host/booted_container.py with systemd as process 1. What systemctl and ``arb status`` say is looked
 at, nothing else.
 """
 

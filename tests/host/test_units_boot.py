@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shm.sources import cache_root
-from tests.worlds.booted_container import Container, missing
+from tests.host.booted_container import Container, missing
 
 pytestmark = [pytest.mark.host, pytest.mark.skipif(bool(missing()), reason=missing() or "can boot")]
 

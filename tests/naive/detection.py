@@ -392,13 +392,13 @@ def hedge_leaves(futures: int, spot: int, milli_bps: int, s: int) -> bool:
 class ExitTwin:
     """Which exits of open hedges an update of one book offers, by the book: every pair of best prices is compared.
 
-    ``exits``: (bought, sold, milli-bps, s) of leaving. An offered exit rests until ``rest_ns`` have passed.
+    ``exits``: (bought, sold, milli-bps, s) of leaving. An offered exit cools down until ``cooldown_ns`` have passed.
     """
 
     exits: list[tuple[int, int, int, int]]
-    rest_ns: int
+    cooldown_ns: int
     tops: dict[int, tuple[int | None, int | None]] = field(default_factory=dict)  # instrument -> (bid, ask)
-    rests: dict[tuple[int, int], int] = field(default_factory=dict)
+    cooldowns: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def update(self, instrument: int, bid: int | None, ask: int | None, now_ns: int) -> list[tuple[int, int]]:
         """A new best of one book; the (bought, sold) that are offered."""
@@ -406,10 +406,15 @@ class ExitTwin:
         offered = []
         for buy, sell, milli_bps, s in self.exits:
             paid, got = self.tops.get(buy, (None, None))[1], self.tops.get(sell, (None, None))[0]
-            if instrument not in (buy, sell) or paid is None or got is None or now_ns < self.rests.get((buy, sell), 0):
+            if (
+                instrument not in (buy, sell)
+                or paid is None
+                or got is None
+                or now_ns < self.cooldowns.get((buy, sell), 0)
+            ):
                 continue
             futures, spot = (paid, got) if s > 0 else (got, paid)
             if hedge_leaves(futures, spot, milli_bps, s):
-                self.rests[buy, sell] = now_ns + self.rest_ns
+                self.cooldowns[buy, sell] = now_ns + self.cooldown_ns
                 offered.append((buy, sell))
         return offered

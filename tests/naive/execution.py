@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.model.enums import OrderState
-from shm.layout import BOOK, BOOK_RING, BOOK_SLOTS, CONN_CAPACITY, CONNECTION, FEED, HEADER
+from shm.layout import BOOK, BOOK_RING, BOOK_SLOTS, CONN_CAPACITY, CONNECTION, FEED, FLAG_OWN_PROOF, HEADER
 
 Words = npt.NDArray[np.int64]
 
@@ -36,7 +36,8 @@ def read_proved(words: Words, feed_off: int, book_index: int, out: Words) -> int
     if row[CONNECTION.alive] != 1 or row[CONNECTION.generation] != record[BOOK.conn_generation]:
         return 0
     other_topic = int(row[CONNECTION.last_frame_mono_ns]) - int(row[CONNECTION.cross_topic_lag_ns])
-    return max(int(record[BOOK.recv_mono_ns]), other_topic)
+    own = int(record[BOOK.recv_mono_ns])
+    return own if int(record[BOOK.flags]) & FLAG_OWN_PROOF else max(own, other_topic)
 
 
 def final_state(evidence: Iterable[OrderState], filled: Decimal, qty: Decimal) -> OrderState:

@@ -61,11 +61,11 @@ class NaiveFeed:
     def frame(self, conn: int, recv_ns: int) -> None:
         self.connections.setdefault(conn, NaiveConnection()).last_frame_ns = recv_ns
 
-    def proof(self, conn: int, generation: int, recv_ns: int) -> int:
+    def proof(self, conn: int, generation: int, recv_ns: int, *, own: bool = False) -> int:
         row = self.connections.get(conn, NaiveConnection())
         if not row.alive or row.generation != generation:
             return 0
-        return max(recv_ns, row.last_frame_ns - row.lag_ns)
+        return recv_ns if own else max(recv_ns, row.last_frame_ns - row.lag_ns)
 
 
 @dataclass
@@ -138,3 +138,17 @@ class NaiveRow:
 def wrap64(value: int) -> int:
     """Two's complement, 64 bits."""
     return (value + 2**63) % 2**64 - 2**63
+
+
+@dataclass
+class NaiveSpend:
+    """What processes have used of one budget: everything that was ever sent, with its time."""
+
+    slice_ns: int
+    slices: int
+    sent: list[tuple[str, int, int]] = field(default_factory=list)  # (process, when, units)
+
+    def used(self, now_ns: int, without: str = "") -> int:
+        """Units whose slice of time is not older than ``slices``."""
+        oldest = now_ns // self.slice_ns - self.slices
+        return sum(units for who, at_ns, units in self.sent if who != without and at_ns // self.slice_ns >= oldest)

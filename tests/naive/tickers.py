@@ -1,4 +1,4 @@
-"""The plain twin of ``pipeline.book.tickers``: how long a ticker has been ahead of its book, in frames' time."""
+"""The plain twins of ``pipeline.book.tickers``: how long a ticker has been ahead of its book, in frames' time."""
 
 from __future__ import annotations
 
@@ -37,4 +37,49 @@ class Lead:
             return False
         since = self.moments[self.ahead_since :]
         gaps = (after - before for before, after in pairwise(since))
+        return sum(min(gap, STEP_NS) for gap in gaps) > owed_ns
+
+
+Quote = tuple[int, int]  # best bid, best ask
+
+
+class TopLead:
+    """The same where numbers of tickers and depth do not compare: by what they say and when the venue sent it."""
+
+    def __init__(self, opened_ns: int, quote: Quote, sent_ms: int) -> None:
+        self.moments: list[int] = [opened_ns]
+        self.book, self.book_sent_ms = quote, sent_ms
+        self.ticker: Quote | None = None
+        self.ticker_version = self.ticker_sent_ms = 0
+        self.ahead_since: int | None = None
+
+    def frame(self, recv_ns: int) -> None:
+        """Any frame of the connection, before its effect."""
+        self.moments.append(recv_ns)
+
+    def _ahead(self) -> bool:
+        return self.ticker is not None and self.ticker != self.book and self.ticker_sent_ms > self.book_sent_ms
+
+    def told(self, version: int, quote: Quote, sent_ms: int) -> None:
+        """A ticker in the newest frame; an older version than the newest says nothing, the same one says it again."""
+        if version < self.ticker_version:
+            return
+        if version > self.ticker_version:
+            self.ticker, self.ticker_version, self.ticker_sent_ms = quote, version, sent_ms
+        self.ticker_sent_ms = max(self.ticker_sent_ms, sent_ms)
+        if not self._ahead():
+            self.ahead_since = None
+        elif self.ahead_since is None:
+            self.ahead_since = len(self.moments) - 1
+
+    def update(self, quote: Quote, sent_ms: int) -> None:
+        """The book's next update, in the newest frame."""
+        self.book, self.book_sent_ms = quote, sent_ms
+        self.ahead_since = len(self.moments) - 1 if self._ahead() else None
+
+    def behind(self, owed_ns: int) -> bool:
+        """Whether the update has been owed for more than ``owed_ns``."""
+        if self.ahead_since is None:
+            return False
+        gaps = (after - before for before, after in pairwise(self.moments[self.ahead_since :]))
         return sum(min(gap, STEP_NS) for gap in gaps) > owed_ns

@@ -12,9 +12,11 @@ import ast
 import builtins
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
+from tests.tidy.imports import all_imports
 from tests.tidy.tree import Finding, Source, Tree, is_test
 
 #: Bases from outside the tree that call no method of a class by its name; so do all exceptions of Python.
@@ -65,7 +67,8 @@ def dead_definitions(tree: Tree, public: Mapping[str, str]) -> list[Finding]:
     record is read by whoever reads the file that it was written to).
 
     ``public`` names what has its users outside the tree: ``"path:name"``, ``"path:Class.name"`` or ``"path:Class.*"``
-    (its public methods) -> the reason. An entry that is not needed is a finding as well."""
+    (its public methods) or ``"folder/*"`` (what tests alone use in it) -> the reason. An entry that is not needed is a
+    finding as well."""
     everywhere = uses_by_name(tree)
     foreign = _classes_with_foreign_bases(tree)
     findings, needed = [], set()
@@ -81,6 +84,8 @@ def dead_definitions(tree: Tree, public: Mapping[str, str]) -> list[Finding]:
             keys = {f"{source.path}:{one.label}"}
             if one.owner and not one.name.startswith("_"):
                 keys.add(f"{source.path}:{one.owner}.*")
+            if users:
+                keys.add(f"{source.folder}/*")
             if keys & public.keys():
                 needed |= keys
                 continue
@@ -92,6 +97,22 @@ def dead_definitions(tree: Tree, public: Mapping[str, str]) -> list[Finding]:
             key.partition(":")[0], 1, "dead definition", f"{key} is listed as public, but is used or gone; strike it"
         )
         for key in sorted(set(public) - needed)
+    ]
+
+
+def dead_files(tree: Tree, rooms: Sequence[str], entries: Mapping[str, str]) -> list[Finding]:
+    """Files of ``rooms`` that no file outside tests imports. ``entries``: path -> who runs it from outside the tree;
+    an entry that is not needed is a finding as well."""
+    imported = {one.target.path for path, found in all_imports(tree).items() if not is_test(path) for one in found}
+    lone = {
+        source.path
+        for source in tree.of_rooms(*rooms)
+        if source.path not in imported and PurePosixPath(source.path).name not in ("__init__.py", "__main__.py")
+    }
+    wanted = "no file of the product imports it: remove it, or give it an entry with a reason in tests/tidy/rules.py"
+    return [Finding(path, 1, "dead file", wanted) for path in sorted(lone - entries.keys())] + [
+        Finding(path, 1, "dead file", "is listed as run from outside, but is imported or gone; strike it")
+        for path in sorted(entries.keys() - lone)
     ]
 
 

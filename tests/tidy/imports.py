@@ -19,7 +19,7 @@ from pathlib import PurePosixPath
 
 from tests.tidy.tree import Finding, Source, Tree, is_test
 
-_IMPORT_CALLS = frozenset({"import_module", "__import__"})
+_IMPORT_CALLS = frozenset({"import_module", "__import__", "resolve_name", "run_module"})
 _SPELLED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_*]\w*)+(?::\w+)?\Z")
 
 
@@ -77,7 +77,8 @@ def _longest(tree: Tree, name: str) -> str:
 
 
 def import_calls(source: Source) -> list[ast.Call]:
-    """Calls of ``importlib.import_module`` or ``__import__``."""
+    """Calls that import by a name: ``importlib.import_module``, ``__import__``, ``pkgutil.resolve_name``,
+    ``runpy.run_module``."""
     return [node for node in source.nodes if isinstance(node, ast.Call) and _called(node) in _IMPORT_CALLS]
 
 
@@ -120,6 +121,9 @@ def unreadable_string_imports(tree: Tree) -> list[Finding]:
         if is_test(source.path):
             continue
         spells = any(one.how == "string" for one in all_imports(tree)[source.path])
+        for node, name in _renamed(source):
+            text = f"{name} is imported under another name; call it by its own, so that its imports are seen"
+            findings.append(Finding(source.path, node.lineno, "string import", text))
         for call in import_calls(source):
             argument = call.args[0] if call.args else None
             if isinstance(argument, ast.JoinedStr):
@@ -133,6 +137,12 @@ def unreadable_string_imports(tree: Tree) -> list[Finding]:
                 text += 'string or as f"a.b.{kind}.codec"'
                 findings.append(Finding(source.path, call.lineno, "string import", text))
     return findings
+
+
+def _renamed(source: Source) -> Iterator[tuple[ast.ImportFrom, str]]:
+    for node in source.nodes:
+        if isinstance(node, ast.ImportFrom):
+            yield from ((node, one.name) for one in node.names if one.name in _IMPORT_CALLS and one.asname)
 
 
 def room_of(module: str, order: Sequence[str]) -> str:
@@ -240,6 +250,9 @@ def libraries(tree: Tree, rooms: Sequence[str], clocks: Sequence[str], sockets: 
     begin that may import them."""
     findings = []
     for source in tree.of_rooms(*rooms):
+        for line in _dates_of_now(source) if not source.path.startswith(tuple(clocks)) else ():
+            text = "reads the wall clock through datetime; use pipeline.model.clock"
+            findings.append(Finding(source.path, line, "import place", text))
         for name, line in _foreign_names(source):
             top = name.split(".")[0]
             wanted = ""
@@ -252,6 +265,16 @@ def libraries(tree: Tree, rooms: Sequence[str], clocks: Sequence[str], sockets: 
             if wanted:
                 findings.append(Finding(source.path, line, "import place", f"imports {name}; {wanted}"))
     return findings
+
+
+def _dates_of_now(source: Source) -> Iterator[int]:
+    """Lines with ``datetime.now()``, ``datetime.datetime.utcnow()``, ``date.today()``."""
+    for node in source.nodes:
+        if isinstance(node, ast.Attribute) and node.attr in ("now", "utcnow", "today"):
+            owner = node.value
+            name = owner.attr if isinstance(owner, ast.Attribute) else owner.id if isinstance(owner, ast.Name) else ""
+            if name in ("datetime", "date"):
+                yield node.lineno
 
 
 _LOOPS = frozenset({"socket", "asyncio", "aiohttp", "picows", "uvloop"})

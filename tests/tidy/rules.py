@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.tidy import dead, faults, imports, readmes, sizes, texts
+from tests.tidy import capitals, dead, exchange_names, faults, imports, readmes, sizes, texts
 from tests.tidy.tree import Finding, Tree
 
-PRODUCT = ("shm", "pipeline", "workers")
+PRODUCT = ("shm", "pipeline", "workers", "arbitrage")
 
 #: A room imports only rooms above it in this list (and itself).
 ORDER = (
@@ -28,8 +28,12 @@ ORDER = (
     "pipeline.exchanges",
     "pipeline.sim",
     "pipeline.virtual",
+    "pipeline.chaos",
+    "pipeline.conformance",
     "pipeline",
     "workers",
+    "arbitrage",
+    "examples",
     "bench",
     "tests",
 )
@@ -44,44 +48,75 @@ _COMPONENT = (
     "one of the nine components: its public methods are ways in for a Python user (tests/unit/test_components.py)"
 )
 _FORMAT = "part of the journal's format: read by whoever reads the journal or the recorder's files"
-_CAMPAIGNS = "an invariant of the check; the fault campaigns hold a run to it (tests/campaigns/kills.py)"
 _VIRTUAL = "whole cases are tested in it (tests/unit/virtual)"
+_API = "the interface of the Python package: programs outside the tree use it"
 PUBLIC: Mapping[str, str] = {
-    "workers/engine.py:ArbitrageEngine": "the Python user's way in to a whole engine",
-    "workers/engine.py:ArbitrageEngine.*": _COMPONENT,
+    "examples/*": "programs to be read and copied; tests run every one",
+    "arbitrage/detector.py:OpportunityDetector.*": _API,
+    "arbitrage/direct/composite.py:CompositeExchange.*": _API,
+    "arbitrage/direct/rest.py:RestClient.*": _API,
+    "arbitrage/direct/structs.py:Order.is_done": _API,
+    "arbitrage/exchanges.py:PrivateExchangeInterface.*": _API,
+    "arbitrage/market_data.py:MarketDataAggregator.*": _API,
+    "arbitrage/positions.py:PositionManager.*": _API,
+    "arbitrage/recovery.py:RecoveryManager.*": _API,
+    "arbitrage/states.py:StateController.*": _API,
     "pipeline/market_data.py:MarketDataAggregator.*": _COMPONENT,
     "pipeline/detection/detector.py:OpportunityDetector.*": _COMPONENT,
-    "pipeline/execution/operation_states.py:StateController.*": _COMPONENT,
-    "pipeline/execution/positions.py:PositionManager.*": _COMPONENT,
-    "pipeline/risk/manager.py:RiskManager.*": _COMPONENT,
     "pipeline/rehearsal/detection_world.py:World.*": "what tests do to a world",
     "pipeline/detection/opportunity_record.py:OpportunityRecord.as_opportunity": "given to a Python user's callback",
+    "arbitrage/exchange_names.py:ExchangeName._missing_": "the standard library's enum asks it for a name it lacks",
     "pipeline/model/enums.py:AccountState.NEVER": "the code of a row that nobody has written yet",
-    "pipeline/model/enums.py:ExchangeName": "the Python user's names of exchanges",
     "pipeline/execution/operation_states.py:state_diagram": "draws the README's diagram; a test compares them",
     "pipeline/execution/records.py:ReconcileRecord.began_venue_wall_ms": _FORMAT,
     "pipeline/execution/records.py:ReconcileRecord.orders_seen": _FORMAT,
     "pipeline/execution/records.py:ReconcileRecord.fills_new": _FORMAT,
+    "pipeline/exchanges/market_data_client.py:MarketDataClient": "the skeleton of a new dialect's client builds on it",
     "shm/declare.py:drawing": "the drawing in each table's docstring, compared by a test",
     "shm/pages.py:HaltPage.block_instrument": "an operator's tool may block one instrument; both paths obey the word",
     "shm/segment.py:trust_owner_uids": "for deployments with several users (tests/host/test_shm_two_users.py)",
     "workers/detector.py:attach_detector": "the Python user's way in to a running instance's opportunities",
-    "workers/demo/run_checker.py:check_halt": _CAMPAIGNS,
-    "workers/demo/run_checker.py:check_fresh": _CAMPAIGNS,
-    "workers/demo/run_checker.py:check_collar": _CAMPAIGNS,
     "pipeline/virtual/world.py:VirtualWorld.follow_scenario": _VIRTUAL,
+}
+
+#: Files that are run and never imported: path -> by whom.
+ENTRY_FILES: Mapping[str, str] = {
+    "pipeline/exchanges/market_data_client.py": "`arb dialect new` builds a client on it until there are orders",
+    "workers/control_plane/systemd_units.py": "started by scripts/",
+    "workers/monitor/boards.py": "started by scripts/boards",
+    "workers/reference/write.py": "started by scripts/docs",
+}
+
+_LIBC = "defined by the C library and the kernel"
+#: Names in capitals that texts mention and others define -> reason.
+CAPITALS_OF_OTHERS: Mapping[str, str] = {
+    "CLOCK_REALTIME": _LIBC,
+    "PIPE_BUF": _LIBC,
+    "PR_GET_DUMPABLE": _LIBC,
+    "ETH_USD": "a contract in a payload of Gate.io's manual",
+}
+
+_WORLD = "a world with venues of its own, named as a scenario names them"
+#: Files that may name exchanges in code: path pattern -> reason.
+NAME_EXCHANGES: Mapping[str, str] = {
+    "pipeline/chaos/*": _WORLD,
+    "pipeline/rehearsal/*": _WORLD,
+    "pipeline/virtual/margin_storm.py": _WORLD,
+    "pipeline/model/network_names.py": "names of chains, of which one is called like an exchange",
 }
 
 #: Files whose subject are forbidden marks.
 MARKS_EXEMPT = ("tests/tidy/texts.py", "tests/unit/tidy/test_walls.py")
 
 #: Files that may read a clock of their own.
-CLOCKS = ("shm/", "pipeline/model/clock.py", "pipeline/sim/", "workers/")
+CLOCKS = ("shm/", "pipeline/model/clock.py", "pipeline/sim/", "workers/", "arbitrage/")
 #: Files that may open sockets or run an event loop.
 SOCKETS = (
     "pipeline/exchanges/",
     "pipeline/sim/",
+    "pipeline/conformance/",
     "workers/",
+    "arbitrage/",
     "pipeline/market_data.py",
     "pipeline/paper.py",
     "pipeline/recovery/",
@@ -100,12 +135,17 @@ CHECKS: Mapping[str, Check] = {
     "tests import no tests": lambda tree, root: imports.tests_import_no_tests(tree),
     "modules in their places": lambda tree, root: imports.libraries(tree, PRODUCT, CLOCKS, SOCKETS),
     "dead definitions": lambda tree, root: dead.dead_definitions(tree, PUBLIC),
+    "dead files": lambda tree, root: dead.dead_files(tree, PRODUCT, ENTRY_FILES),
     "function length": lambda tree, root: sizes.long_functions(tree),
     "file length": lambda tree, root: sizes.long_files(tree, LONG_FILES),
     "folder size": lambda tree, root: sizes.full_folders(tree),
     "module docstrings": lambda tree, root: texts.module_docstrings(tree, PRODUCT),
     "docstrings of what is imported": lambda tree, root: texts.imported_docstrings(tree, (*PRODUCT, "bench")),
+    "names in capitals": lambda tree, root: capitals.undefined_capitals(
+        tree, root, (*PRODUCT, "bench", "tests"), CAPITALS_OF_OTHERS
+    ),
     "sync pairs": lambda tree, root: texts.sync_pairs(tree, PRODUCT),
+    "exchange names": lambda tree, root: exchange_names.exchange_names(tree, root, PRODUCT, NAME_EXCHANGES),
     "faults": lambda tree, root: faults.faults_tried(tree, root),
     "forbidden calls": lambda tree, root: texts.forbidden_calls(tree, PRODUCT),
     "forbidden marks": lambda tree, root: texts.forbidden_marks(root, tree.files, MARKS_EXEMPT),

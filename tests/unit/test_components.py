@@ -1,4 +1,4 @@
-"""The nine components under their names, and one behaviour of each.
+"""The components that the processes are built from, under their names, and one behaviour of each.
 
 The processes are built from these very objects: the executor's core holds five of them and the recovery manager, the
 detector worker runs an OpportunityDetector. Each has a test file of its own that goes deeper.
@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Iterator
 from decimal import Decimal
 
-import msgspec
 import pytest
 
 from pipeline.detection.detector import OpportunityDetector
@@ -24,11 +23,10 @@ from pipeline.execution.positions import PositionEntry, PositionManager
 from pipeline.execution.records import DustRecord, Outcome
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import RiskLimits
-from pipeline.model.enums import ArbitrageState, Mode, OpportunityType, OrderSide, Refusal
+from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide, Refusal
 from pipeline.model.errors import (
     ArbitrageEngineError,
     BadInput,
-    ConfigInvalid,
     OrderExecutionError,
     RecoveryError,
     RiskManagementError,
@@ -40,11 +38,9 @@ from pipeline.risk.manager import CIRCUIT_BREAKER_TRIGGERED, RiskManager
 from tests.worlds.books_world import CONFIG, BooksWorld
 from tests.worlds.detector_world import DetectorWorld
 from tests.worlds.execution_starts import held_world, ready_world
-from tests.worlds.execution_world import World, make_config
-from workers.engine import ArbitrageEngine, ExecutionResult
+from tests.worlds.execution_world import World
 
 NAMES: dict[type, str] = {
-    ArbitrageEngine: "execute_opportunity start stop session get_engine_statistics is_healthy",
     OpportunityDetector: "start_detection stop_detection validate_opportunity_risk add_symbol_monitoring",
     PositionManager: "create_position get_positions calculate_total_exposure calculate_total_pnl atomic_operation",
     OrderOrchestrator: "execute_opportunity cancel_all_orders get_execution_statistics",
@@ -86,27 +82,6 @@ def traded_world() -> World:
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.run(100)
     return world
-
-
-# --- ArbitrageEngine ---
-
-
-def test_engine_refuses_what_needs_a_running_instance_and_counts_nothing_yet(state_dir: object, instance: str) -> None:
-    with pytest.raises(ConfigInvalid, match="no key, needed for mode sim"):
-        ArbitrageEngine(make_config(), instance=instance)
-    engine = ArbitrageEngine(msgspec.structs.replace(make_config(), mode=Mode.PAPER), instance=instance)
-    assert engine.is_healthy is False
-    assert engine.get_engine_statistics() == {
-        "opportunities_detected": 0,
-        "opportunities_executed": 0,
-        "success_rate": 0.0,
-        "average_execution_time_ms": 0.0,
-    }
-    with pytest.raises(BadInput, match="not started"):
-        asyncio.run(engine.execute_opportunity(opportunity()))
-    asyncio.run(engine.stop())  # nothing was started: nothing to stop
-    result = ExecutionResult(final_state="completed", total_execution_time_ms=1.0, realized_profit=Decimal(1))
-    assert {"final_state", "total_execution_time_ms", "realized_profit"} <= set(result.__struct_fields__)
 
 
 def opportunity(**changes: object) -> ArbitrageOpportunity:
@@ -168,9 +143,12 @@ def test_positions_are_views_of_the_fills() -> None:
     assert positions.get_positions(symbol="NOTHING") == []
     wanted = "position_id opportunity_id exchange symbol side quantity entry_price state recovered"
     assert set(wanted.split()) <= set(PositionEntry.__struct_fields__)
-    assert positions.calculate_total_exposure() < Decimal(1)  # USD: both legs stand against each other
+    exposure = positions.calculate_total_exposure()
+    assert exposure is not None and exposure < Decimal(1)  # USD: both legs stand against each other
     assert positions.calculate_total_pnl()["USDT"] < 0  # spot was paid for, the contract is open
     assert positions.age_ns(entries["gateio_spot"], world.now_ns) > 0
+    world.blind = True
+    assert positions.calculate_total_exposure() is None, "coins without a rate are not nothing"
 
 
 def test_an_atomic_operation_applies_all_or_nothing() -> None:

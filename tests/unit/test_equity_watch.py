@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from pipeline.equity_watch import DAY_NS, DayStart, EquityFigures, EquityWatch
 from pipeline.execution.events import Command, CommandKind
+from pipeline.virtual.market import Quote
+from pipeline.virtual.world import VirtualWorld
 from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import World
 
@@ -115,6 +119,44 @@ def test_a_coin_whose_books_are_away_keeps_its_last_mark() -> None:
     assert read(world, watch).equity == before.equity
 
 
+def test_a_day_that_begins_while_a_coins_books_are_away_begins_with_its_first_living_mark() -> None:
+    """What the price did while nobody saw it is no profit of a day that began with the price of before."""
+    world = ready_world()
+    watch = EquityWatch(world.core)
+    at(world, "99.95", "100.05")
+    read(world, watch)
+    world.blind = True
+    world.run(60_000)
+    assert watch.start is not None
+    watch.start = msgspec.structs.replace(watch.start, day=0)  # midnight
+    assert read(world, watch).daily.total == 0
+    assert watch.start.stale == ("BTC@gateio_spot", "BTC@mexc_spot")
+    world.blind = False
+    at(world, "109.95", "110.05")
+    found = read(world, watch)
+    assert found.daily == (0, 0, 0), "100 BTC rose by 10 each, but not on this day"
+    assert found.equity.value == venues_equity(world, D(110)) and watch.start.stale == ()
+    at(world, "119.95", "120.05")
+    assert read(world, watch).daily == (D(1000), D(0), D(1000)), "from now on it counts"
+
+
+def test_a_day_begins_with_living_marks_however_long_a_round_of_looks_takes() -> None:
+    """Each instrument is looked at once in a round, the others of it after: eight seconds, and 40 (4096 are 51)."""
+    for round_ms in (8000, 40_000):
+        world = ready_world()
+        watch = EquityWatch(world.core)
+        at(world, "99.95", "100.05")
+        read(world, watch)
+        assert watch.start is not None
+        watch.start = msgspec.structs.replace(watch.start, day=0)  # midnight
+        world.run(round_ms)
+        world.core.context.now = world.now()
+        watch.look([])
+        assert watch.figures() is not None
+        assert watch.start.stale == ()
+        assert watch.mid(world.rows[0].instrument_id) == D(100)
+
+
 def test_a_coin_that_is_marked_late_moves_no_profit() -> None:
     world = ready_world()
     world.blind = True
@@ -147,3 +189,35 @@ def test_a_run_that_knows_no_prices_yet_does_not_show_the_coins_as_lost() -> Non
     found = second.figures()
     assert found is not None and found.equity.value == before.equity.value, "marked as the day began"
     assert found.daily.total == 0
+
+
+ORB = {"mexc_spot": ("ORBUSDT", D("0.8")), "gateio_spot": ("ORB_USDT", D("5.6"))}
+
+
+def test_two_coins_of_one_ticker_are_marked_apart_also_when_the_books_of_one_grow_old() -> None:
+    """4000 of each; one median over both books was 3.2, and 0.8 once the other venue's book was old: 19,200 lost."""
+    world = VirtualWorld("demo", 1)
+    quotes = {(venue, symbol): Quote(price, qty=D(500)) for venue, (symbol, price) in ORB.items()}
+    world.open(quotes | {("mexc_spot", "BTCUSDT"): Quote(D(64000)), ("gateio_spot", "BTC_USDT"): Quote(D(64000))})
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    watch = EquityWatch(world.core)
+
+    def figures() -> EquityFigures | None:
+        world.core.context.now = world.now()
+        watch.look(world.instruments)
+        return watch.figures()
+
+    figures()
+    world.run(61_000)  # coins without a book are waited for
+    before = figures()
+    assert before is not None
+    for venue, (_, price) in ORB.items():
+        assert before.marks[f"ORB@{venue}"] == price
+    usdt = sum((world.wallet(venue, "USDT") for venue in world.venues), D(0))
+    btc = sum((world.wallet(venue, "BTC") for venue in ORB), D(0))
+    assert before.equity.value == usdt + btc * 64000 + 4000 * (D("0.8") + D("5.6"))
+    world.stalled.add("gateio_spot")
+    world.run(61_000)
+    after = figures()
+    assert after is not None and after.equity.value == before.equity.value
+    assert after.daily == (0, 0, 0)

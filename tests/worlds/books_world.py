@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
 from pipeline.model.catalogue_row import row_to_words
+from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import config_from_mapping
 from pipeline.rehearsal.instruments import rows_for, spec
 from shm.atomics import mono_ns
@@ -15,19 +17,21 @@ from shm.layout import BOOK, FEED_BOOK_CAPACITY_DEFAULT
 from shm.pages import CataloguePage
 from shm.segment import Segment
 
-CONFIG = config_from_mapping(
-    {
-        "engine_name": "t-x",
-        "mode": "sim",
-        "exchanges": {
-            name: {
-                "dialect": "mexc",
-                "markets": {"spot": {"rest": "http://127.0.0.1:1", "ws": "ws://127.0.0.1:1", "symbols": ["S"]}},
-            }
-            for name in ("aa", "bb")
-        },
-    }
-)
+_NOWHERE = {"rest": "http://127.0.0.1:1", "ws": "ws://127.0.0.1:1", "symbols": ["S"]}
+_EXCHANGES: dict[str, Any] = {name: {"dialect": "mexc", "markets": {"spot": _NOWHERE}} for name in ("aa", "bb")}
+
+
+def config_with(**exchanges: Any) -> EngineConfig:
+    """The configuration of the two feeds, and of more exchanges."""
+    return config_from_mapping({"engine_name": "t-x", "mode": "sim", "exchanges": {**_EXCHANGES, **exchanges}})
+
+
+def gateio(**changes: Any) -> dict[str, Any]:
+    """An exchange with both markets at which nobody answers."""
+    return {"dialect": "gateio", "markets": {"spot": _NOWHERE, "futures": _NOWHERE}, **changes}
+
+
+CONFIG = config_with()
 FUTURE_NS = 10**12
 
 

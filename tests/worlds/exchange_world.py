@@ -50,7 +50,7 @@ class World:
             name=name,
             exchange=exchange,
             market=market,
-            dialect=exchange,
+            dialect=self.server.scenario.exchanges[exchange].dialect,
             venue_id=list(self.info).index(name),
             feed_id=0,
             rest=entry["rest"].rstrip("/"),

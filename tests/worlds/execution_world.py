@@ -50,6 +50,7 @@ from pipeline.model.config import (
 from pipeline.model.enums import OrderSide, OrderState, Refusal
 from pipeline.model.errors import OutcomeUnknown, VenueRejected
 from pipeline.model.structs import Balance, Fill, Funding, OrderRequest, OrderUpdate, Position
+from tests.worlds.judging.world_judge import judge
 from tests.worlds.venue_model import (
     LOT,
     MS,
@@ -65,7 +66,6 @@ from tests.worlds.venue_model import (
     make_rows,
     outcome,
 )
-from tests.worlds.world_judge import judge
 
 
 class World:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from pipeline.execution.ledger import Ledger
+from pipeline.execution.records import Purpose
 from pipeline.model.config import DetectionConfig, ExecutionConfig, RiskLimits
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.sim.exchange.orders import SimOrderRequest
@@ -20,15 +22,15 @@ HEDGE_QTY = D("0.03")
 LISTINGS = (("mexc_spot", "BTCUSDT"), ("gateio_spot", "BTC_USDT"), (FUTURES, CONTRACT))
 
 
-def external_world(seed: int = 1, **limits: Any) -> VirtualWorld:
-    """BTC on three venues, one price everywhere; ready."""
+def external_world(seed: int = 1, quotes: Mapping[tuple[str, str], Quote] | None = None, **limits: Any) -> VirtualWorld:
+    """BTC on three venues, one price everywhere, and the listings of ``quotes``; ready."""
     settings = {
         "detection": DetectionConfig(cooldown_ms=5),
         "risk_limits": RiskLimits(min_profit_margin_bps=D(3), max_slippage_bps=D(50), **limits),
         "execution": ExecutionConfig(entry_window_ms=500, unknown_grace_ms=1000, order_timeout_ms=400),
     }
     world = VirtualWorld("demo", seed, settings=settings)
-    world.open({listing: Quote(MID, qty=D("0.5")) for listing in LISTINGS})
+    world.open({**{listing: Quote(MID, qty=D("0.5")) for listing in LISTINGS}, **(quotes or {})})
     assert world.run_until(lambda: world.core.ready, limit_ms=5000)
     world.run(1000)
     return world
@@ -66,6 +68,14 @@ def place(world: VirtualWorld, venue: str, symbol: str, signed: Decimal, client_
             client_id=client_id,
         ),
     )
+
+
+def moved_unlisted(world: VirtualWorld, kind: str, venue: str, asset: str, amount: float) -> None:
+    """Money moves, and neither the stream nor any list of the venue says so."""
+    world.arm(kind="drop_event", venue=venue, target="private", count=0)
+    world.arm(kind=kind, venue=venue, asset=asset, amount=amount)
+    gone = account_of(world, venue).book.pop()
+    assert (gone.asset, abs(gone.change)) == (asset, D(str(amount)))
 
 
 def uids(world: VirtualWorld) -> frozenset[str]:
@@ -109,3 +119,17 @@ def judge(world: VirtualWorld) -> None:
 
 def records(world: VirtualWorld, kind: type) -> list[Any]:
     return [entry.record for entry in world.entries if isinstance(entry.record, kind)]
+
+
+def spot_trade(world: VirtualWorld) -> None:
+    """MEXC becomes 50 bps cheaper; bought there and sold at Gate.io."""
+    world.market.move("mexc_spot", "BTCUSDT", D("63680"))
+    world.run(50)
+    offered = world.opportunity("mexc_spot", "gateio_spot", "BTC/USDT", qty=D("0.01"))
+    assert offered is not None
+    world.feed(offered)
+
+
+def repairs(world: VirtualWorld) -> list[Any]:
+    """Every order that repairs an operation."""
+    return [o for o in world.core.ledger.orders.values() if o.intent.purpose is Purpose.REPAIR]

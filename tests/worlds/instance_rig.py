@@ -1,8 +1,7 @@
 """A whole instance on simulated venues, for tests that run or break it, and its check by the venues' own ledger.
 
-``Rig`` starts the instance, breaks it (processes by signals, venues by their control endpoint), starts it again on the
-same state, stops it and checks it. Nothing inside the engine takes part, and where the venues' ledger has a fact, the
-engine's own account of it is not used.
+``workers/kills/rig.py`` starts the instance, breaks it, starts it again on the same state and stops it; here it is
+checked. Where the venues' ledger has a fact, the engine's own account of it is not used.
 """
 
 from __future__ import annotations
@@ -14,204 +13,34 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from pipeline.execution.journal import JournalEntry, read_journal
-from pipeline.execution.records import BreakerRecord
-from tests.worlds.waiting import POLL_S, until
-from workers.control_plane.launch import Launched, block_new_risk
+from pipeline.execution.ledger import Ledger
+from tests.paths import REPO
+from tests.worlds.waiting import WAIT_S, until
 from workers.control_socket import ControlError, ask
-from workers.credentials import store_credentials
-from workers.demo.kill import IN_FLIGHT_MS, HalfDone, kill_executor
+from workers.demo.kill import IN_FLIGHT_MS, REARM_AFTER_S, HalfDone
 from workers.demo.run_checker import Violation, check_all, deltas, until_stop, venue_changes
-from workers.demo.simulator import SimulatorProcess, keys_of
-from workers.demo.summary import JournalTotals, plain_journal, plain_ledger
-from workers.view.status import Reader, read_status
+from workers.demo.summary import JournalTotals, plain_journal
+from workers.kills.rig import BrokenInstance, children_of
+from workers.last_run.half_done import replayed
 
-IN_FLIGHT_WAIT_S = 4.0
-DRAIN_S = 240.0  # unknown orders need their grace, a silenced venue its silence
+#: The demo's venues, with so many dislocations that no test waits long for a trade.
+LIVELY = str(REPO / "tests" / "cases" / "lively.yaml")
 
 
-class Rig:
-    """Venues and an engine on them."""
-
-    def __init__(
-        self,
-        instance: str,
-        *,
-        scenario: str = "demo",
-        seed: int = 1,
-        environment: dict[str, str] | None = None,
-        **config: Any,
-    ) -> None:
-        self.engine = Launched(instance, environment=environment)
-        self.simulator = SimulatorProcess(
-            seed=seed, scenario=scenario, log=self.engine.state_dir / "log" / "simulator.log"
-        )
-        self.sim = self.simulator.wait_ready()
-        self.config: dict[str, Any] = {**self.sim.pop("engine_config"), "engine_name": instance}
-        for section, values in config.items():
-            self.config[section] = {**self.config.get(section, {}), **values}
-        self.uids = frozenset(str(row["uid"]) for row in self.sim["venues"].values())
-        self.restarts = 0
-        self.halts: list[tuple[int, int]] = []  # monotonic ns between which the latch stood
-
-    @property
-    def instance(self) -> str:
-        return self.engine.instance
-
-    # --- life ---
-
-    def start(self) -> None:
-        """Keys, configuration, and READY. Raises LaunchError."""
-        for exchange, key in keys_of(self.sim["venues"]).items():
-            store_credentials(self.instance, exchange, key)
-        self.engine.configure(self.config)
-        self.engine.wait_ready()
-
-    def start_again(self) -> None:
-        """``arb up`` on the same state, after the instance has ended."""
-        self.restarts += 1
-        self.engine = Launched(self.instance)
-        self.engine.configure(self.config)
-        self.engine.wait_ready()
-
-    def kill_instance(self) -> None:
-        """SIGKILL of the supervisor; the kernel kills every process below it."""
-        os.kill(self.engine.pid, signal.SIGKILL)
-        self.engine.stop()
-
-    def fork_server(self) -> int:
-        """Pid of the fork server."""
-        (pid,) = _children_of(self.engine.pid)
-        return pid
+class Rig(BrokenInstance):
+    """Venues and an engine on them, and its check by the ledger."""
 
     def pids(self) -> list[int]:
         """Every process of the instance as the kernel knows them, the control plane first."""
-        return [self.engine.pid, self.fork_server(), *_children_of(self.fork_server())]
-
-    def kill_fork_server(self) -> None:
-        """SIGKILL of the fork server: its children die with it, and the instance begins anew by itself."""
-        begun = self.engine.describe()["started_wall_ns"]
-        os.kill(self.fork_server(), signal.SIGKILL)
-        self.begun_anew(begun)
-
-    def begun_anew(self, begun_wall_ns: int) -> None:
-        """Waits until the instance that began at ``begun_wall_ns`` has begun again and is READY."""
-        until(
-            lambda: self.engine.describe()["started_wall_ns"] != begun_wall_ns and self.engine.all_ready(),
-            "the instance's next life",
-        )
-        self.restarts += 1
-
-    def kill(self, process: str) -> None:
-        """SIGKILL; does not wait."""
-        self.engine.kill(process)
-
-    def kill_in_flight(self, venue: str) -> None:
-        """SIGKILL of the executor with one leg filled and the other on its way, if such a moment comes soon."""
-        give_up = time.monotonic() + IN_FLIGHT_WAIT_S
-        kill_executor(self.engine, self.simulator, venue, lambda: time.monotonic() < give_up)
-
-    def halted(self, seconds: float) -> None:
-        """Latch the halt, wait, release it."""
-        with contextlib.suppress(ControlError):
-            self.engine.ask(op="halt", reason="campaign")
-            first = time.monotonic_ns()
-            time.sleep(seconds)
-            self.halts.append((first, time.monotonic_ns()))
-        self.resume()
-
-    def resume(self) -> None:
-        """Release the latch, whoever latched it; processes that were given up start again."""
-        until(lambda: self._answers("supervisor.sock", {"op": "resume", "reason": "campaign"}), "the resume")
-
-    def _answers(self, socket: str, request: dict[str, Any]) -> bool:
-        with contextlib.suppress(ControlError):
-            ask(self.engine.state_dir / socket, request, timeout_s=15.0)
-            return True
-        return False
-
-    def all_ready(self) -> bool:
-        """Every process READY and no halt; breakers and venues are not asked."""
-        return self.engine.alive() and self.engine.all_ready() and not self.reading()["halted"]
-
-    def breakers(self) -> dict[str, str]:
-        """Tripped breakers and their reasons, as the journal says."""
-        found: dict[str, str] = {}
-        for entry in self.entries():
-            if isinstance(entry.record, BreakerRecord):
-                found.pop(entry.record.name, None)
-                if entry.record.tripped:
-                    found[entry.record.name] = entry.record.reason
-        return found
-
-    def rearm(self, name: str) -> None:
-        request = {"op": "rearm", "name": name, "reason": "campaign"}
-        until(lambda: self._answers("executor.sock", request), f"{name} re-armed")
-
-    def pause(self, process: str, seconds: float) -> None:
-        """SIGSTOP, SIGCONT later."""
-        pid = self.engine.process_pid(process)
-        if not pid:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(seconds)
-            os.kill(pid, signal.SIGCONT)
-
-    def fault(self, **rule: Any) -> None:
-        self.simulator.control("/faults", msgspec.json.encode(rule))
-
-    def heal(self) -> None:
-        """Remove every fault; halted symbols trade again."""
-        from urllib import request
-
-        url = self.simulator.fields["control"].rstrip("/") + "/faults"
-        request.urlopen(request.Request(url, method="DELETE"), timeout=10).close()
-        self.fault(kind="resume_symbol")
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self.engine.stop()
-        self.simulator.stop()
-        self.engine.clean(keep_state=bool(os.environ.get("ARB_TEST_KEEP")))
-
-    # --- what is to be seen ---
-
-    def reading(self) -> dict[str, Any]:
-        return read_status(self.instance)
-
-    def counter(self, name: str) -> int:
-        return int(self.reading()["orders"].get(name, 0))
-
-    def entries(self) -> list[JournalEntry]:
-        return list(read_journal(self.engine.state_dir / "journal"))
+        return [self.engine.pid, self.fork_server(), *children_of(self.fork_server())]
 
     def books(self) -> JournalTotals:
         return JournalTotals(self.entries())
-
-    def ledger(self) -> list[dict[str, Any]]:
-        return plain_ledger(self.simulator.control("/ledger")["rows"])
-
-    # --- the end ---
-
-    def end(self) -> None:
-        """No new risk; every operation and order ends; the engine stops."""
-        block_new_risk(self.engine)
-        reader = Reader(self.instance)
-        deadline = time.monotonic() + DRAIN_S
-        while time.monotonic() < deadline:
-            orders = reader.read()["orders"]
-            if not orders.get("open_operations", 1) and not orders.get("unsettled_orders", 1):
-                break
-            time.sleep(POLL_S)
-        self.engine.stop()
 
     def judge(self) -> list[Violation]:
         """Every invariant that the venues' ledger can be asked for, after :meth:`end`."""
@@ -234,14 +63,23 @@ class Rig:
 
 
 @contextlib.contextmanager
-def ready_rig(scenario: str = "demo") -> Iterator[Rig]:
-    """A READY instance of a random name on ``scenario``; nothing of it is left afterwards."""
-    rig = Rig(f"t-{secrets.token_hex(4)}", scenario=scenario)
+def shown_rig(rig: Rig) -> Iterator[Rig]:
+    """``rig``, READY; a test that fails in it prints what its operator would see; nothing of it is left afterwards."""
     try:
         rig.start()
         yield rig
+    except BaseException:
+        print(arb("status", "--instance", rig.instance).stdout)
+        raise
     finally:
         rig.close()
+
+
+@contextlib.contextmanager
+def ready_rig(scenario: str = LIVELY) -> Iterator[Rig]:
+    """A READY instance of a random name on ``scenario``; nothing of it is left afterwards."""
+    with shown_rig(Rig(f"t-{secrets.token_hex(4)}", scenario=scenario)) as rig:
+        yield rig
 
 
 #: Short windows: what is unknown is decided within two seconds.
@@ -254,12 +92,8 @@ SHORT_WINDOWS: dict[str, Any] = {
 @contextlib.contextmanager
 def running(**config: Any) -> Iterator[Rig]:
     """A READY instance of short windows, sections of its configuration replaced by ``config``."""
-    rig = Rig(f"g-{secrets.token_hex(4)}", **{**SHORT_WINDOWS, **config})
-    try:
-        rig.start()
+    with shown_rig(Rig(f"g-{secrets.token_hex(4)}", **{"scenario": LIVELY, **SHORT_WINDOWS, **config})) as rig:
         yield rig
-    finally:
-        rig.close()
 
 
 def takeover(rig: Rig) -> dict[str, Any]:
@@ -280,18 +114,41 @@ def holds_a_hedge(rig: Rig) -> None:
     until(lambda: int(rig.reading()["orders"].get("open_hedges", 0)) > 0, "an open hedge")
 
 
-def half_done(rig: Rig, venue: str) -> bool:
-    """Waits for an operation with one leg filled and the other on its way to ``venue``; False where none comes."""
+def keeps_a_hedge(rig: Rig, wanted: Callable[[Ledger], bool] = lambda ledger: bool(ledger.hedges)) -> Ledger:
+    """An open hedge that is ``wanted``, and a detector that is stopped: no exit is offered any more. By the journal:
+    what is published may be older than the exit of the hedge that it shows."""
+
+    def known() -> Ledger:
+        ledger = replayed(rig.engine.state_dir)
+        assert ledger is not None
+        return ledger
+
+    while True:
+        holds_a_hedge(rig)
+        detector = rig.engine.process_pid("detector")
+        os.kill(detector, signal.SIGSTOP)
+        until(lambda: not known().open_operations, "no operation under way")
+        ledger = known()
+        if wanted(ledger):
+            return ledger
+        os.kill(detector, signal.SIGCONT)
+
+
+def half_done(rig: Rig, venue: str) -> None:
+    """Waits for an operation with one leg filled and the other on its way to ``venue``."""
     watch = HalfDone(rig.engine.state_dir / "journal")
-    watch.poll()
-    give_up = time.monotonic() + 30
+    rearm_at = give_up = time.monotonic()
+    give_up += WAIT_S
     try:
-        rig.fault(kind="delay_request", venue=venue, target="place", count=1, delay_ms=IN_FLIGHT_MS)
-        while time.monotonic() < give_up:
+        watch.poll()
+        while watch.find() is None:
+            now = time.monotonic()
+            assert now < give_up, f"no operation with a leg on its way to {venue} came"
+            if now >= rearm_at:  # what was delayed may have been an exit or a repair
+                rearm_at = now + REARM_AFTER_S
+                rig.fault(kind="delay_request", venue=venue, target="place", count=1, delay_ms=IN_FLIGHT_MS)
+            time.sleep(0.001)
             watch.poll()
-            if watch.find() is not None:
-                return True
-        return False
     finally:
         watch.close()
 
@@ -324,8 +181,3 @@ def arb(*arguments: str, timeout: float = 240, **kwargs: object) -> subprocess.C
         check=False,
         **kwargs,  # type: ignore[call-overload]
     )
-
-
-def _children_of(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as handle:
-        return [int(word) for word in handle.read().split()]

@@ -42,7 +42,21 @@ def _gate_api() -> Any:
     return gate_api
 
 
+def _pybit() -> Any:
+    from pybit import unified_trading
+
+    return unified_trading
+
+
+def _pybit_trade() -> Any:
+    from pybit import _websocket_trading
+
+    return _websocket_trading
+
+
 ccxt = _Later(_ccxt)
 ccxt_pro = _Later(_ccxt_pro)
 mexc_push = _Later(_mexc_push)  # ccxt's own reading of MEXC's protobuf pushes
 gate_api = _Later(_gate_api)
+pybit = _Later(_pybit)
+pybit_trade = _Later(_pybit_trade)  # where its URL of order entry stands

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.book.memory import BOOKS, WATCH
 from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec
@@ -63,3 +64,10 @@ class Rig:
         assert self.snap(snapshot(10)) is SnapshotResult.SYNCED
         assert self.frame(spot_update(11, 11)) is FrameResult.APPLIED
         return self
+
+
+def watch_from(books: VenueBooks, conn: int, at_ns: int) -> None:
+    """What the owner does when a connection opens."""
+    row = BOOKS.connections + conn * WATCH.WORDS
+    books.mem[row + WATCH.open] = books.mem[row + WATCH.on_time] = 1
+    books.mem[row + WATCH.data_ns] = at_ns

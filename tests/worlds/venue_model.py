@@ -29,6 +29,7 @@ from pipeline.model.config import (
     EngineConfig,
     ExchangeConfig,
     ExecutionConfig,
+    HedgeConfig,
     MarketConfig,
     RiskLimits,
 )
@@ -69,8 +70,11 @@ def make_config(**overrides: Any) -> EngineConfig:
         "max_slippage_bps": Decimal(200),
     }
     limits.update(overrides.pop("limits", {}))
-    detection: dict[str, Any] = {"cooldown_ms": 5}
+    detection: dict[str, Any] = {"cooldown_ms": 5, "hedge": HedgeConfig()}
     detection.update(overrides.pop("detection", {}))
+    if detection["hedge"].expected_exit_basis_bps is None:
+        # Its books stand as they are from the first moment: what their basis is otherwise is said here.
+        detection["hedge"] = msgspec.structs.replace(detection["hedge"], expected_exit_basis_bps=Decimal(0))
     return EngineConfig(
         engine_name="world",
         mode=Mode.SIM,

@@ -10,14 +10,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from pipeline.exchanges.transport.shared_budgets import join
 from pipeline.model.errors import ArbitrageEngineError, BadInput, ConfigInvalid
 from workers.cli import (
     commands_alerts,
     commands_bench,
+    commands_chaos,
+    commands_config,
     commands_control,
     commands_data,
+    commands_dialect,
     commands_inspect,
+    commands_keys,
     commands_run,
+    commands_setup,
     commands_trading,
 )
 from workers.cli.version import engine_version
@@ -74,12 +80,17 @@ def _options(
 
 
 commands_run.register(app)
+commands_setup.register(app)
+commands_keys.register(app)
 commands_control.register(app)
 commands_trading.register(app)
 commands_alerts.register(app)
 commands_data.register(app)
+commands_config.register()
 commands_inspect.register(app)
 commands_bench.register(app)
+commands_chaos.register(app)
+commands_dialect.register(app)
 
 
 def _refused(error: ArbitrageEngineError, code: int, arguments: list[str]) -> int:
@@ -105,6 +116,14 @@ def _error_object(fields: dict[str, Any], arguments: list[str]) -> None:
 
 def run(argv: list[str] | None) -> int:
     """Run one command; returns the exit code."""
+    budgets = join("cli", "arb")  # a command that asks venues uses the budgets of the instances that run
+    try:
+        return _run(argv)
+    finally:
+        budgets.leave()
+
+
+def _run(argv: list[str] | None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     try:
         result = app(args=argv, prog_name="arb", standalone_mode=False)

@@ -1,4 +1,5 @@
-"""``arb close``, ``flatten`` and ``stop --flatten`` where no executor is READY: the guard carries them out."""
+"""Requests of ``arb close``, ``flatten`` and ``stop --flatten``: to the executor, or to the guard where none
+answers."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import Any
 
 from pipeline.model.errors import BadInput
 from workers.control_plane.instances import is_running, start_command
-from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
+from workers.control_socket import EXECUTOR_READY, GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.output import say
 from workers.state_folder import instance_dir
 
@@ -18,7 +19,8 @@ POLL_S = 0.1
 
 
 def ask_executor(name: str, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
-    """One request to the executor. Raises ControlError where none answers: nothing is decided then."""
+    """The executor's reply to one request. Raises ControlError where it does not answer (whether it acted is not known)
+    or the instance does not run (then it did nothing)."""
     try:
         return ask(instance_dir(name) / EXECUTOR_SOCKET, request, timeout_s=timeout_s)
     except ControlError:
@@ -28,7 +30,7 @@ def ask_executor(name: str, request: dict[str, Any], *, timeout_s: float = 5.0) 
 
 
 def not_running(name: str) -> ControlError:
-    """What a command says that needs a running instance."""
+    """The error of a command that needs a running instance, where none runs."""
     return ControlError(
         f"{name} does not run, so nothing was done; `arb hedges` and `arb positions` show what stays open; "
         f"`{start_command(name)}` starts it, then repeat this command"
@@ -36,7 +38,7 @@ def not_running(name: str) -> ControlError:
 
 
 def ask_running(name: str, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
-    """One request to the supervisor. Raises ControlError where none answers: nothing is decided then."""
+    """The supervisor's reply to one request. Raises as :func:`ask_executor`."""
     try:
         return ask_supervisor(name, request, timeout_s=timeout_s)
     except ControlError:
@@ -62,12 +64,15 @@ def close_hedges(name: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
         return _by_guard(name, request)
     except ControlError as error:
-        raise ControlError(f"{missing}; guard: {error}") from None
+        if EXECUTOR_READY not in str(error):
+            raise ControlError(f"{missing}; guard: {error}") from None
+    say("arb: the executor is READY by now; asking it again")  # it came up between the two questions
+    return ask_executor(name, request, timeout_s=CLOSE_TIMEOUT_S)
 
 
 def _by_guard(name: str, request: dict[str, Any]) -> dict[str, Any]:
     from workers.executor_file import read_executor_state  # imported here: they load numba
-    from workers.tradable import replayed
+    from workers.last_run.half_done import replayed
 
     folder = instance_dir(name)
     ledger = replayed(folder)
@@ -84,7 +89,8 @@ def _by_guard(name: str, request: dict[str, Any]) -> dict[str, Any]:
         if time.monotonic() > deadline:
             why = "; ".join(f"{hedge}: {reason}" for hedge, reason in reply["left"].items() if reason)
             raise ControlError(
-                f"the guard is still closing after {GUARD_TIMEOUT_S:.0f} s, and goes on; {why or 'see `arb status`'}"
+                f"the guard is still closing after {GUARD_TIMEOUT_S:.0f} s, and goes on{': ' if why else ''}{why}; "
+                f"`arb status` shows when it has ended, then repeat this command"
             )
         time.sleep(POLL_S)
         reply = ask(folder / GUARD_SOCKET, {"op": "takeover"})

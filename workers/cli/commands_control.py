@@ -14,7 +14,7 @@ from workers.cli.closing import ask_running
 from workers.cli.halt_command import halt_named
 from workers.cli.manual_opportunity import execute_file
 from workers.cli.options import Instance, Json
-from workers.control_plane.instances import existing, is_running, start_command
+from workers.control_plane.instances import existing, is_running, ledger_path, start_command
 from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ask
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import NO_REASON
@@ -46,7 +46,8 @@ def status(
     P&L today: equity now less equity at the day's first reading (UTC) and transfers. Of it, inventory is the move of
     what was held then, trading is the rest. Realised in all: what ended operations and funding earned since the journal
     began; it stands alone where no mark is known. `max_daily_loss_usd` counts none of these: what was realised today,
-    and what open hedges have lost at mid (their gains do not count).
+    what open hedges have lost at mid, and what trades of others on the account have lost today (gains of both do not
+    count).
 
     Why ONE instrument or pair is refused: `arb status --refused PAIR` (the executor's refusals by reason), `arb inspect
     book VENUE SYMBOL` (its book now), `arb inspect journal 50` (the last records), `arb why ID` (an operation that did
@@ -56,9 +57,9 @@ def status(
     from workers.view.status_text import status_text
 
     if refused:
-        from workers.cli.refused import read_refused, refused_text
+        from workers.report.refused import read_refused, refused_text
 
-        rows = read_refused(existing(instance), refused)
+        rows = read_refused(ledger_path(existing(instance)), refused)
         emit({"refused": rows}, as_json=json, text=lambda fields: refused_text(fields["refused"], refused))
         return EXIT_OK
     reading = read_status(existing(instance))
@@ -69,12 +70,17 @@ def status(
 def top(
     instance: Instance = "",
     once: Annotated[bool, typer.Option("--once", help="Draw one screen and end.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="One screen, redrawn, without tabs and keys.")] = False,
     json: Json = False,
 ) -> int:
-    """Show a live view of an instance, from shared memory, in any shell."""
+    """Show a live view of an instance, from shared memory, in any shell.
+
+    Keys: 1 to 7, left and right for the tabs; up, down, page up and page down to scroll; p pauses, r reads now; q
+    leaves the view, not the engine. It changes nothing: what decides is a command.
+    """
     from workers.view.top import run_top  # imported here: it loads numba
 
-    run_top(existing(instance), once=once, as_json=json)
+    run_top(existing(instance), once=once, plain=plain, as_json=json)
     return EXIT_OK
 
 

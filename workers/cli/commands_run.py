@@ -9,13 +9,14 @@ import typer
 
 from pipeline.model.enums import Mode
 from workers.cli.options import ConfigPath, Json, config_path
+from workers.cli.secret_input import read_passphrase
 from workers.control_plane.start import run_instance
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from workers.output import EventLines, emit
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the synthetic market.")]
 Scenario = Annotated[str, typer.Option("--scenario", help="Scenario file (YAML), or the name of one that ships.")]
-ALL_VENUES = "five_venues"  # the market of `demo` with every venue that is simulated
+ALL_VENUES = "seven_venues"  # the market of `demo` with every venue that is simulated
 SECONDS_MAX = 7 * 86400.0
 
 
@@ -24,17 +25,24 @@ def demo(
     seed: Seed = 1,
     scenario: Scenario = "demo",
     venues: Annotated[
-        str, typer.Option("--venues", metavar="NAME,...", help="Of the market, these venues alone; of five by itself.")
+        str, typer.Option("--venues", metavar="NAME,...", help="Of the market, these venues alone; of seven by itself.")
     ] = "",
     kill: Annotated[
         str,
         typer.Option("--kill", metavar="PROCESS", help="SIGKILL feed, detector or executor in the middle of the run."),
     ] = "",
     hold: Annotated[bool, typer.Option("--hold", help="Keep the venues up until SIGTERM, for other clients.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the state folder, for arb why and arb report.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the state folder for good, not until the next demo.")
+    ] = False,
+    record: Annotated[
+        bool, typer.Option("--record", help="Record the market of the run too: `arb replay` and `arb books` take it.")
+    ] = False,
     json: Json = False,
 ) -> int:
-    """Run the whole engine on simulated exchanges on loopback, and print a reconciled summary."""
+    """Run the whole engine on simulated exchanges on loopback, and print a reconciled summary.
+
+    The state of the run is kept until the next demo, for `arb why ID`, `arb report --html FILE` and `arb logs`."""
     # Imported here: it loads numba and aiohttp.
     from workers.demo.demo import DemoOptions, run_demo
     from workers.demo.summary_text import summary_text
@@ -43,7 +51,15 @@ def demo(
     if chosen and scenario == "demo":
         scenario = ALL_VENUES
     options = DemoOptions(
-        seconds=seconds, seed=seed, scenario=scenario, venues=chosen, kill=kill, hold=hold, json=json, keep=keep
+        seconds=seconds,
+        seed=seed,
+        scenario=scenario,
+        venues=chosen,
+        kill=kill,
+        hold=hold,
+        json=json,
+        keep=keep,
+        record=record,
     )
     result = run_demo(options)
     if not (hold and json):  # with --hold the object has been printed already: clients read it while the venues are up
@@ -87,8 +103,14 @@ def up(
     config: ConfigPath = None,
     mode: Annotated[Mode | None, typer.Option("--mode", help="Overrides the configuration's mode.")] = None,
     instance: Annotated[str, typer.Option("--instance", help="Default: engine_name of the configuration.")] = "",
-    confirmed: Annotated[
-        bool, typer.Option("--i-understand-live-trading", help="Needed for live mode: it trades real money.")
+    live_name: Annotated[
+        str,
+        typer.Option(
+            "--i-understand-live-trading", metavar="NAME", help="The instance's name: needed for live mode, real money."
+        ),
+    ] = "",
+    passphrase: Annotated[
+        bool, typer.Option("--passphrase", help="Opens locked keys: asked on a terminal, else a line of stdin.")
     ] = False,
     json: Json = False,
 ) -> int:
@@ -102,7 +124,8 @@ def up(
         str(config_path(config)),
         instance=instance,
         mode="" if mode is None else mode.value,
-        live_confirmed=confirmed,
+        live_name=live_name,
+        ask_passphrase=read_passphrase if passphrase else None,
         on_event=EventLines().write if json else None,
     )
     if json:

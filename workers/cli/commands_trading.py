@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from decimal import Decimal
+from shlex import quote
 from typing import Annotated, Any
 
 import msgspec
@@ -18,7 +19,7 @@ import typer
 from pipeline.model.errors import BadInput
 from workers.cli.closing import EXECUTOR_SOCKET, ask_executor, close_hedges
 from workers.cli.options import Instance, Json
-from workers.control_plane.instances import existing, is_running
+from workers.control_plane.instances import described, existing, is_running, run_file, stopped_by_systemd
 from workers.control_plane.left_open import flat_line, not_ours_text, unwatched_lines
 from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
@@ -26,7 +27,7 @@ from workers.halt_file import read_halt, write_halt
 from workers.output import emit, say
 from workers.state_folder import instance_dir
 
-STOP_TIMEOUT_S = 90.0
+STOP_TIMEOUT_S = 90.0  # of a supervisor that has not said how long its stop may take
 POLL_S = 0.1
 NOT_SENT = "not_sent"  # OrderState.NOT_SENT in rows of orders
 Why = Annotated[str, typer.Option("--reason", help="Why; kept in the journal and in audit.jsonl.")]
@@ -101,17 +102,35 @@ def hedges(instance: Instance = "", json: Json = False) -> int:
     return EXIT_OK
 
 
-def balance(instance: Instance = "", json: Json = False) -> int:
-    """Show the balances per venue and coin: free, reserved, target, time to empty; and the transfers that would pay."""
+def balance(
+    instance: Instance = "",
+    release: Annotated[str, typer.Option("--release", metavar="NAME", help="End what is set aside as NAME.")] = "",
+    reason: Why = "",
+    json: Json = False,
+) -> int:
+    """Show the balances per venue and coin: free, reserved, target, time to empty; and the transfers that would pay.
+
+    What a script keeps from new orders (`reserve_balance`) is listed by its name; --release NAME ends it, with a line
+    in audit.jsonl.
+    """
     from workers.view.status_text import balance_line, proposal_line
 
+    head = ""
+    if release:
+        _decide(instance, {"op": "release", "name": release, "reason": reason})
+        head = f"{release}: released\n"
     _, reply = _read(instance, "balances")
 
     def text(fields: dict[str, Any]) -> str:
         lines = [f"{'venue':<18}{'coin':<10}{'total':>24}{'free':>24}{'reserved':>16}{'target':>20}{'empty in':>10}"]
         lines += [balance_line(row) for row in fields["balances"]]
+        lines += [
+            f"kept: {kept['amount']} {kept['asset']} at {kept['venue']} until `arb balance --release {quote(name)}`"
+            for name, kept in fields.get("set_aside", {}).items()
+        ]
         lines += [proposal_line(row) for row in fields["proposals"]]
-        return "\n".join(lines)
+        lines += [f"not proposed: {text}" for text in fields.get("blocked", ())]
+        return head + "\n".join(lines)
 
     emit(reply, as_json=json, text=text)
     return EXIT_OK
@@ -154,7 +173,9 @@ def _breaker_lines(rows: list[dict[str, Any]]) -> str:
 
 def recoveries(
     instance: Instance = "",
-    approve: Annotated[str, typer.Option("--approve", metavar="ID", help="Let this recovery go on.")] = "",
+    approve: Annotated[
+        str, typer.Option("--approve", metavar="ID", help="Let this recovery go on (its beginning is enough).")
+    ] = "",
     cancel: Annotated[str, typer.Option("--cancel", metavar="ID", help="Take it over: you repair it yourself.")] = "",
     reason: Why = "",
     json: Json = False,
@@ -162,14 +183,17 @@ def recoveries(
     """Show the recoveries that are not over, with their IDs, or decide about one. Exit code 1: one waits for you.
 
     A held recovery has tried every venue within the bounded price. --approve lets its repairs begin again; --cancel
-    leaves the exposure to you (it stays counted) until --approve hands it back. The breaker `recovery_hold` is re-armed
-    when none waits any more.
+    leaves the exposure to you (it stays counted): orders by hand on the operation's own instruments repair it, and it
+    ends when nothing stands alone; --approve hands it back. The breaker `recovery_hold` is re-armed when none waits any
+    more, by whatever they ended.
     """
     if approve and cancel:
         raise BadInput("found --approve and --cancel, wanted one of them")
     if approve or cancel:
         operation = "approve" if approve else "cancel"
-        _, reply = _decide(instance, {"op": operation, "id": approve or cancel, "reason": reason})
+        _, reply = _decide(
+            instance, {"op": operation, "id": _recovery_id(instance, approve or cancel), "reason": reason}
+        )
     else:
         _, reply = _read(instance, "recoveries")
 
@@ -180,6 +204,17 @@ def recoveries(
     emit(reply, as_json=json, text=text)
     waits = any(row.get("requires_manual_approval", row["state"] == "waiting_approval") for row in reply["recoveries"])
     return EXIT_CHECK_FAILED if waits or reply.get("unknown_now") else EXIT_OK
+
+
+def _recovery_id(instance: str, wanted: str) -> str:
+    """The one open recovery that is meant by its id or its beginning; ``wanted`` itself where none begins so, which the
+    executor refuses. Raises BadInput where several do."""
+    _, reply = _read(instance, "recoveries")
+    known = [row["recovery_id"] for row in reply["recoveries"]]
+    found = [name for name in known if name == wanted] or [name for name in known if name.startswith(wanted)]
+    if len(found) > 1:
+        raise BadInput(f"found {len(found)} recoveries that begin with {wanted!r}, wanted one: {', '.join(found)}")
+    return found[0] if found else wanted
 
 
 def _unknown_now(fields: dict[str, Any]) -> str:
@@ -264,14 +299,15 @@ def flatten(dry_run: DryRun = False, reason: Why = "", instance: Instance = "", 
     """Take no new risk, close every hedge, cancel what rests, let held repairs go on: everything to its target.
 
     At bounded prices, under halt and breakers; `--dry-run` shows the orders first. New risk stays away until
-    `arb resume --reason R`. Exit code 1: something stays open, and the output says what and why.
+    `arb resume --reason R` (`drained`: the guard has taken that in). Exit code 1: something stays open, and the output
+    says what and why.
     """
     name = existing(instance)
-    if not dry_run:
-        with contextlib.suppress(ControlError):  # a guard that does not answer grants no lease for new risk either
-            ask(instance_dir(name) / GUARD_SOCKET, {"op": "drain", "reason": reason or "arb flatten"})
+    undrained = "" if dry_run else _drained(name, reason or "arb flatten")
     reply = close_hedges(name, {"op": "flatten", "dry_run": dry_run, "reason": reason})
-    off = "" if dry_run else "\nnew risk stays off until `arb resume --reason R`"
+    off = f"\n{undrained or 'new risk stays off until `arb resume --reason R`'}"
+    off = "" if dry_run else off
+    reply["drained"] = not (dry_run or undrained)
     emit(reply, as_json=json, text=lambda r: _closed_text(r) + off)
     ready = all(not row["reason"] for row in reply["hedges"])
     return EXIT_OK if reply["flat"] or (dry_run and ready) else EXIT_CHECK_FAILED
@@ -288,28 +324,38 @@ def stop(
 
     No new risk is taken, open operations are ended, then every process stops; hedges stay open unless --flatten closes
     them. Exit code 1: something stays open: `arb hedges` and `arb positions` still show it, nobody watches it, and
-    `arb up` goes on where it stopped.
+    the next start goes on where it stopped: `arb status` names its command.
     """
     name = existing(instance)
     if not is_running(name):
         raise ControlError(f"{name} does not run; see `arb status --instance {name}`")
+    if described(name).get("units") and not dry_run:  # before anything is closed: the supervisor refuses the stop
+        raise ControlError(stopped_by_systemd(name))
     folder, before = instance_dir(name), read_halt(instance_dir(name))
     closed: dict[str, Any] = {"orders": [], "hedges": [], "recoveries": []}
     if flat:
         closed = _flattened(name, dry_run=dry_run, reason=reason)
     if not dry_run:
+        shown = set(run_file(name).get("notes", ()))
         ask_supervisor(name, {"op": "stop", "reason": reason or "arb stop"})
-        deadline = time.monotonic() + STOP_TIMEOUT_S
+        bound_s = float(described(name).get("stop_bound_s", STOP_TIMEOUT_S))
+        deadline = time.monotonic() + bound_s
         while is_running(name) and time.monotonic() < deadline:
+            for line in run_file(name).get("notes", ()):  # what is waited for
+                if line not in shown and not line.startswith("info"):
+                    shown.add(line)
+                    say(f"arb: {line}")
             time.sleep(POLL_S)
         if is_running(name):
-            raise ControlError(f"{name} has not stopped after {STOP_TIMEOUT_S:.0f} s; see `arb status`")
+            raise ControlError(f"{name} has not stopped after {bound_s:.0f} s; see `arb status`")
         if flat and before.drain is None:  # the drain was ours: it must not outlive this stop
             write_halt(folder, msgspec.structs.replace(read_halt(folder), drain=None))
-    from workers.view.status import read_status  # imported here: it loads numba
+    from workers.last_run.journal_rows import half_done_text  # imported here: they load numba
+    from workers.view.status import read_status
 
     reading = read_status(name)
     left = {what: reading[what] for what in ("hedges", "positions", "recoveries")}
+    half_done = half_done_text(reading["open_operations"], reading["unsettled_orders"])
     fields = {
         "stopped": not is_running(name),
         "dry_run": dry_run,
@@ -319,20 +365,41 @@ def stop(
         "positions": left["positions"],
         "foreign_coins": reading["foreign_coins"],
         "recoveries": left["recoveries"],
-        "flat": not (left["hedges"] or left["positions"] or left["recoveries"]),
+        "open_operations": reading["open_operations"],
+        "unsettled_orders": reading["unsettled_orders"],
+        "flat": not (left["hedges"] or left["positions"] or left["recoveries"] or half_done),
     }
     emit(fields, as_json=json, text=_stopped_text)
     return EXIT_OK if fields["flat"] or dry_run else EXIT_CHECK_FAILED
 
 
+def _drained(name: str, reason: str) -> str:
+    """Ask the guard to keep new risk away; why it is not known to be away, or "" where the guard has taken it in.
+
+    A guard that is dead grants no lease, one that is only late or cannot write goes on granting it.
+    """
+    try:
+        ask(instance_dir(name) / GUARD_SOCKET, {"op": "drain", "reason": reason})
+    except ControlError as error:
+        return f"and new risk may still be taken (drain: {error}); `arb halt --reason R` keeps it away at once"
+    return ""
+
+
 def _flattened(name: str, *, dry_run: bool, reason: str) -> dict[str, Any]:
-    folder = instance_dir(name)
-    if not dry_run:
-        ask(folder / GUARD_SOCKET, {"op": "drain", "reason": reason or "arb stop --flatten"})
-    return close_hedges(name, {"op": "flatten", "dry_run": dry_run, "reason": reason or "arb stop --flatten"})
+    undrained = "" if dry_run else _drained(name, reason or "arb stop --flatten")
+    try:
+        return close_hedges(name, {"op": "flatten", "dry_run": dry_run, "reason": reason or "arb stop --flatten"})
+    except ControlError as error:
+        if dry_run:
+            raise
+        raise ControlError(
+            f"{error}; nothing was stopped, {undrained or 'and no new risk is taken'}: `arb hedges` shows what is "
+            "open, `arb stop --flatten` closes it and stops, `arb stop` stops now and leaves it open"
+        ) from None
 
 
 def _stopped_text(fields: dict[str, Any]) -> str:
+    from workers.last_run.journal_rows import half_done_text
     from workers.view.status_text import hedge_line, position_line
 
     lines = ["stopped" if fields["stopped"] else "still running"]
@@ -340,13 +407,15 @@ def _stopped_text(fields: dict[str, Any]) -> str:
     lines += [f"not closed: hedge {row['hedge_id']}: {row['reason']}" for row in fields["not_closed"]]
     lines += [f"stays open: hedge {hedge_line(row)}" for row in fields["open_hedges"]]
     lines += [f"stays open: position {position_line(row)}" for row in fields["positions"]]
+    half_done = half_done_text(fields["open_operations"], fields["unsettled_orders"])
+    lines += [f"stays open: {half_done}"] if half_done else []
     lines += [_recovery_lines(row) for row in fields["recoveries"]]
     coins = fields["foreign_coins"]
     if fields["flat"]:
         foreign = not_ours_text((), coins)
         lines.append(f"nothing of ours stays open; {foreign}" if foreign else "nothing stays open")
     elif fields["stopped"]:
-        lines += unwatched_lines(fields["open_hedges"], fields["positions"], coins)
+        lines += unwatched_lines(fields["open_hedges"], fields["positions"], coins, half_done=bool(half_done))
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,17 +13,19 @@ from typing import Any
 import msgspec
 
 from pipeline.economics.attribution import Attribution
-from pipeline.execution.accounts import fold_fills
 from pipeline.execution.records import Outcome
-from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from
+from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from, share
 from pipeline.execution.results.round_trips import RoundTrips, round_trips
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import plain
-from pipeline.model.structs import ZERO
 from workers.control_plane.instances import ledger_path
 from workers.executor_file import pnl_text, read_executor_state
-from workers.recorder.attribution import RESIDUAL_STEP, OperationPnl, added, attributed
-from workers.recorder.sqlite_ledger import SCHEMA_VERSION, open_reader, read_fill
+from workers.recorder.attribution import attributed
+from workers.recorder.report_cache import FILE_NAME, ReportCache
+from workers.recorder.sqlite_ledger import SCHEMA_VERSION, open_reader
+from workers.report.markouts import markout_rows, markout_text
+from workers.report.parts import FundingFlow, ReportParts, drawdown, part_fields
+from workers.report.tables import ledger_tables, tables_of
 from workers.state_folder import instance_dir
 from workers.tradable import utc
 
@@ -90,72 +92,20 @@ def _counts(rows: Sequence[sqlite3.Row], trips: RoundTrips) -> OperationCounts:
     )
 
 
-def _change_of_accounts(db: sqlite3.Connection, start_wall_ns: int) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
+def _change_of_accounts(
+    db: sqlite3.Connection, cache: ReportCache, start_wall_ns: int
+) -> tuple[dict[str, Decimal], dict[str, Decimal]]:
     """(change, fees) per asset by the fills since then.
 
     A futures fill realises profit against earlier fills, which may be of another operation or older than the span: so
     all fills are folded, and the result of those before the span is subtracted.
     """
-    rows = db.execute("SELECT * FROM fills").fetchall()
-    now = fold_fills(read_fill(row) for row in rows)
-    before = fold_fills(read_fill(row) for row in rows if row["wall_ns"] < start_wall_ns)
+    before = cache.accounts_before(db, start_wall_ns)
+    now = cache.accounts_before(db, WALL_NS_MAX)
     change, fees = now.per_asset(), now.fees_per_asset()
     for sums, old in ((change, before.per_asset()), (fees, before.fees_per_asset())):
         _add(sums, {asset: -amount for asset, amount in old.items()})
     return change, fees
-
-
-class ReportParts:
-    """The P&L of operations and funding in its parts, in the numeraire; ``residual``: what no record explains."""
-
-    def __init__(self, operations: Sequence[OperationPnl], funding: Sequence[tuple[int, Decimal]], boots: list[int]):
-        self._operations = operations
-        self._funding = funding  # wall ns, amount
-        self._boots = boots
-        self.total = _with_funding(added(one.parts for one in operations), (amount for _, amount in funding))
-        self.residual = sum((one.residual for one in operations), ZERO)
-
-    def by(self, what: str) -> list[tuple[str, Attribution, Decimal, int]]:
-        """(key, parts, residual, operations) per ``run``, ``day`` or ``operation``, oldest first; [] for ""."""
-        if not what:
-            return []
-        operations: dict[str, list[OperationPnl]] = {}
-        for one in self._operations:
-            operations.setdefault(self._key(what, one.wall_ns, one.operation_id), []).append(one)
-        funding: dict[str, list[Decimal]] = {}
-        for wall_ns, amount in self._funding:
-            funding.setdefault(self._key(what, wall_ns, "funding"), []).append(amount)
-        return [
-            (
-                key,
-                _with_funding(added(one.parts for one in operations.get(key, ())), funding.get(key, ())),
-                sum((one.residual for one in operations.get(key, ())), ZERO),
-                len(operations.get(key, ())),
-            )
-            for key in dict.fromkeys([*operations, *funding])
-        ]
-
-    def _key(self, what: str, wall_ns: int, operation_id: str) -> str:
-        """Funding belongs to a position: of a table by operation it is a row of its own."""
-        if what == "operation":
-            return operation_id
-        text = utc(wall_ns) or ""
-        if what == "day":
-            return text[:10]
-        began = [boot for boot in self._boots if boot <= wall_ns]
-        return (utc(began[-1]) or "") if began else text
-
-
-def _with_funding(parts: Attribution, amounts: Iterable[Decimal]) -> Attribution:
-    return parts._replace(funding=parts.funding + sum(amounts, ZERO))
-
-
-def part_fields(parts: Attribution) -> dict[str, Decimal]:
-    """The parts and their sum as ``--json`` shows them, to a billionth."""
-    return {
-        name: value.quantize(RESIDUAL_STEP).normalize() + ZERO
-        for name, value in {**parts._asdict(), "total": parts.total}.items()
-    }
 
 
 def _ledger(instance: str) -> sqlite3.Connection:
@@ -173,11 +123,15 @@ def _ledger(instance: str) -> sqlite3.Connection:
     return db
 
 
-def read_report(instance: str, since: str, by: str = "") -> dict[str, Any]:
+def read_report(
+    instance: str, since: str, by: str = "", *, tables: bool = False, of_page: bool = False
+) -> dict[str, Any]:
     """The fields of ``arb report``: changes of the accounts by fills, fees and funding since ``since`` (``pnl``), sums
-    over the operations that began since then, round trips won and lost, the P&L in its parts (also ``by`` run, day or
-    operation). Raises BadInput without a ledger."""
+    over the operations that began since then, round trips won and lost, the P&L in its parts (also ``by`` one of
+    REPORT_BY). With ``tables`` every table besides, by its name, for files; ``of_page``: what a page shows of them.
+    Raises BadInput without a ledger."""
     start = since_wall_ns(since)
+    cache = ReportCache(ledger_path(instance).with_name(FILE_NAME))
     with _ledger(instance) as db:
         rows = db.execute("SELECT * FROM operations WHERE wall_ns >= ? ORDER BY wall_ns", (start,)).fetchall()
         opportunities = db.execute("SELECT COUNT(*) FROM opportunities WHERE wall_ns >= ?", (start,)).fetchone()[0]
@@ -185,61 +139,49 @@ def read_report(instance: str, since: str, by: str = "") -> dict[str, Any]:
             "SELECT state, COUNT(*) FROM orders WHERE intent_wall_ns >= ? GROUP BY state", (start,)
         ).fetchall()
         fills = db.execute("SELECT COUNT(*) FROM fills WHERE wall_ns >= ?", (start,)).fetchone()[0]
-        pnl, fees = _change_of_accounts(db, start)
+        pnl, fees = _change_of_accounts(db, cache, start)
         events = db.execute("SELECT kind, COUNT(*) FROM events WHERE wall_ns >= ? GROUP BY kind", (start,)).fetchall()
-        paid = db.execute(
-            "SELECT body_json, wall_ns FROM events WHERE kind = 'funding' AND wall_ns >= ?", (start,)
-        ).fetchall()
+        payments = _payments(db, start)
         moved = db.execute(
             "SELECT body_json FROM events WHERE kind = 'external_flow' AND wall_ns >= ?", (start,)
         ).fetchall()
         counts = _counts(rows, _trips(db, rows))
-        operations, unknown = attributed(db, rows)
+        operations, unknown = attributed(db, rows, cache)
         boots = db.execute("SELECT wall_ns FROM events WHERE kind = 'boot' ORDER BY wall_ns").fetchall()
+        markouts = markout_rows(db, start)
+        of_ledger = ledger_tables(db, start, of_page=of_page) if tables else {}
+    cache.save()
     funding: dict[str, Decimal] = {}
-    funding_value = Decimal(0)
-    payments = {
-        (row["venue"], row["event_id"]): row
-        for row in ({**msgspec.json.decode(body), "wall_ns": wall_ns} for body, wall_ns in paid)
-    }
-    for row in payments.values():  # each booking once, by the venue's own number
+    for row in payments:
         _add(funding, {row["asset"]: row["amount"]})
-        funding_value += Decimal(row.get("value_numeraire", 0))
+    flows = [
+        FundingFlow(int(row["wall_ns"]), row["venue"], row["symbol"], Decimal(row.get("value_numeraire", 0)))
+        for row in payments
+    ]
     _add(pnl, funding)
     external: dict[str, Decimal] = {}
     for row in (msgspec.json.decode(body) for (body,) in moved):
         _add(pnl if row["trading"] else external, {row["asset"]: row["amount"]})
     numeraire: dict[str, Decimal] = {}
-    detected: list[float] = []
-    sent: list[float] = []
-    realised: list[float] = []
     for row in rows:
         if row["pnl_numeraire"] is not None:
-            value = Decimal(row["pnl_numeraire"])
-            numeraire[row["numeraire"]] = numeraire.get(row["numeraire"], Decimal(0)) + value
-        if row["outcome"] == "completed":
-            detected.append(row["edge_detect_bps"])
-            sent.append(row["edge_send_bps"])
-            realised.append(row["edge_fill_bps"])
+            _add(numeraire, {row["numeraire"]: row["pnl_numeraire"]})
+    funding_value = sum((flow.amount for flow in flows), Decimal(0))
     profit = {asset: value + funding_value for asset, value in numeraire.items()}  # there is one numeraire
-    flows = [(int(row["wall_ns"]), Decimal(row.get("value_numeraire", 0))) for row in payments.values()]
-    parts = ReportParts(operations, flows, [int(row[0]) for row in boots])
-    about = {} if by != "operation" else {row["operation_id"]: _about(row) for row in rows}
+    parts = ReportParts(operations, flows, [int(row[0]) for row in boots], {r["operation_id"]: _about(r) for r in rows})
     state = read_executor_state(instance_dir(instance))
     return {
         "instance": instance,
         "profit": profit,
         "today": None if state is None or state.pnl is None else {**state.pnl, "as_of": utc(state.wall_ns)},
         "attribution": {**part_fields(parts.total), "residual": parts.residual.normalize(), "unknown": unknown},
-        "rows": [
-            {by: key, **about.get(key, {}), **part_fields(row), "residual": residual.normalize(), "operations": count}
-            for key, row, residual, count in parts.by(by)
-        ],
+        "rows": parts.rows(by),
         "since_wall_ns": start,
         "opportunities": opportunities,
         "operations": counts.fields(),
         "success_rate": counts.success_rate,
         "win_rate": counts.win_rate,
+        "recovery_rate": recovery_rate(counts),
         "orders": {row[0]: row[1] for row in orders},
         "fills": fills,
         "pnl": {asset: amount for asset, amount in sorted(pnl.items()) if amount},
@@ -247,9 +189,35 @@ def read_report(instance: str, since: str, by: str = "") -> dict[str, Any]:
         "fees": {asset: amount for asset, amount in sorted(fees.items()) if amount},
         "funding": dict(sorted(funding.items())),
         "external": {asset: amount for asset, amount in sorted(external.items()) if amount},
-        "edge_bps": {"expected": _mean(detected), "at_send": _mean(sent), "realised": _mean(realised)},
+        "edge_bps": _edges(rows),
+        "max_drawdown": drawdown(parts.curve())[0],
+        "markouts": markouts,
         "events": {row[0]: row[1] for row in events},
+        "read": {"operations": cache.computed, "fills": cache.folded},
+        **({"tables": {**tables_of(parts, rows), **of_ledger}} if tables else {}),
     }
+
+
+def recovery_rate(counts: OperationCounts) -> float | None:
+    """Recovered per operation with a broken leg, those included that are not over; None where no leg broke."""
+    broken = counts.recovered + counts.unresolved
+    return round(counts.recovered / broken, 4) if broken else None
+
+
+def _payments(db: sqlite3.Connection, start_wall_ns: int) -> list[dict[str, Any]]:
+    """Funding since then, each booking once, by the venue's own number."""
+    rows = db.execute(
+        "SELECT body_json, wall_ns FROM events WHERE kind = 'funding' AND wall_ns >= ?", (start_wall_ns,)
+    ).fetchall()
+    found = [{**msgspec.json.decode(body), "wall_ns": wall_ns} for body, wall_ns in rows]
+    return list({(row["venue"], row["event_id"]): row for row in found}.values())
+
+
+def _edges(rows: Sequence[sqlite3.Row]) -> dict[str, float | None]:
+    """Mean edges of the completed operations, bps: as detected, at the send, as filled."""
+    done = [row for row in rows if row["outcome"] == "completed"]
+    names = {"expected": "edge_detect_bps", "at_send": "edge_send_bps", "realised": "edge_fill_bps"}
+    return {name: _mean([row[column] for row in done]) for name, column in names.items()}
 
 
 def _about(row: sqlite3.Row) -> dict[str, Any]:
@@ -279,8 +247,12 @@ def report_text(report: dict[str, Any]) -> str:
             f"fees           {amounts(report['fees'])}",
             f"funding        {amounts(report['funding'])} (in the P&L and the changes, not in the operations')",
             f"external       {amounts(report['external'])} (deposits, withdrawals, unexplained; in neither)",
+            f"recovery       {share(report['recovery_rate'])} of broken legs repaired; largest drawdown of the P&L "
+            f"{plain(report['max_drawdown'])}",
             f"edge bps       expected {edge['expected']}, at send {edge['at_send']}, realised {edge['realised']}",
+            f"markouts       {markout_text(report['markouts'])}",
             *_table(report["rows"]),
+            *(f"written        {path}" for path in report.get("files", ())),
         )
     )
 

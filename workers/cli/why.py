@@ -1,4 +1,4 @@
-"""``arb why ID``: all that the SQLite ledger has of one operation, in the order in which it happened."""
+"""``arb why ID``: all of one operation, in the order in which it happened, out of the SQLite ledger."""
 
 from __future__ import annotations
 
@@ -12,19 +12,9 @@ from pipeline.model.errors import BadInput
 from workers.control_plane.instances import ledger_path
 from workers.executor_file import amount
 from workers.recorder.sqlite_ledger import open_reader
-
-#: stage name -> the stage that it follows; latencies are shown between them
-STAGES = (
-    ("detect", "trigger_recv"),
-    ("dequeued", "detect"),
-    ("gate", "dequeued"),
-    ("journal", "gate"),
-    ("send", "journal"),
-    ("first_ack", "send"),
-    ("last_ack", "send"),
-    ("first_fill", "send"),
-    ("last_fill", "send"),
-)
+from workers.report.refused_trail import read_refused_trail, refused_trail_text
+from workers.report.short_ids import whole_id
+from workers.report.stages import stage_times
 
 
 def _row(row: Any) -> dict[str, Any]:
@@ -40,20 +30,27 @@ def _row(row: Any) -> dict[str, Any]:
 
 
 def read_trail(instance: str, wanted: str) -> dict[str, Any]:
-    """Everything about the operation ``wanted`` (its id, or its opportunity's number). Raises BadInput without one."""
+    """Everything about the operation ``wanted`` (its id or the beginning of it, or its opportunity's number); of an
+    opportunity that was refused its books and the verdict. Raises BadInput where none is meant, or several."""
     path = ledger_path(instance)
     if not path.exists():
         raise BadInput(f"found no ledger at {path}, wanted the recorder's; see `arb status --instance {instance}`")
     with open_reader(path) as db:
-        found = db.execute("SELECT * FROM operations WHERE operation_id = ?", (wanted,)).fetchone()
+        found = db.execute("SELECT * FROM operations WHERE operation_id = ?", (whole_id(db, wanted),)).fetchone()
         if found is None and wanted.isdigit():
             found = db.execute(
                 "SELECT * FROM operations WHERE opportunity_id = ? ORDER BY wall_ns DESC", (int(wanted),)
             ).fetchone()
+        refused = read_refused_trail(db, int(wanted)) if found is None and wanted.isdigit() else None
+        if refused is not None:
+            return refused
         if found is None:
             newest = db.execute("SELECT operation_id FROM operations ORDER BY wall_ns DESC LIMIT 5").fetchall()
             names = ", ".join(row[0] for row in newest) or "none yet"
-            raise BadInput(f"found no operation {wanted!r} in {path}, wanted one of its ids, newest: {names}")
+            raise BadInput(
+                f"found no operation {wanted!r} in {path}, wanted one of its ids, newest: {names}; of what was "
+                "refused the number of the opportunity (`arb status --refused all`)"
+            )
         operation = _row(found)
         key = (operation["operation_id"],)
         states = db.execute("SELECT * FROM operation_states WHERE operation_id = ? ORDER BY seq", key).fetchall()
@@ -107,25 +104,6 @@ def round_trip_line(trip: dict[str, Any]) -> str:
     return f"  hedge {trip['began']} closed by {by}; round trip {sign}{money}, without funding"
 
 
-def stage_times(operation: dict[str, Any]) -> dict[str, float]:
-    """Microseconds from each stage to the one it follows, where both have a stamp."""
-    stamps: dict[str, int] = {
-        "trigger_recv": operation["trigger_recv_mono_ns"] or 0,
-        "detect": operation["detect_mono_ns"] or 0,
-        "dequeued": operation["dequeued_mono_ns"] or 0,
-        "gate": operation["gate_mono_ns"] or 0,
-        **{name: value for name, value in (operation["stamps"] or {}).items() if value},
-    }
-    times = {
-        name: round((stamps[name] - stamps[before]) / 1000, 1)
-        for name, before in STAGES
-        if stamps.get(name) and stamps.get(before)
-    }
-    if stamps.get("send") and stamps.get("trigger_recv"):
-        times["tick_to_order"] = round((stamps["send"] - stamps["trigger_recv"]) / 1000, 1)
-    return times
-
-
 def _bps(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
@@ -133,6 +111,8 @@ def _bps(value: float | None) -> str:
 def trail_text(trail: dict[str, Any]) -> str:
     """The trail as text, one fact a line."""
     operation = trail["operation"]
+    if operation is None:
+        return refused_trail_text(trail)
     start = operation["trigger_recv_mono_ns"] or operation["started_mono_ns"] or 0
 
     def at(mono_ns: int | None) -> str:

@@ -11,16 +11,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import EngineConfig
-from pipeline.tradable import TradeState
+from pipeline.trade_state import TradeState
 from shm.errors import ShmError
 from shm.logring import LogReader, LogRing
 from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
 from workers.control_plane.left_open import not_ours_text, unwatched_lines
-from workers.executor_file import pnl_text, read_executor_state
-from workers.journal_priority import journal_prefix
+from workers.executor_file import ExecutorState, pnl_text, read_executor_state
+from workers.journald_prefix import journal_prefix
+from workers.last_run.half_done import replayed
+from workers.last_run.journal_rows import half_done_text, left_by_journal
 from workers.output import ALERT, TRADE, LogLines
 from workers.tradable import Answer, InstanceReasons, fields
 
@@ -95,15 +99,17 @@ class Announcer:
         """Whether the instance can trade, now."""
         return self._reasons.answer(described, running=True)
 
-    def look(self, described: Mapping[str, Any], now_s: float, *, all_ready: bool) -> None:
-        """Once a second: say what the processes said, and what has changed about the answer. Before all processes were
-        READY for the first time nothing but that is said."""
+    def look(self, describe: Callable[[], Mapping[str, Any]], now_s: float, *, all_ready: bool) -> None:
+        """Once a second: say what the processes said, and what has changed about the answer (``describe``: content of
+        ``run.json``, made where it is needed). Before all processes were READY for the first time nothing but that is
+        said."""
         first = all_ready and not self._was_ready
         if now_s < self._next_s and not first:
             return
         self._next_s = now_s + LOOK_S
         self._attach_books()
         if self._was_ready or all_ready:
+            described = describe()
             answer = self.answer(described)
             if self._was_ready or answer.state is not TradeState.STOPPED or not _settling(answer):
                 self._changed(answer, described)
@@ -190,9 +196,12 @@ class Announcer:
         """Say what stays open at the venues once the executor has stopped; the same as fields."""
         if not self._units:
             self._alerts()
-        state = read_executor_state(self._state_dir)
+        state = self._last_word()
         if state is None:
-            return {"open_hedges": [], "positions": [], "foreign_coins": [], "recoveries": [], "pnl": None}
+            return {
+                "open_hedges": [], "positions": [], "foreign_coins": [], "recoveries": [],
+                "open_operations": [], "unsettled_orders": 0, "pnl": None,
+            }  # fmt: skip
         if state.pnl is not None:
             self._write("supervisor", "info", pnl_text(state.pnl))
         for row in state.hedges:
@@ -206,8 +215,11 @@ class Announcer:
         for row in state.recoveries:
             text = f"recovery {row['recovery_id']} is not over ({row['state']}): {row['reason']}"
             self._write("supervisor", "warning", text)
-        if state.hedges or state.positions:
-            for text in unwatched_lines(state.hedges, state.positions, state.foreign_coins):
+        half_done = half_done_text(state.open_operations, state.unsettled_orders)
+        if half_done:
+            self._write("supervisor", "warning", f"stays open: {half_done}")
+        if half_done or state.hedges or state.positions:
+            for text in unwatched_lines(state.hedges, state.positions, state.foreign_coins, half_done=bool(half_done)):
                 self._write("supervisor", "warning", text)
         elif foreign := not_ours_text((), state.foreign_coins):
             self._write("supervisor", "warning", f"nothing of ours stays open; {foreign}")
@@ -218,8 +230,19 @@ class Announcer:
             "positions": state.positions,
             "foreign_coins": state.foreign_coins,
             "recoveries": state.recoveries,
+            "open_operations": state.open_operations,
+            "unsettled_orders": state.unsettled_orders,
             "pnl": state.pnl,
         }
+
+    def _last_word(self) -> ExecutorState | None:
+        """What the executor said last; where that was no last word (it was killed, or the guard has acted since), with
+        the journals' word of what is open."""
+        state = read_executor_state(self._state_dir)
+        if state is None or state.stopped:
+            return state
+        ledger = replayed(self._state_dir)
+        return state if ledger is None else msgspec.structs.replace(state, **left_by_journal(ledger))
 
 
 def _shown(level: str, text: str) -> str:

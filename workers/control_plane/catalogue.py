@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,12 +28,17 @@ from pipeline.model.clock import wall_ms
 from pipeline.model.enums import TradingStatus
 from pipeline.model.errors import ArbitrageEngineError, BadInput, VenueError
 from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
-from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows, largest_price
+from pipeline.model.instruments import NOT_TRADED, InstrumentRow, VenueRef, build_rows, largest_price
+from pipeline.model.networks import CoinNetwork
 from pipeline.model.structs import InstrumentSpec
 from pipeline.model.trading_times import at_time, ending_text
 from pipeline.recovery.row_questions import WANTED_ROW
+from pipeline.risk.fee_stock import PLAIN_FEES
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
+from shm.metrics import MetricsViews
 from shm.pages import AccountPage
+from workers.last_run.symbol_switch import SymbolChanges
+from workers.networks_file import NetworksWriter
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -40,7 +46,8 @@ if TYPE_CHECKING:
     from shm.pages import CataloguePage
 
 FETCH_TIMEOUT_S = 10.0
-FEE_SWITCH_TIMEOUT_S = 2.0  # of a question that rows do not wait for: what was told last stands
+SETTLED_AFTER_S, ASKED_FOR_S = 2, 60  # after a funding time its row is read again, until it says another one
+FEE_SWITCH_TIMEOUT_S = 2.0  # of a question that rows do not wait for: the last answer stands
 
 
 class VenueFailure(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,8 +62,8 @@ def changed_shape(old: InstrumentSpec, new: InstrumentSpec) -> bool:
     return (old.tick, old.lot, old.multiplier) != (new.tick, new.lot, new.multiplier)
 
 
-def _coin(told: FeeSwitch | None) -> str | None:
-    return None if told is None else told.coin
+def _coin(reported: FeeSwitch | None) -> str | None:
+    return None if reported is None else reported.coin
 
 
 def _shape(spec: InstrumentSpec) -> str:
@@ -78,7 +85,8 @@ def _fit(rows: Sequence[InstrumentRow]) -> bool:
 class CatalogueService:
     """Reads the instruments of every configured venue and writes the catalogue page. One per supervisor.
 
-    ``clients``: one per venue name, closed by the caller. ``say`` takes (level, text) for operators.
+    ``clients``: one per venue name, closed by the caller. ``say`` takes (level, text) for operators. ``networks_dir``:
+    where the coins' networks are written (``networks.json``); None: nowhere.
     """
 
     def __init__(
@@ -87,6 +95,8 @@ class CatalogueService:
         clients: dict[str, VenueClient],
         page: CataloguePage,
         say: Callable[[str, str], None],
+        networks_dir: Path | None = None,
+        *,
         wall_s: Callable[[], int] = lambda: wall_ms() // 1000,
     ) -> None:
         self._wall_s = wall_s
@@ -94,7 +104,9 @@ class CatalogueService:
         self._clients = clients
         self._page = page
         self._say = say
-        self._venues = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues]
+        self._venues = [
+            VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id, trade=v.trade) for v in config.venues
+        ]
         self._account_fees = config.fees
         self._switches: dict[str, FeeSwitch | None] = {}  # what each venue said of its fee coin, at its last reading
         self._trusted_coins = frozenset(config.detection.trusted_coins)
@@ -102,8 +114,14 @@ class CatalogueService:
         self.rows: list[InstrumentRow] = []
         self.fees: dict[str, dict[str, int]] = {}  # paper only: venue -> symbol -> taker ppm in place of the listed one
         self.removed: set[tuple[str, str]] = set()
+        self._configured = {v.name: tuple(v.symbols) for v in config.venues}
+        self._removed_before: set[tuple[str, str]] = set()  # by an earlier life: once their rows are there
         self.held: set[tuple[str, str]] = set()  # tick, lot or multiplier changed: halted until added again
+        self.missing: set[tuple[str, str]] = set()  # halted, because the venue's newest list lacks them
+        self._networks_file = None if networks_dir is None else NetworksWriter(networks_dir)
+        self.networks: dict[str, Mapping[str, tuple[CoinNetwork, ...]]] = {}  # venue -> coin -> where it travels
         self.refused: set[str] = set()  # venues that refused an order for its row, until they are read
+        self._plain_fees: set[str] = set()  # venues whose coin of fees is short: the next orders pay plain ones
         self._refusals: dict[int, int] = {}  # instrument -> how often, as last told
         self._too_fine: set[str] = set()  # pairs whose prices no exponent holds: said once
 
@@ -132,8 +150,22 @@ class CatalogueService:
             for line in self._clients[venue.name].take_odd_rows()[1]:
                 self._say("warning", line)
         self._merge(specs)
+        for key in sorted(self._removed_before):
+            if self._id_of(key) >= 0:
+                self._removed_before.discard(key)
+                self.remove(*key)
         self._obey_times()
+        self._write_networks()
         return failures
+
+    def _write_networks(self) -> None:
+        if self._networks_file is None or not self.networks:
+            return
+        traded = {coin for row in self.rows for coin in (row.spec.base, row.spec.quote)}
+        try:
+            self._networks_file.write(self.networks, traded)
+        except OSError as error:  # proposals of transfers lack cost and time; nothing else waits for it
+            self._say("warning", f"networks of coins cannot be written: {error.strerror}")
 
     def _at_time(self, spec: InstrumentSpec) -> InstrumentSpec:
         return at_time(spec, self._wall_s(), self.before_end_h)
@@ -153,13 +185,17 @@ class CatalogueService:
     async def _fetch(self, venue: str, symbols: Sequence[str]) -> list[InstrumentSpec]:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             specs = await self._clients[venue].instruments(symbols)
+        networks = self._clients[venue].networks()
+        if networks:
+            self.networks[venue] = networks
         await self._read_fee_switch(venue)
         own = self.fees.get(venue, {})
         found = [
             msgspec.structs.replace(spec, taker_fee_ppm=own[spec.symbol]) if spec.symbol in own else spec
             for spec in specs
         ]
-        fees = true_fees(self._account_fees.get(venue), self._switches.get(venue))
+        told = FeeSwitch("") if venue in self._plain_fees else self._switches.get(venue)
+        fees = true_fees(self._account_fees.get(venue), told)
         return [with_account_fees(spec, fees) for spec in found]
 
     async def _read_fee_switch(self, venue: str) -> None:
@@ -169,20 +205,17 @@ class CatalogueService:
             async with asyncio.timeout(FEE_SWITCH_TIMEOUT_S):
                 self._switches[venue] = await read_fee_switch(self._clients[venue], self._account_fees.get(venue))
         except (VenueError, TimeoutError, OSError) as error:
-            self._say("warning", f"{venue}: coin of fees not told: {str(error) or 'no answer'}")
+            self._say("warning", f"{venue}: the coin of fees is not known: {str(error) or 'no answer'}")
 
-    def other_fee_coins(self, instance: str) -> list[str]:
+    def other_fee_coins(self, page: AccountPage) -> list[str]:
         """Venues whose fees are taken in another coin by now (account page) than the rows count with."""
-        page = AccountPage.attach(instance)
         if not page.mapped:
             return []
-        moved = [
+        return [
             venue.name
             for venue in self._venues
             if (coin := page.fee_coin(venue.venue_id)) is not None and coin != _coin(self._switches.get(venue.name))
         ]
-        page.close()
-        return moved
 
     def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
         # removed meanwhile: left out
@@ -199,7 +232,7 @@ class CatalogueService:
             for row in self.rows[first:]:
                 self._page.append(row_to_words(row))
                 self._say_ending(None, row.spec)
-                if row.quarantine_reason:
+                if row.quarantine_reason not in ("", NOT_TRADED):
                     self._say("warning", f"quarantined {row.spec.venue} {row.spec.symbol}: {row.quarantine_reason}")
 
     def _update(self, instrument_id: int, spec: InstrumentSpec) -> None:
@@ -215,6 +248,7 @@ class CatalogueService:
                 f"{spec.venue} {spec.symbol}: tick, lot or multiplier changed ({_shape(row.spec)} to {_shape(spec)}); "
                 f"halted until `arb symbols add {spec.venue} {spec.symbol}`",
             )
+        self.missing.discard(key)
         if key in self.held:
             spec = msgspec.structs.replace(spec, status=TradingStatus.HALTED)
         if spec == row.spec:
@@ -237,11 +271,26 @@ class CatalogueService:
             instrument_id = self._id_of((venue, symbol))
             if instrument_id < 0 or self.rows[instrument_id].spec.status == TradingStatus.HALTED:
                 continue
+            self.missing.add((venue, symbol))
             row = self.rows[instrument_id]
             self._write(
                 msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, status=TradingStatus.HALTED))
             )
             self._say("error", f"{venue} {symbol}: halted until the venue lists it again")
+
+    def halted(self) -> dict[str, str]:
+        """Instrument ("venue symbol") -> why it is halted."""
+        found: dict[str, str] = {}
+        for row in self.rows:
+            key = (row.spec.venue, row.spec.symbol)
+            if row.spec.status is not TradingStatus.HALTED or key in self.removed:
+                continue
+            if key in self.held:
+                why = "tick, lot or multiplier changed"
+            else:
+                why = "not listed by the venue" if key in self.missing else "suspended by the venue"
+            found[" ".join(key)] = why
+        return found
 
     def _stop_entries(self, venue: str, symbols: Sequence[str]) -> None:
         """An instrument whose row cannot be read keeps its last good one, for exits and repairs, and takes no entries.
@@ -264,11 +313,26 @@ class CatalogueService:
         self._page.update(row.instrument_id, words)
         self.rows[row.instrument_id] = row
 
+    def traded(self) -> list[InstrumentSpec]:
+        """Instruments of the venues that orders are sent to."""
+        names = {venue.name for venue in self._venues if venue.trade}
+        return [row.spec for row in self.rows if row.spec.venue in names]
+
+    def passed_funding(self, wall_s: int) -> list[str]:
+        """Venues of contracts whose funding time has just passed: their rows have another rate and time by now."""
+        passed = range(SETTLED_AFTER_S, ASKED_FOR_S)
+        return sorted({row.spec.venue for row in self.rows if wall_s - row.spec.funding_next_wall_s in passed})
+
     def take_wanted(self, counters: Mapping[str, int]) -> bool:
         """Raise the exponents that a feed's counters ask for (``<venue>.wanted_digits.<instrument>``); True: any. Note
-        the venues whose rows the executor asks for (``wanted_row.<instrument>``)."""
+        the venues whose rows the executor asks for (``wanted_row.<instrument>``, ``plain_fees.<venue>``)."""
         raised = False
         for label, digits in counters.items():
+            if label.startswith(PLAIN_FEES) and bool(digits) != (
+                (venue := label[len(PLAIN_FEES) :]) in self._plain_fees
+            ):
+                self._plain_fees ^= {venue}
+                self.refused.add(venue)
             if label.startswith(WANTED_ROW) and (number := int(label[len(WANTED_ROW) :])) < len(self.rows):
                 if digits and self._refusals.get(number) != digits:
                     self.refused.add(self.rows[number].spec.venue)
@@ -299,12 +363,33 @@ class CatalogueService:
         self._say("error", f"{pair}: no exponent holds a price of {digits} digits beside its largest; halted")
         return False
 
+    def changes(self) -> SymbolChanges:
+        """What ``arb symbols add`` and ``remove`` have changed of what is configured."""
+        found = SymbolChanges()
+        for venue, configured in self._configured.items():
+            now = self._symbols[venue]
+            found.added.extend((venue, symbol) for symbol in now if symbol not in configured)
+            found.removed.extend((venue, symbol) for symbol in configured if symbol not in now)
+        found.removed.extend(sorted(self._removed_before - set(found.removed)))
+        return found
+
+    def change_again(self, kept: SymbolChanges) -> None:
+        """What an earlier life of the instance was told to add and remove; before the first :meth:`load`. A removed
+        instrument has its row all the same: what is held there can leave."""
+        for venue, symbol in kept.added:
+            if venue in self._symbols and symbol not in self._symbols[venue]:
+                self._symbols[venue].append(symbol)
+        self._removed_before = {
+            (venue, symbol) for venue, symbol in kept.removed if symbol in self._symbols.get(venue, ())
+        }
+
     async def add(self, venue: VenueConfig, symbol: str) -> InstrumentRow:
         """Append one instrument while running, bring a removed one back, or end the halt of a changed one.
 
         Raises BadInput when the venue does not list it and when it is there already.
         """
         key = (venue.name, symbol)
+        self._removed_before.discard(key)
         if self._id_of(key) >= 0 and key not in self.removed | self.held:
             raise BadInput(
                 f"{venue.name} {symbol} is in the catalogue already, wanted a new one; see `arb symbols list`"
@@ -349,3 +434,28 @@ class CatalogueService:
                 self._write(row)
                 return row
         raise BadInput(f"{venue} {symbol} is not in the catalogue, wanted one that is; see `arb symbols list`")
+
+
+class WantedRows:
+    """What running processes ask of the catalogue, by the counters of feeds and executor, and the account page."""
+
+    def __init__(self, instance: str, feeds: Sequence[str], catalogue: CatalogueService) -> None:
+        self._catalogue = catalogue
+        self._processes = [*(f"feed.{feed}" for feed in feeds), "executor"]
+        self._metrics = MetricsViews(instance)
+        self._account = AccountPage.attach(instance)
+
+    def look(self) -> list[str]:
+        """Where a feed met a price that its row cannot hold: gives the whole pair a finer exponent and a new epoch.
+
+        Returns the venues that are to be read again: one whose fees are taken in another coin by now, or where the
+        executor met a refusal that spoke of a row; and one that has just settled funding.
+        """
+        for process in self._processes:
+            self._catalogue.take_wanted(self._metrics.counters(process))
+        self._account.refresh()
+        return [
+            *self._catalogue.other_fee_coins(self._account),
+            *self._catalogue.refused,
+            *self._catalogue.passed_funding(wall_ms() // 1000),
+        ]

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from pipeline.execution.crash_points import VARIABLE, of_life
 from workers.control_plane.children import Child
 from workers.control_plane.fork_server import MESSAGE_BYTES_MAX
 
@@ -54,11 +55,11 @@ class ForkWatch:
 
 
 def spawn_request(child: Child, instance: str, state_dir: Path, notify_address: str) -> dict[str, Any]:
-    """The request for one process; ``ARB_CRASH_AT`` acts in its first life only."""
+    """The request for one process. Of ``ARB_CRASH_AT`` it is given what acts in its life."""
     environment = {"NOTIFY_SOCKET": notify_address, "WATCHDOG_USEC": str(WATCHDOG_US)}
-    crash_at = os.environ.get("ARB_CRASH_AT", "")
-    if crash_at and child.restarts == 0:
-        environment["ARB_CRASH_AT"] = crash_at
+    crash_at = of_life(os.environ.get(VARIABLE, ""), child.restarts + 1)
+    if crash_at:
+        environment[VARIABLE] = crash_at
     return {
         "op": "spawn",
         "process": child.process,

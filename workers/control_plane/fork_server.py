@@ -5,6 +5,7 @@ The supervisor forks it before it has an event loop. It imports the worker modul
 server exchange JSON messages over one SOCK_SEQPACKET pair:
 
     to the fork server    {"op": "config", "path"}                      load the configuration (children inherit it)
+                          {"op": "accepted", "path"}                    take the file of an accepted reload as it is
                           {"op": "warm", "modules", "dialects", "last"} import and warm; ``last``: then report "warm"
                           {"op": "spawn", "process", "exchange", "instance", "restarts", "env", "log"}
                           {"op": "ping"}
@@ -15,12 +16,14 @@ server exchange JSON messages over one SOCK_SEQPACKET pair:
                           {"event": "spawned", "process", "pid"}
                           {"event": "exited", "process", "pid", "status"}
                           {"event": "failed", "text"}                   the configuration is refused
+                          {"event": "not taken", "text"}                the file of a reload cannot be read
                           {"event": "pong"}
 
 A child's exit is seen by its pidfd; ``status`` is the exit code, negative = the signal that ended it. The kernel kills
 the fork server when the supervisor dies, and the children when the fork server dies, so that none outlives the
 supervisor: the executor by SIGTERM (it has its grace to end open operations), the feeds too (they stay for as long as
-it does, because it needs their books), the others by SIGKILL.
+it does, because it needs their books) and the guard (it ends what an executor that has died as well has left half
+done, ``guard/orphan.py``), the others by SIGKILL.
 """
 
 from __future__ import annotations
@@ -36,18 +39,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pipeline.execution.crash_points import VARIABLE
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.errors import ConfigInvalid
 from workers.base import die_with_parent, start_worker
 from workers.control_plane.process_modules import worker_module
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK
+from workers.locked_keys import keep_own_keys
 
 if TYPE_CHECKING:
     from workers.control_plane.warming import Warmer
 
 MESSAGE_BYTES_MAX = 64 * 1024
-_ENV_OF_ONE_CHILD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "ARB_CRASH_AT")
+_ENV_OF_ONE_CHILD = ("NOTIFY_SOCKET", "WATCHDOG_USEC", VARIABLE)
 
 
 def start_fork_server() -> tuple[int, socket.socket]:
@@ -109,6 +114,8 @@ class ForkServer:
         operation = request["op"]
         if operation == "config":
             self._load(request["path"])
+        elif operation == "accepted":
+            self._accept(request["path"])
         elif operation == "warm":
             self._warm(request["modules"], request["dialects"], request["last"])
         elif operation == "ping":
@@ -123,6 +130,13 @@ class ForkServer:
             self._config = load_config(path)
         except ConfigInvalid as error:
             self._send(event="failed", text=str(error))
+
+    def _accept(self, path: str) -> None:
+        """Profile and environment are in it: ``load_config`` would lay them over it once more."""
+        try:
+            self._config = msgspec.json.decode(Path(path).read_bytes(), type=EngineConfig)
+        except (OSError, msgspec.DecodeError) as error:
+            self._send(event="not taken", text=f"{path}: {error}; a process that starts again has what was before")
 
     def _warm(self, modules: list[str], dialects: list[str], last: bool) -> None:
         # Not at the top of the file: numpy and numba, which only the fork server itself may load, after its fork.
@@ -162,10 +176,11 @@ class ForkServer:
         from shm import jitcache  # numba: only after the fork
 
         process: str = request["process"]
-        in_order = process == "executor" or process.startswith("feed.")
+        in_order = process in ("executor", "guard") or process.startswith("feed.")
         die_with_parent(signal.SIGTERM if in_order else signal.SIGKILL, fork_server)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
+        keep_own_keys(process)
         jitcache.report_to(None)
         jitcache.loaded_all()
         self._channel.close()

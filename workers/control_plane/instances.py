@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from pipeline.model.config import VenueConfig
+from pipeline.model.config_load import ENGINE_NAME_RE
 from pipeline.model.errors import BadInput
-from workers.state_folder import instance_dir, replace_file, state_root
-
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")
+from workers.last_run.start_hint import start_hint
+from workers.state_folder import LAST_DEMO, instance_dir, replace_file, state_root
 
 
 def is_running(instance: str) -> bool:
@@ -38,18 +38,20 @@ def known_instances() -> list[str]:
 
 
 def resolve(instance: str) -> str:
-    """The named instance; else ``ARB_ENGINE_NAME``; else the only running one; else the only known one.
+    """The named instance; else ``ARB_ENGINE_NAME``; else the only running one; else the only known one, the last demo
+    only where there is nothing else.
 
     Raises BadInput for a name that no instance can have, and where none or several could be meant.
     """
     name = instance or os.environ.get("ARB_ENGINE_NAME", "")
     if name:
-        if not NAME.match(name):
+        if not ENGINE_NAME_RE.fullmatch(name):
             raise BadInput(
-                f"--instance: found {name!r}, wanted lower-case letters, digits, '-', at most 32; see `arb status`"
+                f"--instance: found {name!r}, wanted lower-case letters, digits, '-', '_', at most 32; see `arb status`"
             )
         return name
-    known = known_instances()
+    every = known_instances()
+    known = [name for name in every if not (instance_dir(name) / LAST_DEMO).exists()] or every
     running = [name for name in known if is_running(name)]
     if len(running) > 1:
         raise BadInput(f"found several running instances, wanted one: {', '.join(running)}; name it with --instance")
@@ -62,7 +64,7 @@ def resolve(instance: str) -> str:
             f"no instance runs, several have run: {listed}; name one with --instance, e.g. --instance {newest}"
         )
     if not known:
-        raise BadInput(f"no instance in {state_root()}; start one with `arb up` (or try `arb demo --keep`)")
+        raise BadInput(f"no instance in {state_root()}; start one with `arb up` (or try `arb demo`)")
     return known[0]
 
 
@@ -97,6 +99,11 @@ def write_run_file(state_dir: Path, described: dict[str, Any]) -> None:
     replace_file(state_dir / "run.json", msgspec.json.format(msgspec.json.encode(described), indent=1))
 
 
+def venue_row(venue: VenueConfig, *, reachable: bool) -> dict[str, Any]:
+    """A venue as ``run.json`` shows it; ``reachable``: its instruments could be read."""
+    return {"rest": venue.rest, "ws": venue.ws, "reachable": reachable, "trade": venue.trade}
+
+
 def described(instance: str) -> dict[str, Any]:
     """As :func:`run_file`, but {} while a new supervisor has not yet replaced the file of an earlier run."""
     found = run_file(instance)
@@ -109,8 +116,15 @@ def described(instance: str) -> dict[str, Any]:
 
 def start_command(instance: str) -> str:
     """The command that starts the instance (again)."""
-    config = described(instance).get("config")
-    return f"arb up --config {config}" if config else "arb up"
+    return start_hint({"instance": instance, **described(instance)})
+
+
+def stopped_by_systemd(instance: str) -> str:
+    """Why the stop of an instance of one unit a process is refused, and the command that stops it."""
+    return (
+        f"nothing was stopped: every process of {instance} is a unit of systemd, which alone ends them all: "
+        f"`systemctl stop arb@{instance}.target` as root; where hedges are to leave before, `arb flatten` first"
+    )
 
 
 def ledger_path(instance: str) -> Path:

@@ -16,14 +16,19 @@ from typing import Any
 import msgspec
 import yaml
 
+from pipeline.model.config import ENV_PATHS
 from pipeline.model.errors import ArbitrageEngineError
+from pipeline.model.structs import Credentials
 from shm.segment import cleanup_instance
-from workers.control_plane.instances import run_file
+from workers.control_plane.instances import is_running, run_file
 from workers.control_socket import ControlError, ask_supervisor
+from workers.credentials import OPENED_VARIABLE, handed_over
+from workers.locked_keys import sealed
 from workers.state_folder import instance_dir, replace_file
 
 READY_TIMEOUT_S = 120.0  # without counting the first compilation, which takes as long as the host needs
-STOP_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0  # of a supervisor that has not said how long its stop may take
+ENDING_S = 3.0
 POLL_S = 0.02
 
 
@@ -49,25 +54,52 @@ class Launched:
     """One instance that this process started; ``stop`` ends it, ``clean`` removes what is left of it."""
 
     def __init__(
-        self, instance: str, *, live_confirmed: bool = False, environment: Mapping[str, str] | None = None
+        self,
+        instance: str,
+        *,
+        live_name: str = "",
+        environment: Mapping[str, str] | None = None,
+        keys: Mapping[str, Credentials] | None = None,
     ) -> None:
+        """``live_name``: what confirms live mode. ``environment``: variables beside those of this process.
+
+        ``keys``: by exchange, handed over in sealed memory; those of the state folder serve the other exchanges.
+        Raises LaunchError where an instance of the name runs: that one keeps its configuration.
+        The configuration that :meth:`configure` hands over is whole: ``ARB_*`` variables of this process that set one
+        of its values are not passed on, nor is the profile.
+        """
         self.instance = instance
         self.state_dir = instance_dir(instance, create=True)
         self.config_path = self.state_dir / "config.yaml"
         self.started_s = time.monotonic()
         arguments = [sys.executable, "-m", "workers.control_plane", "--instance", instance]
         arguments += ["--config", str(self.config_path), "--await-config", "--parent", str(os.getpid())]
-        if live_confirmed:
-            arguments.append("--i-understand-live-trading")
+        if live_name:
+            arguments += ["--i-understand-live-trading", live_name]
+        inherited = {name: value for name, value in os.environ.items() if name not in ENV_PATHS}
+        inherited["ARB_PROFILE"] = ""
+        wait_until_ended(instance)
+        self.config_path.unlink(missing_ok=True)  # of an earlier run: the child waits for that of this one
+        passed: tuple[int, ...] = ()
         self._log = (self.state_dir / "log" / "supervisor.log").open("ab")
-        self._process = subprocess.Popen(
-            arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env={**os.environ, **(environment or {})},
-            start_new_session=True,  # Ctrl-C reaches this process only, which stops the instance in order
-        )
+        try:
+            passed = (sealed(handed_over(keys)),) if keys else ()  # opened keys: nothing that waits or fails before
+            named = {OPENED_VARIABLE: str(passed[0])} if passed else {}
+            self._process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                env={**inherited, **named, **(environment or {})},
+                start_new_session=True,  # Ctrl-C reaches this process only, which stops the instance in order
+                pass_fds=passed,
+            )
+        except BaseException:
+            self._log.close()
+            raise
+        finally:
+            for descriptor in passed:
+                os.close(descriptor)
 
     @property
     def pid(self) -> int:
@@ -141,11 +173,12 @@ class Launched:
         return self._process.poll() is None
 
     def stop(self) -> int:
-        """Stop the instance in order (SIGTERM, killed after 60 s); the supervisor's exit code."""
+        """Stop the instance in order (SIGTERM; killed after the ``stop_bound_s`` of its ``run.json``); the exit
+        code of the supervisor."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
-                self._process.wait(STOP_TIMEOUT_S)
+                self._process.wait(self.describe().get("stop_bound_s", STOP_TIMEOUT_S))
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
@@ -158,6 +191,19 @@ class Launched:
         if not keep_state:
             shutil.rmtree(self.state_dir, ignore_errors=True)
         return removed
+
+
+def wait_until_ended(instance: str) -> None:
+    """Processes of an instance that has just been killed hold its lock for moments: waits for up to ``ENDING_S``.
+    Raises LaunchError."""
+    deadline = time.monotonic() + ENDING_S
+    while is_running(instance):
+        if time.monotonic() > deadline:
+            raise LaunchError(
+                f"instance {instance} is running already, wanted one that is not; nothing of it was changed: "
+                f"see `arb status --instance {instance}`"
+            )
+        time.sleep(POLL_S)
 
 
 def block_new_risk(launched: Launched) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline.model.fixedpoint import plain
 
+START = "the next start (`arb status` names its command)"
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -41,12 +42,13 @@ def flat_line(*, flat: bool, hedges: int, positions: Rows, coins: Rows = ()) -> 
     return f"flat: {'yes' if flat else 'no'}{ours}; {hedges} hedges open" + (f"; {foreign}" if foreign else "")
 
 
-def unwatched_lines(hedges: Rows, positions: Rows, coins: Rows = ()) -> list[str]:
-    """After a stop: who goes on with what stays open. `arb close` closes hedges, never what is not ours."""
+def unwatched_lines(hedges: Rows, positions: Rows, coins: Rows = (), *, half_done: bool = False) -> list[str]:
+    """After a stop: who goes on with what stays open (``half_done``: an operation or an order among it). `arb close`
+    closes hedges, never what is not ours."""
     foreign = not_ours_text(positions, coins)
     if hedges:
-        then = "`arb up` goes on with it, `arb close --all` then closes the hedges"
+        then = f"{START} goes on with it, `arb close --all` then closes the hedges"
         return [f"nobody watches what stays open: {then}", *([foreign] if foreign else [])]
-    if positions and not foreign:
-        return ["nobody watches what stays open: `arb up` goes on with it"]
+    if half_done or (positions and not foreign):
+        return [f"nobody watches what stays open: {START} goes on with it"]
     return [f"nobody watches what stays open; {foreign} (`arb close` does not)"] if foreign else []

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
 from pipeline.exchanges.base import ACCOUNT_MISSING, VenueClient
-from pipeline.exchanges.factory import trading_problems
 from pipeline.model.config import EngineConfig, VenueConfig
+from pipeline.model.config_load import load_config
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ArbitrageEngineError, AuthRefused, ConfigInvalid, VenueError
+from workers.control_plane.instances import run_file
 from workers.credentials import load_credentials, missing_keys
+from workers.last_run.journal_mode import mode_problem
+from workers.live_rules import live_errors, trade_errors
 from workers.state_folder import instance_dir, state_root
 
 KEY_CHECK_S = 5.0
@@ -93,7 +96,7 @@ def lock_keys(config: EngineConfig, instance: str) -> list[int]:
         return held
     folder = state_root() / "key-locks"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for exchange in config.feeds:
+    for exchange in config.trading_exchanges:
         credentials = load_credentials(config, exchange, instance=instance)
         if credentials is None:
             continue
@@ -116,21 +119,54 @@ def lock_keys(config: EngineConfig, instance: str) -> list[int]:
     return held
 
 
-def check_mode(config: EngineConfig, instance: str, *, live_confirmed: bool) -> None:
-    """Check what a start in this mode needs: an exchange, a key for each where orders are sent and venues that take
-    orders as they are configured, and for live trading the flag. Raises ConfigInvalid listing all that is missing."""
+def check_journal_mode(config: EngineConfig, instance: str) -> None:
+    """Check that the instance's journal, if it has one, is of this mode. Raises ConfigInvalid.
+
+    A journal that cannot be read is not judged here: the processes that need it say what is wrong with it.
+    """
+    from workers.last_run.half_done import replayed  # imported here: it loads numpy, which must come after the fork
+
+    folder = instance_dir(instance)
+    if not any((folder / "journal").glob("journal-*.seg")):
+        return
+    ledger = replayed(folder)
+    # a checkpoint of an earlier build does not tell the mode, the last run's own description does
+    found = "" if ledger is None else ledger.mode or str(run_file(instance).get("mode", ""))
+    problem = mode_problem(found, config.mode, instance)
+    if problem:
+        raise ConfigInvalid([problem])
+
+
+def check_mode(config: EngineConfig, instance: str, *, live_name: str, given: Collection[str] = ()) -> None:
+    """Check what a start in this mode needs: an exchange, where orders are sent a key for each and order entry, and for
+    live trading the instance's name (``live_name``) and a configuration that protects. ``given``: exchanges whose keys
+    the start will bring. Raises ConfigInvalid listing all that is missing or refused."""
     errors = []
     if not config.venues:
         errors.append("exchanges: none is configured and enabled, wanted at least one; `arb demo` brings its own")
-    if config.mode is Mode.LIVE and not live_confirmed:
+    if config.mode is Mode.LIVE and live_name != instance:
+        found = f"{live_name!r}" if live_name else "nothing"
         errors.append(
-            "mode: found live, which trades real money, wanted its confirmation: `arb up --i-understand-live-trading`"
+            f"mode: found live, which trades real money, and as its confirmation {found}, wanted the instance's name: "
+            f"add `--i-understand-live-trading {instance}` to the command"
         )
     if config.mode is not Mode.PAPER:
-        errors.extend(missing_keys(config, instance))
-        errors.extend(problem for venue in config.venues for problem in trading_problems(venue))
+        errors.extend(missing_keys(config, instance, given))
+        errors.extend(trade_errors(config))
+    if config.mode is Mode.LIVE:
+        errors.extend(live_errors(config))
     if errors:
         raise ConfigInvalid(errors)
+
+
+def reloaded_config(path: str | None) -> EngineConfig:
+    """The configuration as it stands in its file now, for a running instance: in live mode it must protect as at a
+    start. Raises ConfigInvalid."""
+    config = load_config(path)
+    errors = live_errors(config) if config.mode is Mode.LIVE else []
+    if errors:
+        raise ConfigInvalid(errors)
+    return config
 
 
 def paper_fees(state_dir: Path) -> dict[str, dict[str, int]]:

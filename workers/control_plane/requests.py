@@ -8,24 +8,37 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_reload import Changes
+from pipeline.model.enums import ProcessState
 from pipeline.model.errors import BadInput, ConfigInvalid
+from shm.errors import ShmError
+from shm.liveness import LivenessView
+from shm.metrics import Metrics
 from workers.audit_log import audit, who
 from workers.control_plane.announcer import Announcer
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import Children, ChildState
+from workers.control_plane.instances import stopped_by_systemd
 from workers.control_socket import GUARD_SOCKET, ControlError, ask
 from workers.halt_file import NO_REASON
 from workers.halting import halt_instance, release_without_guard
+from workers.last_run.detection_switch import forget_stopped, keep_stopped
+from workers.last_run.symbol_switch import keep_symbols
 from workers.tradable import fields
 
+DETECTION_POLL_S = 0.01
+DETECTION_POLLS = 300  # 3 s: a detector that sleeps looks every half second
 EXECUTOR_TIMEOUT_S = 15.0  # an execution is awaited to its end, at most this long
 
 
 class RunningInstance(Protocol):
     """What requests read and change of a running instance; the supervisor is one."""
 
+    instance: str
+    units: bool  # systemd has started the processes, and it alone ends them
     state_dir: Path
     config: EngineConfig
     children: Children
@@ -36,8 +49,8 @@ class RunningInstance(Protocol):
     def describe(self) -> dict[str, Any]:
         """The instance as ``run.json`` shows it."""
 
-    def reload(self) -> Changes:
-        """Take in the configuration file; what changed. Raises ConfigInvalid."""
+    def reload(self, wanted: EngineConfig | None = None) -> Changes:
+        """Take in the configuration file, or ``wanted``; what changed. Raises ConfigInvalid."""
 
     def request_stop(self) -> None:
         """Ask for an orderly stop."""
@@ -58,6 +71,7 @@ class Requests:
             "operations": self._executor,
             "symbols": self._symbols,
             "reload": self._reload,
+            "detection": self._detection,
             "stop": self._stop,
         }
 
@@ -124,16 +138,17 @@ class Requests:
             ]
             return {"instruments": rows}
         try:
-            venue = self._instance.config.venue(str(request["venue"]))
+            venue = self._instance.config.venue(str(request.get("venue", "")))
         except KeyError as error:
             raise BadInput(f"{error.args[0]}; see `arb config show`") from None
-        symbol = str(request["symbol"])
+        symbol = str(request.get("symbol", ""))
         if action == "add":
             row = await catalogue.add(venue, symbol)
         elif action == "remove":
             row = catalogue.remove(venue.name, symbol)
         else:
             raise BadInput(f"action: found {action!r}, wanted list, add or remove")
+        keep_symbols(self._instance.state_dir, catalogue.changes())
         return {"instrument_id": row.instrument_id, "quarantined": row.quarantine_reason or None}
 
     async def _reload(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -144,7 +159,42 @@ class Requests:
             raise BadInput(f"reload refused, nothing changed: {error}") from None
         return {"changed": {path: {"from": old, "to": new} for path, (old, new) in changes.items()}}
 
+    async def _detection(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Whether entries are looked for; ``enabled`` (true, false) switches that, until the next reload. ``in_force``:
+        whether a detector that runs has taken it in; waited for, bounded."""
+        instance, enabled = self._instance, request.get("enabled")
+        if enabled is not None:
+            by, reason = who(request.get("uid")), str(request.get("reason", ""))
+            if enabled:
+                forget_stopped(instance.state_dir)
+            else:
+                keep_stopped(instance.state_dir, by=by, reason=reason)
+            detection = msgspec.structs.replace(instance.config.detection, enabled=bool(enabled))
+            instance.reload(msgspec.structs.replace(instance.config, detection=detection))
+            audit(instance.state_dir, op="detection", by=by, reason=reason, enabled=bool(enabled))
+        wanted = instance.config.detection.enabled
+        for _ in range(DETECTION_POLLS if enabled is not None else 1):
+            if self._looks_for_entries() == wanted:
+                return {"enabled": wanted, "in_force": True}
+            await asyncio.sleep(DETECTION_POLL_S)
+        return {"enabled": wanted, "in_force": False}
+
+    def _looks_for_entries(self) -> bool | None:
+        """What the detector does now; None where none works: what a dead one has left says nothing."""
+        live = LivenessView.attach(self._instance.instance, "detector", missing_ok=True)
+        if not live.alive() or live.state not in (ProcessState.READY, ProcessState.DEGRADED):
+            return None
+        try:
+            metrics = Metrics.attach(self._instance.instance, "detector")
+        except ShmError:
+            return None
+        value = bool(metrics.value("looks_for_entries"))
+        metrics.close()
+        return value
+
     async def _stop(self, request: dict[str, Any]) -> dict[str, Any]:
+        if self._instance.units:  # the end of the supervisor would end nobody else
+            raise BadInput(stopped_by_systemd(self._instance.instance))
         audit(self._instance.state_dir, op="stop", by=who(request.get("uid")), reason=str(request.get("reason", "")))
         self._instance.request_stop()
         return {"stopping": True}

@@ -19,14 +19,18 @@ from typing import Any
 
 import msgspec
 
+from pipeline.exchanges.transport.shared_budgets import join
 from pipeline.model.config_load import load_config
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
-from workers.base import die_with_parent
+from workers.base import die_with_parent, set_undumpable
 from workers.control_plane.fork_server import start_fork_server
-from workers.control_plane.preflight import check_mode, check_room, lock_instance, lock_keys
+from workers.control_plane.preflight import check_journal_mode, check_mode, check_room, lock_instance, lock_keys
 from workers.control_plane.started_again import start_again
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_USAGE
+from workers.live_rules import at_stake
+from workers.locked_keys import close_keys, open_keys
+from workers.output import say
 
 EARLY_MODULES = ("guard", "recorder", "detector")  # their kernels need no dialect, so no configuration
 AWAIT_CONFIG_POLL_S = 0.01
@@ -37,7 +41,8 @@ def run_instance(
     *,
     instance: str,
     mode: str,
-    live_confirmed: bool,
+    live_name: str,
+    ask_passphrase: Callable[[], str] | None = None,
     await_config: bool = False,
     units: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
@@ -45,17 +50,36 @@ def run_instance(
     """A whole instance in the foreground until SIGTERM or SIGINT: its exit code; ``error`` (why it failed if it did)
     and what stays open at the venues.
 
-    ``instance`` and ``mode`` override the configuration where they are not ""; ``await_config``: the parent writes the
-    configuration later; ``units``: systemd starts the other processes; ``on_event``: takes what is said to operators as
-    objects. Call before any thread or event loop.
+    ``instance`` and ``mode`` override the configuration where they are not "". ``live_name``: the instance's name,
+    which confirms live mode. ``ask_passphrase`` gives what opens locked keys, where there are any. ``await_config``:
+    the parent writes the configuration later. ``units``: systemd starts the other processes. ``on_event`` takes what is
+    said to operators as objects. Call before any thread or event loop.
     Raises ConfigInvalid, CouldNotStart.
     """
     if mode:
         os.environ["ARB_MODE"] = mode
-    if not await_config:  # an error in the configuration is reported before anything is started
-        early = load_config(config_path)
-        check_mode(early, instance or early.instance, live_confirmed=live_confirmed)
-        check_room(early, instance or early.instance)
+    set_undumpable()  # it has keys, and so has every process that is forked from it
+    try:
+        if not await_config:  # an error in the configuration is reported before anything is started
+            early = load_config(config_path)
+            check_mode(early, instance or early.instance, live_name=live_name)
+            check_room(early, instance or early.instance)
+            if early.mode is not Mode.PAPER:  # before the fork: all processes inherit them; paper trades without keys
+                open_keys(instance or early.instance, ask_passphrase)
+        return _run(config_path, instance, live_name, await_config=await_config, units=units, on_event=on_event)
+    finally:
+        close_keys()
+
+
+def _run(
+    config_path: str | None,
+    instance: str,
+    live_name: str,
+    *,
+    await_config: bool,
+    units: bool,
+    on_event: Callable[[dict[str, Any]], None] | None,
+) -> tuple[int, dict[str, Any]]:
     fork_server = start_fork_server()
     if await_config:
         fork_server[1].send(
@@ -64,13 +88,18 @@ def run_instance(
         _await_file(Path(str(config_path)))
     config = load_config(config_path)
     name = instance or config.instance
-    check_mode(config, name, live_confirmed=live_confirmed)
+    check_mode(config, name, live_name=live_name)
     check_room(config, name)
     locks = [lock_instance(name)]
+    check_journal_mode(config, name)
     locks += lock_keys(config, name)
+    if config.mode is Mode.LIVE:
+        for line in at_stake(config):
+            say(f"LIVE: {line}")
     # Not at the top of the file: it loads numpy, numba and aiohttp, which must come after the fork (see above).
     from workers.control_plane.supervisor import Supervisor
 
+    budgets = join(name, "supervisor")
     try:
         supervisor = Supervisor(
             instance=name,
@@ -82,6 +111,7 @@ def run_instance(
         )
         code = asyncio.run(supervisor.run())
     finally:
+        budgets.leave()
         for lock in locks:
             os.close(lock)
     if supervisor.starts_again:
@@ -101,7 +131,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", default=None, help="configuration file; without one: defaults and ARB_* variables")
     parser.add_argument("--instance", default="", help="default: engine_name of the configuration")
     parser.add_argument("--mode", default="", choices=["", *(mode.value for mode in Mode)])
-    parser.add_argument("--i-understand-live-trading", action="store_true", help="needed for live mode")
+    parser.add_argument(
+        "--i-understand-live-trading", metavar="NAME", default="", help="the instance's name, needed for live mode"
+    )
     parser.add_argument("--units", action="store_true", help="systemd starts the other processes")
     parser.add_argument("--await-config", action="store_true", help="wait until the parent has written --config")
     parser.add_argument("--parent", type=int, default=0, help="end when this parent process ends")
@@ -113,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.config,
             instance=arguments.instance,
             mode=arguments.mode,
-            live_confirmed=arguments.i_understand_live_trading,
+            live_name=arguments.i_understand_live_trading,
             await_config=arguments.await_config,
             units=arguments.units,
         )

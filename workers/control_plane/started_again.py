@@ -12,6 +12,8 @@ import signal
 import sys
 import time
 
+from pipeline.execution.crash_points import VARIABLE
+
 AGAIN_MAX = 3
 WINDOW_S = 600.0
 BEGUN = "ARB_STARTED_AGAIN"  # when this process has begun anew, in seconds of the monotonic clock
@@ -29,7 +31,7 @@ def start_again(fork_server_pid: int) -> None:
         os.waitpid(fork_server_pid, 0)
     now_s = time.monotonic()
     os.environ[BEGUN] = ",".join(f"{at:.3f}" for at in (*_lately(now_s), now_s))
-    os.environ.pop("ARB_CRASH_AT", None)  # of the first life
+    os.environ.pop(VARIABLE, None)  # of the first life
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # what is ignored stays so through an exec
         signal.signal(number, signal.SIG_DFL)
     sys.stdout.flush()

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from workers.control_plane.children import STOP_TIMEOUT_S, Child
 
 REPORT_S = 1.0
+
+
+def take_signals(*, stop: Callable[[], None], interrupt: Callable[[], None], hang_up: Callable[[], None]) -> None:
+    """What the signals of the running loop's process mean from here on."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    # a terminal that closes ends what it started; without a terminal SIGHUP means: reload
+    loop.add_signal_handler(signal.SIGHUP, stop if os.isatty(0) else hang_up)
 
 
 async def stop_group(

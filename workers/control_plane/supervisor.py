@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
@@ -25,37 +24,38 @@ import msgspec
 
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.factory import make_venue
+from pipeline.execution.crash_points import crash_points_here
 from pipeline.execution.journal import shrink
 from pipeline.model.config import EngineConfig
-from pipeline.model.config_load import load_config
 from pipeline.model.config_reload import Changes, changes_text, reload_changes
 from pipeline.model.enums import Mode, ProcessState
 from pipeline.model.errors import ConfigInvalid
 from pipeline.paper import open_accounts
-from shm.errors import ShmError
 from shm.liveness import Liveness, LivenessView
-from shm.metrics import Metrics
 from shm.pages import CataloguePage
 from shm.segment import cleanup_instance
 from workers.base import RELOAD_FILE, WARM_TIMEOUT_US, Notifier, ignore_stop_requests
 from workers.control_plane.announcer import NOTES_SHOWN, Announcer, Event
-from workers.control_plane.best_effort import BestEffort
-from workers.control_plane.catalogue import CatalogueService
+from workers.control_plane.best_effort import Background, BestEffort
+from workers.control_plane.catalogue import CatalogueService, WantedRows
 from workers.control_plane.children import Child, Children, ChildState
+from workers.control_plane.close_before_stop import StopClosing, stop_bound_s
 from workers.control_plane.fork_client import GONE, SILENT_MAX_S, ForkServerClient, spawn_request
-from workers.control_plane.giving_up import give_up
-from workers.control_plane.instances import write_run_file
-from workers.control_plane.last_close import close_hedges, closes_hedges
+from workers.control_plane.instances import venue_row, write_run_file
 from workers.control_plane.notify_socket import NotifySocket
-from workers.control_plane.preflight import CouldNotStart, ForkServerLost, check_keys, paper_fees
+from workers.control_plane.preflight import CouldNotStart, ForkServerLost, check_keys, paper_fees, reloaded_config
 from workers.control_plane.requests import Requests
+from workers.control_plane.restart_storm import give_up
 from workers.control_plane.started_again import may_start_again
-from workers.control_plane.stopping import stop_group
+from workers.control_plane.stopping import stop_group, take_signals
 from workers.control_plane.timer import Timer
 from workers.control_socket import SUPERVISOR_SOCKET, ControlServer
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
-from workers.state_folder import LOG_BYTES_MAX, instance_dir, replace_file, trim_logs
+from workers.last_run.detection_switch import as_switched, forget_stopped
+from workers.last_run.symbol_switch import forget_symbols, kept_symbols
+from workers.locked_keys import locked_files
+from workers.state_folder import LAST_DEMO, LOG_BYTES_MAX, instance_dir, replace_file, trim_logs
 
 TICK_S = 0.25
 REFRESH_S = 120.0  # instruments are read again: rates of funding and their next stamps among them
@@ -66,7 +66,6 @@ TRIM_LOGS_S = 30.0
 WRITE_AGAIN_S = 1.0  # a run.json that the disk has not taken
 WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
 RELOADING = ("detector", "executor")  # processes that take in a reloaded configuration
-CLOSING_US = 60_000_000  # what a stop that closes hedges may take longer
 EARLY_PIDS_MAX = 32  # more processes than an instance has
 
 
@@ -88,7 +87,7 @@ class Supervisor:
         """``fork_server``: its pid, our end of its channel; with ``units`` it only compiles the kernels."""
         self.instance = instance
         self.config = config
-        self.config_path = config_path
+        self.config_path = None if config_path is None else os.path.abspath(config_path)  # commands run elsewhere
         self.state_dir = instance_dir(instance, create=True)
         self.children = Children(config.feeds, monitored=config.monitoring is not None)
         self.state = "starting"
@@ -97,15 +96,19 @@ class Supervisor:
         self._fork_server_pid, self._channel = fork_server
         self._best_effort = BestEffort(self.announcer.say)
         self._run_file_due = True
-        self._units = units
+        self.units = units
         self._warm, self._changed, self._stop, self._fork_server_gone = (asyncio.Event() for _ in range(4))
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background(self.announcer.say)
+        self._refreshing: asyncio.Task[None] | None = None  # instruments that are being read
         self._early: dict[int, list[str]] = {}  # messages of children whose pid the fork server has not reported yet
         self._pending_venues: list[str] = []  # whose instruments could not be read
-        self._moved_fees: list[str] = []  # that take fees in another coin than their rows count with
+        self._halted: dict[str, str] = {}  # instrument -> why
+        self._outdated: list[str] = []  # venues whose rows are not what holds any longer: fees, funding, a refusal
         self._warming = ""
         self._failure: str | None = None
+        self._locked_keys = config.mode is not Mode.PAPER and bool(locked_files(instance))
         self._was_ready = self._interrupted = False
+        self._crash = crash_points_here(config.mode)
         self.starts_again = False  # the caller begins anew with the same command
         self._notifier = Notifier()
         self._started_wall_ns = time.time_ns()
@@ -119,13 +122,13 @@ class Supervisor:
 
     async def run(self) -> int:
         """Start, watch, stop. Returns the exit code of the instance. Raises ConfigInvalid, ShmError, OSError."""
-        self._take_signals()
+        take_signals(stop=self.request_stop, interrupt=self._interrupt, hang_up=self._hang_up)
         self._forget_earlier_run()
         self._open_shared_memory()
         self._open_channels()
         self.write_run_file()
         self._open_catalogue()
-        control = ControlServer(self.state_dir / SUPERVISOR_SOCKET, Requests(self).handle)
+        control = ControlServer(self.state_dir / SUPERVISOR_SOCKET, Requests(self).handle, self.announcer.say)
         try:
             await self._load_catalogue()
             await self._open_accounts()
@@ -155,16 +158,11 @@ class Supervisor:
 
     # --- steps of a start ---
 
-    def _take_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.request_stop)
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
-        # a terminal that closes ends what it started; without a terminal SIGHUP means: reload
-        loop.add_signal_handler(signal.SIGHUP, self.request_stop if os.isatty(0) else self._hang_up)
-
     def _forget_earlier_run(self) -> None:
         cleanup_instance(self.instance)
-        (self.state_dir / RELOAD_FILE).unlink(missing_ok=True)
+        for name in (RELOAD_FILE, LAST_DEMO):  # the next demo removes no folder that somebody uses
+            (self.state_dir / name).unlink(missing_ok=True)
+        self.config = as_switched(self.config, self.state_dir)
         trim_logs(self.state_dir / "log", LOG_BYTES_MAX)
 
     def _open_shared_memory(self) -> None:
@@ -185,7 +183,9 @@ class Supervisor:
             for venue in self.config.venues
         }
         self._page = CataloguePage.create(self.instance)
-        self.catalogue = CatalogueService(self.config, self._clients, self._page, self.announcer.say)
+        self.catalogue = CatalogueService(self.config, self._clients, self._page, self.announcer.say, self.state_dir)
+        self.catalogue.change_again(kept_symbols(self.state_dir, self.announcer.say))
+        self._wanted_rows = WantedRows(self.instance, self.config.feeds, self.catalogue)
         if self.config.mode is Mode.PAPER:
             self.catalogue.fees = paper_fees(self.state_dir)
 
@@ -200,7 +200,7 @@ class Supervisor:
 
     async def _open_accounts(self) -> None:
         if self.config.mode is Mode.PAPER:
-            open_accounts(self.state_dir / "paper", [row.spec for row in self.catalogue.rows])
+            open_accounts(self.state_dir / "paper", self.catalogue.traded())
         else:
             await check_keys(self.config, self.instance, self._clients, self.announcer.say)
 
@@ -215,7 +215,7 @@ class Supervisor:
 
     async def _start_processes(self) -> None:
         """The guard, and when it is READY all others. With ``units`` only say that systemd may start them."""
-        if self._units:
+        if self.units:
             self._fork_server.close()
             self._notifier.send("READY=1\nSTATUS=catalogue published; waiting for the other units")
             return
@@ -251,14 +251,15 @@ class Supervisor:
             self._notifier.send("WATCHDOG=1")
             self._best_effort("processes", partial(self._look_after_children, now))
             self._follow_state()
-            look = partial(self.announcer.look, self.describe(), now, all_ready=self.children.all_ready())
+            look = partial(self.announcer.look, self.describe, now, all_ready=self.children.all_ready())
             self._best_effort("views of the processes", look)
             if digits.due(now):
-                self._best_effort("exponents", self._raise_exponents)
-            if refresh.due(now):
-                self._in_background(self._refresh([venue.name for venue in self.config.venues]))
-            elif (stale := {*self._pending_venues, *self._moved_fees}) and retry.due(now):
-                self._in_background(self._refresh(sorted(stale)))
+                self._best_effort("rows", self._look_at_rows)
+            idle = self._refreshing is None or self._refreshing.done()  # two would take each other's request budget
+            if idle and refresh.due(now):
+                self._refreshing = self._background.start(self._refresh([venue.name for venue in self.config.venues]))
+            elif idle and (stale := {*self._pending_venues, *self._outdated}) and retry.due(now):
+                self._refreshing = self._background.start(self._refresh(sorted(stale)))
             if trim.due(now):
                 self._best_effort("logs", lambda: trim_logs(self.state_dir / "log", LOG_BYTES_MAX))
             if self._run_file_due and write.due(now):
@@ -269,7 +270,7 @@ class Supervisor:
 
     def _look_after_children(self, now_s: float) -> None:
         """Start what is due and kill what hangs; with ``units`` observe what systemd does."""
-        if not self._units:
+        if not self.units:
             self._spawn_due(now_s)
             self._kill_hung(now_s)
             if self._fork_server.ended_because_it_hangs(now_s):  # nothing could be started again any more
@@ -295,6 +296,7 @@ class Supervisor:
             self._notifier.send("READY=1")
         else:
             self._liveness.set_state(ProcessState.DEGRADED)
+        self._crash("supervisor_noted")
         self.write_run_file()
 
     def request_stop(self) -> None:
@@ -313,6 +315,9 @@ class Supervisor:
             self._best_effort("what stays open", lambda: self._left_open.update(self.announcer.left_open()))
         if all(child.ended() for child in self.children):
             self._best_effort("journal", lambda: shrink(self.state_dir / "journal"))
+        if self._stop.is_set() and not self.units and not self._failure:  # an orderly stop: then as configured
+            for forget in (forget_stopped, forget_symbols):
+                self._best_effort("switches", partial(forget, self.state_dir))
         for client in self._clients.values():
             await client.close()
         self._notify.close()
@@ -329,8 +334,7 @@ class Supervisor:
     # --- catalogue and configuration ---
 
     async def _refresh(self, names: list[str]) -> None:
-        venues = [self.config.venue(name) for name in names]
-        failed = [failure.venue for failure in await self.catalogue.load(venues)]
+        failed = [failure.venue for failure in await self.catalogue.load([self.config.venue(name) for name in names])]
         self._pending_venues = [v for v in self._pending_venues if v not in names] + failed
 
     def _hang_up(self) -> None:
@@ -339,47 +343,32 @@ class Supervisor:
         except (ConfigInvalid, OSError) as error:
             self.announcer.say("error", f"reload refused, nothing changed: {error}")
 
-    def reload(self) -> Changes:
-        """Read the configuration again and pass it on to the processes that take it in; returns what changed.
+    def reload(self, wanted: EngineConfig | None = None) -> Changes:
+        """Read the configuration again (or take ``wanted``), pass it on to who takes it in; returns what changed.
 
         Raises ConfigInvalid, and nothing has changed, when it is wrong or changes something that needs a restart.
         """
-        wanted = load_config(self.config_path)
+        by_file, wanted = wanted is None, wanted or reloaded_config(self.config_path)
         changes = reload_changes(self.config, wanted)
+        if by_file:
+            forget_stopped(self.state_dir)
         if changes:
             path = self.state_dir / RELOAD_FILE
             replace_file(path, msgspec.json.encode(wanted))
             self.config = wanted
             self.catalogue.before_end_h = wanted.detection.no_entries_before_end_h
-            self._fork_server.send(op="config", path=str(path))  # for children that are started from now on
+            self._fork_server.send(op="accepted", path=str(path))  # for children that are started from now on
             for process in RELOADING:
                 self.children[process].signal(signal.SIGHUP)
         self.announcer.say("info", f"configuration reloaded: {changes_text(changes)}")
         return changes
 
-    def _raise_exponents(self) -> None:
-        """Where a feed met a price that its row cannot hold: give the whole pair a finer exponent and a new epoch.
-        Where the executor met a refusal that spoke of a row: its venue is read again."""
-        for process in (*(f"feed.{feed}" for feed in self.config.feeds), "executor"):
-            try:
-                metrics = Metrics.attach(self.instance, process)
-            except ShmError:  # not there yet, or being replaced: the next look finds it
-                continue
-            self.catalogue.take_wanted(metrics.counters())
-            metrics.close()
-        self._moved_fees = [*self.catalogue.other_fee_coins(self.instance), *self.catalogue.refused]
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background_done)
-
-    def _background_done(self, task: asyncio.Task[None]) -> None:
-        """Report what failed in the background; the watch goes on without it."""
-        self._background.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self.announcer.say("error", f"in the background: {type(error).__name__}: {error}")
+    def _look_at_rows(self) -> None:
+        """What the processes ask of the catalogue, and which of its instruments are halted."""
+        self._outdated = self._wanted_rows.look()
+        halted = self.catalogue.halted()
+        if halted != self._halted:
+            self._halted, self._run_file_due = halted, True
 
     # --- children ---
 
@@ -390,6 +379,7 @@ class Supervisor:
                 request = spawn_request(child, self.instance, self.state_dir, self._notify.address)
                 if not self._fork_server.send(**request):
                     child.not_started(now_s)
+                self._crash("supervisor_spawned")
 
     def _kill_hung(self, now_s: float) -> None:
         for child in self.children:
@@ -402,14 +392,17 @@ class Supervisor:
     async def _stop_children(self) -> None:
         self.state = "stopping"
         self._liveness.set_state(ProcessState.STOPPING)
+        self._crash("supervisor_stopping")
         self._notifier.send("STOPPING=1")
-        if self._units:
+        if self.units:
             return
+        closing = StopClosing(self.config, self.children, self.state_dir, self.announcer.say, self.write_run_file)
         for group in self.children.stop_groups():
-            if self._was_ready and self._reports() and closes_hedges(self.config, self.children, group):
-                self._notifier.send(f"EXTEND_TIMEOUT_USEC={CLOSING_US}")
-                await close_hedges(self.state_dir, self.announcer.say)
+            if self._was_ready and self._reports():
+                await closing.before(group)
             await stop_group(group, self.announcer.say, self._next_change, self._reports)
+            if self._reports():
+                await closing.after(group, lambda: self._spawn_due(time.monotonic()))
 
     def _reports(self) -> bool:
         """Whether there is a fork server that tells of the ends of processes."""
@@ -428,6 +421,8 @@ class Supervisor:
             self.write_run_file()
         elif event == "warmed":
             self.announcer.say("info", f"warm: {message['module']} in {message['seconds']} s")
+        elif event == "not taken":
+            self.announcer.say("error", message["text"])
         elif event == "cache":
             self.announcer.say("warning", f"machine code: {message['text']}")
         elif event == "warm":
@@ -456,7 +451,7 @@ class Supervisor:
                 self._stop.set()
             else:
                 self.announcer.say("error", f"{child.process}: restart storm; halting: `arb resume` starts it again")
-                self._in_background(give_up(self.state_dir, child.process, child.is_failed))
+                self._background.start(give_up(self.state_dir, child.process, child.is_failed))
         self.write_run_file()
 
     def _on_notify(self, pid: int, text: str) -> None:
@@ -477,20 +472,25 @@ class Supervisor:
             "instance": self.instance,
             "mode": str(self.config.mode),
             "state": self.state,
+            "units": self.units,
             "warming": self._warming,
             "failure": self._failure,
             "pid": os.getpid(),
             "uid": os.geteuid(),
             "config": self.config_path,
+            "profile": os.environ.get("ARB_PROFILE", ""),
+            "passphrase": self._locked_keys,
             "started_wall_ns": self._started_wall_ns,
+            "stop_bound_s": stop_bound_s(self.config),
             "processes": {
                 child.process: {**child.describe(), "cpus": list(self.config.process(child.process).cpus)}
                 for child in self.children
             },
             "venues": {
-                venue.name: {"rest": venue.rest, "ws": venue.ws, "reachable": venue.name not in self._pending_venues}
+                venue.name: venue_row(venue, reachable=venue.name not in self._pending_venues)
                 for venue in self.config.venues
             },
+            "halted_symbols": self._halted,
             "notes": self.announcer.notes[-NOTES_SHOWN:],
             "counters": self.announcer.last_counters() if self.state in ("stopped", "failed") else {},
         }

@@ -1,4 +1,4 @@
-"""A period in a loop that looks at the clock anyway."""
+"""Says in a loop when something that is done once per period is due."""
 
 from __future__ import annotations
 

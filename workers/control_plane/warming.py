@@ -21,6 +21,7 @@ from shm.warm import warm as warm_shared
 from workers.base import die_with_parent
 from workers.control_plane.process_modules import worker_module
 from workers.exit_codes import EXIT_CRASHED, EXIT_OK
+from workers.locked_keys import close_keys
 
 SHARED = "shm"  # stands for the kernels that every process calls
 HEAVY_MODULES = ("feed", "detector", "executor")  # about 10, 7 and 4 s of compilation; all others together 1 s
@@ -112,6 +113,7 @@ class Warmer:
         code = EXIT_CRASHED
         try:
             die_with_parent(signal.SIGKILL, fork_server)
+            close_keys()
             jitcache.report_to(self._report_cache)
             os.nice(HELPER_NICENESS)
             gc.disable()  # it would take a tenth of this short process's time

@@ -22,10 +22,12 @@ from pipeline.sim.scenarios.specs import load_scenario
 from workers.control_plane.cores import plan_cores
 from workers.control_plane.launch import Launched, LaunchError, block_new_risk, compiling_text
 from workers.credentials import store_credentials
+from workers.demo.kept import keep_as_last
 from workers.demo.kill import check_killable, kill_executor
 from workers.demo.simulator import SimulatorProcess, keys_of
 from workers.demo.summary import summarise
 from workers.output import emit, say, stderr_is_terminal
+from workers.recording.rings import MARKET_FOLDER
 from workers.view.live_view import LiveView
 from workers.view.status import Reader
 
@@ -46,6 +48,7 @@ class DemoOptions(msgspec.Struct, frozen=True, kw_only=True):
     hold: bool = False
     json: bool = False
     keep: bool = False
+    record: bool = False  # the market too, for ``arb replay``
     quiet: bool = False
     processes: dict[str, Any] = {}  # overrides of the configuration's ``processes``
 
@@ -113,6 +116,8 @@ class Demo:
         plan, plan_text = plan_cores(sorted(os.sched_getaffinity(0)), list(self.config["exchanges"]))
         show(plan_text)
         self.config["processes"] = {**plan, **self.config.get("processes", {}), **self.options.processes}
+        if self.options.record:
+            self.config["recording"] = {**self.config.get("recording", {}), "market": True}
         for exchange, key in keys_of(self.sim["venues"]).items():
             store_credentials(self.instance, exchange, key)
         self.engine.configure(self.config)
@@ -124,7 +129,7 @@ class Demo:
             show_compiling(described)
 
         self.start_seconds = self.engine.wait_ready(progress)
-        self.simulator.control("/begin", b"{}")  # what others do to the account must not come before the engine
+        self.simulator.control("/begin", b"{}")  # nothing that the scenario has prepared may come before the engine
         self.before = self.simulator.control("/summary")["dislocations"]
         show(f"engine READY {self.start_seconds:.1f} s after its launch")
 
@@ -177,7 +182,7 @@ class Demo:
 
     def check(self, reading: dict[str, Any]) -> dict[str, Any]:
         """The summary, after the engine has stopped: its journal compared with the venues' ledger."""
-        return summarise(
+        fields = summarise(
             reading=reading,
             sim=self.sim,
             ledger=self.simulator.control("/ledger")["rows"],
@@ -189,6 +194,7 @@ class Demo:
             start_seconds=self.start_seconds,
             killed=self.killed,
         )
+        return {**fields, "instance": self.instance, "state": str(self.engine.state_dir)}
 
 
 def drained(engine: Launched, timeout_s: float) -> dict[str, Any]:
@@ -235,14 +241,25 @@ def run_demo(options: DemoOptions) -> DemoResult:
         with contextlib.suppress(OSError):
             demo.engine.stop()
         demo.simulator.stop()
-        # the state of a run that failed its own check is kept: it has to be looked at
-        failed = result is not None and not result.healthy and not result.interrupted
-        demo.engine.clean(keep_state=options.keep or failed)
-        if options.keep or failed:
-            at = f"--instance {demo.instance}"
-            say(f"state kept in {demo.engine.state_dir} (arb why ID {at}, arb report {at}; rm -r when done)")
-        elif result is not None and not options.json:
-            say("the state of this run is gone, and its IDs with it; use --keep for `arb why ID` and `arb report`")
+        _keep(demo, options, result)
+
+
+def _keep(demo: Demo, options: DemoOptions, result: DemoResult | None) -> None:
+    """Keep the state of a run that has a summary, until the next demo; for good with ``--keep`` and where the run
+    failed its own check, which has to be looked at."""
+    demo.engine.clean(keep_state=result is not None or options.keep)
+    if result is None and not options.keep:
+        return
+    failed = result is not None and not result.healthy and not result.interrupted
+    until = "rm -r when done" if options.keep or failed else "until the next demo"
+    if not (options.keep or failed):
+        with contextlib.suppress(OSError):
+            keep_as_last(demo.engine.state_dir)
+    at = f"--instance {demo.instance}"
+    say(f"state kept in {demo.engine.state_dir} {until}: arb why ID {at}, arb report {at}")
+    if options.record:
+        folder = demo.engine.state_dir / MARKET_FOLDER
+        say(f"the market of the run: arb replay --exact {folder}, arb replay --detector {folder}")
 
 
 def _hold(result: DemoResult, interrupt: Interrupt, options: DemoOptions) -> None:

@@ -30,7 +30,7 @@ from workers.control_plane.launch import Launched, LaunchError, compiling_text
 from workers.demo.demo import DemoResult, Interrupt, drained
 from workers.demo.run_checker import add, check_flat, check_money
 from workers.demo.simulator import SimulatorError, SimulatorProcess
-from workers.demo.summary import JournalTotals, feed_totals, losing, numeraire_value
+from workers.demo.summary import JournalTotals, feed_totals, last_word, losing, numeraire_value
 from workers.output import say, stderr_is_terminal
 from workers.view.live_view import LiveView
 
@@ -251,6 +251,7 @@ def summarise_replay(
     for name, qty in positions.items():
         add(delta, bases.get(name, name), qty)
     violations = [*check_flat(delta, books.dust), *check_money(engine_pnl, changes)]
+    said, shown = last_word(state_dir)
     counts = books.counts()
     totals = feed_totals(reading["feeds"])
     frames = sum(int(row.get("frames", 0)) for row in reading["feeds"].values())
@@ -274,11 +275,11 @@ def summarise_replay(
             "engine": engine_pnl,
             "venue": changes,
             "equal": engine_pnl == changes,
-            "numeraire": numeraire_value(books, _last_prices(fills), NUMERAIRE, "last fills of each listing"),
+            "numeraire": numeraire_value(books, _last_prices(fills), NUMERAIRE, "last fills of each listing") | said,
         },
         "flat": not any(row["invariant"] == "I1" for row in violations),
         "dust": books.dust,
-        "open_hedges": books.open_hedges(),
+        "open_hedges": books.open_hedges(shown),
         "losing_operations": losing(books),
         "latency_us": reading["latency_us"],
         "terms": {

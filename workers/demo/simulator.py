@@ -41,8 +41,8 @@ class SimulatorProcess:
         venues: Sequence[str] = (),
         log: Path,
     ) -> None:
-        """``waits``: the scenario's timed faults count from a POST of ``/begin``, not from the start. ``venues``: of
-        the scenario, these alone; () = all."""
+        """``waits``: the scenario's timed faults and its paths count from a POST of ``/begin``, not from the start.
+        ``venues``: of the scenario, these alone; () = all."""
         arguments = [sys.executable, "-m", "workers.demo.simulator_server", "--parent", str(os.getpid())]
         arguments += ["--seed", str(seed), "--scenario", scenario, "--speed", speed]
         arguments += ["--waits"] if waits else []
@@ -87,13 +87,21 @@ class SimulatorProcess:
         """Whether the child runs."""
         return self._process.poll() is None
 
-    def control(self, path: str, body: bytes | None = None, timeout_s: float = 30.0) -> Any:
-        """JSON of ``GET control + path`` (POST with a body). Raises SimulatorError."""
+    def clear_faults(self) -> None:
+        """Remove every fault rule. Raises SimulatorError."""
+        self.control("/faults", method="DELETE")
+
+    def control(self, path: str, body: bytes | None = None, timeout_s: float = 30.0, *, method: str = "") -> Any:
+        """JSON of ``GET control + path`` (POST with a body; ``method``: another). Raises SimulatorError."""
         url = self.fields["control"].rstrip("/") + path
-        call = url_request.Request(url, data=body, method="GET" if body is None else "POST")
+        call = url_request.Request(url, data=body, method=method or ("GET" if body is None else "POST"))
         try:
             with url_request.urlopen(call, timeout=timeout_s) as reply:
                 return msgspec.json.decode(reply.read())
+        except url_error.HTTPError as refused:
+            with refused:
+                said = refused.read().decode(errors="replace")
+            raise SimulatorError(f"the simulator's control endpoint {url} refuses {body!r}: {said}") from None
         except (url_error.URLError, TimeoutError, OSError, msgspec.DecodeError) as problem:
             raise SimulatorError(f"the simulator's control endpoint {url} does not answer: {problem}") from None
 

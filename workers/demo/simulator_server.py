@@ -47,9 +47,9 @@ def run_simulator(
 
     ``config``: an engine's configuration; only the exchanges that it names are served, on the ports of its loopback
     URLs. Recorded venues stand beside the scenario's; with no scenario ("") alone. ``waits``: the scenario's timed
-    faults count from a POST of ``/begin`` to the control URL. ``venues``: of the scenario, these alone; () = all.
-    ``write_config``: the engine's configuration goes there
-    and the keys into its state folder. Raises ConfigInvalid, BadInput, and ArbitrageEngineError for a port in use.
+    faults and its paths count from a POST of ``/begin`` to the control URL. ``venues``: of the scenario, these alone;
+    () = all. ``write_config``: the engine's configuration goes there and the keys into its state folder. Raises
+    ConfigInvalid, BadInput, and ArbitrageEngineError for a port in use.
     """
     if write_config is not None:
         _check_replaceable(write_config)

@@ -28,6 +28,7 @@ from pipeline.execution.records import (
 from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from
 from pipeline.execution.results.round_trips import RoundTrips, round_trips
 from workers.demo.run_checker import add, check_all, until_stop, venue_changes
+from workers.executor_file import read_executor_state
 
 ZERO = Decimal(0)
 CLIENT_PREFIX = "t-"  # Gate.io wants it before custom ids; the engine's own ids are without it
@@ -74,6 +75,7 @@ class JournalTotals:
         self.payments: set[tuple[str, str]] = set()  # (venue, its number of the booking)
         self.coins: dict[tuple[str, str], tuple[str, str]] = {}  # (venue, symbol) -> base and quote
         self.foreign: dict[str, Decimal] = {}  # what others hold on our accounts
+        self.foreign_fills: dict[str, int] = {}  # executions that are not ours, by their cause
         self.external: dict[tuple[str, str], Decimal] = {}  # (venue, asset): money that moved without an order
         fills: list[Execution] = []
         ledger = Ledger()
@@ -88,6 +90,7 @@ class JournalTotals:
                 self.coins[record.venue, record.symbol] = (record.base, record.quote)
                 if record.booked:
                     fills.append(record)
+                    self.foreign_fills[record.cause] = self.foreign_fills.get(record.cause, 0) + 1
             elif isinstance(record, ExternalPositionRecord):
                 self.coins[record.venue, record.symbol] = (record.base, record.quote)
                 self._book(fills)
@@ -142,10 +145,12 @@ class JournalTotals:
             add(totals, asset, amount)
         return totals
 
-    def open_hedges(self) -> list[dict[str, Any]]:
-        """Rows of the hedges that are still open, as `arb demo --json` shows them."""
+    def open_hedges(self, shown: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of the hedges that are still open, as `arb demo --json` shows them; ``shown``: by id, what the executor
+        said of each (age, marks, result, funding, liquidation), which no journal has."""
         return [
             {
+                **shown.get(hedge.operation_id, {}),
                 "operation_id": hedge.operation_id,
                 "base": hedge.base,
                 "qty": hedge.qty,
@@ -165,9 +170,9 @@ class JournalTotals:
             EndedOperation(self.results[name].outcome if name in self.results else None, record.closes)
             for name, record in self.operations.items()
         ]
-        return counts_from(rows, self.trips())
+        return counts_from(rows, self.round_trips())
 
-    def trips(self) -> RoundTrips:
+    def round_trips(self) -> RoundTrips:
         """Round trips; a hedge counts once it is closed."""
         return round_trips(
             {name: result.pnl_numeraire for name, result in self.results.items()},
@@ -212,6 +217,15 @@ def numeraire_value(
     return fields
 
 
+def last_word(state_dir: Path) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """What the executor said when it stopped: equity and the day's P&L in the numeraire, and its hedges by id."""
+    state = read_executor_state(state_dir)
+    pnl = {} if state is None else state.pnl or {}
+    hedges = [] if state is None else state.hedges
+    said = {name: pnl[name] for name in ("equity", "daily") if pnl.get(name) is not None}
+    return said, {str(row["hedge_id"]): row for row in hedges}
+
+
 def venue_marks(venues: Mapping[str, Any]) -> dict[tuple[str, str], Decimal]:
     """(venue, symbol) -> its mark at the end of the run, as the simulated venues say it."""
     return {
@@ -220,6 +234,11 @@ def venue_marks(venues: Mapping[str, Any]) -> dict[tuple[str, str], Decimal]:
         for symbol, price in row.get("marks", {}).items()
         if price is not None and Decimal(price) > 0
     }
+
+
+def plain_amounts(amounts: Mapping[str, Decimal]) -> dict[str, Decimal]:
+    """Amounts without trailing zeros: what is equal reads alike, however it was summed."""
+    return {asset: Decimal(f"{amount.normalize():f}") for asset, amount in amounts.items()}
 
 
 def feed_totals(feeds: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
@@ -266,6 +285,7 @@ def summarise(
         dust=books.targets(numeraire),
     )
     marks = venue_marks(sim_summary["venues"])
+    said, shown = last_word(journal_dir.parent)
     dislocations = sim_summary.get("dislocations", {})
     counts = books.counts()
     offered = int(dislocations.get("offered", 0)) - int(offered_before.get("offered", 0))
@@ -285,16 +305,17 @@ def summarise(
         "orders": sim_summary["orders"],
         "fills": sim_summary["fills"],
         "pnl": {
-            "engine": engine_pnl,
-            "venue": venue_pnl,
+            "engine": plain_amounts(engine_pnl),
+            "venue": plain_amounts(venue_pnl),
             "equal": engine_pnl == venue_pnl,
-            "numeraire": numeraire_value(books, marks, numeraire, "the median of the venues' marks"),
+            "numeraire": numeraire_value(books, marks, numeraire, "the median of the venues' marks") | said,
         },
         "funding": {"payments": len(books.payments), "amounts": books.funding},
         "flat": not any(row["invariant"] == "I1" for row in violations),
         "dust": books.dust,
-        "external": {"held_by_others": books.foreign, "money": books.money()},
-        "open_hedges": books.open_hedges(),
+        "external": {"held_by_others": books.foreign, "money": books.money(), "fills": books.foreign_fills},
+        "hedges": {"opened": len(books.hedges), "closed": sum(not hedge.qty for hedge in books.hedges.values())},
+        "open_hedges": books.open_hedges(shown),
         "losing_operations": losing(books),
         "latency_us": reading["latency_us"],
         "terms": terms(config, venue_rows),
@@ -320,7 +341,7 @@ def _killed(killed: Mapping[str, Any], books: JournalTotals) -> dict[str, Any] |
 
 def losing(books: JournalTotals, limit: int = 10) -> list[dict[str, Any]]:
     """The round trips that lost most, worst first; ``closed_by``: the operations that closed a hedge."""
-    lost = sorted((pnl, name) for name, pnl in books.trips().closed().items() if pnl < 0)
+    lost = sorted((pnl, name) for name, pnl in books.round_trips().closed().items() if pnl < 0)
     rows = []
     for pnl, name in lost[:limit]:
         closings = books.closings(name)

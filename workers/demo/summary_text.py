@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.execution.results.counts import share
+from workers.executor_file import amount
+from workers.view.status_text import hedge_line
 
 
 def _amounts(sums: Mapping[str, Any]) -> str:
@@ -25,13 +27,26 @@ def _latency_lines(latency: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def _hedge(row: Mapping[str, Any]) -> str:
+    """A hedge as `arb hedges` shows it; by the journal alone where the executor has not said more of it."""
+    if "hedge_id" in row:
+        return hedge_line(row)
+    entry = f"entered at {row['entry_spot_price']}/{row['entry_futures_price']}"
+    return f"{row['qty']} {row['base']}: {row['spot_side']} {row['spot']} against {row['futures']}, {entry}"
+
+
 def summary_text(fields: Mapping[str, Any]) -> str:
     """The whole summary as text."""
     operations, pnl, found = fields["operations"], fields["pnl"], fields["opportunities"]
     terms = fields.get("terms", {})
     fees = ", ".join(f"{venue} {bps} bps" for venue, bps in terms.get("taker_fee_bps", {}).items())
+    worth = pnl["numeraire"]
+    equity = f"; equity {amount(worth['equity'])} {worth['asset']}" if worth.get("equity") is not None else ""
+    daily = (
+        f", today {amount(worth['daily'])} with the moves of what was held" if worth.get("daily") is not None else ""
+    )
     lines = [
-        f"P&L {pnl['numeraire']['value']} {pnl['numeraire']['asset']}  at {pnl['numeraire']['rates']}, open hedges at "
+        f"P&L {worth['value']} {worth['asset']}{equity}{daily}  at {worth['rates']}, open hedges at "
         "their mark (a simulated market: no statement about real ones)",
         f"{fields['seconds']} s on {', '.join(fields['venues'])}: {fields['instruments']} instruments, "
         f"{fields['messages']} messages, {fields['books_published']} books, {fields['gaps']} gaps, "
@@ -60,10 +75,7 @@ def summary_text(fields: Mapping[str, Any]) -> str:
         f"flat               {'yes' if fields['flat'] else 'NO'}; dust {_amounts(fields['dust'])}; "
         f"{len(fields['open_hedges'])} open hedges",
     ]
-    lines.extend(
-        f"  hedge {row['qty']} {row['base']}: {row['spot_side']} {row['spot']} against {row['futures']}"
-        for row in fields["open_hedges"]
-    )
+    lines.extend(f"  hedge {_hedge(row)}" for row in fields["open_hedges"])
     for row in fields.get("losing_operations", []):
         lines.append(
             f"  lost {row['pnl_numeraire']} in {row['operation_id']} ({row['outcome']}): edge {row['edge_detect_bps']} "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,39 @@ from typing import Any
 from pipeline.core import ExecutionCore
 from pipeline.execution.events import Command, CommandKind, Opportunity, OpportunityLeg
 from pipeline.execution.market import best_price_fp
+from pipeline.execution.records import AdoptedRecord
 from pipeline.model.clock import mono_ns
 from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide
 from pipeline.model.errors import BadInput
-from pipeline.model.fixedpoint import parse_decimal, plain, to_fp, to_fp_floor
+from pipeline.model.fixedpoint import parse_decimal, plain, to_fp_ceil, to_fp_floor
+from pipeline.recovery.adoption import LEFT
 from pipeline.risk.breakers import ADOPTED_ONLY, solve
 from workers.audit_log import audit, who
 from workers.control_socket import ControlServer
-from workers.executor.performer import Performer
+from workers.executor.component_requests import ComponentRequests
+from workers.executor.performer import Performer, Say
+from workers.executor.request_fields import checked
 from workers.executor.views import CoreViews, Row, order_rows
 
 SOCKET = "executor.sock"
 RESULT_TIMEOUT_S = 12.0
-DECIDING = ("approve", "cancel", "rearm", "adopt", "close", "flatten")
+DECIDING = ("approve", "cancel", "rearm", "adopt", "close", "flatten", "emergency", "recover")
 CLOSE_POLL_S = 0.05
 CLOSE_POLLS = 200  # a close is waited for about 10 s; it is tried again by itself for longer
+
+
+def _not_whole(awaited: Mapping[str, str], found: Sequence[str]) -> str:
+    """Why nothing can be adopted yet: the venues that are missing and why, what the others have shown, the ways on."""
+    missing = (
+        "; ".join(f"{venue} ({why})" for venue, why in awaited.items()) or "the venues (their first sweep goes on)"
+    )
+    seen = ", ".join(found) or "nothing to take over"
+    return (
+        f"found {missing} not swept yet, wanted all that is there in one list: nothing was adopted. Found so far: "
+        f"{seen}. Venues are asked again by themselves: try again in seconds. One that stays away: `arb doctor` says "
+        "whether it is the way there or the key (`arb keys test`); until it answers no new risk is taken, and what is "
+        "listed can be closed by hand at its venue"
+    )
 
 
 class ExecutorControl:
@@ -39,6 +57,7 @@ class ExecutorControl:
         performer: Performer,
         views: CoreViews,
         publish: Callable[[], Awaitable[None]],
+        say: Say,
     ) -> None:
         """``publish``: writes what views of the instance read, after each decision."""
         self._publish = publish
@@ -46,7 +65,7 @@ class ExecutorControl:
         self._core = core
         self._performer = performer
         self._views = views
-        self._server = ControlServer(state_dir / SOCKET, self.handle)
+        self._server = ControlServer(state_dir / SOCKET, self.handle, say)
         self._handlers: dict[str, Callable[[Row], Awaitable[Row]]] = {
             "execute": self._execute,
             "operations": self._operations,
@@ -61,6 +80,7 @@ class ExecutorControl:
             "balances": self._balances,
             "close": self._close,
             "flatten": self._close,
+            **ComponentRequests(state_dir, core, performer, views, self._manual, say).handlers(),
         }
 
     async def start(self) -> None:
@@ -74,6 +94,7 @@ class ExecutorControl:
         handler = self._handlers.get(str(request.get("op")))
         if handler is None:
             raise BadInput(f"op: found {request.get('op')!r}, wanted one of {', '.join(sorted(self._handlers))}")
+        request = checked(request)
         self._core.context.now = self._performer.now()
         reply = await handler(request)
         if request["op"] in DECIDING:
@@ -132,9 +153,8 @@ class ExecutorControl:
         _want_reason(request)
         awaited = self._core.recovery.awaited()
         if awaited or not self._core.ready:
-            names = ", ".join(awaited) or "the venues"
-            raise BadInput(f"found {names} not swept yet, wanted all that is there in one list; try again in seconds")
-        self._command(CommandKind.ADOPT, request)
+            raise BadInput(_not_whole(awaited, self._core.recovery.adoption.waiting()))
+        records = await self._adopted(request)
         found = [
             {
                 "what": record.what,
@@ -146,10 +166,25 @@ class ExecutorControl:
                 "operation_id": record.operation_id,
                 "detail": record.detail,
             }
-            for record in self._core.adopted
+            for record in records
         ]
         self._audit(request, adopted=found)
         return {"adopted": found}
+
+    async def _adopted(self, request: Row) -> list[AdoptedRecord]:
+        """What one command takes over, and leaves; whether a position on a contract that the catalogue lacks still
+        stands is awaited for about 10 s, then it is given once more."""
+        adoption = self._core.recovery.adoption
+        self._command(CommandKind.ADOPT, request)
+        records = list(self._core.adopted)
+        if not adoption.asking():
+            return records
+        for _ in range(CLOSE_POLLS):
+            await asyncio.sleep(CLOSE_POLL_S)
+            if not adoption.asking():
+                break
+        self._command(CommandKind.ADOPT, request)
+        return [*(record for record in records if record.what != LEFT), *self._core.adopted]
 
     # --- what is held ---
 
@@ -167,7 +202,13 @@ class ExecutorControl:
         return {"hedges": self._views.hedges()}
 
     async def _balances(self, request: Row) -> Row:
-        return {"balances": self._views.balances(), "proposals": self._views.proposals()}
+        views = self._views
+        return {
+            "balances": views.balances(),
+            "proposals": views.proposals(),
+            "blocked": views.blocked(),
+            "set_aside": views.set_asides(),
+        }
 
     # --- leaving ---
 
@@ -195,6 +236,10 @@ class ExecutorControl:
                 break
             await asyncio.sleep(CLOSE_POLL_S)
         self._core.context.now = self._performer.now()
+        for name in closer.wanted if flatten else ():
+            if name in hedges and name not in answers:  # an entry under way has opened it meanwhile
+                ids.append(name)
+                answers[name] = self._views.close_answer(closer.attempt(hedges[name]))
         for name in ids:
             newest = closer.answers.get(name)
             if name in hedges and newest is not None and newest.reason:
@@ -218,8 +263,9 @@ class ExecutorControl:
 
     def _still_closing(self, ids: list[str], flatten: bool) -> bool:
         core = self._core
-        under_way = any(o.record.closes in ids for o in core.ledger.open_operations.values())
-        return under_way or any(n in core.ledger.hedges for n in ids) or (flatten and not core.idle)
+        wanted = [*ids, *core.forced_close.wanted] if flatten else ids
+        under_way = any(o.record.closes in wanted for o in core.ledger.open_operations.values())
+        return under_way or any(n in core.ledger.hedges for n in wanted) or (flatten and not core.idle)
 
     def _orders_of(self, known: set[str]) -> list[Row]:
         """Orders of the operations that began since ``known``, as they stand."""
@@ -283,8 +329,11 @@ class ExecutorControl:
         if not mine:
             refused = core.refusals.count > before
             why = core.refusals.last if refused else "asked the venues for balances: look at the operations"
-            return {"final_state": "refused" if refused else "pending", "reason": why}
+            refusal = core.refusals.newest.name.lower() if refused else "none"
+            return {"final_state": "refused" if refused else "pending", "reason": why, "refusal": refusal}
         operation = mine[0]
+        if not request.get("wait", True):
+            return {"final_state": operation.state.name.lower(), "operation_id": operation.operation_id}
         if operation.result is None:
             future = self._performer.result_of(operation.operation_id)
             try:
@@ -334,11 +383,13 @@ class ExecutorControl:
     def _leg(self, leg: dict[str, Any]) -> OpportunityLeg:
         row = self._core.context.instruments.find(str(leg["venue"]), str(leg["symbol"]))
         if row is None:
-            raise ValueError(f"no instrument {leg['venue']} {leg['symbol']}")
+            raise ValueError(f"no instrument {leg['venue']} {leg['symbol']} that is traded; see `arb symbols list`")
         side = OrderSide[str(leg["side"]).upper()]
         view = self._core.context.market.book(row.instrument_id)
         best = best_price_fp(view, side) if view is not None else None
-        limit = to_fp(parse_decimal(str(leg["limit_price"])), row.price_exp)
+        # finer than the pair's exponent: never worse than asked for
+        round_price = to_fp_floor if side is OrderSide.BUY else to_fp_ceil
+        limit = round_price(parse_decimal(str(leg["limit_price"])), row.price_exp)
         return OpportunityLeg(
             instrument_id=row.instrument_id,
             side=int(side),

@@ -8,8 +8,11 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.journal import Journal
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.settled.checkpoint import newest_checkpoint
+from pipeline.model.config import EngineConfig
+from pipeline.model.errors import ConfigInvalid
 from workers.base import WorkerContext
 from workers.halt_file import read_halt
+from workers.last_run.journal_mode import mode_problem
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -27,6 +30,36 @@ def open_journal(ctx: WorkerContext) -> tuple[Journal, Ledger]:
         each=before.fold,
     )
     return journal, before.ledger
+
+
+def check_mode_of_journal(ledger: Ledger, config: EngineConfig, instance: str) -> None:
+    """Check that the journal is of this mode: balances, positions and hedges of simulated fills are not those of an
+    account. Raises ConfigInvalid."""
+    problem = mode_problem(ledger.mode, config.mode, instance)
+    if problem:
+        raise ConfigInvalid([problem])
+
+
+def check_traded(ledger: Ledger, config: EngineConfig) -> None:
+    """Check that nothing of earlier runs is open where this configuration sends no orders: ``trade: false``, an
+    exchange that is not enabled, a venue that it does not have. Raises ConfigInvalid."""
+    exchanges = {venue.name: venue.exchange for venue in config.venues}
+    found = {order.intent.venue for order in ledger.unsettled.values()}
+    found |= {leg.venue for operation in ledger.open_operations.values() for leg in operation.record.legs}
+    found |= {venue for hedge in ledger.hedges.values() for venue in (hedge.spot_venue, hedge.futures_venue)}
+    errors = []
+    for venue in sorted(found - {venue.name for venue in config.trading_venues}):
+        left = f"and earlier runs left orders, operations or hedges open at {venue}"
+        solve = (
+            "until they are closed: `arb hedges`, `arb close --all`; `arb recoveries` lists what waits and what "
+            "you have taken over, and `arb recoveries --approve ID` hands it back"
+        )
+        if venue in exchanges:
+            errors.append(f"exchanges.{exchanges[venue]}.trade: found false, {left}; wanted true {solve}")
+        else:
+            errors.append(f"exchanges: found no {venue} that is enabled, {left}; wanted it {solve}")
+    if errors:
+        raise ConfigInvalid(errors)
 
 
 def keep_breakers(state_dir: Path, context: CoreContext) -> None:

@@ -12,16 +12,19 @@ from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import VenueTrading
 from pipeline.execution.events import Now
 from pipeline.execution.hedging.control import ExitDirection
+from pipeline.execution.inventory.rows import InventoryRow
 from pipeline.execution.market import Instruments
 from pipeline.execution.results.counts import OperationCounts, counts_of
 from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.recovery.row_questions import WANTED_ROW
+from pipeline.risk.fee_stock import PLAIN_FEES
 from shm.layout_pages import EXIT_CAPACITY, EXIT_ROW, INVENTORY_ROW
 from shm.metrics import Metrics
 from shm.pages import InventoryPage
 
 INVENTORY_ROWS_PER_TICK = 24
+INVENTORY_IDLE_TURN_TICKS = 10  # while nothing is recorded: every row once in so many ticks, if that is fewer a tick
 USD_CENTS = 100
 STAGES = {
     "tick_to_order": "receive stamp of the triggering frame to the first byte of the first order",
@@ -101,6 +104,11 @@ class ExecutorNumbers:
             self.metrics.set(self.count[name], value)
         for name, value in counts_of(core.ledger).fields().items():
             self.metrics.set(self.count[_label(name)], value)
+        for venue in sorted(core.fee_stock.looked_at):
+            label = f"{PLAIN_FEES}{venue}"
+            if label not in self.count:
+                self.count[label] = self.metrics.counter(label, "1: fees count undiscounted, for want of their coin")
+            self.metrics.set(self.count[label], int(venue in core.fee_stock.short))
         for instrument_id, value in core.recovery.rows.counts.items():
             label = f"{WANTED_ROW}{instrument_id}"
             if label not in self.count:
@@ -114,23 +122,32 @@ def _label(name: str) -> str:
 
 
 class InventoryWriter:
-    """The inventory page: a bounded number of rows a tick, in turn; rows of unfinished orders each time."""
+    """The inventory page: a bounded number of rows a tick, in turn; rows of unfinished orders each time. A row is
+    written when anything of it has changed."""
 
     def __init__(self, page: InventoryPage, instruments: Instruments) -> None:
         self._page = page
         self._instruments = instruments
         self._due: deque[int] = deque()
+        self._written: dict[int, InventoryRow] = {}  # as they stand in the page
+        self._seen = (0, 0)  # records of the ledger and movements of balances at the last tick
+        self._behind = 0  # rows that were not looked at since the newest of them
         self._exits: list[ExitDirection] = []
 
     def write(self, core: ExecutionCore, now: Now) -> None:
         if not self._due:
             self._due.extend(row.instrument_id for row in self._instruments)
+        pace = min(self._pace((core.ledger.records, core.balances.movements)), len(self._due))
+        self._behind -= pace
         intents = (order.intent for order in core.ledger.unsettled.values())
         rows = (self._instruments.find(intent.venue, intent.symbol) for intent in intents)
         wanted = {row.instrument_id for row in rows if row is not None}
-        for _ in range(min(INVENTORY_ROWS_PER_TICK, len(self._due))):
+        for _ in range(pace):
             wanted.add(self._due.popleft())
         for row in core.inventory(now, wanted):
+            if self._written.get(row.instrument_id) == row:
+                continue
+            self._written[row.instrument_id] = row
             words = np.zeros(INVENTORY_ROW.WORDS, np.int64)
             instrument = self._instruments.get(row.instrument_id)
             assert instrument is not None
@@ -140,10 +157,17 @@ class InventoryWriter:
             words[INVENTORY_ROW.blocked_until_mono_ns] = row.blocked_until_mono_ns
             words[INVENTORY_ROW.state] = int(row.tradable)
             self._page.write(row.instrument_id, words)
-        prices = core.inventory_prices
-        if prices.changed:
-            self._page.write_prices(prices.published())
-            prices.changed = False
+        changes = core.direction_prices.changes()
+        if changes:
+            self._page.write_prices(changes)
+
+    def _pace(self, seen: tuple[int, int]) -> int:
+        """Rows of this tick: as many as are allowed until each was looked at after the newest record or movement of a
+        balance, else fewer."""
+        if seen != self._seen:
+            self._seen, self._behind = seen, len(self._instruments)
+        idle = -(-len(self._instruments) // INVENTORY_IDLE_TURN_TICKS)
+        return INVENTORY_ROWS_PER_TICK if self._behind > 0 else min(INVENTORY_ROWS_PER_TICK, idle)
 
     def write_exits(self, core: ExecutionCore) -> None:
         """The directions in which open hedges leave, where anything of them has changed."""
@@ -165,6 +189,7 @@ class InventoryWriter:
     def block_all(self) -> None:
         """The detector sizes with nothing from here on."""
         self._page.block_all()
+        self._written.clear()
 
 
 def _fp(value: Decimal, exp: int) -> int:

@@ -33,10 +33,10 @@ from pipeline.execution.events import (
     SweepAnswer,
 )
 from pipeline.execution.journal import Journal
-from pipeline.execution.records import FillRecord, OperationResultRecord, Purpose
+from pipeline.execution.records import FillRecord, OperationResultRecord, OrderStateRecord, Purpose
 from pipeline.fast_entry.entry import OrderBytes
 from pipeline.model.clock import mono_ns, wall_ns
-from pipeline.model.enums import Durability, Refusal, ReportOutcome
+from pipeline.model.enums import Durability, OrderState, Refusal, ReportOutcome
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import Fill
 from pipeline.risk.last_look import LastLook, LaunchPort, Stop
@@ -53,14 +53,14 @@ class HaltWords(LaunchPort, Protocol):
     """The halt page, and its words for the jitted verdict."""
 
     def words(self) -> Words | None:
-        """int64[HALT_WORDS]; None where there is no page: no guard, no trade."""
+        """int64[HALT.END]; None where there is no page: no guard, no trade."""
 
 
 class ReportSink(Protocol):
     """The queue of reports to the detector."""
 
     def push(self, words: Words) -> bool:
-        """One report, int64[REPORT_WORDS]; False when the queue is full."""
+        """One report, int64[REPORT.WORDS]; False when the queue is full."""
 
 
 class Performer:
@@ -219,6 +219,9 @@ class Performer:
         if isinstance(record, FillRecord):
             metrics.inc(self._count["fills"])
             self._crash("first_fill")
+        elif isinstance(record, OrderStateRecord):
+            if record.state is OrderState.EXPIRED:
+                self._crash("expired_journalled")
         elif isinstance(record, OperationResultRecord):
             self.on_result(record)
             dequeued = record.stamps.get("dequeued")
@@ -240,9 +243,18 @@ class Performer:
 
     def _cancel(self, action: CancelOrder) -> None:
         try:
-            self._trading[action.venue].cancel(action.symbol, action.client_id, action.order_id)
+            self._session(action.venue).cancel(action.symbol, action.client_id, action.order_id)
         except VenueUnavailable as error:
             self._say("warning", f"cancel of {action.client_id} not sent: {error}")
+        else:
+            self._crash("cancel_sent")
+
+    def _session(self, venue: str) -> VenueTrading:
+        """The order session of a venue. Raises VenueUnavailable where this run has none."""
+        session = self._trading.get(venue)
+        if session is None:
+            raise VenueUnavailable(f"{venue}: no orders are sent there by this configuration")
+        return session
 
     def _report(self, action: Report) -> None:
         words = self._report_words
@@ -261,15 +273,16 @@ class Performer:
         is done before, and what is only reported or counted comes after. A leg that cannot be built keeps its whole
         operation back, and a first leg that cannot leave those behind it."""
         sends, stopped = self._prepared(places)
+        self._crash("signed")
         expiry_ns = now.mono_ns + self._core.config.execution.entry_window_ms * MS_NS
         begun: set[str] = set()
         followers: list[CoreEvent] = []
         first_ns = last_ns = 0
         for place, send in zip(places, sends, strict=True):
             operation = place.operation_id
+            self._crash("before_send")
             refused = stopped.get(operation) or self._forbidden(place, expiry_ns, first=operation not in begun)
             if refused is None and send is not None:
-                self._crash("before_send")
                 try:
                     sent_ns = send()
                 except VenueUnavailable as error:
@@ -304,7 +317,7 @@ class Performer:
         for place in places:
             send = None
             try:
-                send = self._trading[place.request.venue].prepare(place.request)
+                send = self._session(place.request.venue).prepare(place.request)
             except VenueUnavailable as error:
                 stopped.setdefault(place.operation_id, (Refusal.SESSION_DOWN, str(error)))
             sends.append(send)
@@ -339,7 +352,7 @@ class Performer:
     # --- the fast path ---
 
     def enter_fast(self, record: Words, dequeued_ns: int) -> bool:
-        """Sends the entry of an opportunity record (int64[OPPORTUNITY_WORDS]) by the fast path.
+        """Sends the entry of an opportunity record (int64[OPPORTUNITY.WORDS]) by the fast path.
 
         False: it was not approved there, nothing was done, and the record is the exact path's to judge.
         """
@@ -391,14 +404,15 @@ class Performer:
         for order in orders:
             self._trading[order.venue].sign(order.view, *order.signed)
             payloads.append(bytes(order.view))
+        self._crash("signed")
         followers: list[CoreEvent] = []
         first_ns = last_ns = 0
         kept_back: Stop | None = None  # a first leg that cannot leave keeps the other one back
         legs = orders
         for order, payload in zip(orders, payloads, strict=True):
+            self._crash("before_send")
             refused = kept_back or self._last_look.entry(legs, self._mono_ns(), expiry_mono_ns, first=not first_ns)
             if refused is None:
-                self._crash("before_send")
                 try:
                     last_ns = self._trading[order.venue].launch(order.symbol, order.client_id, payload)
                 except VenueUnavailable as error:

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from pipeline.core import ExecutionCore
-from pipeline.execution.crash_points import crash_points
+from pipeline.execution.crash_points import crash_points_here
 from pipeline.execution.events import (
     CatalogueChanged,
     Command,
@@ -48,13 +48,14 @@ from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
 from workers.executor.dead_man import DeadMan
-from workers.executor.earlier_runs import host_boot_id, keep_breakers, open_journal
+from workers.executor.earlier_runs import check_mode_of_journal, check_traded, host_boot_id, keep_breakers, open_journal
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
 from workers.executor.publisher import Publisher
 from workers.executor.session_watch import SessionWatch
 from workers.executor.sessions import Sessions
+from workers.executor.shown import Shown
 from workers.executor.venues import Questions
 from workers.output import ALERT
 
@@ -84,9 +85,9 @@ class Executor:
         self.ctx = ctx
         self.loop = loop
         config = ctx.config
-        self._crash = crash_points(os.environ.get("ARB_CRASH_AT", ""))
+        self._crash = crash_points_here(config.mode)
         self._slow_s = float(os.environ.get("ARB_TEST_SLOW_MS", "0")) / 1000  # for tests: a slower engine than ours
-        self.market = MarketDataAggregator(ctx.instance, config)
+        self.market = MarketDataAggregator(ctx.instance, config, traded_alone=True)
         self.market.attach()
         self.instruments = self.market.instruments
         self.halt = ShmHalt(HaltPage.attach(ctx.instance), ctx.liveness.epoch)
@@ -101,8 +102,11 @@ class Executor:
         self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, CURSOR.sleeping)
         self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, CURSOR.sleeping)
         self.journal, ledger = open_journal(ctx)
+        self.journal.passing = self._crash
         guard = read_guard_journal(ctx.state_dir)
         self._guard_records = fold_in(self.journal, ledger, guard)
+        check_mode_of_journal(ledger, config, ctx.instance)
+        check_traded(ledger, config)
         if orphaned(ledger, guard):
             ctx.say("critical", "guard_journal: continues another journal than this one; nothing of it is taken over")
         self.core = ExecutionCore(
@@ -132,8 +136,9 @@ class Executor:
             wake_detector=self._detector_bell.ring_if_sleeping,
             on_fault=self._stopped.set,
         )
-        self._dead_man = DeadMan(self._arm, self.performer.sent_mono_ns)
+        self._dead_man = DeadMan(self._arm, self.performer.sent_mono_ns, self._questions.countdown_factor)
         self._publisher = Publisher(self.core, ctx.state_dir, ctx.say)
+        self._shown = Shown(self._publisher, ctx.metrics, ctx.say)
         self.performer.on_result = self._publisher.results.append
         self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         self._spinning = False
@@ -176,7 +181,7 @@ class Executor:
         self._connect_all()
         self._rehearse()
         control = ExecutorControl(
-            ctx.state_dir, self.core, self.performer, self._publisher.views, self._publisher.publish
+            ctx.state_dir, self.core, self.performer, self._publisher.views, self._shown.publish, ctx.say
         )
         await control.start()
         gc.collect()
@@ -218,7 +223,7 @@ class Executor:
             self._tick()
             if not self.ctx.is_ready and self.core.ready:
                 self._crash("reconciled")
-                await self._publisher.publish()
+                await self._shown.publish()
                 self.ctx.ready(f"{counts_of(self.core.ledger).total} operations in the journal, venues reconciled")
             if self.ctx.stop_requested():
                 finish_by = finish_by or self.loop.time() + FINISH_S
@@ -254,7 +259,7 @@ class Executor:
         now = self.performer.now()
         if self.journal.failed is None and self.performer.fault is None:
             self.performer.perform(self.core.stop(now, "SIGTERM"), now)
-        await self._publisher.publish(stopped=True)
+        await self._shown.publish(stopped=True)
         await self._disarm()
         await self._sessions.close()
         self._questions.close()
@@ -265,8 +270,15 @@ class Executor:
             self.journal.close()
 
     def _arm(self, venue: str, seconds: int) -> bool:
-        if self._questions.set_countdown(venue, seconds) is None:
+        asked = self._questions.set_countdown(venue, seconds)
+        if asked is None:
             return False
+
+        def answered(taken: asyncio.Future[bool]) -> None:
+            if not taken.cancelled() and not taken.result():
+                self._dead_man.not_taken(venue)
+
+        asked.add_done_callback(answered)
         self._numbers.metrics.inc(self._numbers.count["countdowns"])
         return True
 
@@ -289,7 +301,7 @@ class Executor:
         self._sessions.open()
         fast_entry = self.core.open_fast_entry(*self.market.memory, self.halt.token)
         fast_entry.learn(lambda venue, terms: self.trading[venue].template(terms))
-        self.core.risk.gate.order_budget = lambda venue, count: self.trading[venue].can_place(count)
+        self.core.risk.gate.order_budget = self._sessions.can_place
         self._sessions.connect()
 
     def _rehearse(self) -> None:
@@ -400,7 +412,7 @@ class Executor:
             self.ctx.say("warning", f"{ALERT}{text}")
         self._hedge_models.save_if_due(self.loop, mono_ns())
         self._session_watch.tick(self.performer.now().mono_ns)
-        self._publisher.tick(self.performer.now().mono_ns)
+        self._shown.tick(self.performer.now().mono_ns)
         self.journal.kick()
 
 
@@ -409,12 +421,14 @@ def warm(dialects: Sequence[str]) -> None:
     import importlib
 
     from pipeline.detection.opportunity_record import record_crc32
+    from pipeline.exchanges.transport import spend
     from pipeline.execution.shared_reads import may_launch, read_proved
     from pipeline.fast_entry.encoder import EntryEncoder
     from pipeline.fast_entry.entry import verdict_kernel
     from shm.metrics import Metrics
 
     importlib.import_module("uvloop")
+    spend.warm()
     for dialect in dialects:
         for part in ("rest_client", "order_session"):
             try:

@@ -21,10 +21,12 @@ from pipeline.equity_watch import DAY_NS, EquityFigures, EquityWatch
 from pipeline.execution.records import OperationResultRecord, Outcome
 from pipeline.execution.results.counts import counts_of
 from pipeline.model.fixedpoint import plain
-from pipeline.tradable import InventoryCover, executor_reasons
+from pipeline.trade_state import InventoryCover, executor_reasons
 from workers.control_socket import GUARD_SOCKET, ControlError, ask
 from workers.executor.views import CoreViews
 from workers.executor_file import ExecutorState, read_executor_state, write_executor_state
+from workers.last_run.journal_rows import open_operations
+from workers.networks_file import NetworksFile
 from workers.output import TRADE
 
 PERIOD_NS = 1_000_000_000
@@ -46,10 +48,12 @@ class Publisher:
         start = before.day_start if before is not None else None
         today = time.time_ns() // DAY_NS
         self.watch = EquityWatch(core, start if start is not None and start.day == today else None)
-        self.views = CoreViews(core, self.watch)
+        self.views = CoreViews(core, self.watch, NetworksFile(state_dir).read)
         self.cover = InventoryCover(core)
+        self._execution_ms, self._timed = (before.execution_ms, before.executions_timed) if before else (0.0, 0)
         self.results: deque[OperationResultRecord] = deque(maxlen=RESULTS_MAX)
         self._due: deque[int] = deque()
+        self._look_mono_ns = 0  # when every instrument is looked at again: as often as is published
         self._next_mono_ns = 0
         self._summary_mono_ns = 0
         self._ended = 0
@@ -65,7 +69,8 @@ class Publisher:
     def tick(self, mono_ns: int) -> None:
         """Look at the next instruments; once a second publish. Call it inside the executor's loop."""
         instruments = self._core.context.instruments
-        if not self._due:
+        if not self._due and mono_ns >= self._look_mono_ns:
+            self._look_mono_ns = mono_ns + PERIOD_NS
             self._due.extend(row.instrument_id for row in instruments)
         wanted = [self._due.popleft() for _ in range(min(ROWS_PER_TICK, len(self._due)))]
         rows = [row for instrument_id in wanted if (row := instruments.get(instrument_id)) is not None]
@@ -118,6 +123,8 @@ class Publisher:
             ("hedges", views.hedges),
             ("positions", views.positions),
             ("foreign_coins", views.foreign_coins),
+            ("open_operations", lambda: open_operations(core.ledger)),
+            ("unsettled_orders", lambda: len(core.ledger.unsettled)),
             ("balances", views.balances),
             ("delta", views.delta),
             ("operations", lambda: counts_of(core.ledger).fields()),
@@ -133,6 +140,8 @@ class Publisher:
             stopped=stopped,
             dust=dict(self._core.ledger.dust),
             day_start=self.watch.start,
+            execution_ms=round(self._execution_ms + sum(map(execution_ms, self.results)), 3),
+            executions_timed=self._timed + sum(1 for result in self.results if execution_ms(result)),
             **made,
         )
 
@@ -153,6 +162,8 @@ class Publisher:
             result = self.results.popleft()
             self._ended += 1
             self._profit += result.pnl_numeraire
+            self._execution_ms += execution_ms(result)
+            self._timed += bool(execution_ms(result))
             operation = self._core.ledger.operations.get(result.operation_id)
             notable = result.outcome in (Outcome.RECOVERED, Outcome.UNRESOLVED) or result.hedge_open
             exits = operation is not None and bool(operation.record.closes)
@@ -194,6 +205,12 @@ class Publisher:
         except ControlError:
             return
         self._passed_on = now
+
+
+def execution_ms(result: OperationResultRecord) -> float:
+    """From the gate to the last fill of an operation; 0 where nothing filled."""
+    stamps = result.stamps
+    return (stamps["last_fill"] - stamps["gate"]) / 1e6 if {"last_fill", "gate"} <= stamps.keys() else 0.0
 
 
 def money(amount: Decimal) -> str:

@@ -23,7 +23,7 @@ Say = Callable[[str, str], None]
 async def first_connection(trading: VenueTrading, say: Say, stop_requested: Callable[[], bool]) -> None:
     """Connect until it stands; afterwards the session keeps itself up."""
     pauses = ReconnectPauses()
-    told = False
+    reported = False
     while not stop_requested():
         refused: VenueError | None = None
         try:
@@ -34,8 +34,8 @@ async def first_connection(trading: VenueTrading, say: Say, stop_requested: Call
             say("critical", f"{trading.venue}: key refused, asked again every {KEY_RETRY_S:g} s: {error}")
         except (VenueError, TimeoutError, OSError) as error:
             refused = error if isinstance(error, VenueError) else None
-            if not told:
-                told = True
+            if not reported:
+                reported = True
                 say("warning", f"{trading.venue}: order entry not connected, tried again by itself: {error}")
         await asyncio.sleep(pauses.next_s(refused))
 

@@ -11,7 +11,7 @@ from pipeline.exchanges.base import EventSink, VenueTrading
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ConfigInvalid, VenueError
-from workers.account_clients import KeyRole, credentials_of, remember_budgets
+from workers.account_clients import KeyRole, credentials_of
 from workers.base import WorkerContext
 from workers.executor.session_watch import first_connection
 
@@ -45,9 +45,9 @@ class Sessions:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def open(self) -> None:
-        """Makes every venue's session. Raises ConfigInvalid where a key is missing."""
+        """Makes the session of every venue that is traded. Raises ConfigInvalid where a key is missing."""
         config, rows = self._ctx.config, self._market.instruments
-        for venue in config.venues:
+        for venue in config.trading_venues:
             if config.mode is Mode.PAPER:
                 from pipeline.paper import PaperTrading
 
@@ -61,7 +61,6 @@ class Sessions:
                 if credentials is None:
                     raise ConfigInvalid([f"exchanges.{venue.exchange}: no keys in the state folder"])
                 self.trading[venue.name] = make_trading(venue, credentials, self._sink)
-                remember_budgets(self._ctx, self.trading[venue.name], self._role)
         self.set_multipliers()
 
     def connect(self) -> None:
@@ -82,7 +81,12 @@ class Sessions:
     def follow_clocks(self, offsets_ns: Mapping[str, int]) -> None:
         """What the poller has measured of the venues' clocks."""
         for venue, offset_ns in offsets_ns.items():
-            self.trading[venue].follow_clock(offset_ns)
+            if venue in self.trading:
+                self.trading[venue].follow_clock(offset_ns)
+
+    def can_place(self, venue: str, count: int) -> bool:
+        """Whether the venue's own limit on requests takes so many orders now; none go where there is no session."""
+        return venue in self.trading and self.trading[venue].can_place(count)
 
     def take_rows(self, changed: Iterable[InstrumentRow]) -> None:
         """Rows of the catalogue have changed."""

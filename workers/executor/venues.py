@@ -40,7 +40,7 @@ from pipeline.execution.events import (
     SweepVenue,
 )
 from pipeline.model.clock import mono_ns, wall_ms
-from pipeline.model.errors import AuthRefused, ProtocolViolation, RowsUnreadable, VenueError
+from pipeline.model.errors import AuthRefused, ProtocolViolation, RowsUnreadable, VenueError, VenueRejected
 from pipeline.model.structs import Balance, Fill, ForcedClose, OrderUpdate, Position, UnreadableRow
 
 if TYPE_CHECKING:
@@ -114,6 +114,11 @@ class Questions:
             return None
         work = asyncio.run_coroutine_threadsafe(self._countdown(venue, seconds), self._loop)
         return asyncio.wrap_future(work, loop=self._home)
+
+    def countdown_factor(self, venue: str) -> int:
+        """How many times as long as it is asked for the venue's dead-man timer runs."""
+        client = self._clients.get(venue)
+        return 1 if client is None else client.countdown_factor
 
     def depth_snapshot(self, venue: str, symbol: str) -> asyncio.Future[bytes] | None:
         """A venue's book by REST, as received; raises the errors of ``VenueClient`` where it is awaited. None: nobody
@@ -214,7 +219,7 @@ class Questions:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await self._clients[venue].add_margin(symbol, amount)
         except FAULTS as error:
-            return MarginAnswer(venue, symbol, amount, _words(error))
+            return MarginAnswer(venue, symbol, amount, _words(error), refused=isinstance(error, VenueRejected))
         return MarginAnswer(venue, symbol, amount)
 
     async def _risk_tiers(self, question: FetchRiskTiers) -> RiskTiersAnswer:

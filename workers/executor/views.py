@@ -5,30 +5,42 @@ The same rows are the answers of the control socket and the content of ``executo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
 from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityWatch
 from pipeline.execution.external_shares import coins_of_others
-from pipeline.execution.hedging.forced_close import CloseAnswer
-from pipeline.execution.inventory.targets import InventoryReport, inventory_report
-from pipeline.execution.ledger import Ledger, Operation
+from pipeline.execution.hedging.attempts import CloseAnswer
+from pipeline.execution.inventory.prices import InventoryPrices
+from pipeline.execution.inventory.targets import (
+    NO_NETWORKS,
+    blocked_transfers,
+    inventory_balances,
+    transfer_proposals,
+)
+from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import HedgeRecord
+from pipeline.model.config import InventoryConfig
 from pipeline.model.enums import OrderSide
+from pipeline.model.networks import CoinNetworks
 from pipeline.model.structs import ZERO
 from pipeline.risk.breakers import solve
+from workers.last_run.journal_rows import recovery_is_over, unmatched
 
 BPS = Decimal(10_000)
 Row = dict[str, Any]
 
 
 class CoreViews:
-    """Rows of one core. ``watch`` has the marks."""
+    """Rows of one core. ``watch`` has the marks; ``networks`` reads how coins travel, as the venues listed it."""
 
-    def __init__(self, core: ExecutionCore, watch: EquityWatch) -> None:
+    def __init__(
+        self, core: ExecutionCore, watch: EquityWatch, networks: Callable[[], CoinNetworks] = lambda: NO_NETWORKS
+    ) -> None:
         self._core = core
+        self._networks = networks
         self._watch = watch
 
     def breakers(self) -> list[Row]:
@@ -44,8 +56,7 @@ class CoreViews:
         core, found = self._core, list[Row]()
         for record in core.ledger.recoveries.values():
             operation = core.ledger.operations.get(record.operation_id)
-            over = record.state == "cancelled" and record.operation_id not in core.ledger.open_operations
-            if record.state == "done" or over or operation is None:
+            if recovery_is_over(core.ledger, record) or operation is None:
                 continue
             found.append(
                 {
@@ -57,17 +68,10 @@ class CoreViews:
                     "requires_manual_approval": core.recovery.needs_operator(record),
                     "since_wall_ns": core.ledger.since_wall_ns.get(record.recovery_id, 0),
                     "reason": core.recovery.unproved.get(record.operation_id, record.reason),
-                    "unmatched": self._unmatched(operation),
+                    "unmatched": unmatched(operation),
                 }
             )
         return found
-
-    def _unmatched(self, operation: Operation) -> dict[str, Decimal]:
-        """What an operation's fills left behind, per base asset."""
-        bases = {leg.base for leg in operation.record.legs}
-        exposure = operation.exposure()
-        left = {asset: exposure.get(asset, ZERO) - operation.moved_to_dust.get(asset, ZERO) for asset in bases}
-        return {asset: amount for asset, amount in left.items() if amount}
 
     def positions(self) -> list[Row]:
         """Open futures positions: entry, mark, unrealised P&L in quote. ``foreign_qty``: what of it no hedge or
@@ -105,10 +109,16 @@ class CoreViews:
     def foreign_coins(self) -> list[Row]:
         """Coins that trades of others, deposits and withdrawals left at a venue (or took away, < 0), with their mark in
         the numeraire."""
-        core, marks = self._core, self._watch.marks()
+        core, watch, marks = self._core, self._watch, self._watch.marks()
         quote = core.config.execution.numeraire
         return [
-            {"venue": venue, "asset": asset, "foreign_qty": qty, "mark_price": marks.get(asset), "quote": quote}
+            {
+                "venue": venue,
+                "asset": asset,
+                "foreign_qty": qty,
+                "mark_price": marks.get(watch.coin(venue, asset)),
+                "quote": quote,
+            }
             for (venue, asset), qty in coins_of_others(core.ledger).items()
         ]
 
@@ -117,8 +127,8 @@ class CoreViews:
         reading = self._core.risk.gate.margin.readings.get(key)
         if reading is None or not reading.distance.is_finite():
             return {"liquidation_price": None, "liquidation_distance_bps": None, "liquidation_distance_pct": None}
-        told = reading.position.liquidation_price
-        price = told if told else reading.own_liquidation
+        reported = reading.position.liquidation_price
+        price = reported if reported else reading.own_liquidation
         return {
             "liquidation_price": price,
             "liquidation_distance_bps": round(reading.distance * BPS, 1),
@@ -171,7 +181,7 @@ class CoreViews:
             "futures_mark": futures_mark,
             "unrealised": unrealised,
             "funding": sum(core.hedges.watch.funding_since_entry(hedge), ZERO),
-            "next_stamp_s": None if reading is None else round(reading.clock.next_stamp_h * 3600),
+            "next_stamp_s": None if reading is None else round(reading.clock.next_funding_h * 3600),
             "next_rate_bps": None if reading is None else reading.clock.rate_bps,
             "basis_bps": None if reading is None else round(reading.y_bps, 3),
             "value_of_leaving_bps": None if reading is None else round(reading.value_bps, 3),
@@ -179,13 +189,10 @@ class CoreViews:
             "leaving_because": None if must is None else must.reason,
             **self._liquidation((hedge.futures_venue, hedge.futures_symbol)),
             "closing": hedge.operation_id in core.forced_close.wanted,
-            "not_closed": answer.reason if answer is not None and answer.reason else None,
+            "not_closed": (answer.reason if answer is not None else "")
+            or (must.why if must is not None else "")
+            or None,
         }
-
-    def inventory(self) -> InventoryReport:
-        """Balances against their targets, and the transfers that would pay."""
-        core = self._core
-        return inventory_report(core.balances, core.inventory_prices, core.config.inventory)
 
     def proposals(self) -> list[Row]:
         """Transfers that would pay: coin, from, to, qty, network, cost (None = unknown), minutes, worth."""
@@ -200,8 +207,20 @@ class CoreViews:
                 "minutes": proposal.minutes,
                 "worth": proposal.worth,
             }
-            for proposal in self.inventory().proposals
+            for proposal in transfer_proposals(*self._lanes())
         ]
+
+    def blocked(self) -> list[str]:
+        """What would be sent and cannot travel, and why, in words."""
+        return list(blocked_transfers(*self._lanes()))
+
+    def _lanes(self) -> tuple[InventoryPrices, InventoryConfig, CoinNetworks]:
+        return self._core.inventory_prices, self._core.config.inventory, self._networks()
+
+    def set_asides(self) -> Row:
+        """What operators keep from new orders: name -> venue, asset, amount."""
+        kept = self._core.balances.set_asides.items()
+        return {name: {"venue": venue, "asset": asset, "amount": amount} for name, ((venue, asset), amount) in kept}
 
     def balances(self) -> list[Row]:
         """Balances per venue and coin: total and free as the venue says, what our orders reserve, what may be used.
@@ -210,7 +229,9 @@ class CoreViews:
         flow. None where nothing is known.
         """
         monitor, now_ns = self._core.balances, self._core.context.now.mono_ns
-        rows = {(row.venue, row.coin): row for row in self.inventory().balances}
+        core = self._core
+        known = inventory_balances(core.balances, core.inventory_prices, core.config.inventory)
+        rows = {(row.venue, row.coin): row for row in known}
         found = []
         for (venue, asset), total in sorted(monitor.totals().items()):
             reserved = monitor.reserved(venue, asset)
@@ -260,11 +281,12 @@ class CoreViews:
 
 
 def order_rows(ledger: Ledger, client_ids: Iterable[str]) -> list[Row]:
-    """Orders as they stand, for the reply to a close."""
-    orders = [ledger.orders[client_id] for client_id in client_ids]
+    """Orders as they stand, for the reply to a close; without those that have left memory meanwhile, long settled."""
+    orders = [order for client_id in client_ids if (order := ledger.orders.get(client_id)) is not None]
+    operations = ledger.operations
     return [
         {
-            "hedge_id": ledger.operations[order.intent.operation_id].record.closes,
+            "hedge_id": operations[name].record.closes if (name := order.intent.operation_id) in operations else "",
             "client_id": order.client_id,
             "venue": order.intent.venue,
             "symbol": order.intent.symbol,

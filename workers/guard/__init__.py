@@ -1,1 +1,1 @@
-"""Process ``guard``: lease, halt latch and fence, and the hands that close what a lost executor has left open."""
+"""Process ``guard``: lease, halt latch and fence, and what closes the positions that a lost executor has left open."""

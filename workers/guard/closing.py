@@ -1,4 +1,4 @@
-"""The hands of the guard: the execution core on the journals of a dead executor, with order sessions of its own.
+"""How the guard closes: the execution core on the journals of a dead executor, with order sessions of its own.
 
 Runs in a thread with a loop of its own, so that the guard goes on answering. It sends only while the executor is fenced
 and proved dead; what it does lies in the guard's journal (``pipeline/execution/journal/guard_journal.py``).
@@ -7,6 +7,7 @@ and proved dead; what it does lies in the guard's journal (``pipeline/execution/
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import secrets
 import threading
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core import ExecutionCore
 from pipeline.execution.core_context import GUARD_ID_PREFIX
+from pipeline.execution.crash_points import GUARD, crash_points_here
 from pipeline.execution.events import Action, CatalogueChanged, Tick
 from pipeline.execution.journal import Journal, segment_indices
 from pipeline.execution.journal.guard_journal import (
@@ -30,7 +32,7 @@ from pipeline.execution.records import TakeoverRecord
 from pipeline.execution.settled.checkpoint import recover
 from pipeline.execution.shared_reads import AccountReader
 from pipeline.market_data import MarketDataAggregator
-from pipeline.model.errors import ArbitrageEngineError, JournalError, VenueUnavailable
+from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid, JournalError, VenueUnavailable
 from pipeline.takeover import Takeover, TakeoverHalt, TakeoverResult, needs_hands
 from shm.metrics import Metrics
 from shm.pages import AccountPage
@@ -38,7 +40,7 @@ from shm.sources import build_hash
 from shm.words import Words
 from workers.account_clients import KeyRole, account_clients
 from workers.base import WorkerContext
-from workers.executor.earlier_runs import host_boot_id
+from workers.executor.earlier_runs import check_traded, host_boot_id
 from workers.executor.pages import ExecutorNumbers
 from workers.executor.performer import Performer
 from workers.executor.process import FIRST_EPOCH_BITS, STEP_EPOCH_BITS
@@ -47,6 +49,7 @@ from workers.executor.sessions import Sessions
 from workers.executor.venues import FAULTS, Questions
 from workers.executor.views import Row, order_rows
 from workers.guard.books import TakeoverBooks
+from workers.last_run.journal_mode import mode_problem
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -103,14 +106,19 @@ class Closing(threading.Thread):
             self.error = f"{type(error).__name__}: {error}"
         except Exception as error:  # noqa: BLE001  outermost frame of the thread: the guard tries again, and says so
             self.error = f"{type(error).__name__}: {error}"
+        finally:
+            gc.collect()  # core and performer hold each other, and with them the ledger: 20 kB an operation
 
     async def _main(self) -> TakeoverResult:
         ctx = self._ctx
-        market = MarketDataAggregator(ctx.instance, ctx.config)
+        market = MarketDataAggregator(ctx.instance, ctx.config, traded_alone=True)
         market.attach()
         await self._catalogue(market)
         journal, ledger, base, self.acted = _open_journals(ctx)
+        crash = crash_points_here(ctx.config.mode)
+        journal.passing = lambda point: crash(GUARD + point)
         try:
+            check_traded(ledger, ctx.config)  # an executor refuses it as well: no reason to close everything else
             books = TakeoverBooks(ctx.config, market)
             core = ExecutionCore(
                 ctx.config, market.instruments, market=books, halt=TakeoverHalt(), journal=journal, ledger=ledger
@@ -150,13 +158,18 @@ class Closing(threading.Thread):
                 enough = self.awaited and loop.time() - began_s > GIVE_BACK_AFTER_S and takeover.proven_closed
                 if takeover.done or enough:
                     break
-                self._say_what_is_left(takeover, loop.time())
+                life.show(lambda: self._say_what_is_left(takeover, loop.time()))
                 await asyncio.sleep(TICK_S)
         finally:
             await life.end(self._reason)
         result = takeover.result()
-        self.orders, self.reasons = order_rows(takeover.core.ledger, result.orders), takeover.why_left()
+        life.show(lambda: self._show(takeover, result))
         return result
+
+    def _show(self, takeover: Takeover, result: TakeoverResult) -> None:
+        """What an answer says of the end, beside the result; the reasons that were there stay where it fails."""
+        self.orders = order_rows(takeover.core.ledger, result.orders)
+        self.reasons = takeover.why_left()
 
     def _say_what_is_left(self, takeover: Takeover, now_s: float) -> None:
         """Why a takeover goes on and on: for `arb close` at once, for operators now and then."""
@@ -184,6 +197,7 @@ class _Life:
         self._books = books
         self._say = say
         self._looked_ns = 0
+        self._unpublished = False  # whether it has been said that nothing can be published
         self._fetching: set[asyncio.Task[None]] = set()
         self._journal = journal
         self._market = market
@@ -200,7 +214,7 @@ class _Life:
             ask=self._questions.ask,
             numbers=ExecutorNumbers(Metrics.private()),
             say=say,
-            crash=lambda point: None,
+            crash=journal.passing,
             reports=NoReports(),
             wake_detector=lambda: None,
             on_fault=lambda: None,
@@ -232,7 +246,7 @@ class _Life:
     async def begin(self, actions: list[Action]) -> None:
         """The first records, synced before any id of this run leaves; then the venues."""
         self._sessions.open()
-        self._core.risk.gate.order_budget = lambda venue, count: self._sessions.trading[venue].can_place(count)
+        self._core.risk.gate.order_budget = self._sessions.can_place
         self._questions.start(self.performer.feed)
         self.performer.perform(actions, self.performer.now())
         self._journal.sync()
@@ -249,6 +263,7 @@ class _Life:
             self._sessions.follow_clocks(snapshot.clock_offsets_ns)
             self.performer.feed(snapshot)
         self.performer.feed(Tick())
+        self.show(lambda: self._publisher.tick(self.performer.now().mono_ns))  # seen while it lasts
         self._look_at_books(self.performer.now().mono_ns)
         self._journal.kick()
 
@@ -278,6 +293,25 @@ class _Life:
         if problem:
             self._say("warning", problem)
 
+    def show(self, work: Callable[[], None]) -> None:
+        """Views of a takeover are worth less than the takeover: what they raise is said once, and closing goes on. So
+        this is an outermost frame, of everything that is only looked at."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  see above
+            self._say_unpublished(error)
+
+    async def _publish_end(self) -> None:
+        try:
+            await self._publisher.publish()
+        except Exception as error:  # noqa: BLE001  as in show
+            self._say_unpublished(error)
+
+    def _say_unpublished(self, error: Exception) -> None:
+        if not self._unpublished:
+            self._unpublished = True
+            self._say("error", f"the takeover cannot be shown: {type(error).__name__}: {error}; it goes on")
+
     def check(self) -> None:
         """Raises what ended the performer or the journal."""
         if self.performer.fault is not None:
@@ -290,7 +324,7 @@ class _Life:
         if self._journal.failed is None and self.performer.fault is None:
             now = self.performer.now()
             self.performer.perform(self._core.stop(now, reason), now)
-            await self._publisher.publish()
+            await self._publish_end()
         for task in list(self._fetching):
             task.cancel()
         await self._sessions.close()
@@ -322,6 +356,9 @@ def _open_journals(ctx: WorkerContext) -> tuple[Journal, Ledger, Base, bool]:
     acted, and no executor has taken that over yet. A guard's journal that has grown, and of which nothing is missing
     there, begins anew."""
     ledger = recover(ctx.journal_dir()).ledger
+    problem = mode_problem(ledger.mode, ctx.config.mode, ctx.instance)
+    if problem:  # what simulated fills left is not closed with real orders
+        raise ConfigInvalid([problem])
     folder = ctx.state_dir / GUARD_JOURNAL
     guard = read_guard_journal(ctx.state_dir)
     if len(segment_indices(folder)) > SEGMENTS_KEPT and not missing(ledger, guard):

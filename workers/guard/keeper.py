@@ -16,11 +16,12 @@ takeover that it is for. Breakers and held recoveries are passed on by the execu
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from pipeline.execution.crash_points import nothing
 from shm.pages import HaltPage
 from workers.audit_log import audit, who
 from workers.base import WorkerContext
@@ -50,7 +51,8 @@ OPERATIONS = ("halt", "resume", "drain", "undrain", "block", "unblock", "note", 
 class HaltKeeper:
     """The halt page, the lease, and the requests that change them."""
 
-    def __init__(self, ctx: WorkerContext, page: HaltPage) -> None:
+    def __init__(self, ctx: WorkerContext, page: HaltPage, *, crash: Callable[[str], None] = nothing) -> None:
+        self._crash = crash
         self._ctx = ctx
         self._page = page
         self._venues = {venue.name: venue.venue_id for venue in ctx.config.venues}
@@ -124,18 +126,23 @@ class HaltKeeper:
         if not beating or self.state.fence is not None:
             self._ctx.metrics.inc(self.withheld)
             return
+        self._crash("guard_lease")
         self._page.grant(epoch, now_ns + LEASE_NS)
         self._ctx.metrics.inc(self.leases)
 
-    def fence(self, reason: str, hedges: Sequence[str] | None) -> None:
+    def revoke(self) -> None:
+        """No lease from now on."""
+        self._page.revoke()
+
+    def fence(self, reason: str, hedges: Sequence[str] | None, *, planned: bool = False) -> None:
         """Latch and fence: nobody but the guard sends from here on. In force even where the disk refuses.
 
-        ``hedges``: ids of those that the takeover closes, None = all; kept with the fence, for the guard that comes
-        after one that dies."""
+        ``hedges``: ids of those that the takeover closes, None = all; ``planned``: in an orderly stop. Both are kept
+        with the fence, for the guard that comes after one that dies."""
         now_ns = time.time_ns()
         names = None if hedges is None else tuple(hedges)
         for _ in range(SET_ATTEMPTS):
-            fence = Fence(reason=reason, by=BY_GUARD, wall_ns=now_ns, hedges=names)
+            fence = Fence(reason=reason, by=BY_GUARD, wall_ns=now_ns, hedges=names, planned=planned)
             wanted = msgspec.structs.replace(self.state, fence=fence)
             if not wanted.halted:
                 wanted = msgspec.structs.replace(wanted, halted=True, reason=reason, by=BY_GUARD, wall_ns=now_ns)
@@ -234,6 +241,7 @@ class HaltKeeper:
         if not release:
             self.state = wanted
             self._show()  # before the disk, which may take seconds
+            self._crash("guard_latched")
         known = self._stamp if stamp_of(self._ctx.state_dir) is not None else None  # None: it was removed
         try:
             write_halt(self._ctx.state_dir, wanted, known=known)

@@ -7,7 +7,9 @@ process by SIGKILL and waits for the proof of its death, closes what is open (``
 latch stays where it had to send anything; where nothing was open it goes with the fence.
 
 The main thread looks at the executor and the disk every 100 ms and answers requests in between; a takeover works in a
-thread of its own. A guard that is born while the fence stands goes on with the takeover.
+thread of its own, and so does a replay of the last run's journal (``last_run.py``). A guard that is born while the
+fence stands goes on with the takeover. One whose control plane has ended, under ``arb up``, ends what nobody else does,
+and itself (``orphan.py``).
 """
 
 from __future__ import annotations
@@ -22,16 +24,29 @@ from typing import Any
 
 import msgspec
 
+from pipeline.execution.crash_points import crash_points_here
+from pipeline.model.errors import BadInput
 from shm.liveness import LivenessView
 from shm.pages import HaltPage
 from workers.audit_log import audit, who
 from workers.base import WorkerContext, run_worker
-from workers.control_socket import GUARD_SOCKET, REQUEST_BYTES_MAX, listen, peer_uid
+from workers.control_socket import (
+    EXECUTOR_READY,
+    GUARD_SOCKET,
+    REQUEST_BYTES_MAX,
+    Say,
+    decoded,
+    error_reply,
+    listen,
+    peer_uid,
+)
 from workers.credentials import without_guard_key
 from workers.guard.closing import make_room
 from workers.guard.keeper import HaltKeeper
+from workers.guard.last_run import LeftHalfDone
+from workers.guard.orphan import Orphan
 from workers.guard.taking_over import TakingOver
-from workers.guard.watch import ExecutorWatch, Sight
+from workers.guard.watch import ExecutorWatch, Reading
 
 LOOK_NS = 100_000_000
 ACCEPT_AGAIN_S = 0.02
@@ -43,21 +58,28 @@ class Guard:
 
     def __init__(self, ctx: WorkerContext, page: HaltPage) -> None:
         self._ctx = ctx
-        self.keeper = HaltKeeper(ctx, page)
+        crash = crash_points_here(ctx.config.mode)
+        self.keeper = HaltKeeper(ctx, page, crash=crash)
         self._executor = LivenessView.attach(ctx.instance, "executor", missing_ok=True)
         settings = ctx.config.guard
         self.watch = ExecutorWatch(
             hung_after_ms=settings.hung_after_ms,
             restart_within_ms=settings.restart_within_ms,
             served=ctx.restarts > 0 or page.lease[0] != 0,
+            left_half_done=LeftHalfDone(ctx),
         )
-        self.taking_over = TakingOver(ctx, self.keeper, self._executor)
+        self.taking_over = TakingOver(ctx, self.keeper, self._executor, crash=crash)
+        self._orphan = Orphan(ctx, self.keeper, self._executor, self.taking_over)
         if self.keeper.state.fence is not None:
-            self.taking_over.begin(self.keeper.state.fence.reason, self.keeper.state.fence.hedges)
+            fence = self.keeper.state.fence
+            self.taking_over.begin(fence.reason, fence.hedges, planned=fence.planned)
 
     def look(self, now_ns: int) -> None:
         """What is due every 100 ms. ``now_ns``: monotonic."""
-        self.look_at_executor(now_ns)
+        if not self._ctx.orphaned:
+            self.look_at_executor(now_ns)
+        elif not self._orphan.goes_on(now_ns):
+            self._ctx.request_stop()
         under_way = self.taking_over.active
         self.taking_over.step(now_ns)
         if self.taking_over.active:
@@ -66,16 +88,17 @@ class Guard:
             self.watch.begin_anew()
 
     def look_at_executor(self, now_ns: int) -> None:
-        """Grants the next lease, or begins a takeover."""
+        """Begins a takeover, or grants the next lease. What was seen is acted upon before the disk is looked at, which
+        may take its time."""
         view = self._executor
         view.refresh()
-        sight = Sight()
+        sight = Reading()
         if view.mapped:
-            sight = Sight(alive=view.alive(), epoch=view.epoch, state=view.state, progress=view.progress)
+            sight = Reading(alive=view.alive(), epoch=view.epoch, state=view.state, progress=view.progress)
         lost = self.watch.look(sight, now_ns)
-        self.keeper.grant(sight.epoch, now_ns, beating=self.watch.beating)
         if lost and not self.taking_over.active and not self.taking_over.has_closed(sight.epoch):
             self.taking_over.begin(lost, self.taking_over.by_configuration())
+        self.keeper.grant(sight.epoch, now_ns, beating=self.watch.beating)
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request: of the halt page (``keeper.OPERATIONS``), ``take_over``, ``close`` or ``takeover``."""
@@ -90,17 +113,21 @@ class Guard:
 
     def _close(self, request: dict[str, Any]) -> dict[str, Any]:
         """Hedges ``ids`` (None: all) are closed in the place of an executor that is not READY, and legs without their
-        partner with them; how it goes on: request ``takeover``."""
+        partner with them; how it goes on: request ``takeover``. ``planned``: by an orderly stop, which leaves no latch
+        where all ends as it was to."""
         if self.watch.serving and self.watch.beating:
-            return {"error": "the executor is READY: ask it"}
-        wanted, by = request.get("ids"), who(request.get("for_uid", request.get("uid")))
+            return {"error": EXECUTOR_READY}
+        wanted = request.get("ids")
+        if wanted is not None and not isinstance(wanted, list):
+            raise BadInput(f"ids: found {wanted!r}, wanted a list of hedges, or null for all")
+        by = who(request.get("for_uid", request.get("uid")))
         reason = f"{str(request.get('reason', '')).strip() or 'close'} ({by})"
         hedges = None if wanted is None else [str(name) for name in wanted]
         audit(self._ctx.state_dir, op="close", by=by, reason=reason, hedges=hedges)
         if self.taking_over.active:
             self.taking_over.widen(hedges)
         else:
-            self.taking_over.begin(reason, hedges)
+            self.taking_over.begin(reason, hedges, planned=bool(request.get("planned")))
         return self.taking_over.describe()
 
     def _take_over(self, reason: str) -> dict[str, Any]:
@@ -112,7 +139,7 @@ class Guard:
         return self.taking_over.describe()
 
 
-def _serve_one(server: socket.socket, guard: Guard) -> None:
+def _serve_one(server: socket.socket, guard: Guard, say: Say) -> None:
     """Accept a connection, answer one request, close. A silent client is left after 0.2 s: less than a lease."""
     try:
         client, _ = server.accept()
@@ -129,12 +156,11 @@ def _serve_one(server: socket.socket, guard: Guard) -> None:
         try:
             with client.makefile("rb") as stream:
                 line = stream.readline(REQUEST_BYTES_MAX)
-            request = msgspec.json.decode(line, type=dict[str, Any])
-            reply = guard.handle({**request, "uid": uid})
-        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, ValueError) as error:
-            reply = {"error": f"found a request that cannot be decoded, wanted one JSON object a line: {error}"}
+            reply = guard.handle({**decoded(line), "uid": uid})
         except OSError:
             return
+        except Exception as error:  # noqa: BLE001  the outermost frame of a request: none ends who grants leases
+            reply = error_reply(error, line, say)
         try:
             client.sendall(msgspec.json.encode(reply) + b"\n")
         except OSError:
@@ -171,7 +197,7 @@ def run(ctx: WorkerContext) -> None:
             ctx.progress()
         for descriptor, _ in poll.poll(max(0.0, (due_ns - time.monotonic_ns()) / 1e6)):
             if descriptor == server.fileno():
-                _serve_one(server, guard)
+                _serve_one(server, guard, ctx.say)
     server.close()
     guard.taking_over.stop()
     page.revoke()

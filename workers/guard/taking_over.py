@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipeline.execution.crash_points import nothing
 from pipeline.model.enums import OnLoss, ProcessState
 from pipeline.takeover import TakeoverResult
 from shm.liveness import LivenessView
@@ -24,7 +25,15 @@ NOTHING_OPEN = ""
 class TakingOver:
     """At most one takeover at a time. :meth:`step` is called every 100 ms, in the guard's main thread."""
 
-    def __init__(self, ctx: WorkerContext, keeper: HaltKeeper, executor: LivenessView) -> None:
+    def __init__(
+        self,
+        ctx: WorkerContext,
+        keeper: HaltKeeper,
+        executor: LivenessView,
+        *,
+        crash: Callable[[str], None] = nothing,
+    ) -> None:
+        self._crash = crash
         self._ctx = ctx
         self._keeper = keeper
         self._executor = executor
@@ -33,6 +42,7 @@ class TakingOver:
         self.hedges: tuple[str, ...] | None = ()  # ids that the takeover closes; None = all
         self._reason = ""
         self._attempts = 0
+        self._planned = False
         self._due_ns = 0
         self._closed_epoch = -1  # of the dead executor after whom everything has been closed
         self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
@@ -51,14 +61,16 @@ class TakingOver:
         """Whether the last takeover has closed everything."""
         return self.last is not None and self.last.flat and not self.last.left and self.hedges is None
 
-    def begin(self, reason: str, hedges: Sequence[str] | None) -> None:
-        """Fences, and ends the executor. ``hedges``: ids to close; None = all."""
+    def begin(self, reason: str, hedges: Sequence[str] | None, *, planned: bool = False) -> None:
+        """Fences, and ends the executor. ``hedges``: ids to close; None = all. ``planned``: an orderly stop."""
         self._reason, self.hedges = reason, None if hedges is None else tuple(hedges)
         self._attempts = 0
+        self._planned = planned
         self.last = None
         self._ctx.metrics.inc(self.takeovers)
         self._ctx.say("critical", f"taking over: {reason}")
-        self._keeper.fence(reason, hedges)
+        self._keeper.fence(reason, hedges, planned=planned)
+        self._crash("guard_fenced")
         self._condemned = Condemned(self._executor)
         if self._condemned.problem:
             self._ctx.say("error", self._condemned.problem)
@@ -90,6 +102,7 @@ class TakingOver:
             if not self._condemned.dead():
                 return
             self._condemned = None
+            self._crash("guard_proved")
         closing = self._closing
         if closing is None:
             if now_ns >= self._due_ns:
@@ -110,14 +123,18 @@ class TakingOver:
             self._due_ns = now_ns + RETRY_NS
             if self._attempts < ATTEMPTS_MAX:
                 return
-            what = f"the guard could not close what is open: {closing.error}"
+            # A stop that nobody had to act in leaves no latch: the next start goes on with what is open.
+            silent = self._planned and not closing.acted
+            what = NOTHING_OPEN if silent else f"the guard could not close what is open: {closing.error}"
         else:
             self.last, self._orders, self._reasons = closing.result, closing.orders, closing.reasons
             self._executor.refresh()
             epoch = self._executor.epoch if self._executor.mapped else 0
             self._closed_epoch = -1 if self._executor.alive() else epoch
-            what = _words(closing.result) if closing.acted else NOTHING_OPEN  # the latch stays where a guard has acted
-        self._ctx.say("warning", f"takeover ended: {what or 'nothing was open'}")
+            # The latch stays where a guard has acted, but for a stop that it has carried to its end.
+            what = _words(closing.result) if closing.acted and not self._planned else NOTHING_OPEN
+        self._ctx.say("warning", f"takeover ended: {what or _unlatched(closing)}")
+        self._crash("guard_closed")
         problem = self._keeper.lift_fence(what)
         if problem:
             self._ctx.say("critical", f"the fence stands: {problem}")
@@ -152,6 +169,10 @@ class TakingOver:
             "orders": plain_values(self._orders) if last is not None else [],
             "flat": last.flat if last is not None else None,
         }
+
+
+def _unlatched(closing: Closing) -> str:
+    return "nothing was open" if closing.result is not None else "what is open waits for the next start"
 
 
 def _words(result: TakeoverResult) -> str:

@@ -5,6 +5,8 @@ Only time in which the guard itself ran counts: a host that stood still for two 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from pipeline.model.enums import ProcessState
@@ -12,11 +14,10 @@ from pipeline.model.enums import ProcessState
 LOOK_MAX_NS = 200_000_000  # a look counts for no more, however late it comes
 FIRST_START_NS = 120_000_000_000  # an executor that has never been READY may be waiting for kernels and venues
 SERVING = (ProcessState.READY, ProcessState.DEGRADED)
-ENDED = (ProcessState.STOPPING, ProcessState.STOPPED)
 MS_NS = 1_000_000
 
 
-class Sight(msgspec.Struct, frozen=True):
+class Reading(msgspec.Struct, frozen=True):
     """What one look at the executor's status page has shown. ``epoch`` 0: there has never been one."""
 
     alive: bool = False
@@ -28,32 +29,43 @@ class Sight(msgspec.Struct, frozen=True):
 class ExecutorWatch:
     """Told of every look; says when the executor hangs or does not come back.
 
-    ``served``: an executor of this instance has been READY before this guard was born.
+    ``served``: an executor of this instance has been READY before this guard was born. ``left_half_done``: asked where
+    none was and none comes within ``restart_within_ms``, in every look until it is known: whether the last run has left
+    a leg alone, which cannot wait as long as a first start may take. Nobody is lost in the look that brings the answer:
+    what it has seen of the executor may be older.
     """
 
-    def __init__(self, *, hung_after_ms: int, restart_within_ms: int, served: bool) -> None:
+    def __init__(
+        self, *, hung_after_ms: int, restart_within_ms: int, served: bool, left_half_done: Callable[[], bool | None]
+    ) -> None:
         self._hung_after_ns = hung_after_ms * MS_NS
         self._restart_within_ns = restart_within_ms * MS_NS
         self._served = served
+        self._left_half_done: Callable[[], bool | None] | None = left_half_done
         self._looked_ns = 0
-        self._last = Sight()
+        self._last = Reading()
         self.silent_ns = 0  # READY without a beat for so long
         self.lost_ns = 0  # not READY for so long
 
-    def look(self, sight: Sight, now_ns: int) -> str:
+    def look(self, reading: Reading, now_ns: int) -> str:
         """Why the executor counts as lost; "" while it does not. ``now_ns``: monotonic."""
         passed_ns = min(LOOK_MAX_NS, max(0, now_ns - self._looked_ns)) if self._looked_ns else 0
         self._looked_ns = now_ns
-        before, self._last = self._last, sight
-        serving = sight.alive and sight.state in SERVING
-        beaten = (sight.epoch, sight.progress) != (before.epoch, before.progress)
+        before, self._last = self._last, reading
+        serving = reading.alive and reading.state in SERVING
+        beaten = (reading.epoch, reading.progress) != (before.epoch, before.progress)
         self.silent_ns = 0 if beaten or not serving else self.silent_ns + passed_ns
         self._served = self._served or serving
-        begun = bool(sight.epoch) or self._served  # one that dies before it has made its page leaves none
-        if serving or not begun or sight.state in ENDED:
-            self.lost_ns = 0
-        else:
-            self.lost_ns += passed_ns
+        # One that ends by an error says STOPPING as well: only while it lives may that be a planned stop.
+        stops = reading.state == ProcessState.STOPPED or (reading.alive and reading.state == ProcessState.STOPPING)
+        self.lost_ns = 0 if serving or stops else self.lost_ns + passed_ns
+        if self.lost_ns >= self._restart_within_ns and not self._served and self._left_half_done is not None:
+            left = self._left_half_done()
+            if left is not None:
+                self._served, self._left_half_done = left, None
+                return ""
+        if not reading.epoch and not self._served and self._left_half_done is None:
+            self.lost_ns = 0  # nobody is missed; one that dies before it has made its page leaves none
         if self.silent_ns >= self._hung_after_ns:
             return f"the executor hangs: no beat for {self.silent_ns // MS_NS} ms"
         if self.lost_ns >= (self._restart_within_ns if self._served else FIRST_START_NS):
@@ -71,11 +83,11 @@ class ExecutorWatch:
         return self._last.alive and self.silent_ns < self._hung_after_ns
 
     def forget(self) -> None:
-        """What was seen so far has been acted upon: time begins anew."""
+        """The loss was acted upon: silence and absence count from 0 again."""
         self.silent_ns = self.lost_ns = 0
 
     def begin_anew(self) -> None:
-        """Nothing is open that a late executor would leave alone: the next start has the time of a first one. Else a
-        host on which a start takes longer would end every one of them."""
+        """Nothing is open, so that nobody is needed in time: the next start may take as long as a first one
+        (``FIRST_START_NS``). With ``restart_within_ms`` a host on which a start takes longer would never get one."""
         self.forget()
-        self._served = False
+        self._served, self._left_half_done = False, None

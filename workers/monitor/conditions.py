@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pipeline.model.enums import AlertSeverity
-from pipeline.tradable import Effect, Reason
+from pipeline.trade_state import Effect, Reason
 from workers.monitor.alert_list import Condition
 
 COMPONENTS = ("engine", "risk", "balances", "market data")

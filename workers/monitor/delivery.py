@@ -69,9 +69,7 @@ class Delivery:
         """Stop sending."""
         for task in self._senders:
             task.cancel()
-        for task in self._senders:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._senders, return_exceptions=True)  # one that has failed ends the others all the same
 
     async def _send_for_ever(self, target: Target) -> None:
         state, news = self.states[target.name], self._news[target.name]

@@ -34,6 +34,7 @@ COUNTED = {
     "rate_limit_hits.": "requests were refused by the rate limit of",
     "opportunities_lost": "opportunities were overwritten before the recorder had read them",
     "log_slots_lost": "slots of log rings were overwritten before the recorder had read them",
+    "recording_dropped": "messages of the market found no room in the recording's ring: that span is not whole",
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import psutil
 
 from pipeline.model.enums import AlertSeverity
-from pipeline.tradable import TradeState
+from pipeline.trade_state import TradeState
 
 Reading = Mapping[str, Any]
 Sample = tuple[tuple[str, ...], float]

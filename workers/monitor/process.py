@@ -27,13 +27,16 @@ from workers.monitor.alert_view import alert_rows, target_rows
 from workers.monitor.delivery import Delivery
 from workers.monitor.exposition import metrics_text
 from workers.monitor.log_events import LogEvents, boot_id
+from workers.monitor.page import page_html
 from workers.monitor.server import HOST, MonitorServer
 from workers.monitor.targets import DeliveryFailed, make_targets, post_json, target_urls
 from workers.monitor.watch import Watch
+from workers.report.recent import read_recent
 from workers.tradable import utc
 from workers.view.status_text import status_text
 
 LOOK_S = 1.0
+PAGE_KEPT_NS = 1_000_000_000
 FLUSH_S = 4.0  # how long an orderly stop waits for messages that are on their way
 
 
@@ -57,7 +60,10 @@ class Monitor:
         self.delivery = Delivery(ctx.instance, targets, before.targets, config.queue_max, ctx.say)
         self.alerts = AlertList(before.alerts, next_id=before.next_id, dropped=before.dropped)
         self.watch = Watch(ctx.instance, config, self.alerts, self._logs, self.delivery.put, ctx.say)
-        self.server = MonitorServer(self._metrics, self.watch.health, lambda: status_text(self._reading()))
+        self.server = MonitorServer(
+            self._metrics, self.watch.health, lambda: status_text(self._reading()), self._page_of_now
+        )
+        self._page = (0, "")  # made at, monotonic ns
         self._url = ""
         counter = ctx.metrics.counter
         self._looks = counter("looks", "looks at the instance")
@@ -78,7 +84,7 @@ class Monitor:
             text = f"port {self._config.port} is taken: metrics and health are at http://{HOST}:{self.server.port}/"
             self._ctx.say("warning", text)
         self._url = f"http://{HOST}:{self.server.port}/"
-        control = ControlServer(self._ctx.state_dir / MONITOR_SOCKET, self._handle)
+        control = ControlServer(self._ctx.state_dir / MONITOR_SOCKET, self._handle, self._ctx.say)
         await control.start()
         self.delivery.start()
         heartbeat = asyncio.create_task(self._heartbeat()) if self._heartbeat_url else None
@@ -143,6 +149,15 @@ class Monitor:
 
     def _metrics(self) -> bytes:
         return metrics_text(self._reading(), Metrics.attach_all(self._ctx.instance))
+
+    def _page_of_now(self) -> str:
+        """The page; for all who look within a second it is made once."""
+        now_ns = time.monotonic_ns()
+        if now_ns >= self._page[0] + PAGE_KEPT_NS or not self._page[1]:
+            wall_ns = time.time_ns()
+            recent = read_recent(self._ctx.state_dir / "ledger.sqlite", wall_ns)
+            self._page = (now_ns, page_html(self._reading(), recent, wall_ns))
+        return self._page[1]
 
     async def _handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Requests of ``arb alerts``: ``ack`` with the ``id`` of an alert, or ``all``."""

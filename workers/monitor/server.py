@@ -1,4 +1,5 @@
-"""The HTTP server of the monitor: ``/metrics``, ``/healthz`` and ``/`` (the text of ``arb status``), on 127.0.0.1.
+"""The HTTP server of the monitor on 127.0.0.1: ``/metrics``, ``/healthz``, ``/status`` (the text of ``arb status``),
+and the page at ``/``.
 
 Read-only: nothing that a client sends changes anything. A request whose Host is not this host's loopback is refused, so
 that no web page of elsewhere reads it through somebody's browser.
@@ -14,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from shm.errors import ShmError
+from workers.monitor.page import HEADERS, STYLE
 from workers.output import to_json
 
 HOST = "127.0.0.1"
@@ -23,14 +25,19 @@ CLIENTS_MAX = 64
 
 
 class MonitorServer:
-    """Serves what its three callables return; each may raise ShmError (memory of another build): 503."""
+    """Serves what its callables return; each may raise ShmError (memory of another build): 503."""
 
     def __init__(
-        self, metrics: Callable[[], bytes], health: Callable[[], tuple[bool, dict[str, Any]]], text: Callable[[], str]
+        self,
+        metrics: Callable[[], bytes],
+        health: Callable[[], tuple[bool, dict[str, Any]]],
+        text: Callable[[], str],
+        page: Callable[[], str],
     ) -> None:
         self._metrics = metrics
         self._health = health
         self._text = text
+        self._page = page
         self._runner: web.AppRunner | None = None
         self.port = 0
 
@@ -50,7 +57,9 @@ class MonitorServer:
         app = web.Application(middlewares=[_loopback_only])
         app.router.add_get("/metrics", self._serve_metrics)
         app.router.add_get("/healthz", self._serve_health)
-        app.router.add_get("/", self._serve_text)
+        app.router.add_get("/status", self._serve_text)
+        app.router.add_get("/style.css", _serve_style)
+        app.router.add_get("/", self._serve_page)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         await web.SockSite(self._runner, listener).start()
@@ -81,6 +90,16 @@ class MonitorServer:
             return web.Response(text=self._text() + "\n")
         except ShmError as error:
             return web.Response(status=503, text=f"{error}\n")
+
+    async def _serve_page(self, request: web.Request) -> web.Response:
+        try:
+            return web.Response(text=self._page(), content_type="text/html", headers=HEADERS)
+        except ShmError as error:
+            return web.Response(status=503, text=f"{error}\n", headers=HEADERS)
+
+
+async def _serve_style(request: web.Request) -> web.Response:
+    return web.Response(text=STYLE, content_type="text/css", headers=HEADERS)
 
 
 @web.middleware

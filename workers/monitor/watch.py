@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.model.config_monitoring import MonitoringConfig
 from pipeline.model.enums import AlertSeverity, ProcessState
-from pipeline.tradable import TradeState
+from pipeline.trade_state import TradeState
 from shm.errors import ShmError
 from shm.liveness import LivenessView
 from shm.metrics import Metrics
@@ -88,7 +88,7 @@ class Watch:
             source="engine",
             severity=AlertSeverity.WARNING if left else AlertSeverity.INFO,
             text=text if left else "the instance stops; nothing stays open at the venues",
-            solve="arb hedges; arb up, then arb close --all" if left else "",
+            solve="arb hedges; start it again (arb status names the command), then arb close --all" if left else "",
         )
         self._event(event, wall_ns, wall_ns, dedupe_ns=0)
 

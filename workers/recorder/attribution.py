@@ -18,7 +18,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -33,13 +33,43 @@ PLANNED = ("entry", "close", "flatten")  # purposes of orders of the planned leg
 NOTHING = Attribution(*([ZERO] * len(Attribution._fields)))
 
 
+class LegPnl(NamedTuple):
+    """What one leg of an operation added. ``leg`` -1: executions where no leg was planned. Prices in the leg's quote
+    coin; ``filled_price`` 0 where nothing filled. ``side`` +1 bought, -1 sold."""
+
+    leg: int
+    venue: str
+    symbol: str
+    side: int
+    planned: Decimal
+    filled: Decimal
+    expected_price: Decimal
+    sent_price: Decimal
+    filled_price: Decimal
+    parts: Attribution
+
+
 class OperationPnl(NamedTuple):
-    """One operation, in the numeraire. ``residual``: the P&L of its result less the sum of ``parts``."""
+    """One operation, in the numeraire. ``residual``: the P&L of its result less the sum of ``parts``. ``carried``: the
+    part of ``marks`` that lies between its venues and belongs to no leg. ``detected``: its opportunity was found."""
 
     operation_id: str
     wall_ns: int
     parts: Attribution
     residual: Decimal
+    legs: tuple[LegPnl, ...] = ()
+    carried: Decimal = ZERO
+    detected: bool = True
+
+
+class KeptParts(Protocol):
+    """Operations that were taken apart before (``report_cache.py``)."""
+
+    def get(self, operation_id: str, signature: str) -> OperationPnl | None:
+        """What :meth:`put` was given with this signature."""
+
+    def put(self, signature: str, one: OperationPnl) -> None:
+        """Keep one operation."""
 
 
 def added(rows: Iterable[Attribution]) -> Attribution:
@@ -50,58 +80,102 @@ def added(rows: Iterable[Attribution]) -> Attribution:
     return total
 
 
-def attributed(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> tuple[list[OperationPnl], list[str]]:
+def attributed(
+    db: sqlite3.Connection, rows: Sequence[sqlite3.Row], kept: KeptParts | None = None
+) -> tuple[list[OperationPnl], list[str]]:
     """(operations with their parts, ids of those that cannot be taken apart) of ended ``rows`` of ``operations``.
 
-    The result of an operation of an earlier build has no marks.
+    The result of an operation of an earlier build has no marks. What ``kept`` has is not computed anew, unless
+    an execution, the result or the opportunity came later.
     """
     ended = [row for row in rows if row["pnl_numeraire"] is not None]
-    known = [row for row in ended if row["marks_json"]]
-    fills = _fills_by_operation(db)
-    orders = {
-        row["client_id"]: row["leg"] if row["purpose"] in PLANNED else -1
-        for row in db.execute("SELECT client_id, leg, purpose FROM orders")
+    others = _executions_of_others(db)
+    counts: dict[str, int] = {
+        row[0]: row[1] for row in db.execute("SELECT operation_id, COUNT(*) FROM fills GROUP BY operation_id")
     }
-    found = [_operation(db, row, fills.get(row["operation_id"], []), orders) for row in known]
+    found = []
+    for row in ended:
+        if not row["marks_json"]:
+            continue
+        name = row["operation_id"]
+        extra = others.get(name, [])
+        signature = f"{counts.get(name, 0)}/{len(extra)}/{row['ended_mono_ns']}/{row['pnl_numeraire']}/{row['carried']}"
+        one = None if kept is None else kept.get(name, signature)
+        if one is None or (not one.detected and _opportunity(db, row) is not None):
+            one = _operation(db, row, extra)
+            if kept is not None:
+                kept.put(signature, one)
+        found.append(one)
     return found, [row["operation_id"] for row in ended if not row["marks_json"]]
 
 
-def _operation(
-    db: sqlite3.Connection, row: sqlite3.Row, fills: Sequence[FillRecord], orders: Mapping[str, int]
-) -> OperationPnl:
+def _operation(db: sqlite3.Connection, row: sqlite3.Row, extra: Sequence[FillRecord]) -> OperationPnl:
     marks: dict[str, Decimal] = msgspec.json.decode(row["marks_json"], type=dict[str, Decimal])
     plans = [msgspec.convert(leg, LegPlan, strict=False) for leg in _as_arrays(row["legs_json"])]
+    name = (row["operation_id"],)
+    orders = {
+        order["client_id"]: order["leg"] if order["purpose"] in PLANNED else -1
+        for order in db.execute("SELECT client_id, leg, purpose FROM orders WHERE operation_id = ?", name)
+    }
+    own = [read_fill(fill) for fill in db.execute("SELECT * FROM fills WHERE operation_id = ?", name)]
     totals = [(ZERO, ZERO) for _ in plans]  # filled quantity, value in quote
-    repairs: list[RepairFill] = []
-    fees = ZERO
-    for fill in fills:
-        fees += sum((amount * marks.get(asset, ZERO) for asset, amount in fill.fees), ZERO)
+    repairs: dict[tuple[str, str], list[RepairFill]] = {}
+    fees: dict[tuple[str, str], Decimal] = {}
+    for fill in (*own, *extra):
+        at = (fill.venue, fill.symbol)
+        paid = sum((amount * marks.get(asset, ZERO) for asset, amount in fill.fees), ZERO)
+        fees[at] = fees.get(at, ZERO) + paid
         number = orders.get(fill.client_id, -1) if fill.client_id else _leg_of(plans, fill)
         if number >= 0 and plans[number].side is fill.side:
             qty, value = totals[number]
             totals[number] = (qty + fill.qty, value + fill.qty * fill.price)
         else:
             price = fill.price * marks.get(fill.quote, ZERO) - marks.get(fill.base, ZERO)
-            repairs.append(RepairFill(fill.base, int(fill.side), fill.qty, price))
-    share = min((qty / plan.qty for plan, (qty, _) in zip(plans, totals, strict=True) if plan.qty), default=ZERO)
-    legs, matched = [], []
+            repairs.setdefault(at, []).append(RepairFill(fill.base, int(fill.side), fill.qty, price))
     detected = _detected(db, row, plans)
-    for plan, (qty, value), walk in zip(plans, totals, detected, strict=True):
+    legs = _legs(plans, totals, detected, marks, repairs, fees)
+    carried = Decimal(row["carried"] or 0)
+    parts = added(leg.parts for leg in legs)
+    parts = parts._replace(marks=parts.marks + carried)
+    residual = (Decimal(row["pnl_numeraire"]) - parts.total).quantize(RESIDUAL_STEP)
+    whole = all(found is not None for found in detected)
+    return OperationPnl(row["operation_id"], row["wall_ns"], parts, residual + ZERO, tuple(legs), carried, whole)
+
+
+def _legs(
+    plans: Sequence[LegPlan],
+    totals: Sequence[tuple[Decimal, Decimal]],
+    detected: Sequence[tuple[Decimal, Decimal] | None],
+    marks: Mapping[str, Decimal],
+    repairs: dict[tuple[str, str], list[RepairFill]],
+    fees: dict[tuple[str, str], Decimal],
+) -> list[LegPnl]:
+    """Each planned leg with the repairs and fees of its instrument; then what was executed where none was planned."""
+    share = min((qty / plan.qty for plan, (qty, _) in zip(plans, totals, strict=True) if plan.qty), default=ZERO)
+    worth = dict.fromkeys({plan.base for plan in plans} | {x.asset for rows in repairs.values() for x in rows}, ZERO)
+    legs = []
+    for number, (plan, (qty, value), walk) in enumerate(zip(plans, totals, detected, strict=True)):
         rate, mark = marks.get(plan.quote, ZERO), marks.get(plan.base, ZERO)
         sent = plan.best_price if walk is None else walk[0] + plan.best_price - walk[1]
         price = value / qty if qty else plan.best_price
         first = plan.best_price if walk is None else walk[0]
-        legs.append(
-            LegFill(
-                plan.base, int(plan.side), plan.qty, qty, first * rate - mark, sent * rate - mark, price * rate - mark
-            )
+        relative = [value * rate - mark for value in (first, sent, price)]
+        at = (plan.venue, plan.symbol)
+        parts = attribute(
+            [LegFill(plan.base, int(plan.side), plan.qty, qty, *relative)],
+            repairs.pop(at, []),
+            fees.pop(at, ZERO),
+            ZERO,
+            worth,
+            [plan.qty * share],
         )
-        matched.append(plan.qty * share)
-    worth = dict.fromkeys({plan.base for plan in plans} | {fill.asset for fill in repairs}, ZERO)
-    parts = attribute(legs, repairs, fees, ZERO, worth, matched)
-    parts = parts._replace(marks=parts.marks + Decimal(row["carried"] or 0))
-    residual = (Decimal(row["pnl_numeraire"]) - parts.total).quantize(RESIDUAL_STEP)
-    return OperationPnl(row["operation_id"], row["wall_ns"], parts, residual + ZERO)
+        filled_price = price if qty else ZERO
+        legs.append(LegPnl(number, *at, int(plan.side), plan.qty, qty, first, sent, filled_price, parts))
+    for at in sorted({*repairs, *fees}):
+        broken = -sum((fill.d * fill.qty * fill.price for fill in repairs.get(at, ())), ZERO)
+        parts = NOTHING._replace(broken=broken, fees=-fees.get(at, ZERO))
+        legs.append(LegPnl(-1, *at, 0, ZERO, ZERO, ZERO, ZERO, ZERO, parts))
+    return legs
 
 
 def _as_arrays(legs_json: str) -> list[list[Any]]:
@@ -117,14 +191,19 @@ def _leg_of(plans: Sequence[LegPlan], fill: FillRecord) -> int:
     return next(same, -1)
 
 
+def _opportunity(db: sqlite3.Connection, row: sqlite3.Row) -> Any:
+    """The row of the operation's opportunity; None where it is not known."""
+    return db.execute(
+        "SELECT legs_json FROM opportunities WHERE id = ? AND detect_mono_ns = ?",
+        (row["opportunity_id"], row["detect_mono_ns"]),
+    ).fetchone()
+
+
 def _detected(
     db: sqlite3.Connection, row: sqlite3.Row, plans: Sequence[LegPlan]
 ) -> list[tuple[Decimal, Decimal] | None]:
     """Per leg (walk price, best price) at detection; None where it is not known."""
-    found = db.execute(
-        "SELECT legs_json FROM opportunities WHERE id = ? AND detect_mono_ns = ?",
-        (row["opportunity_id"], row["detect_mono_ns"]),
-    ).fetchone()
+    found = _opportunity(db, row)
     legs = {} if found is None else {(x["venue"], x["symbol"]): x for x in msgspec.json.decode(found["legs_json"])}
     prices: list[tuple[Decimal, Decimal] | None] = []
     for plan in plans:
@@ -137,11 +216,9 @@ def _detected(
     return prices
 
 
-def _fills_by_operation(db: sqlite3.Connection) -> dict[str, list[FillRecord]]:
-    """Every execution by the operation that it belongs to, those included that others caused."""
+def _executions_of_others(db: sqlite3.Connection) -> dict[str, list[FillRecord]]:
+    """What others caused, by the operation that it belongs to."""
     found: dict[str, list[FillRecord]] = {}
-    for row in db.execute("SELECT * FROM fills WHERE operation_id != ''"):
-        found.setdefault(row["operation_id"], []).append(read_fill(row))
     for row in db.execute(
         "SELECT kind, body_json FROM events"
         " WHERE kind IN ('external_fill', 'external_flow', 'external_position', 'adopted')"

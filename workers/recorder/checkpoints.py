@@ -97,17 +97,18 @@ class Checkpoints:
             self.problem = ""
 
     def _compact(self, recorded: JournalPosition | None, folded: JournalPosition) -> None:
-        """The oldest checkpoint that is kept bounds what may go: it must be able to serve."""
+        """The oldest checkpoint that is kept bounds what may go: it must be able to serve. It is read, a second ledger
+        in memory, only where something has to go."""
         paths = checkpoint_paths(self._directory)
-        if recorded is None or len(paths) < 2:
+        sizes = {i: segment_path(self._directory, i).stat().st_size for i in segment_indices(self._directory)}
+        total = sum(sizes.values())
+        if recorded is None or len(paths) < 2 or total <= self._bytes_max:
             return
         try:
             _, oldest = read_checkpoint(paths[0])
         except JournalError:  # damaged since it was written: the next one takes its place
             paths[0].unlink(missing_ok=True)
             return
-        sizes = {i: segment_path(self._directory, i).stat().st_size for i in segment_indices(self._directory)}
-        total = sum(sizes.values())
         for index in sorted(sizes):
             if total <= self._bytes_max or index >= min(oldest.index, recorded.index, folded.index):
                 return

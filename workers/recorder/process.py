@@ -19,30 +19,35 @@ import numpy as np
 
 from pipeline.execution.journal import JournalEntry, JournalReader
 from pipeline.execution.market import Instruments
-from pipeline.execution.shared_reads import AccountReader, float_of
+from pipeline.execution.shared_reads import AccountReader, float_of, read_proved
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.enums import OpportunityType
 from pipeline.model.errors import JournalError
 from pipeline.model.fixedpoint import from_fp, plain
 from pipeline.model.structs import Balance
 from shm.errors import ShmError
-from shm.layout import LEG, LEG_CAPACITY, LOG, LOG_SLOT, OPPORTUNITY, QUEUE
+from shm.layout import BOOK, LEG, LEG_CAPACITY, LOG, LOG_SLOT, OPPORTUNITY, QUEUE, feed_segment_words
 from shm.logring import LogReader, LogRing
 from shm.pages import AccountPage
 from shm.queue import attach_queue, init_queue, queue_words, read_at
 from shm.segment import Segment
 from shm.words import Words
 from workers.base import WorkerContext, run_worker
+from workers.executor_file import read_executor_state
 from workers.recorder.checkpoints import Checkpoints
 from workers.recorder.disk_trouble import DiskTrouble
 from workers.recorder.log_files import DrainPosition, LogDrain, boot_id
-from workers.recorder.sqlite_ledger import SqliteLedger
+from workers.recorder.market_files import MarketFiles
+from workers.recorder.markouts import Markouts
+from workers.recorder.sqlite_ledger import Markout, SqliteLedger
+from workers.recording.rings import MARKET_FOLDER, sources_of
 
 ROUND_MS = 100
 RING_ITEMS_PER_ROUND = 512
 OPPORTUNITY_NAMES = {kind.value: kind.name.lower() for kind in OpportunityType}
 WARM_LOG_SLOTS = 16
 PRUNE_EVERY_NS = 3600 * 1_000_000_000
+EQUITY_EVERY_NS = 60 * 1_000_000_000
 STOP_ROUNDS_MAX = 50  # bound of reading everything to its end at the stop
 
 
@@ -105,11 +110,15 @@ def opportunity_row(words: Words, instruments: Instruments, wall_minus_mono_ns: 
 class RingReader:
     """The second reader of the opportunity queue. ``lost``: items that were overwritten before it had read them."""
 
-    def __init__(self, instance: str, instruments: Instruments, resume: RingPosition | None) -> None:
+    def __init__(
+        self, instance: str, instruments: Instruments, resume: RingPosition | None, *, newest: bool = False
+    ) -> None:
+        """``resume``: where a reader before has stopped; ``newest``: begin behind what is in the ring."""
         self._instance = instance
         self._instruments = instruments
         self._boot = boot_id()
         self._resume = resume
+        self._newest = newest
         self._segment: Segment | None = None
         self._next = 0
         self._out = np.zeros(OPPORTUNITY.WORDS, dtype=np.int64)
@@ -131,6 +140,8 @@ class RingReader:
         known = self._resume
         same = known is not None and (known.boot_id, known.inode) == (self._boot, self._segment.inode)
         self._next = known.next if known is not None and same else 0
+        if self._newest:  # of the first ring only: one that replaces it is read from its beginning
+            self._next, self._newest = int(self._segment.words[QUEUE.tail]), False
         return True
 
     def poll(self) -> list[tuple[Any, ...]]:
@@ -162,6 +173,7 @@ def warm(dialects: Sequence[str]) -> None:
     words = np.zeros(queue_words(2, OPPORTUNITY.WORDS), dtype=np.int64)
     init_queue(words, 0, 2, OPPORTUNITY.WORDS, 0)
     read_at(words, 0, 0, np.zeros(OPPORTUNITY.WORDS, dtype=np.int64))
+    read_proved(np.zeros(feed_segment_words(1), np.int64), 0, 0, np.zeros(BOOK.WORDS, np.int64))  # markouts
     ring = np.zeros(LOG.slots + WARM_LOG_SLOTS * LOG_SLOT.WORDS, np.int64)
     ring[LOG.capacity] = WARM_LOG_SLOTS
     segment = Segment("", ring, lock_fd=-1, inode=0, taken_over=False)
@@ -218,7 +230,19 @@ class Recorder:
         )
         account = AccountReader(AccountPage.attach(ctx.instance), ctx.config.venues, self.market.instruments)
         self.balances = BalanceWatch(account, settings.balances_every_s)
-        self._prune_at_ns = 0
+        self.kept: MarketFiles | None = None
+        if settings.market:
+            self.kept = MarketFiles(
+                ctx.instance,
+                sources_of(ctx.config.feeds),
+                ctx.state_dir / MARKET_FOLDER,
+                bytes_max=settings.market_max_bytes,
+                keep_hours=settings.market_keep_hours,
+            )
+        self.markouts = Markouts(self.market, ctx.config.detection.dead_after_ms)
+        self._measured: list[Markout] = []  # and not in the ledger yet
+        self._prune_at_ns = self._equity_at_ns = 0
+        self._equity_wall_ns = 0  # of the newest reading that was written
         self._unwritten: list[JournalEntry] = []  # read, and not in the ledger yet
         self._disk = DiskTrouble(ctx)
         self.checkpoints = Checkpoints(ctx.journal_dir(), ctx.config.execution.journal_max_bytes)
@@ -232,6 +256,8 @@ class Recorder:
         self._lines_lost = counter("log_lines_lost", "lines that the disk did not take")
         self._checkpoints = counter("checkpoints", "checkpoints of the executor's ledger written by this run")
         self._segments_removed = counter("segments_removed", "segments of the journal removed by this run")
+        self._market_bytes = counter("market_bytes", "compressed bytes of the market written by this run")
+        self._pieces_removed = counter("market_pieces_removed", "pieces removed by quota or age")
         lost = ("opportunities_lost", "log_slots_lost", "log_lines_lost")
         self._lost_before = [ctx.metrics.value(name) for name in lost]
 
@@ -240,8 +266,13 @@ class Recorder:
         counted (rings)."""
         self.market.refresh()
         parts = {"journal": self._journal_round, "opportunities": self._ring_round, "logs": self._log_round}
+        if self.kept is not None:
+            parts["market"] = self.kept.round
         count = sum(self._disk.attempt(name, work) for name, work in parts.items())
         metrics = self.ctx.metrics
+        if self.kept is not None:
+            metrics.set(self._market_bytes, self.kept.written)
+            metrics.set(self._pieces_removed, self.kept.removed)
         now_lost = (self.ring.lost, self.logs.lost, self.logs.unwritten)
         counters = (self._opportunities_lost, self._slots_lost, self._lines_lost)
         for counter, before, now in zip(counters, self._lost_before, now_lost, strict=True):
@@ -252,6 +283,7 @@ class Recorder:
         entries = self._unwritten = self._unwritten or self.journal.poll()
         if entries:
             self.ledger.apply(entries, self.journal.position)
+            self.markouts.note(entries, time.monotonic_ns(), time.time_ns())
             self.ctx.metrics.inc(self._records, len(entries))
         self._unwritten = []
         return len(entries)
@@ -282,6 +314,12 @@ class Recorder:
         changed = self.balances.changed(now_ns, last=last)
         if changed and not self._disk.attempt("balances", lambda: self.ledger.balances(changed, time.time_ns())):
             self.balances.forget(changed)
+        if now_ns >= self._equity_at_ns or last:
+            self._equity_at_ns = now_ns + EQUITY_EVERY_NS
+            self._disk.attempt("equity", self._equity)
+        self._measured = self._measured or self.markouts.measured(now_ns)
+        if self._measured and self._disk.attempt("markouts", lambda: self.ledger.markouts(self._measured)):
+            self._measured = []
         if now_ns >= self._prune_at_ns:
             self._prune_at_ns = now_ns + PRUNE_EVERY_NS
             self._disk.attempt("old rows", lambda: self.ledger.prune(self.ctx.config.recording.opportunities_max))
@@ -298,11 +336,31 @@ class Recorder:
         self.ctx.metrics.set(self._checkpoints, self.checkpoints.written)
         self.ctx.metrics.set(self._segments_removed, self.checkpoints.removed_segments)
 
+    def _equity(self) -> int:
+        """Write the executor's equity where it has said it since; 1 where it did."""
+        state = read_executor_state(self.ctx.state_dir)
+        if (
+            state is None
+            or state.pnl is None
+            or state.pnl.get("daily") is None
+            or state.wall_ns <= self._equity_wall_ns
+        ):
+            return 0
+        self._equity_wall_ns = state.wall_ns
+        return self.ledger.equity(state.wall_ns, state.pnl)
+
+    def _end_pieces(self) -> int:
+        assert self.kept is not None
+        self.kept.close()
+        return 1
+
     def close(self) -> None:
         """Close journal, log files and SQLite ledger."""
         self.journal.close()
         self.checkpoints.close()
         self.logs.close()
+        if self.kept is not None:
+            self._disk.attempt("market", self._end_pieces)
         self._disk.attempt("close", self.ledger.close)
 
 

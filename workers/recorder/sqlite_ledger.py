@@ -8,10 +8,10 @@ also from the account page. Decimals are text, as the venue sent them; ``*_json`
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -49,7 +49,9 @@ from pipeline.execution.records import (
 from pipeline.model.enums import InstrumentKind, OrderSide, OrderState
 from pipeline.model.structs import Balance
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 7
+EQUITY_FIELDS = ("asset", "equity", "daily", "trading", "inventory", "realised")
+EQUITY_KEPT_NS = 800 * 86400 * 1_000_000_000  # two years and a bit: a row a minute, 100 MB at most
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS opportunities (
@@ -81,10 +83,28 @@ CREATE TABLE IF NOT EXISTS balances (
   PRIMARY KEY (venue, asset, wall_ns)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
   seq INTEGER PRIMARY KEY, kind TEXT, wall_ns INTEGER, mono_ns INTEGER, body_json TEXT);
+CREATE TABLE IF NOT EXISTS equity (
+  wall_ns INTEGER PRIMARY KEY, asset TEXT, equity TEXT, daily TEXT, trading TEXT, inventory TEXT, realised TEXT);
+CREATE TABLE IF NOT EXISTS markouts (
+  venue TEXT, symbol TEXT, trade_id TEXT, horizon_s INTEGER, mid TEXT,
+  PRIMARY KEY (venue, symbol, trade_id, horizon_s)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS operations_by_time ON operations (wall_ns);
+CREATE INDEX IF NOT EXISTS fills_by_time ON fills (wall_ns);
 CREATE INDEX IF NOT EXISTS orders_by_operation ON orders (operation_id);
 CREATE INDEX IF NOT EXISTS fills_by_operation ON fills (operation_id);
 CREATE INDEX IF NOT EXISTS states_by_operation ON operation_states (operation_id);
 """
+
+
+class Markout(NamedTuple):
+    """The mid of a fill's book ``horizon_s`` after the fill: a row of ``markouts``."""
+
+    venue: str
+    symbol: str
+    trade_id: str
+    horizon_s: int
+    mid: Decimal
+
 
 Row = Sequence[Any]
 T = TypeVar("T", bound=msgspec.Struct)
@@ -182,6 +202,25 @@ class SqliteLedger:
             )
         return len(rows)
 
+    def markouts(self, rows: Sequence[Markout]) -> int:
+        """Write what books said after fills; how many."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT OR IGNORE INTO markouts VALUES (?,?,?,?,?)", [(*row[:4], _text(row.mid)) for row in rows]
+            )
+        return len(rows)
+
+    def equity(self, wall_ns: int, pnl: Mapping[str, Any]) -> int:
+        """Write one reading of the equity (``pnl`` of ``executor.json``), and remove those that are older than
+        ``EQUITY_KEPT_NS``; 1."""
+        row = (wall_ns, *(str(pnl[name]) for name in EQUITY_FIELDS))
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("INSERT OR REPLACE INTO equity VALUES (?,?,?,?,?,?,?)", row)
+            self._db.execute("DELETE FROM equity WHERE wall_ns < ?", (wall_ns - EQUITY_KEPT_NS,))
+        return 1
+
     def prune(self, opportunities_max: int) -> int:
         """Remove the oldest opportunities beyond ``opportunities_max`` (ids grow with time); how many."""
         done = self._db.execute(
@@ -233,7 +272,7 @@ class SqliteLedger:
             (entry.seq, r.operation_id, r.from_state.name.lower(), r.to_state.name.lower(), r.reason, entry.mono_ns,
              entry.wall_ns),
         )  # fmt: skip
-        if r.to_state.rests:
+        if r.to_state.persists:
             self._db.execute(
                 "UPDATE operations SET state = ? WHERE operation_id = ?", (r.to_state.name.lower(), r.operation_id)
             )

@@ -1,45 +1,77 @@
 """One sentence about a book: may it be traded now, and if not, why and what solves it.
 
-The reasons are those of the one answer (``workers/tradable.py``) as far as they concern the book's venue and symbol;
-beside them stand what only the book itself says: its flags, its age, and what the catalogue says of its instrument.
+The reasons are those of the one answer (``workers/tradable.py``) as far as they concern the book's venue and symbol,
+and what book and catalogue row say themselves: the detector's gates of one book (``pipeline/detection/gates.py``), each
+with the name of its refusal in front (``Refusal``; the detector counts ``refused.<name>``). What concerns a pair, a
+size or a balance (skew, inventory, minimum, ...) is not judged here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pipeline.model.enums import TradingStatus
-from pipeline.model.instruments import InstrumentRow
-from pipeline.tradable import LOOK, RESUME, Effect, Reason
-from shm.layout import FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
+from pipeline.model.enums import Refusal, TradingStatus
+from pipeline.model.instruments import InstrumentRow, wallet_open
+from pipeline.trade_state import LOOK, RESUME, Effect, Reason
+from shm.bookring import proof_mono_ns
+from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, HEADER
 from shm.pages import HaltPage
+from shm.words import Words
 from workers.control_plane.instances import described, is_running
 from workers.state_folder import instance_dir
-from workers.tradable import InstanceReasons
+from workers.tradable import InstanceReasons, books_alone
 
 BY_ITSELF = f"it ends by itself; {LOOK} shows the feed"
+CATALOGUE = "arb symbols list"
 FLAGS = (
-    (FLAG_GAP, "updates are missing, a snapshot is awaited"),
-    (FLAG_CROSSED, "its best bid is not below its best ask"),
-    (FLAG_UNPROVED, "it is not proved current"),
+    (FLAG_GAP, Refusal.GAP, "updates are missing, a snapshot is awaited"),
+    (FLAG_CROSSED, Refusal.CROSSED, "its best bid is not below its best ask"),
+    (FLAG_UNPROVED, Refusal.UNPROVED, "it is not proved current"),
 )
+STATUSES = {
+    TradingStatus.BUY_ONLY: "the venue takes buys only, a sell is refused",
+    TradingStatus.SELL_ONLY: "the venue takes sells only, a buy is refused",
+    TradingStatus.HALTED: "the venue has suspended it, or its tick, lot or multiplier has changed",
+}
 
 
 class BookState(NamedTuple):
-    """``published``: a whole record was read. ``age_ms`` None: never proved. ``removed``: out of the catalogue."""
+    """The newest book of an instrument. ``status``: > 0 a whole record was read, 0 none is there, -1 torn.
 
-    published: bool
+    ``age_ms`` None: not proved. ``row_epoch``: of the catalogue row that the record was made with. ``removed``: out of
+    the catalogue. ``writer_lives``: the feed runs, and is the one that wrote the record.
+    """
+
+    status: int
     flags: int = 0
     age_ms: float | None = None
     max_age_ms: int = 0
+    row_epoch: int = 0
+    writer_lives: bool = False
     removed: bool = False
+
+
+def state_of_book(
+    feed: Words, feed_off: int, record: Words, *, status: int, feed_lives: bool, now_mono_ns: int
+) -> BookState:
+    """What a copy of a record (int64[BOOK.WORDS]) says whose feed lies at word ``feed_off`` of ``feed``."""
+    proof = int(proof_mono_ns(feed, feed_off, record))
+    return BookState(
+        status=status,
+        flags=int(record[BOOK.flags]),
+        age_ms=(now_mono_ns - proof) / 1e6 if proof else None,
+        row_epoch=int(record[BOOK.row_epoch]),
+        writer_lives=feed_lives and int(record[BOOK.writer_epoch]) == int(feed[feed_off + HEADER.epoch]),
+    )
 
 
 def verdict(instance: str, row: InstrumentRow, book: BookState) -> dict[str, Any]:
     """``tradable``, and ``sentence`` with the worst reason why not and what solves it."""
     running = is_running(instance)
-    reasons = InstanceReasons(instance, instance_dir(instance)).reasons(described(instance), running=running)
+    fields = described(instance)
+    reasons = InstanceReasons(instance, instance_dir(instance)).reasons(fields, running=running)
+    reasons += [_reason(note.what, note.solve) for note in books_alone(fields)]
     page = HaltPage.attach(instance)
     if page.mapped and page.instrument_blocked(row.instrument_id):
         reasons.append(_reason("the instrument is blocked", RESUME))
@@ -66,26 +98,61 @@ def _reason(what: str, solve: str) -> Reason:
 
 def _own(row: InstrumentRow, book: BookState) -> list[Reason]:
     """What book and catalogue say against it, the first that would have to be solved first."""
-    found = []
     name = f"{row.spec.venue} {row.spec.symbol}"
+    found = []
     if book.removed:
         found.append(_reason("it was taken out of the catalogue", f"arb symbols add {name}"))
+    for refusal, what, solve in (*_row_refusals(row, name), *_record_refusals(row, book, name)):
+        found.append(_reason(f"{refusal.name.lower()}: {what}", solve))
+    return found
+
+
+Found = tuple[Refusal, str, str]
+
+
+def _row_refusals(row: InstrumentRow, name: str) -> Iterator[Found]:
+    """(refusal, what, what solves it) of the catalogue row."""
+    spec = row.spec
     if not row.tradable_pair:
-        solve = "arb symbols list shows why; name the coin in detection.trusted_coins where it is the same everywhere"
-        found.append(_reason("the coin is quarantined: it pairs with no other venue's", solve))
-    if book.flags & FLAG_HALTED or row.spec.status is TradingStatus.HALTED:
+        solve = f"{CATALOGUE} shows why; name the coin in detection.trusted_coins where it is the same everywhere"
+        yield Refusal.QUARANTINED, "the coin is quarantined: it pairs with no other venue's", solve
+    if spec.status in STATUSES:
+        yield Refusal.STATUS, STATUSES[spec.status], f"{CATALOGUE}; arb symbols add {name} confirms a change"
+    if spec.ending:
+        unreadable, ends = "its row at the venue cannot be read", "within detection.no_entries_before_end_h it ends"
+        yield Refusal.STATUS, unreadable if spec.unreadable else ends, f"{CATALOGUE} shows it"
+    if not wallet_open(spec):
+        what = "the venue takes no deposit or no withdrawal of the coin"
+        yield Refusal.STATUS, what, "the venue opens its wallet again; the catalogue reads it every 2 minutes"
+
+
+def _record_refusals(row: InstrumentRow, book: BookState, name: str) -> Iterator[Found]:
+    """(refusal, what, what solves it) of the record."""
+    if book.status <= 0:
+        torn = book.status < 0
+        what = (
+            "its feed died while writing it, or replaces it all the time"
+            if torn
+            else "no readable book of it is in shared memory"
+        )
+        yield Refusal.TORN if torn else Refusal.NO_BOOK, what, BY_ITSELF
+        return
+    for flag, refusal, what in FLAGS:
+        if book.flags & flag:
+            yield refusal, what, BY_ITSELF
+    if book.flags & FLAG_HALTED:
         what = "its tick, lot, multiplier or status has changed, or the venue has suspended it"
-        found.append(_reason(what, f"arb symbols list; arb symbols add {name} confirms a change"))
-    if not book.published:
-        found.append(_reason("no readable book of it is in shared memory", BY_ITSELF))
-        return found
-    found += [_reason(text, BY_ITSELF) for flag, text in FLAGS if book.flags & flag]
+        yield Refusal.HALTED, what, f"{CATALOGUE}; arb symbols add {name} confirms a change"
+    elif book.row_epoch != row.row_epoch:
+        what = f"it is of epoch {book.row_epoch} of its catalogue row, which is at {row.row_epoch}"
+        yield Refusal.HALTED, what, BY_ITSELF
+    if not book.writer_lives:
+        yield Refusal.WRITER_DEAD, "the feed that wrote it has ended or hangs", BY_ITSELF
     if book.age_ms is None:
-        found.append(_reason("it was never proved current", BY_ITSELF))
+        yield Refusal.UNPROVED, "its connection is down or another one: it is not proved current", BY_ITSELF
     elif book.max_age_ms and book.age_ms > book.max_age_ms:
         what = f"it was proved current {book.age_ms:.0f} ms ago, detection.max_age_to_trade_ms is {book.max_age_ms}"
-        found.append(_reason(what, "the next update or ping proves it again"))
-    return found
+        yield Refusal.QUIET_UNPROVED, what, "the next update or ping proves it again"
 
 
 def _concerns(reason: Reason, row: InstrumentRow) -> bool:

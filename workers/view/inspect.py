@@ -55,6 +55,7 @@ from shm.layout import (
     REPORT,
 )
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW, CATALOGUE_TEXT_WORDS
+from shm.liveness import FEED_MISSED_BEATS, LivenessView
 from shm.metrics import Metrics
 from shm.pages import CataloguePage, read_row
 from shm.queue import read_at
@@ -63,7 +64,7 @@ from shm.segment import SHM_FOLDER, Segment, list_segments, owner_lives, segment
 from shm.words import Words
 from workers.control_plane.instances import run_file
 from workers.state_folder import instance_dir
-from workers.view.book_verdict import BookState, book_age_limit_ms, verdict
+from workers.view.book_verdict import BookState, book_age_limit_ms, state_of_book, verdict
 
 PAGES = ("catalogue", "inventory", "halt", "account")
 PAYLOADS = {"opps": OPPORTUNITY, "reports": REPORT}
@@ -212,10 +213,12 @@ def _meanings(table: Table, fields: dict[str, Any]) -> dict[str, str]:
 
 
 def _rows(table: Table, words: Words, begin: int, count: int, title: str) -> Result:
-    """The rows in use (any word not 0) of ``count`` that begin at word ``begin``; a seqlock's row is copied whole."""
+    """The rows in use (a word that is not 0, a seqlock's even number apart) of ``count`` that begin at word ``begin``;
+    a seqlock's row is copied whole."""
     rows: list[Result] = []
-    used = words[begin : begin + count * table.WORDS].reshape(count, table.WORDS).any(axis=1)
     seqlock = table.FIELDS[0].sync == "row.seq"
+    every = words[begin : begin + count * table.WORDS].reshape(count, table.WORDS)
+    used = every[:, 1:].any(axis=1) | ((every[:, 0] & 1) == 1) if seqlock else every.any(axis=1)
     for index in np.flatnonzero(used).tolist():
         copy = words[begin + index * table.WORDS : begin + (index + 1) * table.WORDS]
         if seqlock:
@@ -273,35 +276,38 @@ def read_market_book(instance: str, venue: str, symbol: str) -> Result:
     index, row = _instrument(instance, venue, symbol)
     record = np.zeros(BOOK.WORDS, np.int64)
     feeds = [name for name in segments(instance) if _kind_of(instance, name) == FEED.KIND]
+    state = BookState(status=0)
     for name in feeds:
         segment, _ = _attach(instance, name, feeds, "segment")
         status = int(read_book(segment.words, 0, int(row[CATALOGUE_ROW.book_index]), record))
+        if status < 0:
+            state = BookState(status=status)
         if status > 0 and int(record[BOOK.instrument]) == index:  # else another feed's
+            lives, now_ns = _feed_lives(instance, name), time.monotonic_ns()
+            state = state_of_book(segment.words, 0, record, status=status, feed_lives=lives, now_mono_ns=now_ns)
             proof = int(proof_mono_ns(segment.words, 0, record))
             result = _result(instance, f"book {venue} {symbol}", segment)
             result["readable"] = True
             result["proof_mono_ns"] = proof
-            result["age_ms"] = round((time.monotonic_ns() - proof) / 1e6, 3) if proof else None
+            result["age_ms"] = None if state.age_ms is None else round(state.age_ms, 3)
             result["levels"] = _levels(record, row)
             result["tables"] = [_record(BOOK, record), *_connection(segment.words, int(record[BOOK.conn]))]
-            return {**result, **_verdict(instance, venue, index, row, int(record[BOOK.flags]), result["age_ms"])}
+            return {**result, **_verdict(instance, venue, index, row, state)}
     result = _result(instance, f"book {venue} {symbol}")
     result |= {"readable": False, "tables": [_record(CATALOGUE_ROW, row, title="instrument")]}
-    return {**result, **_verdict(instance, venue, index, row, None, None)}
+    return {**result, **_verdict(instance, venue, index, row, state)}
 
 
-def _verdict(
-    instance: str, venue: str, index: int, row: Words, flags: int | None, age_ms: float | None
-) -> dict[str, Any]:
-    """``flags`` None: no readable book."""
-    state = BookState(
-        published=flags is not None,
-        flags=flags or 0,
-        age_ms=age_ms,
-        max_age_ms=book_age_limit_ms(run_file(instance)),
-        removed=bool(int(row[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED),
-    )
+def _verdict(instance: str, venue: str, index: int, row: Words, state: BookState) -> dict[str, Any]:
+    removed = bool(int(row[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED)
+    state = state._replace(max_age_ms=book_age_limit_ms(run_file(instance)), removed=removed)
     return verdict(instance, words_to_row(index, row, venue), state)
+
+
+def _feed_lives(instance: str, segment: str) -> bool:
+    """As the detector judges it."""
+    view = LivenessView.attach(instance, segment, missing_ok=True)
+    return view.alive() and not view.hung(missed_beats=FEED_MISSED_BEATS)
 
 
 def _connection(words: Words, conn: int) -> list[Result]:

@@ -6,6 +6,7 @@ On a terminal one screen is redrawn twice a second; elsewhere a line of text is 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -27,7 +28,7 @@ HEDGES_MAX = 4
 WIDE = 72  # characters from which every column has room
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]], keep: tuple[int, ...] = ()) -> RenderableType:
+def text_table(title: str, columns: list[str], rows: list[list[str]], keep: tuple[int, ...] = ()) -> RenderableType:
     """``keep``: the columns that a narrow terminal has room for (empty: all)."""
     wanted = keep or tuple(range(len(columns)))
     table = Table(title=title, title_justify="left", expand=True, pad_edge=False)
@@ -38,32 +39,32 @@ def _table(title: str, columns: list[str], rows: list[list[str]], keep: tuple[in
     return table
 
 
-def _process_rows(reading: dict[str, Any]) -> list[list[str]]:
+def _process_rows(reading: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name, row in reading["processes"].items():
         state = row["state"] + (" parked" if row["parked"] else "")
         pinned = ",".join(map(str, row["cpus"] or [])) or "-"
         beat = "-" if row["beat_age_ms"] is None else f"{row['beat_age_ms']:.0f}"
-        rows.append([name, str(row["pid"]), str(row["cpu"]), pinned, beat, state, str(row["restarts"])])
+        rows.append([name, str(row["pid"] or "-"), str(row["cpu"]), pinned, beat, state, str(row["restarts"])])
     return rows
 
 
-def _feed_rows(reading: dict[str, Any]) -> list[list[str]]:
+def _feed_rows(reading: Mapping[str, Any]) -> list[list[str]]:
     names = ("messages", "applied", "gaps", "resyncs", "crossed", "books_whole", "connected")
     return [[venue, *(str(row.get(name, "-")) for name in names)] for venue, row in reading["feeds"].items()]
 
 
-def _book_rows(reading: dict[str, Any]) -> list[list[str]]:
-    """Books by pair, those that are refused first, at most ``BOOKS_MAX``; the others are counted."""
+def _book_rows(reading: Mapping[str, Any], most: int = BOOKS_MAX) -> list[list[str]]:
+    """Books by pair, those that are refused first, at most ``most``; the others are counted."""
     books = sorted(reading["books"], key=lambda row: (not _refused(row), row["pair"], row["venue"]))
     rows = []
-    for row in books[:BOOKS_MAX]:
+    for row in books[:most]:
         bid, ask = ("-" if row[side] is None else f"{row[side]:f} x {row[f'{side}_qty']:f}" for side in ("bid", "ask"))
         age = "unproved" if row["age_ms"] is None else f"{row['age_ms']:.0f}"
         rows.append([row["pair"], row["venue"], bid, ask, age if row["tradable"] else "refused"])
-    if len(books) > BOOKS_MAX:
-        refused = sum(map(_refused, books[BOOKS_MAX:]))
-        rows.append([f"and {len(books) - BOOKS_MAX} more, {refused or 'none'} of them refused", "", "", "", ""])
+    if len(books) > most:
+        refused = sum(map(_refused, books[most:]))
+        rows.append([f"and {len(books) - most} more, {refused or 'none'} of them refused", "", "", "", ""])
     return rows
 
 
@@ -72,7 +73,7 @@ def _refused(book: dict[str, Any]) -> bool:
     return not book["tradable"] or book["age_ms"] is None
 
 
-def _money_rows(reading: dict[str, Any]) -> list[list[str]]:
+def _money_rows(reading: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for venue, assets in reading["balances"].items():
         for asset, row in assets.items():
@@ -83,6 +84,39 @@ def _money_rows(reading: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def process_table(reading: Mapping[str, Any], narrow: bool) -> RenderableType:
+    """One row a process."""
+    columns = ["process", "pid", "cpu", "pinned", "beat ms", "state", "restarts"]
+    return text_table("processes", columns, _process_rows(reading), (0, 4, 5) if narrow else ())
+
+
+def feed_table(reading: Mapping[str, Any], narrow: bool) -> RenderableType:
+    """One row a venue."""
+    columns = ["venue", "messages", "applied", "gaps", "resyncs", "crossed", "books", "up"]
+    return text_table("feeds", columns, _feed_rows(reading), (0, 1, 3, 6) if narrow else ())
+
+
+def book_table(reading: Mapping[str, Any], narrow: bool, most: int = BOOKS_MAX) -> RenderableType:
+    """At most ``most`` books, those that are refused first."""
+    columns = ["pair", "venue", "bid", "ask", "proved ms ago"]
+    return text_table("books", columns, _book_rows(reading, most), (0, 1, 4) if narrow else ())
+
+
+def money_table(reading: Mapping[str, Any]) -> RenderableType:
+    """Balances and positions."""
+    return text_table("balances and positions", ["account", "free", "locked", "age ms"], _money_rows(reading))
+
+
+def latency_table(reading: Mapping[str, Any], narrow: bool) -> RenderableType:
+    """Tick to order, and every stage that has values."""
+    rows = {"tick_to_order": reading["latency_us"]["tick_to_order"] or {}, **reading["latency_us"]["stages"]}
+    stages = [
+        [name, *(str(row[key]) for key in ("p50", "p99", "p999", "max", "n"))] for name, row in rows.items() if row
+    ]
+    columns = ["stage", "p50", "p99", "p99.9", "max", "n"]
+    return text_table("latency, us", columns, stages, (0, 1, 2) if narrow else ())
+
+
 def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: int = FULL_ROWS) -> RenderableType:
     """One screen of a reading. Below 72 characters it has fewer columns, below 48 rows no tables."""
     if height < FULL_ROWS:
@@ -90,12 +124,6 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: in
     found = reading["opportunities"]
     why_not = "why not: " + (", ".join(f"{name} {count}" for name, count in found["refused"].items()) or "none")
     orders = ", ".join(f"{name} {value}" for name, value in reading["orders"].items() if value)
-    latency = reading["latency_us"]["tick_to_order"] or {}
-    stages = [
-        [name, *(str(row[key]) for key in ("p50", "p99", "p999", "max", "n"))]
-        for name, row in {"tick_to_order": latency, **reading["latency_us"]["stages"]}.items()
-        if row
-    ]
     narrow = width < WIDE
     mode = str(reading["mode"] or "").upper()
     style = "bold red" if mode == "LIVE" or reading["state"] in ("halted", "stopped") else "bold"
@@ -105,30 +133,15 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: in
         *(Text(line, style="red") for line in why),
         Text(pnl_line(reading)),
         Text(f"operations        {OperationCounts.of(reading['operations']).text()}"),
-        _table(
-            "processes",
-            ["process", "pid", "cpu", "pinned", "beat ms", "state", "restarts"],
-            _process_rows(reading),
-            (0, 4, 5) if narrow else (),
-        ),
-        _table(
-            "feeds",
-            ["venue", "messages", "applied", "gaps", "resyncs", "crossed", "books", "up"],
-            _feed_rows(reading),
-            (0, 1, 3, 6) if narrow else (),
-        ),
-        _table(
-            "books",
-            ["pair", "venue", "bid", "ask", "proved ms ago"],
-            _book_rows(reading),
-            (0, 1, 4) if narrow else (),
-        ),
+        process_table(reading, narrow),
+        feed_table(reading, narrow),
+        book_table(reading, narrow),
         # operations begun: "taken" shrinks for a moment when the executor refuses what the detector has counted as sent
         Text(f"opportunities: {found['detected']} episodes, {reading['orders'].get('entries', 0)} entered; {why_not}"),
         Text(f"executor: {orders}"),
         *(Text(f"hedge {hedge_line(row)}") for row in reading["hedges"][:HEDGES_MAX]),
-        _table("balances and positions", ["account", "free", "locked", "age ms"], _money_rows(reading)),
-        _table("latency, us", ["stage", "p50", "p99", "p99.9", "max", "n"], stages, (0, 1, 2) if narrow else ()),
+        money_table(reading),
+        latency_table(reading, narrow),
     )
 
 

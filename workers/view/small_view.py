@@ -6,12 +6,13 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from workers.executor_file import amount
 from workers.view.status_text import pnl_line, short, shown_state
 
 ROWS_MIN = 12
 FULL_ROWS = 48  # from here on the tables of ``live_view`` have room
 PNL_ROWS, REASON_ROWS = 2, 4
-WHY_ROWS, ORDER_ROWS, PROCESS_ROWS, POSITION_ROWS, FEED_ROWS = 2, 2, 2, 3, 5
+WHY_ROWS, ORDER_ROWS, PROCESS_ROWS, POSITION_ROWS, HEDGE_ROWS, FEED_ROWS = 2, 2, 2, 3, 3, 5
 
 
 def _wrapped(label: str, text: str, width: int, rows: int) -> list[str]:
@@ -57,10 +58,28 @@ def _money(reading: Mapping[str, Any], width: int) -> tuple[int, list[str]]:
     ]
     earned = _wrapped("P&L", pnl, width, PNL_ROWS)
     lines = [*earned, *_wrapped("positions", "; ".join(held), width, POSITION_ROWS)]
+    hedged = "; ".join(_hedge(row) for row in reading["hedges"])
+    lines += _wrapped("hedges", hedged, width, HEDGE_ROWS) if hedged else []
     for venue, assets in reading["balances"].items():
         free = [f"{asset} {row['free']:f}" for asset, row in assets.items() if row["free"] or row["locked"]]
         lines.append(f"{venue}: free " + (", ".join(free) or "none"))
     return len(earned), lines
+
+
+def _hedge(row: Mapping[str, Any]) -> str:
+    """An open hedge in few words; the whole of it: `arb hedges`."""
+    parts = [
+        f"{short(row['qty'])} {row['base']} @ {short(row['entry_spot_price'])}/{short(row['entry_futures_price'])}"
+    ]
+    if row.get("age_s") is not None:
+        parts.append(f"{row['age_s']:.0f} s")
+    if row.get("futures_mark") is not None:
+        parts.append(f"mark {short(row['futures_mark'])}")
+    money = (("P&L", row.get("unrealised")), ("funding", row.get("funding")))
+    parts += [f"{name} {amount(value)}" for name, value in money if value is not None]
+    if row.get("liquidation_distance_pct") is not None:
+        parts.append(f"{row['liquidation_distance_pct']} % to liquidation")
+    return ", ".join(parts)
 
 
 def _latencies(reading: Mapping[str, Any]) -> list[str]:
@@ -74,6 +93,12 @@ def _latencies(reading: Mapping[str, Any]) -> list[str]:
 
 def small_screen(reading: Mapping[str, Any], headline: str, width: int, height: int) -> list[str]:
     """At most ``height - 1`` lines of at most ``width`` characters: state, refusals, money and latency always."""
+    state = f"{reading['instance']}  {str(reading['mode'] or '').upper()}  {shown_state(reading).upper()}  {headline}"
+    return [state[:width], *small_lines(reading, width, max(ROWS_MIN, height - 1) - 1)]
+
+
+def small_lines(reading: Mapping[str, Any], width: int, room: int) -> list[str]:
+    """As :func:`small_screen`, in at most ``room`` lines, without the first one."""
     found = reading["opportunities"]
     refused = sorted(found["refused"].items(), key=lambda item: -item[1])
     why = f"{found['detected']} episodes, {reading['orders'].get('entries', 0)} entered; why not: "
@@ -81,7 +106,6 @@ def small_screen(reading: Mapping[str, Any], headline: str, width: int, height: 
     stopped = "; ".join(f"{row['what']} -> {row['solve']}" for row in reading["reasons"])
     (pnl_rows, money), latency = _money(reading, width), _latencies(reading)
     first = [
-        f"{reading['instance']}  {str(reading['mode'] or '').upper()}  {shown_state(reading).upper()}  {headline}",
         *(_wrapped("why", stopped, width, REASON_ROWS) if stopped else []),
         *money[:pnl_rows],
         *_processes(reading, width),
@@ -90,7 +114,6 @@ def small_screen(reading: Mapping[str, Any], headline: str, width: int, height: 
         *_wrapped("executor", counted, width, ORDER_ROWS),
         *money[pnl_rows:],
     ]
-    room = max(ROWS_MIN, height - 1)
     lines = first[: room - 2]  # two rows of latency at least
     lines += latency[: room - len(lines)]
     return [line[:width] for line in lines]

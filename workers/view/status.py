@@ -6,9 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from pipeline.execution.external_shares import coins_of_others
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.market import best_price_fp, tradable
 from pipeline.execution.results.counts import OperationCounts, counts_of
@@ -30,8 +27,11 @@ from workers.control_plane.instances import described as instance_description
 from workers.control_plane.instances import is_running, run_file
 from workers.executor_file import read_executor_state
 from workers.halt_file import read_halt
+from workers.last_run.half_done import replayed
+from workers.last_run.journal_rows import left_by_journal
 from workers.state_folder import instance_dir
-from workers.tradable import Answer, InstanceReasons, allowed_cpus, fields, replayed, utc
+from workers.tradable import Answer, InstanceReasons, allowed_cpus, fields, utc
+from workers.view.budgets import budgets
 
 PERCENTILES = (50.0, 99.0, 99.9)
 
@@ -106,6 +106,7 @@ class Reader:
             "positions": self._positions(market) or executor_positions(self.state_dir),
             "balances": self._balances(),
             "risk": self._risk(counters, halt.halted),
+            "budgets": budgets(self.instance),
             "latency_us": latencies(metrics),
             "counters": counters,
             "messages": described.get("notes", []),
@@ -145,7 +146,7 @@ class Reader:
             state = ProcessState(view.state) if view is not None and alive else None
             pid = int(row.get("pid") or (view.pid if view is not None else 0))
             rows[name] = {
-                "pid": pid if alive else 0,
+                "pid": pid if alive else None,
                 "alive": alive,
                 "cpu": current_cpu(pid) if alive else None,
                 "cpus": allowed_cpus(pid) if alive else None,
@@ -245,6 +246,11 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
             "recoveries": state.recoveries,
             "hedges": state.hedges,
             "foreign_coins": state.foreign_coins,
+            "open_operations": state.open_operations,
+            "unsettled_orders": state.unsettled_orders,
+            "average_execution_time_ms": round(state.execution_ms / state.executions_timed, 3)
+            if state.executions_timed
+            else None,
         }
     ledger = None if running else replayed(state_dir)
     counts = OperationCounts() if ledger is None else counts_of(ledger)
@@ -256,16 +262,8 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
         "operations": counts.fields(),
         **_rates(counts),
         "breakers": [{"name": name, "reason": text, "solve": solve(name)} for name, text in known.breakers.items()],
-        "recoveries": [
-            {"recovery_id": r.recovery_id, "state": r.state, "reason": r.reason}
-            for r in known.recoveries.values()
-            if r.state == "waiting_approval"
-        ],
-        "hedges": [{**msgspec.structs.asdict(h), "hedge_id": h.operation_id} for h in known.hedges.values()],
-        "foreign_coins": [
-            {"venue": venue, "asset": asset, "foreign_qty": qty}
-            for (venue, asset), qty in coins_of_others(known).items()
-        ],
+        **left_by_journal(known),
+        "average_execution_time_ms": None,
     }
 
 
@@ -303,7 +301,7 @@ def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
                 "ask": None if ask is None else from_fp(ask, row.price_exp).normalize(),
                 "ask_qty": None if ask is None else from_fp(view.words[BOOK.ask_qty_fp], row.qty_exp).normalize(),
                 "age_ms": round((now - view.proof_mono_ns) / 1e6, 1) if view.proof_mono_ns else None,
-                "tradable": tradable(view, row),
+                "tradable": tradable(view, row) and row.tradable_pair,
             }
         )
     return rows

@@ -7,11 +7,19 @@ from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
 from pipeline.execution.results.counts import OperationCounts
+from pipeline.model.enums import Mode
 from pipeline.model.fixedpoint import plain
 from workers.executor_file import amount, pnl_text
+from workers.view.budgets import budget_lines
 
 REASONS_MAX = 12
 SHORT = Context(prec=10)
+#: What the mode means for money, in words that no colour replaces.
+MODE_WORDS: Mapping[str, str] = {
+    Mode.LIVE: "LIVE - real money",
+    Mode.PAPER: "PAPER - real books, no real money",
+    Mode.SIM: "SIMULATED - no real money",
+}
 
 
 def short(value: object) -> str:
@@ -143,7 +151,11 @@ def balance_line(row: Mapping[str, Any]) -> str:
 def proposal_line(row: Mapping[str, Any]) -> str:
     """One transfer that would pay."""
     network = f" by {row['network']}" if row["network"] else ""
-    cost = "an unknown cost (inventory.transfers does not name it)" if row["cost"] is None else f"{short(row['cost'])}"
+    cost = (
+        "an unknown cost (no list of the venues and no inventory.transfers names it)"
+        if row["cost"] is None
+        else f"{short(row['cost'])}"
+    )
     return (
         f"send {short(row['qty'])} {row['coin']} from {row['from']} to {row['to']}{network}, {row['minutes']} min: "
         f"costs {cost}, worth {short(row['worth'])}"
@@ -164,15 +176,14 @@ def status_text(reading: dict[str, Any]) -> str:
         cpus = ",".join(map(str, row["cpus"] or [])) + ("" if row["cpus_wanted"] else " (any)")
         beat = "-" if row["beat_age_ms"] is None else f"{row['beat_age_ms']:.0f}"
         parked = " parked" if row["parked"] else ""
-        cpu = "-" if row["cpu"] is None else row["cpu"]
-        lines.append(
-            f"{name:<18}{row['pid']:>8} {cpu!s:>4} {cpus:<8}{beat:>9} {row['state']:<10}{row['restarts']}{parked}"
-        )
+        cpu, pid = "-" if row["cpu"] is None else row["cpu"], row["pid"] or "-"
+        lines.append(f"{name:<18}{pid:>8} {cpu!s:>4} {cpus:<8}{beat:>9} {row['state']:<10}{row['restarts']}{parked}")
     for name, row in reading["feeds"].items():
         numbers = [f"{key} {value}" for key, value in row.items() if type(value) is int and value]
         if row.get("reachable") is False:
             numbers.insert(0, "UNREACHABLE")
         lines.append(f"{name:<18}{', '.join(numbers) or '-'}")
+    lines += budget_lines(reading["budgets"])
     found = reading["opportunities"]
     last = "of the last run: " if reading["phase"] == "down" else ""
     lines.append(

@@ -34,6 +34,8 @@ from pipeline.book.memory import BOOKS
 from pipeline.book.recording.capture_files import Capture, is_json, read_capture
 from pipeline.book.recording.contents import CaptureContents
 from pipeline.book.recording.message_order import RecordedBooks
+from pipeline.book.recording.pieces import is_recording, read_recording
+from pipeline.book.recording.shapes import Shapes
 from pipeline.book.results import FrameResult
 from pipeline.book.venue_books import VenueBooks
 from pipeline.model.clock import mono_ns
@@ -139,7 +141,7 @@ class CaptureBooks:
             return
         instrument = self.instruments[book_index]
         top = self.books.top(book_index)
-        row: dict[str, object] = {"venue": self.capture.venue, "symbol": instrument.symbol, "u": top.update_id}
+        row: dict[str, object] = {"venue": self.capture.name_of_venue, "symbol": instrument.symbol, "u": top.update_id}
         for side, price, qty in (("bid", top.bid, top.bid_qty), ("ask", top.ask, top.ask_qty)):
             base = from_fp(qty, instrument.qty_exp)
             row[side] = plain(from_fp(price, instrument.price_exp)) if price else None
@@ -168,12 +170,24 @@ def _mark(row: Row | None, mark: str) -> None:
             marks.append(mark)
 
 
-def open_capture(path: str | Path, codec_of: CodecOf, out: IO[bytes] | None = None) -> CaptureBooks:
+def open_capture(path: str | Path, codec_of: CodecOf, shapes: Shapes, out: IO[bytes] | None = None) -> CaptureBooks:
     """Reads a capture and makes its books on private words; raises ``BadInput``.
 
-    ``codec_of`` finds the feed codec of the venue that the capture turns out to be of. ``out``: where the lines go.
+    ``codec_of`` finds the feed codec of the venue that the capture turns out to be of, by ``shapes``.
+    ``out``: where the lines go.
     """
-    capture = read_capture(path)
+    return books_of_capture(read_capture(path, shapes), codec_of, out)
+
+
+def read_captures(path: str | Path, shapes: Shapes) -> list[Capture]:
+    """The captures that a path stands for: those of all venues of an own recording, else the one of the file or
+    prefix; raises ``BadInput``."""
+    own = Path(path)
+    return read_recording(own) if is_recording(own) else [read_capture(path, shapes)]
+
+
+def books_of_capture(capture: Capture, codec_of: CodecOf, out: IO[bytes] | None = None) -> CaptureBooks:
+    """The books of a capture on private words; see :func:`open_capture`."""
     words = np.zeros(feed_segment_words(CAPACITY), dtype=np.int64)
     bookring.init_feed(words, 0, CAPACITY)
     bookring.conn_open(words, 0, 0, 0, 0)
@@ -208,7 +222,9 @@ def output_file(path: str | Path | None) -> Iterator[IO[bytes] | None]:
         raise ArbitrageEngineError(f"cannot write all of {path}: {error.strerror or error}") from None
 
 
-def run_books(paths: Iterable[str | Path], codec_of: CodecOf, out: str | Path | None = None) -> dict[str, object]:
+def run_books(
+    paths: Iterable[str | Path], codec_of: CodecOf, shapes: Shapes, out: str | Path | None = None
+) -> dict[str, object]:
     """Runs every capture through its own books, in the order given; writes one JSON line per applied depth message.
 
     Returns ``messages`` (depth messages), ``applied``, ``dropped``, ``gaps``, ``resyncs``, ``fast_path``,
@@ -222,7 +238,7 @@ def run_books(paths: Iterable[str | Path], codec_of: CodecOf, out: str | Path | 
     broken: list[str] = []
     damages: list[str] = []
     nanos = beyond_horizon = 0
-    captures = [open_capture(path, codec_of) for path in paths]
+    captures = [books_of_capture(capture, codec_of) for path in paths for capture in read_captures(path, shapes)]
     with output_file(out) as sink:
         for books_of in captures:
             books_of.out = sink
@@ -233,7 +249,7 @@ def run_books(paths: Iterable[str | Path], codec_of: CodecOf, out: str | Path | 
             counters = msgspec.structs.asdict(books_of.books.counters)
             for name in SUMMED:
                 totals[name] += counters[name]
-            venue, waiting = books_of.capture.venue, books_of.books.needs_snapshot()
+            venue, waiting = books_of.capture.name_of_venue, books_of.books.needs_snapshot()
             symbols += [f"{venue}:{instrument.symbol}" for instrument in books_of.instruments.values()]
             for index, instrument in books_of.instruments.items():
                 if index in waiting:
@@ -243,6 +259,11 @@ def run_books(paths: Iterable[str | Path], codec_of: CodecOf, out: str | Path | 
                 damages.append(books_of.damage)
     result: dict[str, object] = {**totals, "seconds": nanos / 1e9, "symbols": symbols}
     result |= {"bookless": bookless, "broken": broken, "beyond_horizon": beyond_horizon}
+    dropped = {
+        books_of.capture.name_of_venue: books_of.capture.dropped for books_of in captures if books_of.capture.dropped
+    }
+    if dropped:
+        result["not_recorded"] = dropped  # messages that the recorder says it did not take down
     if damages:
         raise DamagedCapture("; ".join(damages), result)
     return result

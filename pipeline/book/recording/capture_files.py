@@ -3,12 +3,11 @@
 Two kinds:
 
 * line captures (plain or gzip, by their first bytes): ``<receive ns> <JSON>`` a line, wrapped or raw stream
-  messages of one venue; a line that is an order book (``lastUpdateId``) is a REST snapshot;
+  messages of one venue; a line that is an order book is a REST snapshot;
 * request logs, three files named by their prefix: ``P.0`` (instrument lists), ``P.http.0.0`` (snapshots), ``P.ws.1.0``
   (pushes). Lines are ``URL <- time: request``, ``URL -> time: reply``, ``time: push``.
 
-Which venue: ``pu`` in depth updates = Binance USDⓈ-M (COIN-M, told by its symbols, is refused), depth updates without
-it = Binance spot, channels ``spot.*`` and ``futures.*`` = Gate.io. Partial books (``@depth5``) are no depth updates. A
+Which venue: each dialect with recordings knows its own messages (``shapes.py``; the dialect's ``recordings.py``). A
 file that is cut off or damaged yields everything before the damage; then ``Capture.damage`` says file and line.
 """
 
@@ -25,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from pipeline.book.recording.shapes import UNREADABLE, Shapes, SizeOf
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import parse_decimal
 
@@ -39,26 +39,7 @@ _LINE = re.compile(rb"([0-9]{1,19}) (\{.*\}|\[.*\])\s*", re.DOTALL)
 _PUSH = re.compile(rb"([0-9]+(?:\.[0-9]+)?): (.*)", re.DOTALL)
 _REPLY = re.compile(rb"(https?://\S+) -> ([0-9]+(?:\.[0-9]+)?): (.*)", re.DOTALL)
 _REQUEST = re.compile(rb"\w+://\S+ (?:<-|<->|->) [0-9.]+")
-_CHANNEL = re.compile(rb'"channel"\s*:\s*"(spot|futures)\.')
-_DEPTH_EVENT = re.compile(rb'"e"\s*:\s*"depthUpdate"')
-_PARTIAL = re.compile(rb'"stream"\s*:\s*"[^"]*@depth[0-9]')
-_COIN_MARGINED = re.compile(rb'"s"\s*:\s*"([A-Z0-9]+USD_(?:PERP|[0-9]{6}))"')
-_PREVIOUS = re.compile(rb'"pu"\s*:\s*[0-9]')
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # the last: nested a thousand deep
 _SYMBOL_PARAMETERS = ("currency_pair", "contract", "symbol")
-
-
-class _SnapshotHead(msgspec.Struct):
-    """Names that a recorded snapshot may carry besides its id."""
-
-    lastUpdateId: int | None = None
-    s: str = ""
-    symbol: str = ""
-
-
-class _Wrapped(msgspec.Struct):
-    stream: str = ""
-    data: _SnapshotHead | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +59,27 @@ class Capture:
     """One capture: its venue, its records in recorded order, what is wrong with its files."""
 
     name: str
-    venue: str  # binance_spot, binance_futures, gateio_spot, gateio_futures
+    venue: str  # dialect_market
     records: list[Record] = field(default_factory=list)
     multipliers: dict[str, Decimal] = field(default_factory=dict)  # futures: base coins per contract
     damage: str = ""  # "file:line: what", empty if the files are whole
+    dropped: int = 0  # messages that its recorder did not take down, as it says itself
+    rows: dict[str, dict[str, str]] = field(default_factory=dict)  # by symbol, where the recording has its catalogue
+    venue_name: str = ""  # of the venue in its engine; "" = ``venue``
+
+    @property
+    def name_of_venue(self) -> str:
+        """The venue as its engine names it; of a capture that says none: dialect_market."""
+        return self.venue_name or self.venue
 
     @property
     def dialect(self) -> str:
-        """The dialect of ``venue``: gateio, of gateio_spot."""
+        """The dialect of ``venue``."""
         return self.venue.partition("_")[0]
 
     @property
     def market(self) -> str:
-        """The market of ``venue``: spot, of gateio_spot."""
+        """The market of ``venue``."""
         return self.venue.partition("_")[2]
 
 
@@ -116,8 +105,10 @@ class _Lines:
             raise BadInput(f"cannot read capture {self.path}: {error.strerror or error}") from None
 
 
-def read_capture(path: str | Path) -> Capture:
-    """Reads one capture by file or by request-log prefix; raises ``BadInput`` where there is nothing to read."""
+def read_capture(path: str | Path, shapes: Shapes) -> Capture:
+    """Reads one capture by file or by request-log prefix; raises ``BadInput`` where there is nothing to read.
+
+    ``shapes``: how the recordings of each dialect look."""
     base = Path(path)
     if base.is_dir():
         raise BadInput(f"capture is a directory: {base}; name a file or a prefix")
@@ -125,10 +116,10 @@ def read_capture(path: str | Path) -> Capture:
         for part in LOG_PARTS:
             prefix = Path(str(base)[: -len(part)])
             if str(base).endswith(part) and Path(f"{prefix}{LOG_PARTS[-1]}").is_file():
-                return _read_log(prefix)
-        return _read_lines(base)
+                return _read_log(prefix, shapes)
+        return _read_lines(base, shapes)
     if any(Path(f"{base}{part}").exists() for part in LOG_PARTS):
-        return _read_log(base)
+        return _read_log(base, shapes)
     raise BadInput(f"no such capture: {base} (neither a file nor a prefix of {', '.join(LOG_PARTS)})")
 
 
@@ -141,49 +132,36 @@ def is_json(payload: bytes) -> bool:
     return True
 
 
-def _snapshot_symbol(payload: bytes) -> str | None:
-    """None: not a snapshot; else the symbol that it names, or "" ."""
-    if b'"channel"' not in payload and b'"asks"' in payload and b'"bids"' in payload and b'"id"' in payload:
-        return ""  # Gate.io
-    if b'"lastUpdateId"' not in payload:
-        return None
-    try:
-        if b'"stream"' in payload[:100]:
-            wrapped = msgspec.json.decode(payload, type=_Wrapped)
-            if wrapped.data is None or wrapped.data.lastUpdateId is None or "@depth" in wrapped.stream:
-                return None
-            return wrapped.data.s or wrapped.data.symbol or wrapped.stream.partition("@")[0].upper()
-        head = msgspec.json.decode(payload, type=_SnapshotHead)
-    except UNREADABLE:
-        return None
-    return None if head.lastUpdateId is None else head.s or head.symbol
-
-
-def _venue_of(payload: bytes) -> str:
+def _venue_of(payload: bytes, shapes: Shapes) -> str:
     """The venue whose shape a push has; "" where every venue's could be."""
-    channel = _CHANNEL.search(payload)
-    if channel is not None:
-        return "gateio_spot" if channel[1] == b"spot" else "gateio_futures"
-    if _DEPTH_EVENT.search(payload) is None or _PARTIAL.search(payload) is not None:
-        return ""
-    return "binance_futures" if _PREVIOUS.search(payload) is not None else "binance_spot"
+    for dialect, shape in shapes.items():
+        market = shape.market_of(payload)
+        if market:
+            return f"{dialect}_{market}"
+    return ""
 
 
-def _set_venue(capture: Capture, record: Record) -> None:
-    """The capture's venue by its first telling message; ``BadInput`` when a later one is another venue's."""
-    venue = _venue_of(record.payload) if record.kind == FRAME else ""
-    coin = _COIN_MARGINED.search(record.payload) if venue == "binance_futures" else None
-    if coin is not None:
-        raise BadInput(
-            f"{record.file}:{record.line}: a recording of Binance COIN-M futures ({coin[1].decode()}): quantities are "
-            "contracts of US dollars, which no venue here has; wanted spot or USDⓈ-M"
-        )
+def _snapshot_symbol(payload: bytes, shapes: Shapes) -> str | None:
+    """None: not a snapshot; else the symbol that it names, or "" ."""
+    found = (shape.snapshot_symbol(payload) for shape in shapes.values())
+    return next((symbol for symbol in found if symbol is not None), None)
+
+
+def _set_venue(capture: Capture, record: Record, shapes: Shapes) -> None:
+    """The capture's venue by its first telling message; ``BadInput`` when a later one is another venue's, or none that
+    a dialect can read."""
+    venue = _venue_of(record.payload, shapes) if record.kind == FRAME else ""
+    if venue:
+        dialect, _, market = venue.partition("_")
+        refused = shapes[dialect].refusal(record.payload, market)
+        if refused:
+            raise BadInput(f"{record.file}:{record.line}: {refused}")
     if venue and capture.venue and venue != capture.venue:
         raise BadInput(f"{record.file}:{record.line}: a message of {venue} in a capture of {capture.venue}")
     capture.venue = capture.venue or venue
 
 
-def _read_lines(path: Path) -> Capture:
+def _read_lines(path: Path, shapes: Shapes) -> Capture:
     """A line capture."""
     capture = Capture(name=str(path), venue="")
     lines = _Lines(path)
@@ -195,20 +173,16 @@ def _read_lines(path: Path) -> Capture:
             capture.damage = f"{path}:{number}: not a whole '<ns> <JSON>' line, starts with {line[:60]!r}"
             break
         payload = match[2]
-        symbol = _snapshot_symbol(payload)
+        symbol = _snapshot_symbol(payload, shapes)
         kind = FRAME if symbol is None else SNAPSHOT
         capture.records.append(Record(int(match[1]), kind, payload, symbol or "", str(path), number))
-        _set_venue(capture, capture.records[-1])
+        _set_venue(capture, capture.records[-1], shapes)
     capture.damage = capture.damage or lines.damage
     if not capture.records:
         raise BadInput(capture.damage or f"capture is empty: {path}")
     if not capture.venue:
-        partial = any(_PARTIAL.search(record.payload) for record in capture.records)
-        what = (
-            "partial books only (depth5, depth10, depth20), wanted their updates (@depth)"
-            if partial
-            else ("no depth update of a venue that we know")
-        )
+        found = (shape.unusable(record.payload) for record in capture.records for shape in shapes.values())
+        what = next((text for text in found if text), "no depth update of a venue that we know")
         raise BadInput(capture.damage or f"{path}: holds {what}")
     return capture
 
@@ -217,7 +191,7 @@ def _time_ns(text: bytes) -> int:
     return int(Decimal(text.decode()) * 1_000_000_000)
 
 
-def _read_log(prefix: Path) -> Capture:
+def _read_log(prefix: Path, shapes: Shapes) -> Capture:
     """A request log: three files merged by time."""
     for part in LOG_PARTS:
         if not Path(f"{prefix}{part}").is_file():
@@ -226,13 +200,14 @@ def _read_log(prefix: Path) -> Capture:
     pushes = _log_records(Path(f"{prefix}{LOG_PARTS[2]}"), capture)
     snapshots = _log_records(Path(f"{prefix}{LOG_PARTS[1]}"), capture)
     for record in pushes:
-        _set_venue(capture, record)
+        _set_venue(capture, record, shapes)
     if not capture.venue:
         raise BadInput(capture.damage or f"capture {prefix}: no push of a venue that we know")
     # Stable: at equal times a snapshot comes first, as its reply was there before the next push was read.
     capture.records = sorted(snapshots + pushes, key=lambda record: (record.time_ns, record.kind == FRAME))
-    if capture.venue == "gateio_futures":
-        capture.multipliers = _multipliers(Path(f"{prefix}{LOG_PARTS[0]}"), capture)
+    size_of = shapes[capture.dialect].contract_size
+    if capture.market == "futures" and size_of is not None:
+        capture.multipliers = _multipliers(Path(f"{prefix}{LOG_PARTS[0]}"), capture, size_of)
     return capture
 
 
@@ -273,7 +248,7 @@ def _contract_size(text: str) -> Decimal | None:
     return size if size >= 0 else None
 
 
-def _multipliers(path: Path, capture: Capture) -> dict[str, Decimal]:
+def _multipliers(path: Path, capture: Capture, size_of: SizeOf) -> dict[str, Decimal]:
     """Contract sizes by symbol from the recorded contract list."""
     found: dict[str, Decimal] = {}
     lines = _Lines(path)
@@ -287,12 +262,14 @@ def _multipliers(path: Path, capture: Capture) -> dict[str, Decimal]:
             capture.damage = capture.damage or f"{path}:{number}: contract list is not whole JSON"
             break
         for row in rows if isinstance(rows, list) else [rows]:
-            if isinstance(row, dict) and "name" in row and "quanto_multiplier" in row:
-                size = _contract_size(str(row["quanto_multiplier"]))
+            named = size_of(row) if isinstance(row, dict) else None
+            if named is not None:
+                symbol, text = named
+                size = _contract_size(text)
                 if size is None:
-                    where = f"{path}:{number}: contract {row['name']!r} of size {row['quanto_multiplier']!r}"
+                    where = f"{path}:{number}: contract {symbol!r} of size {text!r}"
                     capture.damage = capture.damage or where
                 elif size:
-                    found[str(row["name"])] = size
+                    found[symbol] = size
     capture.damage = capture.damage or lines.damage
     return found

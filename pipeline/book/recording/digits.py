@@ -52,7 +52,7 @@ class Digits:
 
 @njit
 def most_digits(mem: Words, off: int, count: int, which: int) -> tuple[int, float]:
-    """(most significant digits after the point, largest value) of raw levels; ``which``: LV_PRICE or LV_QTY."""
+    """(most significant digits after the point, largest value) of raw levels; ``which``: LEVEL.price or LEVEL.qty."""
     most = 0
     largest = 0.0
     for level in range(off, off + count * LEVEL.WORDS, LEVEL.WORDS):

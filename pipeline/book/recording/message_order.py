@@ -1,4 +1,4 @@
-"""A recording's messages into its books, snapshots where they are needed.
+"""Plays a recording's messages into books in their order; a snapshot only where its book needs one.
 
 A live book takes no snapshot: a recorder's periodic snapshots would hide whether the updates are whole. The newest one
 that was not needed is kept: where a recorder connected again, its snapshot may stand in the file before the first

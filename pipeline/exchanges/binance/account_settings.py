@@ -22,10 +22,14 @@ import msgspec
 
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row
 from pipeline.exchanges.parsing.venue_json import Maybe, decode, required_number
-from pipeline.model.errors import AccountSettingsWrong
+from pipeline.model.errors import AccountSettingsWrong, AuthRefused
 
 FIX_DUAL = "POST /fapi/v1/positionSide/dual?dualSidePosition=false (no position and no order may be open, COIN-M too)"
 FIX_ASSETS = "POST /fapi/v1/multiAssetsMargin?multiAssetsMargin=false (no position and no order may be open)"
+FIX_PORTFOLIO = (
+    "leave portfolio margin at the venue (GET /sapi/v1/account/apiRestrictions shows it), then make a new key"
+)
+KEY_REFUSED = "-2015"
 ISOLATED = "ISOLATED"
 #: Refusals that say that a setting stands so already: position mode, margin mode, multi-assets mode.
 UNCHANGED = frozenset({"-4059", "-4046", "-4171"})
@@ -67,6 +71,16 @@ def check_modes(venue: str, modes: AccountModes) -> None:
         raise wrong_mode(venue, "hedge")
     if modes.multiAssetsMargin:
         raise AccountSettingsWrong(f"{venue}: multi-assets mode, wanted single-asset; fix: {FIX_ASSETS}", venue=venue)
+
+
+def perhaps_portfolio(venue: str, refused: AuthRefused) -> AuthRefused:
+    """A refused key, with the other reason for that refusal: an account in portfolio margin mode, which another API
+    (papi) serves, gives the same code to a good key."""
+    if refused.api_code != KEY_REFUSED:
+        return refused
+    what = "where the key is good, the account is in portfolio margin mode, wanted classic"
+    text = f"{refused}; {what}; fix: {FIX_PORTFOLIO}"
+    return AuthRefused(text, venue=venue, code=refused.code, api_code=refused.api_code)
 
 
 def wrong_mode(venue: str, mode: str) -> AccountSettingsWrong:

@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 SETTINGS_EVERY_NS = 5 * 1_000_000_000
 INCOME_PAGES_MAX = 200
 FORCED_ROWS = 100
-COUNTDOWN_FACTOR = 6
 LISTEN_KEY = "/fapi/v1/listenKey"
 ADD_MARGIN = 1  # ``type`` of positionMargin
 
@@ -69,6 +68,7 @@ class BinanceFuturesClient(BinanceClient):
     """:class:`VenueClient` of Binance USDⓈ-M perpetuals."""
 
     has_countdown = True
+    countdown_factor = 6
 
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials)
@@ -180,7 +180,7 @@ class BinanceFuturesClient(BinanceClient):
         except RowsUnreadable as error:
             before = error.rows
         try:
-            await self._signed("DELETE", self.calls.cancel_all.path, f"symbol={symbol}")
+            await self._signed("DELETE", self.calls.cancel_all.path, f"symbol={symbol}", bucket="cancel")
         except OrderNotFound:
             return []
         asked = [await self.query_order(symbol, row.client_id, row.order_id) for row in before]
@@ -188,7 +188,7 @@ class BinanceFuturesClient(BinanceClient):
 
     async def set_countdown(self, seconds: int) -> None:
         """See the base class. The venue's timers are of one contract each and weigh 10: they are set for
-        ``COUNTDOWN_FACTOR`` times as long, and again only when less than ``seconds`` are left."""
+        ``countdown_factor`` times as long, and again only when less than ``seconds`` are left."""
         now_ns, life_ns = mono_ns(), seconds * 1_000_000_000
         due = [
             symbol
@@ -197,9 +197,9 @@ class BinanceFuturesClient(BinanceClient):
         ]
 
         async def one(symbol: str) -> None:
-            query = f"symbol={symbol}&countdownTime={seconds * 1000 * COUNTDOWN_FACTOR}"
+            query = f"symbol={symbol}&countdownTime={seconds * 1000 * self.countdown_factor}"
             await self._signed("POST", "/fapi/v1/countdownCancelAll", query, weight=10)
-            self._countdown_until_ns[symbol] = now_ns + life_ns * COUNTDOWN_FACTOR
+            self._countdown_until_ns[symbol] = now_ns + life_ns * self.countdown_factor
 
         await asyncio.gather(*(one(symbol) for symbol in due))
 
@@ -207,7 +207,10 @@ class BinanceFuturesClient(BinanceClient):
 
     async def _read_modes(self) -> AccountModes:
         if self._modes is None or mono_ns() - self._modes_mono_ns > SETTINGS_EVERY_NS:
-            reply = await self._signed("GET", "/fapi/v1/accountConfig", weight=5)
+            try:
+                reply = await self._signed("GET", "/fapi/v1/accountConfig", weight=5)
+            except AuthRefused as refused:
+                raise account_settings.perhaps_portfolio(self.venue, refused) from refused
             self._modes, self._modes_mono_ns = account_settings.parse_modes(self.venue, reply.body), mono_ns()
         return self._modes
 
@@ -281,11 +284,11 @@ class BinanceFuturesClient(BinanceClient):
         reply = await self.transport.send(
             lambda: HttpCall(method=method, target=target, headers=headers), bucket="private", weight=1
         )
+        self.note_left(reply, "private")
         error = self.error_of(reply)
         self.gateway.note(error, "private")
         if error is not None:
             raise error
-        self._counted(reply)
         return reply.body
 
     async def listen_key(self) -> str:

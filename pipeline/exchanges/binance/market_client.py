@@ -7,7 +7,7 @@ Rows of own trades name no client id: it is learned from the orders that were re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,11 +15,13 @@ import msgspec
 from pipeline.exchanges.base import HttpCall, HttpReply
 from pipeline.exchanges.binance import account, orders, symbols
 from pipeline.exchanges.binance.errors import KIND_OF_CODE, error_of
+from pipeline.exchanges.binance.listing import LISTINGS
+from pipeline.exchanges.binance.recent_trades import RECENT
 from pipeline.exchanges.binance.signing import BinanceSigner, encode_query
 from pipeline.exchanges.parsing.rows import OwnRows
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, RestVenueClient
-from pipeline.exchanges.transport.throttle import Limit
+from pipeline.exchanges.transport.throttle import SPARE, Limit
 from pipeline.model.errors import OrderNotFound, VenueError
 from pipeline.model.structs import (
     Balance,
@@ -37,20 +39,24 @@ TRADES_MAX = 1000
 PAGES_MAX = 20
 SPAN_MAX_MS = {"spot": 24 * 3600 * 1000, "futures": 7 * 24 * 3600 * 1000}
 WEIGHT_MAX = {"spot": 6000, "futures": 2400}  # a minute and address
+
+
+def _limits(weight: int, orders: int, cancels: int) -> dict[str, Limit]:
+    """One weight for everything that an address asks; neither books nor accounts may use it up alone."""
+    return {
+        "weight": Limit(weight, 60, part=1.0),
+        "public": Limit(weight, 60, part=0.5, pool="weight", spare=SPARE),
+        "private": Limit(weight, 60, part=0.85, pool="weight", spare=SPARE),
+        "query": Limit(weight, 60, part=0.85, pool="weight"),
+        "order": Limit(orders, 10, part=1.0, account=True),
+        "cancel": Limit(cancels, 10, part=1.0, account=True, pool="weight"),
+    }
+
+
 #: Orders: 50 in 10 s where documents show 50 and 100; a reply's own count corrects it downwards.
 LIMITS = {
-    "spot": {
-        "public": Limit(WEIGHT_MAX["spot"], 60),
-        "private": Limit(WEIGHT_MAX["spot"], 60),
-        "order": Limit(50, 10, shared=False, rolling=True),
-        "cancel": Limit(100, 10, shared=False),
-    },
-    "futures": {
-        "public": Limit(WEIGHT_MAX["futures"], 60),
-        "private": Limit(WEIGHT_MAX["futures"], 60),
-        "order": Limit(300, 10, shared=False, rolling=True),
-        "cancel": Limit(300, 10, shared=False),
-    },
+    "spot": _limits(WEIGHT_MAX["spot"], orders=50, cancels=100),
+    "futures": _limits(WEIGHT_MAX["futures"], orders=300, cancels=300),
 }
 USED_WEIGHT = "x-mbx-used-weight-1m"
 KNOWN_ORDERS_MAX = 20_000  # client ids by order id that are remembered
@@ -116,6 +122,8 @@ _time = msgspec.json.Decoder(_Time)
 class BinanceClient(RestVenueClient):
     """What the :class:`VenueClient` of both markets share."""
 
+    listings = LISTINGS
+    recent = RECENT
     clock_refusals = frozenset(str(code) for code, kind in KIND_OF_CODE.items() if kind == "clock")
 
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
@@ -133,36 +141,11 @@ class BinanceClient(RestVenueClient):
     def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
-    async def _public(
-        self,
-        path: str,
-        query: str = "",
-        *,
-        bucket: str = "public",
-        weight: float = 1.0,
-        headers: Mapping[str, str] | None = None,
-    ) -> HttpReply:
-        return self._counted(await super()._public(path, query, bucket=bucket, weight=weight, headers=headers))
-
-    async def _signed(
-        self,
-        method: str,
-        path: str,
-        query: str = "",
-        *,
-        body: bytes = b"",
-        bucket: str = "private",
-        weight: float = 1.0,
-    ) -> HttpReply:
-        return self._counted(await super()._signed(method, path, query, body=body, bucket=bucket, weight=weight))
-
-    def _counted(self, reply: HttpReply) -> HttpReply:
+    def note_left(self, reply: HttpReply, bucket: str) -> None:
         """The venue counts the weight of all processes of this address together."""
         used = reply.headers.get(USED_WEIGHT, "")
         if used.isascii() and used.isdigit():
-            for bucket in ("public", "private"):
-                self.transport.throttle.remaining(bucket, WEIGHT_MAX[self._market] - int(used))
-        return reply
+            self.transport.throttle.remaining("weight", WEIGHT_MAX[self._market] - int(used))
 
     def _learn(self, updates: Iterable[OrderUpdate]) -> None:
         for update in updates:
@@ -195,7 +178,9 @@ class BinanceClient(RestVenueClient):
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
         query = encode_query(orders.order_name(symbol, client_id, order_id))
         try:
-            reply = await self._signed("GET", self.calls.order.path, query, weight=self.calls.order.weight)
+            reply = await self._signed(
+                "GET", self.calls.order.path, query, bucket="query", weight=self.calls.order.weight
+            )
         except OrderNotFound:
             return None
         update = orders.parse_order(self.venue, reply.body, reply.recv_mono_ns)
@@ -260,5 +245,5 @@ class BinanceClient(RestVenueClient):
 
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         query = encode_query(orders.order_name(symbol, client_id, order_id))
-        reply = await self._signed("DELETE", self.calls.order.path, query)
+        reply = await self._signed("DELETE", self.calls.order.path, query, bucket="cancel")
         return orders.parse_order(self.venue, reply.body, reply.recv_mono_ns)

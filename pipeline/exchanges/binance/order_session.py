@@ -18,7 +18,6 @@ from pipeline.exchanges.binance.futures_session import BinanceFuturesTrading
 from pipeline.exchanges.binance.rest_client import BinanceSpotClient
 from pipeline.exchanges.binance.signing import RECV_WINDOW_DEFAULT_MS
 from pipeline.exchanges.transport.websocket import WsLink
-from pipeline.model.errors import ConfigInvalid
 from pipeline.model.structs import Credentials
 
 if TYPE_CHECKING:
@@ -56,18 +55,7 @@ class BinanceSpotTrading(BinanceTrading):
         self.private = _UserStream("user stream", self)
 
 
-def trading_problems(venue: VenueConfig) -> list[str]:
-    """What is missing before the venue can be traded; [] where nothing is."""
-    if not venue.ws_api:
-        where = f"exchanges.{venue.exchange}.markets.{venue.market}.ws_api"
-        return [f"{where}: missing, wanted the URL of the WebSocket API, which takes the orders"]
-    return []
-
-
 def make_trading(venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> BinanceTrading:
-    """Order entry and user stream of one market. Raises ``ConfigInvalid`` for what cannot be traded."""
-    problems = trading_problems(venue)
-    if problems:
-        raise ConfigInvalid(problems)
+    """Order entry and user stream of one market."""
     make = BinanceFuturesTrading if venue.market == "futures" else BinanceSpotTrading
     return make(venue, credentials, on_event)

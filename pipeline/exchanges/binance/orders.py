@@ -161,7 +161,7 @@ def _side(side: OrderSide) -> str:
 def _update(venue: str, row: _Order, recv_mono_ns: int, source: str = "rest") -> OrderUpdate:
     filled = number(row.executedQty, venue)
     quote = row.cummulativeQuoteQty if row.cummulativeQuoteQty is not None else row.cumQuote
-    average = row.avgPrice if row.avgPrice else None
+    average = number(row.avgPrice, venue) if row.avgPrice else None
     if average is None and filled > 0 and quote is not None and quote > 0:  # -1: not known (old orders)
         average = number(quote, venue) / filled
     return OrderUpdate(

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.exchanges.binance import account, histories, orders, symbols
 from pipeline.exchanges.binance.futures_client import BinanceFuturesClient
+from pipeline.exchanges.binance.listing import parse_key_rights
 from pipeline.exchanges.binance.market_client import BinanceClient
+from pipeline.exchanges.parsing.coin_networks import parse_capital_config
+from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.errors import OrderNotFound, RateLimited, VenueError
 from pipeline.model.structs import (
@@ -18,6 +21,7 @@ from pipeline.model.structs import (
     Credentials,
     FeeSchedule,
     InstrumentSpec,
+    KeyRights,
     MoneyMove,
     OrderUpdate,
     Position,
@@ -43,6 +47,7 @@ class BinanceSpotClient(BinanceClient):
             fees = {fee.symbol: fee for fee in await self.fees(symbols_)}
             reply = await self._signed("GET", "/sapi/v1/capital/config/getall", weight=10)
             coins = symbols.parse_coins(self.venue, reply.body, self.odd_rows)
+            self.coin_networks = parse_capital_config(self.venue, reply.body, OddRows())  # odd rows are counted above
         quotes = await self._public("/api/v3/ticker/bookTicker", weight=4)
         return symbols.parse_instruments(
             self.venue,
@@ -79,6 +84,9 @@ class BinanceSpotClient(BinanceClient):
             return None
         return account.parse_fee_switch(self.venue, "spot", (await self._signed("GET", "/sapi/v1/bnbBurn")).body)
 
+    async def key_rights(self) -> KeyRights:
+        return parse_key_rights(self.venue, (await self._signed("GET", "/sapi/v1/account/apiRestrictions")).body)
+
     async def money_moves(self, since_wall_ms: int) -> list[MoneyMove]:
         """Deposits, withdrawals, transfers to and from USDⓈ-M."""
         own = self.own_rows()
@@ -94,7 +102,7 @@ class BinanceSpotClient(BinanceClient):
 
     async def cancel_all(self, symbol: str) -> list[OrderUpdate]:
         try:
-            reply = await self._signed("DELETE", self.calls.cancel_all.path, f"symbol={symbol}")
+            reply = await self._signed("DELETE", self.calls.cancel_all.path, f"symbol={symbol}", bucket="cancel")
         except OrderNotFound:
             return []
         return orders.parse_orders(self.venue, reply.body, reply.recv_mono_ns, self.odd_rows)

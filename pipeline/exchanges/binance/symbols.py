@@ -18,7 +18,6 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.economics.margin import Tier, endless
-from pipeline.exchanges.parsing.network_names import coin_identity
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
 from pipeline.exchanges.parsing.venue_json import (
     ABSENT,
@@ -32,6 +31,7 @@ from pipeline.exchanges.parsing.venue_json import (
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
+from pipeline.model.network_names import coin_identity
 from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, InstrumentSpec
 from pipeline.model.trading_times import announced_s
 

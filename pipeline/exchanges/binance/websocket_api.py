@@ -100,10 +100,10 @@ def reply_error(venue: str, frame: ApiFrame) -> VenueError | None:
 
 
 def _silence_s(frame: ApiFrame) -> float:
-    told = frame.error.data if frame.error is not None else None
-    if told is None or told.retryAfter <= told.serverTime:
+    reported = frame.error.data if frame.error is not None else None
+    if reported is None or reported.retryAfter <= reported.serverTime:
         return BAN_DEFAULT_S if frame.status == IP_BAN else RETRY_AFTER_DEFAULT_S
-    return min(SILENCE_MAX_S, (told.retryAfter - told.serverTime) / 1000)
+    return min(SILENCE_MAX_S, (reported.retryAfter - reported.serverTime) / 1000)
 
 
 def orders_left(frame: ApiFrame) -> int | None:

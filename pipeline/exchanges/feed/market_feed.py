@@ -26,6 +26,7 @@ from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.feed.connection import STABLE_S, ConnectionRows, FeedConnection
 from pipeline.exchanges.feed.connection_proofs import Proofs
+from pipeline.exchanges.feed.frame_tap import FrameTap
 from pipeline.exchanges.feed.planned_change import first_of, overlap, replaces
 from pipeline.exchanges.feed.public_stream import ControlKind, PublicStream
 from pipeline.exchanges.feed.snapshots import IN_FLIGHT_MAX, Snapshots
@@ -84,6 +85,7 @@ class MarketFeed:
         settings: FeedSettings | None = None,
         say: Callable[[str, str], None],
         on_frame_done: Callable[[int], None] | None = None,
+        tap: FrameTap | None = None,
     ) -> None:
         self.venue = venue
         self.public = public
@@ -94,7 +96,7 @@ class MarketFeed:
         self._stall_after_s = settings.stall_after_s if settings.stall_after_s is not None else public.stall_after_s
         self._connection_rows = connection_rows
         self._say = say
-        self._on_frame_done = on_frame_done
+        self._on_frame_done, self._tap = on_frame_done, tap
         self.books = VenueBooks(codec=codec, words=words, feed_off=feed_off, venue_id=venue.venue_id, capacity=capacity)
         self.instruments: dict[str, FeedInstrument] = {}
         self._by_book: dict[int, FeedInstrument] = {}
@@ -121,8 +123,10 @@ class MarketFeed:
             feed_off=feed_off,
             instruments=self._by_book,
             carrier=self._carrier,
+            pushed_topic=public.book_topic if public.whole_books_pushed else None,
             counters=self.counters,
             say=say,
+            tap=tap,
         )
 
     # --- instruments ---
@@ -260,7 +264,7 @@ class MarketFeed:
             self.public,
             venue=self.venue.name,
             conn=conn,
-            sink=self._sink(conn),
+            sink=self._sink(conn) if self._tap is None else self._tap.behind(self._sink(conn), conn),
             last_data_ns=lambda: self.proofs.last_data_ns(conn),
             life_s=self._life_s,
             stall_after_s=self._stall_after_s,
@@ -361,8 +365,7 @@ class MarketFeed:
     # --- frames ---
 
     def _sink(self, conn: int) -> Callable[[memoryview, bool, int], None]:
-        """What takes every frame of one connection: the hot path, one function of local names, because the code that a
-        frame runs through is out of the caches by the time the next one comes."""
+        """What takes every frame of one connection: the hot path, of local names: cold code is what it waits for."""
         on_frame = self.books.on_frame
         done = self._on_frame_done
 
@@ -385,9 +388,12 @@ class MarketFeed:
         while True:
             now_ns = mono_ns()
             self.proofs.ticked(now_ns)
-            for book_index in self.books.lose_behind(BEHIND_TICKER_NS):
+            for book_index in self.books.invalidate_books_behind_ticker(BEHIND_TICKER_NS):
                 self.counters.behind_ticker += 1
                 self.snapshots.want(book_index)
+            for symbol in map(self.books.symbol_of, self.books.ticker_trust.take_news()):
+                self._say("warning", f"{self.venue.name} {symbol}: never agrees with its ticker: own updates prove it")
+            self.counters.uncompared = self.books.ticker_trust.uncompared
             if now_ns >= next_measure_ns:
                 next_measure_ns = now_ns + int(MEASURE_S * 1e9)
                 self.proofs.measure(now_ns)

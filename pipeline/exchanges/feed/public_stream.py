@@ -46,6 +46,9 @@ class PublicStream(ABC):
     """
 
     topics_per_connection_max = 200
+    #: A subscription is answered with a whole book on its own topic, whose numbering REST does not share: a lost book
+    #: is asked for by subscribing anew, never by REST.
+    whole_books_pushed = False
     ticker_of_every_symbol = True  # False: one ticker per connection, as its anchor
     #: How far topics of one connection run apart, in ms of venue time, as recordings show: a frame of one topic proves
     #: that whatever the others had to say this long before has arrived. A feed begins with this value and then measures

@@ -18,6 +18,7 @@ from pipeline.book.results import SnapshotResult
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.feed.connection import FeedConnection
+from pipeline.exchanges.feed.frame_tap import FrameTap
 from pipeline.exchanges.feed.types import Counters, FeedInstrument
 from pipeline.exchanges.transport.backoff import Backoff
 from pipeline.model.clock import mono_ns
@@ -29,7 +30,9 @@ from shm.words import Words
 IN_FLIGHT_MAX = 4
 RETRY_BASE_S = 0.05
 RETRY_CAP_S = 10.0
+STOOD_NS = 5_000_000_000  # a book that was lost sooner after its snapshot is asked for less and less often
 DEEPEN_AGAIN_NS = 5_000_000_000  # of the book's own time: no more often does it ask for a deeper snapshot
+WHOLE_BOOK_NS = 1_000_000_000  # a pushed whole book comes with the answer to its subscription
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 
 #: The connection that carries an instrument's book topic, acknowledged; None = none does
@@ -49,8 +52,10 @@ class Snapshots:
         feed_off: int,
         instruments: dict[int, FeedInstrument],
         carrier: Carrier,
+        pushed_topic: Callable[[str], str] | None = None,
         counters: Counters,
         say: Callable[[str, str], None],
+        tap: FrameTap | None = None,
     ) -> None:
         self._venue = venue
         self._client = client
@@ -59,11 +64,16 @@ class Snapshots:
         self._feed_off = feed_off
         self._instruments = instruments
         self._carrier = carrier
+        self._pushed_topic = pushed_topic  # of a symbol, where whole books come by the stream
+        self._subscribed_ns: dict[int, int] = {}  # by book: when its topic was last acknowledged or asked for anew
         self._counters = counters
         self._say = say
+        self._tap = tap
         self._wanted: dict[int, None] = {}  # ordered set of book indices
         self._running: set[int] = set()
         self._backoff: dict[int, Backoff] = {}
+        self._synced_ns: dict[int, int] = {}  # by book that stands: since when
+        self._paused: set[int] = set()  # books that were lost too soon: asked for later
         self._deepening: set[int] = set()  # standing books that get a new snapshot
         self._deepened_ns: dict[int, int] = {}  # when they last asked for one, by their own time
         self._event = asyncio.Event()
@@ -76,16 +86,23 @@ class Snapshots:
 
     def want(self, book_index: int) -> None:
         """Queue one book; once, however often it is asked for."""
-        if book_index in self._instruments and book_index not in self._too_fine and book_index not in self._running:
+        out = book_index in self._too_fine or book_index in self._running or book_index in self._paused
+        if book_index in self._instruments and not out:
             self._wanted.setdefault(book_index)
             self._event.set()
 
     def deepen_near(self) -> None:
         """A new snapshot for every book that has come near its horizon."""
         for book_index in self._books.near_horizon():
-            self.deepen(book_index)
+            self.keep_updates_for_snapshot(book_index)
 
-    def deepen(self, book_index: int) -> None:
+    def renew(self) -> None:
+        """A new snapshot for every standing book, while it goes on: a piece of a recording begins with them."""
+        for book_index in self._instruments:
+            if self._books.is_synced(book_index):
+                self.keep_updates_for_snapshot(book_index)
+
+    def keep_updates_for_snapshot(self, book_index: int) -> None:
         """A standing book is near the end of what its snapshot knew: a new one, while the book goes on."""
         if book_index in self._wanted or book_index in self._running or book_index not in self._instruments:
             return
@@ -95,12 +112,13 @@ class Snapshots:
             return
         self._deepened_ns[book_index] = now_ns
         self._deepening.add(book_index)
-        self._books.deepen(book_index)
+        self._books.keep_updates_for_snapshot(book_index)
         self.want(book_index)
 
     def carried(self, instrument: FeedInstrument) -> None:
         """A stream carries the book's topic now: align it (a quiet book gets no update that would ask for it)."""
         index = instrument.book_index
+        self._subscribed_ns[index] = mono_ns()
         if index in self._rest_filled:
             self._rest_filled.discard(index)
             self._books.invalidate(index, "a stream carries it again", FLAG_UNPROVED | FLAG_GAP)
@@ -112,8 +130,11 @@ class Snapshots:
         """The instrument is removed or starts anew."""
         self._wanted.pop(book_index, None)
         self._backoff.pop(book_index, None)
+        self._synced_ns.pop(book_index, None)
+        self._paused.discard(book_index)
         self._deepening.discard(book_index)
         self._deepened_ns.pop(book_index, None)
+        self._subscribed_ns.pop(book_index, None)
         self._too_fine.discard(book_index)
         self._rest_filled.discard(book_index)
 
@@ -156,7 +177,7 @@ class Snapshots:
                 self._running.discard(book_index)
                 if book_index in self._deepening:
                     self._deepening.discard(book_index)
-                    self._books.stop_deepening(book_index)
+                    self._books.stop_keeping_updates(book_index)
             if again:
                 self.want(book_index)
 
@@ -167,6 +188,10 @@ class Snapshots:
         if connection is None:
             return False  # the acknowledgement of its topic asks again
         backoff = self._backoff.setdefault(index, Backoff(base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
+        if self._pauses(index, backoff):
+            return False
+        if self._pushed_topic is not None:
+            return await self._await_whole(instrument, connection, backoff, self._pushed_topic(instrument.symbol))
         asked_ns = mono_ns()  # the answer is at least as new as its question
         try:
             payload = await self._client.depth_snapshot(instrument.symbol)
@@ -179,13 +204,15 @@ class Snapshots:
             return True
         deepening = index in self._deepening and self._books.is_synced(index)
         if self._books.is_synced(index) and not deepening:
-            backoff.reset()  # the stream itself brought a whole book meanwhile
+            self._synced_ns[index] = mono_ns()  # the stream itself brought a whole book meanwhile
             return False
         if not connection.is_open or self._carrier(instrument) is None:
             return self._carrier(instrument) is not None  # asked for too early for the stream that carries it now
+        if self._tap is not None:
+            self._tap.snapshot(instrument.symbol, asked_ns, payload)
         result = self._books.on_snapshot(index, payload, asked_ns, connection.conn)
         if result == SnapshotResult.SYNCED:
-            backoff.reset()
+            self._synced_ns[index] = self._synced_ns.get(index, 0) if deepening else mono_ns()
             self._counters.deepened += deepening
             return False
         if deepening and self._books.is_synced(index):
@@ -198,6 +225,43 @@ class Snapshots:
             self._say("warning", f"{self._venue} {instrument.symbol}: snapshot could not be read")
         await asyncio.sleep(backoff.next_s())
         return not self._books.is_synced(index) if index in self._instruments else False
+
+    def _pauses(self, index: int, backoff: Backoff) -> bool:
+        """Whether a lost book has to wait, because it did not stand for long: whatever loses it may lose it again. No
+        worker waits with it."""
+        synced_ns = None if self._books.is_synced(index) else self._synced_ns.pop(index, None)
+        if synced_ns is None:
+            return False
+        if mono_ns() - synced_ns >= STOOD_NS:
+            backoff.reset()
+            return False
+        self._paused.add(index)
+        asyncio.get_running_loop().call_later(backoff.next_s(), self._resume, index)
+        return True
+
+    def _resume(self, index: int) -> None:
+        if index in self._paused:
+            self._paused.discard(index)
+            self.want(index)
+
+    async def _await_whole(
+        self, instrument: FeedInstrument, connection: FeedConnection, backoff: Backoff, topic: str
+    ) -> bool:
+        """The stream brings whole books itself: one is on its way just after a subscription, else a new one is made."""
+        index = instrument.book_index
+        left_ns = self._subscribed_ns.get(index, 0) + WHOLE_BOOK_NS - mono_ns()
+        if left_ns > 0:
+            await asyncio.sleep(left_ns / 1e9)
+        if self._instruments.get(index) is not instrument:
+            return True
+        if self._books.is_synced(index):
+            self._synced_ns[index] = mono_ns()
+            return False
+        self._counters.snapshots_failed += 1
+        await asyncio.sleep(backoff.next_s())
+        self._subscribed_ns[index] = mono_ns()
+        await connection.resubscribe(topic)
+        return True
 
     async def confirms(self, instrument: FeedInstrument) -> bool:
         """Whether the venue's REST shows the same book: nothing has come because nothing has happened."""
@@ -224,6 +288,8 @@ class Snapshots:
                 return
             if self._instruments.get(index) is not instrument:
                 continue
+            if self._tap is not None:
+                self._tap.snapshot(instrument.symbol, asked_ns, payload)
             if self._books.on_snapshot(index, payload, asked_ns, NO_CONN) != SnapshotResult.SYNCED:
                 continue
             self._counters.rest_books += 1

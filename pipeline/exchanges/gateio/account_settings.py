@@ -6,7 +6,7 @@ traded, and the error names the call that mends it.
 
 *Source:* Gate.io API v4 "Futures": accounts (``position_mode``, older ``in_dual_mode``;
 ``margin_mode`` 0 classic), positions (``leverage`` "0" or ``pos_margin_mode`` cross), set_position_mode,
-positions/{contract}/leverage.
+positions/{contract}/leverage; "Unified": unified_mode; "Account": detail.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ FIX_UNIFIED = 'PUT /unified/unified_mode {"mode":"classic"} (no position and no 
 UNKNOWN_CONTRACT = ("CONTRACT_NOT_FOUND", "CONTRACT_IN_DELISTING")  # no entry there anyway
 UNCHANGED = "NO_CHANGE"
 SINGLE = "single"
+CLASSIC = "classic"
 #: ``debit_fee`` of wallet/fee: what fees are taken in. Every other number (3: the tier's rates) is plain.
 DEBITED: Mapping[int, str] = {1: "GT", 2: "POINT"}
 NO_DEBIT = 0
@@ -61,6 +62,20 @@ class _Row(msgspec.Struct):
     pos_margin_mode: str = ""
 
 
+class _UnifiedMode(msgspec.Struct):
+    mode: str
+
+
+class _DetailKey(msgspec.Struct):
+    mode: int
+
+
+class _Detail(msgspec.Struct):
+    key: _DetailKey
+
+
+_unified_mode = msgspec.json.Decoder(_UnifiedMode)
+_detail = msgspec.json.Decoder(_Detail)
 _wallet_fee = msgspec.json.Decoder(_WalletFee)
 _modes = msgspec.json.Decoder(_Modes)
 _rows = Rows(_Row)
@@ -97,6 +112,31 @@ def check_modes(venue: str, payload: bytes) -> None:
     if row.margin_mode != 0:
         raise AccountSettingsWrong(
             f"{venue}: account mode {row.margin_mode} is unified, wanted classic (0); fix: {FIX_UNIFIED}", venue=venue
+        )
+
+
+def parse_account_mode(venue: str, payload: bytes) -> str:
+    """GET /unified/unified_mode: classic, multi_currency, portfolio, single_currency::
+
+    {"mode":"multi_currency","settings":{"usdt_futures":true,"spot_hedge":false,"use_funding":false,"options":false}}
+    """
+    return decode(_unified_mode, payload, venue, "unified/unified_mode").mode
+
+
+def parse_key_mode(venue: str, payload: bytes) -> str:
+    """The same by GET /account/detail, which any key may ask: ``key.mode`` 1 classic, 2 unified (of some kind)."""
+    mode = decode(_detail, payload, venue, "account/detail").key.mode
+    return CLASSIC if mode == 1 else f"unified ({mode})"
+
+
+def check_account_mode(venue: str, mode: str) -> None:
+    """Raises ``AccountSettingsWrong`` for an account that is not classic: its spot balances are part of one pot with
+    futures and loans, whether futures are traded here or not."""
+    if mode != CLASSIC:
+        raise AccountSettingsWrong(
+            f"{venue}: account mode {mode}, wanted {CLASSIC}: spot would share one pot with futures and loans; fix: "
+            f"{FIX_UNIFIED}",
+            venue=venue,
         )
 
 

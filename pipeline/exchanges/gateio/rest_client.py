@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,15 +17,25 @@ import msgspec
 from pipeline.economics.margin import Tier
 from pipeline.exchanges.base import HttpCall, HttpReply
 from pipeline.exchanges.gateio import account, account_settings, histories, orders, symbols
+from pipeline.exchanges.gateio.account_mode import AccountMode
 from pipeline.exchanges.gateio.account_settings import ContractSettings
+from pipeline.exchanges.gateio.coin_networks import WithdrawTerms, parse_networks, parse_withdraw_status
 from pipeline.exchanges.gateio.errors import KIND_OF_LABEL, error_of
+from pipeline.exchanges.gateio.limits import FUTURES_LIMITS, SPOT_LIMITS
+from pipeline.exchanges.gateio.listing import LISTINGS, parse_key_rights
+from pipeline.exchanges.gateio.recent_trades import RECENT
 from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
-from pipeline.exchanges.transport.throttle import Limit
 from pipeline.model.account_fees import FeeSwitch
-from pipeline.model.errors import AccountSettingsWrong, OrderNotFound, ProtocolViolation, VenueError, VenueRejected
+from pipeline.model.errors import (
+    AccountSettingsWrong,
+    OrderNotFound,
+    ProtocolViolation,
+    VenueError,
+    VenueRejected,
+)
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -33,6 +45,7 @@ from pipeline.model.structs import (
     ForcedClose,
     Funding,
     InstrumentSpec,
+    KeyRights,
     MoneyMove,
     OrderUpdate,
     Position,
@@ -43,19 +56,12 @@ if TYPE_CHECKING:
 
 FUTURES_PATH = "/futures/usdt"
 SIZE_DECIMAL = {"X-Gate-Size-Decimal": "1"}  # sizes as decimal text; without it fractional contracts are truncated
-SPOT_LIMITS = {
-    "public": Limit(200, 10),
-    "depth": Limit(200, 10),
-    "private": Limit(200, 10),
-    "query": Limit(200, 10),
-    "cancel": Limit(200, 1),
-    "order": Limit(10, 1, shared=False, rolling=True),
-}
-FUTURES_LIMITS = {**SPOT_LIMITS, "order": Limit(100, 1, shared=False, rolling=True)}
+LIMIT, LEFT = "x-gate-ratelimit-limit", "x-gate-ratelimit-requests-remain"
 DEPTH_LEVELS = 100
 PAGE_ROWS = 100
 TRADES_ROWS = 1000
 BOOK_ROWS = 1000
+BESIDE_TIMEOUT_S = 2.0  # of a question that instruments do not wait for
 PAGES_MAX = 20
 FUNDING_PAGES_MAX = 200  # three settlements a day on a hundred contracts for two months
 MULTIPLIER_ROWS_MIN = 3  # more unknown contracts than this: one list instead of single questions
@@ -76,19 +82,24 @@ def rest_base(rest: str) -> str:
 class GateClient(RestVenueClient):
     """What spot and futures share."""
 
+    listings = LISTINGS
+    recent = RECENT
     clock_refusals = frozenset(label for label, kind in KIND_OF_LABEL.items() if kind == "clock")
 
     has_countdown = True
 
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
-        limits = SPOT_LIMITS if venue.market == "spot" else FUTURES_LIMITS
-        super().__init__(venue, credentials, rest=rest_base(venue.rest), limits=limits)
+        self.limits = SPOT_LIMITS if venue.market == "spot" else FUTURES_LIMITS
+        super().__init__(venue, credentials, rest=rest_base(venue.rest), limits=self.limits)
         self._signer = GateSigner(credentials.api_key, credentials.api_secret) if credentials else None
 
     async def set_countdown(self, seconds: int) -> None:
         """See the base class; the least is 5 seconds."""
         path = "/spot/countdown_cancel_all" if self.config.market == "spot" else f"{FUTURES_PATH}/countdown_cancel_all"
         await self._signed("POST", path, body=b'{"timeout":%d}' % seconds, bucket="query")
+
+    async def key_rights(self) -> KeyRights:
+        return parse_key_rights(self.venue, (await self._signed("GET", "/account/detail", bucket="query")).body)
 
     def _sign(self, method: str, path: str, query: str, body: bytes) -> HttpCall:
         assert self._signer is not None, "a signed call needs credentials"
@@ -99,6 +110,11 @@ class GateClient(RestVenueClient):
 
     def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
+
+    def note_left(self, reply: HttpReply, bucket: str) -> None:
+        limit, left = reply.headers.get(LIMIT, ""), reply.headers.get(LEFT, "")
+        if limit == str(self.limits[bucket].capacity) and left.isascii() and left.isdigit():  # else another one's
+            self.transport.throttle.remaining(bucket, int(left))
 
     async def _fetch_server_time_ms(self) -> int:
         reply = await self._public("/spot/time")
@@ -131,11 +147,39 @@ class GateClient(RestVenueClient):
 
     async def _coins(self) -> dict[str, CoinIdentity]:
         reply = await self._public("/spot/currencies")
+        terms = await self._withdraw_terms() if self.has_credentials else {}
+        self.coin_networks = parse_networks(self.venue, reply.body, terms, OddRows())  # odd rows are counted below
         return symbols.parse_coins(self.venue, reply.body, self.odd_rows)
+
+    async def _withdraw_terms(self) -> dict[str, WithdrawTerms]:
+        """Fees of withdrawals, where this market's wallet is the one that coins leave."""
+        return {}
 
 
 class GateSpotClient(GateClient):
     """:class:`VenueClient` of Gate.io spot."""
+
+    def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
+        super().__init__(venue, credentials)
+        self._mode = AccountMode(self.venue, partial(self._signed, "GET", bucket="query"))
+
+    async def apply_account_settings(self, symbols_: Sequence[str], leverage: Decimal) -> None:
+        """See the base class; an account that is unified stays so: that is not ours to change."""
+        await self._mode.check()
+        self.settings_fault, self.settings_known = self._mode.fault, self._mode.known
+
+    async def close(self) -> None:
+        await self._mode.close()
+        await super().close()
+
+    async def _withdraw_terms(self) -> dict[str, WithdrawTerms]:
+        """None where the venue does not tell, or not soon: no instrument waits for them."""
+        try:
+            async with asyncio.timeout(BESIDE_TIMEOUT_S):
+                reply = await self._signed("GET", "/wallet/withdraw_status", bucket="query")
+            return parse_withdraw_status(self.venue, reply.body, OddRows())
+        except (VenueError, TimeoutError):
+            return {}
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
         self.symbols.update(symbols_)

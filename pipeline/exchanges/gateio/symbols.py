@@ -23,12 +23,13 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.economics.margin import Tier, endless
-from pipeline.exchanges.parsing.network_names import coin_identity
+from pipeline.exchanges.gateio.coin_networks import Currency
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, lenient_ms, maybe_number, number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
+from pipeline.model.network_names import coin_identity
 from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, InstrumentSpec
 from pipeline.model.trading_times import announced_s
 
@@ -92,22 +93,6 @@ class _FuturesFee(msgspec.Struct):
     maker_fee: Decimal
 
 
-class _Chain(msgspec.Struct):
-    name: str = ""
-    addr: str | None = None
-    deposit_disabled: bool = False
-    withdraw_disabled: bool = False
-
-
-class _Currency(msgspec.Struct):
-    currency: str
-    delisted: bool = False
-    deposit_disabled: bool = False
-    withdraw_disabled: bool = False
-    chain: str = ""
-    chains: list[_Chain] = []
-
-
 class _Ticker(msgspec.Struct):
     currency_pair: str
     last: Maybe = ABSENT
@@ -124,7 +109,7 @@ _contracts = Rows(_Contract, or_one=True)
 _wallet_fee = msgspec.json.Decoder(_WalletFee)
 _futures_fee = msgspec.json.Decoder(dict[str, _FuturesFee])
 _risk_tiers = Rows(_RiskTier)
-_currencies = Rows(_Currency)
+_currencies = Rows(Currency)
 _tickers = Rows(_Ticker)
 
 
@@ -292,7 +277,7 @@ def parse_coins(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[
     return {coin.asset: coin for coin in found}
 
 
-def _identity(coin: _Currency) -> CoinIdentity:
+def _identity(coin: Currency) -> CoinIdentity:
     chains = coin.chains
     return coin_identity(
         coin.currency,

@@ -10,8 +10,9 @@ ask 65000.51, bid 65000.50 x 0.25, versions 1001 to 1003)::
 The scanner reads varints and length-delimited fields; strings that the schema calls text must be ASCII, known fields
 must not repeat, levels of a side must follow each other: everything else goes to google protobuf.
 
-Doubt: whether a ticker's version lies in the number space of depth versions is not documented, so a ticker never
-contradicts a book here.
+Doubt: whether a ticker's version lies in the number space of depth versions is not documented, so the two are compared
+by what they say: a ticker that is sent later than the newest update and has another best price or quantity owes an
+update (``TICKER_TOP``); it never contradicts the book at once.
 
 Source: MEXC spot documentation and message definitions (read 2026).
 """
@@ -31,7 +32,7 @@ from pipeline.book.memory import (
     LEVEL,
     LEVEL_CAP,
     SYMBOL_BYTES,
-    TICKER_NONE,
+    TICKER_TOP,
     TOPIC_CONTROL,
     TOPIC_DEPTH,
     TOPIC_OTHER,
@@ -378,7 +379,7 @@ def reference(frame: bytes) -> Decoded:
 
 
 #: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.
-RULE = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=TICKER_NONE, deep=True)
+RULE = SequenceRule(drop_offset=0, first_offset=1, overlap=False, ticker=TICKER_TOP, deep=True)
 
 CODECS = {
     "spot": FeedCodec(

@@ -14,7 +14,11 @@ import msgspec
 from pipeline.exchanges.base import HttpCall, HttpReply
 from pipeline.exchanges.mexc import account, histories, orders, symbols
 from pipeline.exchanges.mexc.errors import KIND_OF_CODE, error_of
+from pipeline.exchanges.mexc.listing import LISTINGS
+from pipeline.exchanges.mexc.recent_trades import RECENT
 from pipeline.exchanges.mexc.signing import MexcSigner
+from pipeline.exchanges.parsing.coin_networks import parse_capital_config
+from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
@@ -39,11 +43,11 @@ LIMITS = {
     "public": Limit(300, 10),
     "depth": Limit(300, 10),
     "private": Limit(300, 10),
-    "query": Limit(300, 10),
+    "query": Limit(300, 10, part=1.0),
     "finished": Limit(300, 10),  # the venue counts each endpoint for itself: a start-up sweep need not queue
     "trades": Limit(300, 10),
-    "cancel": Limit(300, 10),
-    "order": Limit(5, 1, shared=False, rolling=True),
+    "cancel": Limit(300, 10, part=1.0),
+    "order": Limit(5, 1, part=1.0, account=True),
 }
 DEPTH_LEVELS = 1000
 ALL_ORDERS_MAX = 1000
@@ -63,6 +67,8 @@ _time = msgspec.json.Decoder(_Time)
 class MexcClient(RestVenueClient):
     """:class:`VenueClient` of MEXC spot."""
 
+    listings = LISTINGS
+    recent = RECENT
     clock_refusals = frozenset(str(code) for code, kind in KIND_OF_CODE.items() if kind == "clock")
 
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
@@ -93,6 +99,7 @@ class MexcClient(RestVenueClient):
             fees = {fee.symbol: fee for fee in await self.fees(symbols_)}
             reply = await self._signed("GET", "/capital/config/getall", weight=10)
             coins = symbols.parse_coins(self.venue, reply.body, self.odd_rows)
+            self.coin_networks = parse_capital_config(self.venue, reply.body, OddRows())  # odd rows are counted above
         return symbols.parse_instruments(
             self.venue,
             info.body,

@@ -17,11 +17,11 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.exchanges.parsing.network_names import coin_identity
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, number, required_number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.fixedpoint import fee_ppm
+from pipeline.model.network_names import coin_identity
 from pipeline.model.structs import CoinIdentity, FeeSchedule, InstrumentSpec
 from pipeline.model.trading_times import announced_s
 

@@ -74,7 +74,7 @@ V_TICKER_2 = packed("er")
 V_SHUTDOWN_1 = packed("serverSh")
 V_SHUTDOWN_2 = packed("utdown")
 
-# bits of EV_SEEN
+# bits of EVENT.seen_keys
 S_EVENT = 1
 S_SYMBOL = 2
 S_FIRST = 4

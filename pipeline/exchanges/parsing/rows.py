@@ -26,7 +26,7 @@ NAMES = ("symbol", "name", "currency_pair", "contract", "currency", "asset", "co
 NO_NAME = "?"
 #: Fields that name the order of a row, as the venue does and as we do; an order's own ``id`` only where it is no fill.
 ORDER_IDS = ("orderId", "order_id", "id")
-CLIENT_IDS = ("origClientOrderId", "clientOrderId", "text")
+CLIENT_IDS = ("origClientOrderId", "clientOrderId", "orderLinkId", "text")
 ORDER_LIST = "orderListId"
 NEWS_MAX = 64  # names that are kept for an operator between two looks
 NAMES_MAX = 4096  # names that are remembered as told
@@ -42,7 +42,7 @@ class OddRows:
 
     def __init__(self) -> None:
         self.count = 0
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._unreadable: set[str] = set()
         self._news: list[str] = []
 
@@ -52,8 +52,8 @@ class OddRows:
         if len(self._unreadable) < NAMES_MAX:
             self._unreadable.add(name)
         key = f"{what} {name}"
-        if key not in self._told and len(self._told) < NAMES_MAX:
-            self._told.add(key)
+        if key not in self._reported and len(self._reported) < NAMES_MAX:
+            self._reported.add(key)
             if len(self._news) < NEWS_MAX:
                 self._news.append(f"{what}: row {name} left out: {reason}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
+from collections.abc import Callable
 
 from pipeline.exchanges.transport.backoff import gateway_backoff
 from pipeline.exchanges.transport.throttle import Throttle
@@ -17,8 +19,8 @@ class _Series:
 
     __slots__ = ("pauses", "silent_until_ns", "since_mono_ns")
 
-    def __init__(self) -> None:
-        self.pauses = gateway_backoff()
+    def __init__(self, rng: random.Random | None) -> None:
+        self.pauses = gateway_backoff(rng)
         self.silent_until_ns = 0
         self.since_mono_ns = 0
 
@@ -28,12 +30,16 @@ class GatewayWatch:
     gateway may refuse one path and let another through for days.
 
     ``count``: gateways' answers so far; ``last``: the newest one's text. ``rate_limited``: answers so far by which the
-    venue's own rate limit refused a request.
+    venue's own rate limit refused a request. ``clock_ns`` (the throttle's) and ``rng`` are injected where a run must
+    repeat.
     """
 
-    def __init__(self, throttle: Throttle) -> None:
+    def __init__(
+        self, throttle: Throttle, *, clock_ns: Callable[[], int] = mono_ns, rng: random.Random | None = None
+    ) -> None:
         self._throttle = throttle
-        self._series: defaultdict[str, _Series] = defaultdict(_Series)
+        self._clock_ns = clock_ns
+        self._series: defaultdict[str, _Series] = defaultdict(lambda: _Series(rng))
         self.count = 0
         self.rate_limited = 0
         self.last = ""
@@ -59,7 +65,7 @@ class GatewayWatch:
             self._throttle.silence(error.retry_after_s, bucket if ban_is_of_bucket else "")
 
     def _refused(self, error: GatewayRefused, bucket: str) -> None:
-        series, now_ns = self._series[bucket], mono_ns()
+        series, now_ns = self._series[bucket], self._clock_ns()
         self.count += 1
         self.last = error.message
         series.since_mono_ns = series.since_mono_ns or now_ns

@@ -240,9 +240,7 @@ class Http1Pool:
         """Close every connection; requests in flight end with ``on_lost``."""
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # one that has failed must not keep connections open
         self._tasks.clear()
         for connection in list(self._connections):
             connection.close()

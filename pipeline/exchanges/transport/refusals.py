@@ -107,7 +107,7 @@ def gateway_error(venue: str, reply: HttpReply, where: str = "") -> GatewayRefus
     message = f"{venue}: HTTP {reply.status}{where} without the venue's own code: {text}"
     if reply.status in SILENCE_STATUS:
         return RateLimited(message, retry_after_s=silence_s(reply), venue=venue, api_code=str(reply.status))
-    return GatewayRefused(message, venue=venue, code=reply.status, retry_after_s=told_silence_s(reply) or 0.0)
+    return GatewayRefused(message, venue=venue, code=reply.status, retry_after_s=reported_silence_s(reply) or 0.0)
 
 
 def is_page(reply: HttpReply) -> bool:
@@ -117,13 +117,13 @@ def is_page(reply: HttpReply) -> bool:
 
 def silence_s(reply: HttpReply) -> float:
     """Seconds of silence that a 429, a 418 or a ban asks for; a default where it does not say."""
-    told = told_silence_s(reply)
-    if told is None:
+    reported = reported_silence_s(reply)
+    if reported is None:
         return BAN_DEFAULT_S if reply.status == 418 else RETRY_AFTER_DEFAULT_S
-    return told
+    return reported
 
 
-def told_silence_s(reply: HttpReply) -> float | None:
+def reported_silence_s(reply: HttpReply) -> float | None:
     """The longest silence that headers or text name, in seconds; None where they name none.
 
     Times of day are compared with the answer's own Date where it has one: our wall clock may be wrong."""
@@ -137,8 +137,8 @@ def told_silence_s(reply: HttpReply) -> float | None:
     after = _AFTER.search(text) if reply.status in SILENCE_STATUS else None
     if after is not None:
         found.append(int(after[1]) * _UNIT_S[after[2].lower()[:3]])
-    told = [seconds for seconds in found if seconds is not None]
-    return min(SILENCE_MAX_S, max(told)) if told else None
+    reported = [seconds for seconds in found if seconds is not None]
+    return min(SILENCE_MAX_S, max(reported)) if reported else None
 
 
 def _retry_after_s(text: str, now_ms: int) -> float | None:

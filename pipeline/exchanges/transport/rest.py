@@ -17,6 +17,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 from yarl import URL
 
 from pipeline.exchanges.base import HttpCall, HttpReply
@@ -30,6 +31,16 @@ TOTAL_TIMEOUT_S = 10.0
 CONNECTIONS_MAX = 20
 KEEPALIVE_S = 30.0
 OWN_ANSWER_NS = 2_000_000_000  # what others measured was measured that long ago at most
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """How many connections are kept, and for how long; times in s."""
+
+    connections: int = CONNECTIONS_MAX
+    per_host: int = CONNECTIONS_MAX
+    connect_s: float = CONNECT_TIMEOUT_S
+    total_s: float = TOTAL_TIMEOUT_S
+    keepalive_s: float = KEEPALIVE_S
 
 
 class ServerClock:
@@ -68,14 +79,14 @@ class ServerClock:
 class RestTransport:
     """Sends :class:`HttpCall` to one origin. ``base_url`` is scheme, host and path prefix (``prefix``)."""
 
-    def __init__(self, base_url: str, *, venue: str, throttle: Throttle, timeout_s: float = TOTAL_TIMEOUT_S) -> None:
+    def __init__(self, base_url: str, *, venue: str, throttle: Throttle) -> None:
         parts = urlsplit(base_url)
         self.venue = venue
         self.origin = f"{parts.scheme}://{parts.netloc}"
         self.host = parts.netloc
         self.prefix = parts.path.rstrip("/")
         self.throttle = throttle
-        self._timeout_s = timeout_s
+        self.pool = Pool()  # as of the first request
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
@@ -86,9 +97,12 @@ class RestTransport:
                 tls.minimum_version = ssl.TLSVersion.TLSv1_2
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=CONNECTIONS_MAX, limit_per_host=CONNECTIONS_MAX, keepalive_timeout=KEEPALIVE_S, ssl=tls
+                    limit=self.pool.connections,
+                    limit_per_host=self.pool.per_host,
+                    keepalive_timeout=self.pool.keepalive_s,
+                    ssl=tls,
                 ),
-                timeout=aiohttp.ClientTimeout(total=self._timeout_s, connect=CONNECT_TIMEOUT_S),
+                timeout=aiohttp.ClientTimeout(total=self.pool.total_s, connect=self.pool.connect_s),
                 headers={"Accept-Encoding": "identity", "User-Agent": "arb-engine"},
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -130,7 +144,7 @@ class RestTransport:
             raise VenueUnavailable(f"{self.venue}: cannot connect to {self.host}: {reason}", venue=self.venue) from None
         except aiohttp.ConnectionTimeoutError:
             raise VenueUnavailable(
-                f"{self.venue}: no connection to {self.host} within {CONNECT_TIMEOUT_S} s", venue=self.venue
+                f"{self.venue}: no connection to {self.host} within {self.pool.connect_s} s", venue=self.venue
             ) from None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise OutcomeUnknown(

@@ -31,6 +31,12 @@ def patience_ns(context: CoreContext, order: Order) -> int:
     return min(timeout_ns, UNKNOWN_PATIENCE_NS) if order.state is OrderState.UNKNOWN else timeout_ns
 
 
+def answer_expected(context: CoreContext, order: Order) -> bool:
+    """Whether an answer about an unsettled order may still come within its normal time."""
+    waited_ns = context.now.mono_ns - (order.sent_mono_ns or order.intent_mono_ns)
+    return 0 <= waited_ns < patience_ns(context, order)
+
+
 class OrderWindows:
     """Windows of orders, in ms. An entry that comes too late is lost and that is right; what reduces risk must arrive:
     at a venue that refused such an order after its window was over, the next one gets twice as long, until one is

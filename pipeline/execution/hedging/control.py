@@ -6,8 +6,11 @@ from collections.abc import Callable, Container
 from decimal import Decimal
 from typing import NamedTuple, Protocol
 
+from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity
+from pipeline.execution.hedging.attempts import ForcedAttempts
+from pipeline.execution.hedging.entry_price import HedgeEntryPrices
 from pipeline.execution.hedging.exits import HedgeExits
 from pipeline.execution.hedging.netting import Netting
 from pipeline.execution.hedging.watch import HedgeWatch, exit_key_of, side_of
@@ -39,8 +42,8 @@ class MarginView(Protocol):
 class ExitGate(Protocol):
     """What an exit by choice asks of the gate."""
 
-    def resting(self, direction_key: int) -> bool:
-        """Whether the direction is in its pause after an operation."""
+    def in_cooldown(self, direction_key: int) -> bool:
+        """Whether the direction is in its cooldown after an operation."""
 
     def has_budget_for(self, plan: Plan) -> bool:
         """Whether the venues' budgets take the plan's orders."""
@@ -57,7 +60,10 @@ class AccountDoubts(Protocol):
     """What an exit asks of the comparison of accounts with the ledger."""
 
     def questioned(self, venue: str, symbol: str) -> bool:
-        """Whether a position is waiting for a sweep that says what it is."""
+        """Whether a position is waiting for a sweep that says what it is, or the row is being read."""
+
+    def in_question(self, venue: str, symbol: str) -> bool:
+        """Whether the instrument's row is being read anew: nothing is sent there meanwhile."""
 
     def doubtful(self, spec: InstrumentSpec) -> str:
         """Why nothing is to be decided about an instrument by choice; "" when its account agrees with the ledger."""
@@ -70,6 +76,7 @@ class HedgeControl:
     def __init__(
         self,
         context: CoreContext,
+        balances: BalanceMonitor,
         gate: ExitGate,
         *,
         reconciled: Container[str],
@@ -88,12 +95,16 @@ class HedgeControl:
         self._leave = leave
         self._looked_mono_ns = 0
         self.watch = HedgeWatch(context, gate.last_fill)
+        self.entry_prices = HedgeEntryPrices(context, self.watch)
         self.exits = HedgeExits(context, self.watch, gate.last_fill)
+        questions = account.questioned, account.in_question
+        self.attempts = ForcedAttempts(context, balances, self.exits, reconciled, *questions)
         self.netting = Netting(context, self._without_doubt, price_bps)
 
     def tick(self) -> None:
         """At every tick: models and readings, exits that must be; four times a second those by choice."""
         self.watch.tick()
+        self.entry_prices.tick()
         if self._context.ledger.hedges or self.exits.hard:
             self.exits.tick()
             self._leave_hard()
@@ -102,6 +113,11 @@ class HedgeControl:
             self._looked_mono_ns = now_ns
             for hedge in self._free_to_choose():
                 self._leave_by_choice(hedge)
+
+    def rows_changed(self) -> None:
+        """The catalogue has new or changed rows."""
+        self.watch.rows_changed()
+        self.entry_prices.rows_changed()
 
     def hard_exit(self, hedge: HedgeRecord, reason: str) -> None:
         """The hedge must leave, whole, at a bounded price (margin, a leg that is gone, a delisting): it begins now and
@@ -182,17 +198,22 @@ class HedgeControl:
         return any(row is not None and self._account.doubtful(row.spec) for row in rows)
 
     def _leave_hard(self) -> None:
-        for hedge in self._at_rest() if self.exits.hard else ():
-            if hedge.operation_id not in self.exits.hard:
+        ledger, attempts = self._context.ledger, self.attempts
+        for hedge_id in list(self.exits.hard):
+            hedge = ledger.hedges.get(hedge_id)
+            if hedge is None or attempts.under_way(hedge_id):
                 continue
-            missing = [name for name in (hedge.spot_venue, hedge.futures_venue) if name not in self._reconciled]
-            plan: Plan | str = f"{', '.join(missing)}: not connected, or not reconciled yet"
-            if not missing:
-                plan = self.exits.forced_plan(hedge, self.exits.bound_bps(hedge))
-            if isinstance(plan, str):
-                self.exits.say_why_not(hedge, plan)
+            if not attempts.is_due(hedge):
+                refused = attempts.refused_text(hedge)
+                if refused:
+                    self.exits.say_why_not(hedge, refused)
+                continue
+            answer = attempts.attempt(hedge, self.exits.bound_bps(hedge))
+            if answer.plan is None:
+                self.exits.say_why_not(hedge, answer.reason)
             else:
-                self._leave(plan, hedge)
+                attempts.attempted(hedge)
+                self._leave(answer.plan, hedge)
 
     def _leave_by_choice(self, hedge: HedgeRecord) -> None:
         """Leaves, in part or whole, where the threshold says so and nothing speaks against it; a halt does not."""
@@ -203,7 +224,7 @@ class HedgeControl:
         if self._in_doubt(hedge):
             return
         plan = self.exits.chosen_plan(hedge)
-        if isinstance(plan, str) or self._gate.resting(plan.opportunity.direction_key):
+        if isinstance(plan, str) or self._gate.in_cooldown(plan.opportunity.direction_key):
             return
         if self._gate.has_budget_for(plan):
             self._leave(plan, hedge)

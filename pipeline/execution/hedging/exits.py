@@ -15,7 +15,12 @@ from decimal import Decimal
 from pipeline.economics.hedge_exit import leaves
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView, Opportunity
-from pipeline.execution.hedging.rests import futures_leg_of_rest, least_qty, rest_text, without_rest
+from pipeline.execution.hedging.remainders import (
+    futures_leg_of_remainder,
+    least_qty,
+    small_remainder_text,
+    without_small_remainder,
+)
 from pipeline.execution.hedging.watch import HedgeWatch, side_of
 from pipeline.execution.market import (
     average_price,
@@ -44,10 +49,15 @@ MS = 1_000_000
 
 @dataclass(slots=True)
 class HardExit:
-    """A hedge that must leave. ``said_mono_ns``: when an operator was last told why it could not; 0 = never."""
+    """A hedge that must leave. ``qty``: what was open then; ``ending``: because trading ends there, which its venue may
+    withdraw; ``why``: what kept it at its newest attempt; ``said_mono_ns``: when an operator was last told that; 0 =
+    never."""
 
     reason: str
     since_mono_ns: int
+    qty: Decimal
+    ending: bool = False
+    why: str = ""
     said_mono_ns: int = 0
 
 
@@ -107,26 +117,39 @@ class HedgeExits:
 
     # --- what must leave ---
 
-    def hard_exit(self, hedge: HedgeRecord, reason: str) -> None:
+    def hard_exit(self, hedge: HedgeRecord, reason: str, *, ending: bool = False) -> None:
         """From now on the hedge leaves whole, at a bounded price; the first reason stands."""
         if hedge.operation_id not in self.hard:
-            self.hard[hedge.operation_id] = HardExit(reason, self._context.now.mono_ns)
+            self.hard[hedge.operation_id] = HardExit(reason, self._context.now.mono_ns, hedge.qty, ending)
             self._context.alert(1, "hedge_exit", f"{_name(hedge)}: {reason}")
 
     def tick(self) -> None:
-        """Begins the exits that deadline, loss or funding demand; forgets those of hedges that have left."""
+        """Begins the exits that deadline, loss, funding or the end of trading demand; forgets those of hedges that have
+        left, and those that a withdrawn announcement has begun and no order yet."""
         ledger = self._context.ledger
         for name in [name for name in self.hard if name not in ledger.hedges]:
             del self.hard[name]
         for name, hedge in ledger.hedges.items():
-            if name not in self.hard:
-                reason = self._watch.hard_reason(hedge)
+            exit_ = self.hard.get(name)
+            if exit_ is None:
+                ending = self._watch.ending_reason(hedge)
+                reason = ending or self._watch.hard_reason(hedge)
                 if reason:
-                    self.hard_exit(hedge, reason)
+                    self.hard_exit(hedge, reason, ending=bool(ending))
+            elif self._withdrawn(exit_, hedge):
+                del self.hard[name]
+                self._context.alert(1, "hedge_exit", f"{_name(hedge)} stays: withdrawn: {exit_.reason}")
+
+    def _withdrawn(self, exit_: HardExit, hedge: HedgeRecord) -> bool:
+        """Whether what made a hedge leave was announced, is so no more, and no part of it has left."""
+        if not exit_.ending or hedge.qty != exit_.qty or self._watch.ending_reason(hedge):
+            return False
+        return all(o.record.closes != hedge.operation_id for o in self._context.ledger.open_operations.values())
 
     def say_why_not(self, hedge: HedgeRecord, why: str) -> None:
         """Tells an operator what keeps a hard exit from leaving: once its widest bound was tried, then every minute."""
         exit_, now_ns = self.hard[hedge.operation_id], self._context.now.mono_ns
+        exit_.why = why
         config = self._context.config.detection.hedge.exit
         tried_ns = len(config.forced_slippage_bps) * config.forced_step_s * SECOND_NS
         if now_ns - exit_.since_mono_ns < tried_ns or (
@@ -164,13 +187,13 @@ class HedgeExits:
                 return f"{row.spec.venue}: no book later than our own fill"
         threshold = reading.threshold_milli_bps
         bound = self._context.config.risk_limits.max_slippage_bps
-        if rest_text(hedge, leaving.sides(), ZERO):  # nobody gains by keeping what no trade can close
+        if small_remainder_text(hedge, leaving.sides(), ZERO):  # nobody gains by keeping what no trade can close
             return self._rest_plan(leaving, bound)
         qty = self._sized(leaving, bound, lambda q: self._passes(leaving, q, threshold))
         if not qty:
             return "the basis is above the threshold"
         limits = self._protecting(leaving, qty, threshold, bound)
-        return self._plan(leaving, qty, limits)
+        return self._plan(leaving, qty, limits, forced=False)
 
     def forced_plan(self, hedge: HedgeRecord, bound_bps: Decimal, most: Decimal | None = None) -> Plan | str:
         """The exit of all that both books hold within ``bound_bps`` of their best prices, at most ``most`` base coins;
@@ -178,7 +201,7 @@ class HedgeExits:
         leaving = self._leaving(hedge, self._context.config.detection.dead_after_ms)
         if isinstance(leaving, str):
             return leaving
-        if rest_text(hedge, leaving.sides(), self._context.config.risk_limits.max_slippage_bps):
+        if small_remainder_text(hedge, leaving.sides(), self._context.config.risk_limits.max_slippage_bps):
             return self._rest_plan(leaving, bound_bps)
         qty = self._sized(leaving, bound_bps, lambda q: most is None or q <= most)
         if not qty:
@@ -188,7 +211,7 @@ class HedgeExits:
             best = best_price(view, side, row)
             assert best is not None  # there is depth
             limits.append(bounded_price(best, side, bound_bps, row.spec.tick))
-        return self._plan(leaving, qty, limits)
+        return self._plan(leaving, qty, limits, forced=True)
 
     def _leaving(self, hedge: HedgeRecord, limit_ms: int) -> Leaving | str:
         """Both books, proved within ``limit_ms``, without an unsettled order of ours; or what is missing."""
@@ -225,7 +248,7 @@ class HedgeExits:
             found = depth_within(view, side, to_fp(limit, row.price_exp))
             most = min(most, quantize_down(Decimal(found).scaleb(-row.qty_exp), lot))
         qty = lot * largest_passing(int(most / lot), lambda count: passes(count * lot))
-        return without_rest(qty, whole, self._least(leaving))
+        return without_small_remainder(qty, whole, self._least(leaving))
 
     def _least(self, leaving: Leaving) -> Decimal:
         """The least quantity on the lot that both venues take, at the worst price that a limit may have."""
@@ -233,11 +256,13 @@ class HedgeExits:
 
     def _rest_plan(self, leaving: Leaving, bound_bps: Decimal) -> Plan | str:
         """The end of a hedge that is below a venue's minimum: its futures leg closed, its coins dust."""
-        leg = futures_leg_of_rest(self._context, leaving.hedge, leaving.sides()[1], bound_bps)
+        leg = futures_leg_of_remainder(self._context, leaving.hedge, leaving.sides()[1], bound_bps)
         if isinstance(leg, str):
-            text = rest_text(leaving.hedge, leaving.sides(), self._context.config.risk_limits.max_slippage_bps)
+            text = small_remainder_text(
+                leaving.hedge, leaving.sides(), self._context.config.risk_limits.max_slippage_bps
+            )
             return f"{text}; {leg}"
-        plan = self._with_opportunity(leaving, [leg], ZERO, leg.qty * leg.average)
+        plan = self._with_opportunity(leaving, [leg], ZERO, leg.qty * leg.average, forced=True)
         plan.dust = leg.qty * leaving.s
         return plan
 
@@ -274,7 +299,7 @@ class HedgeExits:
                 limits.append(max(farthest, min(worst, wanted)))
         return limits
 
-    def _plan(self, leaving: Leaving, qty: Decimal, limits: list[Decimal]) -> Plan | str:
+    def _plan(self, leaving: Leaving, qty: Decimal, limits: list[Decimal], *, forced: bool) -> Plan | str:
         legs: list[PlannedLeg] = []
         for (row, view, side), limit in zip(leaving.sides(), limits, strict=True):
             best, average = best_price(view, side, row), average_price(view, side, qty, row)
@@ -284,9 +309,11 @@ class HedgeExits:
             if row.spec.kind is InstrumentKind.PERPETUAL:
                 amount = ZERO  # closing needs no margin
             legs.append(PlannedLeg(row, side, qty, limit, best, average, asset, amount, view))
-        return self._with_opportunity(leaving, legs, *_profit(leaving.hedge, legs[0], legs[1]))
+        return self._with_opportunity(leaving, legs, *_profit(leaving.hedge, legs[0], legs[1]), forced=forced)
 
-    def _with_opportunity(self, leaving: Leaving, legs: list[PlannedLeg], profit: Decimal, outlay: Decimal) -> Plan:
+    def _with_opportunity(
+        self, leaving: Leaving, legs: list[PlannedLeg], profit: Decimal, outlay: Decimal, *, forced: bool
+    ) -> Plan:
         hedge, context = leaving.hedge, self._context
         edge = float(profit / outlay * 10_000)
         operation = context.ledger.operations[hedge.operation_id]
@@ -304,7 +331,7 @@ class HedgeExits:
             direction_key=-1 - operation.record.direction_key,
             legs=(),
             dequeued_mono_ns=context.now.mono_ns,
-            manual=False,
+            manual=forced,
         )
         kind = OpportunityType.SPOT_FUTURES_HEDGE
         return Plan(opportunity, kind, leaving.spot.spec.pair, legs, edge, outlay)

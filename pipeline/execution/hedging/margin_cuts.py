@@ -12,7 +12,13 @@ from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView, Opportunity
-from pipeline.execution.hedging.rests import LegBook, futures_leg_of_rest, least_qty, rest_text, without_rest
+from pipeline.execution.hedging.remainders import (
+    LegBook,
+    futures_leg_of_remainder,
+    least_qty,
+    small_remainder_text,
+    without_small_remainder,
+)
 from pipeline.execution.market import (
     average_price,
     best_price,
@@ -51,7 +57,7 @@ def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: 
     wanted = min(quantize_up(qty, lot), whole)
     views: list[BookView] = []
     for row, side in sides:
-        view = _book(context, row)
+        view = live_book(context, row)
         if view is None:
             return f"{row.spec.venue} {row.spec.symbol}: no live book"
         best = best_price(view, side, row)
@@ -61,13 +67,13 @@ def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: 
         held = min(held, quantize_down(_depth(view, side, limit, row), lot))
         views.append(view)
     books = [(row, view, side) for (row, side), view in zip(sides, views, strict=True)]
-    text = rest_text(hedge, books, seen_bps)
+    text = small_remainder_text(hedge, books, seen_bps)
     if text:
         return _rest_plan(context, hedge, spot, books[0], text, max(seen_bps, within_band(futures, bound_bps)))
     least, wanted = least_qty(books, lot, seen_bps), min(wanted, held)
     if held == whole and whole - wanted < least:
         wanted = whole  # a little more cut is better than a little less
-    cut = without_rest(max(wanted, min(least, held)), whole, least)
+    cut = without_small_remainder(max(wanted, min(least, held)), whole, least)
     if not cut:
         return f"{hedge.base}: {wanted} is less than the venues take, or would leave less"
     wanted = cut
@@ -85,7 +91,7 @@ def _rest_plan(
     context: CoreContext, hedge: HedgeRecord, spot: InstrumentRow, futures: LegBook, text: str, bound_bps: Decimal
 ) -> Plan | str:
     """The end of a hedge that is below a venue's minimum: its futures leg closed, its coins dust."""
-    leg = futures_leg_of_rest(context, hedge, futures, bound_bps)
+    leg = futures_leg_of_remainder(context, hedge, futures, bound_bps)
     if isinstance(leg, str):
         return f"{text}; {leg}"
     plan = _plan(context, hedge, spot, [leg])
@@ -115,8 +121,8 @@ def _plan(context: CoreContext, hedge: HedgeRecord, spot: InstrumentRow, legs: l
     return Plan(opportunity, OpportunityType.SPOT_FUTURES_HEDGE, spot.spec.pair, legs, 0.0, outlay)
 
 
-def _book(context: CoreContext, row: InstrumentRow) -> BookView | None:
-    """The book, unless it may not be traded on or its feed is dead."""
+def live_book(context: CoreContext, row: InstrumentRow) -> BookView | None:
+    """The row's book; None where it may not be traded on, or was not proved within ``dead_after_ms``."""
     view = context.market.book(row.instrument_id)
     if view is None or not tradable(view, row):
         return None

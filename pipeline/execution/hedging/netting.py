@@ -16,7 +16,7 @@ from decimal import Decimal
 
 from pipeline.economics.netting import nets, netted_qty
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.hedging.rests import LegBook, least_qty
+from pipeline.execution.hedging.remainders import LegBook, least_qty
 from pipeline.execution.market import average_price, best_price, is_tradable_qty, reservation
 from pipeline.execution.plan import DirectionPrice, Plan, PlannedLeg
 from pipeline.execution.records import HedgeRecord

@@ -19,7 +19,7 @@ from pipeline.economics.hedge_exit import (
     RATE_PERSISTENCE,
     exit_threshold_bps,
     flipped,
-    stamp_window_counts,
+    funding_time_counts,
     threshold_milli_bps,
     value_of_leaving_bps,
 )
@@ -95,9 +95,10 @@ class Pair:
 
 
 class FundingClock(msgspec.Struct, frozen=True):
-    """The contract's next stamp. ``rate_bps``: indicated, as the hedge's futures leg receives it (negative: pays)."""
+    """The contract's next funding time. ``rate_bps``: indicated, as the hedge's futures leg receives it (negative:
+    pays)."""
 
-    next_stamp_h: float
+    next_funding_h: float
     interval_h: float
     rate_bps: float
 
@@ -151,7 +152,7 @@ def round_trip_bps(spot: InstrumentRow, futures: InstrumentRow) -> float:
 
 
 def funding_clock(futures: InstrumentRow, s: int, wall_ns: int) -> FundingClock:
-    """The next stamp after ``wall_ns``. A stamp that the catalogue has from before is carried on by whole intervals;
+    """The next funding time after ``wall_ns``. One that the catalogue has from before is carried on by whole intervals;
     an unknown one lies on whole intervals of UTC, as the venues have it."""
     interval_s = futures.spec.funding_interval_s or INTERVAL_UNKNOWN_S
     now_s = wall_ns / SECOND_NS
@@ -159,6 +160,14 @@ def funding_clock(futures: InstrumentRow, s: int, wall_ns: int) -> FundingClock:
     if futures.spec.funding_next_wall_s > now_s:
         ahead_s = futures.spec.funding_next_wall_s - now_s
     return FundingClock(ahead_s / HOUR_S, interval_s / HOUR_S, s * futures.spec.funding_rate_ppb / PPB_PER_BPS)
+
+
+def counted_funding(clock: FundingClock, mean_rate_bps: float, window_s: float) -> tuple[float, float]:
+    """(hours to it, rate) of the next funding time that counts: a receipt within ``window_s`` does not."""
+    if funding_time_counts(clock.next_funding_h * HOUR_S, clock.rate_bps, window_s):
+        return clock.next_funding_h, clock.rate_bps
+    rate = mean_rate_bps + RATE_PERSISTENCE * (clock.rate_bps - mean_rate_bps)
+    return clock.next_funding_h + clock.interval_h, rate
 
 
 def leaving_bps(spot: BookView, futures: BookView, s: int) -> float | None:
@@ -211,9 +220,15 @@ class HedgeWatch:
         return Decimal(repr(max(widths, default=0.0) * QUANTILE_99 / 10_000))
 
     def rows_changed(self) -> None:
-        """The catalogue has new or changed rows: instruments, rates, stamps. Open hedges are read anew at once."""
+        """The catalogue has new or changed rows: instruments, rates, funding times. Open hedges are read anew at
+        once."""
         self._take_catalogue()
         self.read_hedges()
+
+    @property
+    def pairs(self) -> Mapping[PairKey, Pair]:
+        """Every pair of the catalogue."""
+        return self._pairs
 
     def _take_catalogue(self) -> None:
         rows = [row for row in self._context.instruments if row.tradable_pair]
@@ -262,7 +277,7 @@ class HedgeWatch:
             self.read_hedges()
 
     def _observe_minute(self, pair: Pair, minute: int) -> None:
-        found = self._sample(pair)
+        found = self.sample(pair)
         if found is None:
             return
         pair.minute = minute
@@ -270,7 +285,7 @@ class HedgeWatch:
         pair.rate_weight = pair.rate_weight * DECAY + 1.0
         pair.rate_bps += (pair.futures.spec.funding_rate_ppb / PPB_PER_BPS - pair.rate_bps) / pair.rate_weight
 
-    def _sample(self, pair: Pair) -> tuple[float, float, float] | None:
+    def sample(self, pair: Pair) -> tuple[float, float, float] | None:
         """(basis of mids, y long spot, y short spot) of proved books; None where one is missing or old."""
         views = [self.proved(row) for row in (pair.spot, pair.futures)]
         if views[0] is None or views[1] is None:
@@ -305,7 +320,7 @@ class HedgeWatch:
         self.readings = readings
 
     def _observe_second(self, pair: Pair) -> None:
-        now_ns, found = self._context.now.mono_ns, self._sample(pair)
+        now_ns, found = self._context.now.mono_ns, self.sample(pair)
         if found is not None:
             pair.seconds.append((now_ns, *found))
             if self._after_own_fills(pair):
@@ -366,16 +381,13 @@ class HedgeWatch:
         view = pair.model.view(basis_mean, s)
         spread = y_mean - s * basis_mean  # what the best prices of leaving cost beyond the mids
         mean_rate = s * pair.rate_bps
-        stamp_h, rate = clock.next_stamp_h, clock.rate_bps
-        if not stamp_window_counts(stamp_h * HOUR_S, rate, float(hedging.exit.stamp_window_s)):
-            stamp_h += clock.interval_h
-            rate = mean_rate + RATE_PERSISTENCE * (rate - mean_rate)
+        funding_h, rate = counted_funding(clock, mean_rate, float(hedging.exit.stamp_window_s))
         return exit_threshold_bps(
             basis_mean_now_bps=y_mean,
             mu_bps=view.mu_bps + spread,
             sd_bps=view.sd_bps,
             half_life_h=view.half_life_h,
-            next_stamp_h=stamp_h,
+            next_funding_h=funding_h,
             next_rate_bps=rate,
             mean_rate_bps=mean_rate,
             carry_bps_per_h=float(hedging.carry_bps_per_day + hedging.exit.capital_bps_per_day) / 24,
@@ -404,13 +416,16 @@ class HedgeWatch:
         notional = hedge.qty * hedge.entry_futures_price
         return float(sum(self.funding_since_entry(hedge), ZERO) / notional * 10_000) if notional else 0.0
 
-    def hard_reason(self, hedge: HedgeRecord) -> str:
-        """Why the hedge must leave whole now: trading that ends, deadline, loss, funding that turned; "" when nothing
-        says so."""
+    def ending_reason(self, hedge: HedgeRecord) -> str:
+        """Which leg's trading ends, as its venue has announced; "" when none does, or none does any more."""
         for leg in ((hedge.spot_venue, hedge.spot_symbol), (hedge.futures_venue, hedge.futures_symbol)):
             row = self._context.instruments.find(*leg)
             if row is not None and row.spec.ending and not row.spec.unreadable:
                 return ending_text(row.spec)
+        return ""
+
+    def hard_reason(self, hedge: HedgeRecord) -> str:
+        """Why the hedge must leave whole now: deadline, loss, funding that turned; "" when nothing says so."""
         reading, limits = self.readings.get(hedge.operation_id), self._context.config.detection.hedge.exit
         age_h = self.age_h(hedge)
         if age_h > limits.deadline_hours:
@@ -426,10 +441,10 @@ class HedgeWatch:
         if pair is not None and len(paid) == 2 and notional:
             first, second = (float(amount / notional * 10_000) for amount in paid)
             if flipped((first, second), reading.clock.rate_bps, round_trip_bps(pair.spot, pair.futures)):
-                return f"funding turned: paid {-first - second:.1f} bps at two stamps, and pays again"
+                return f"funding turned: paid {-first - second:.1f} bps at two funding times, and pays again"
         return ""
 
     def may_choose(self, reading: HedgeReading) -> bool:
-        """Not so near a stamp that pays us that it is uncertain who holds the position at it."""
+        """Not so near a funding time that pays us that it is uncertain who holds the position at it."""
         window_s = float(self._context.config.detection.hedge.exit.stamp_window_s)
-        return stamp_window_counts(reading.clock.next_stamp_h * HOUR_S, reading.clock.rate_bps, window_s)
+        return funding_time_counts(reading.clock.next_funding_h * HOUR_S, reading.clock.rate_bps, window_s)

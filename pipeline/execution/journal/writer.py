@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.execution.crash_points import nothing
 from pipeline.execution.journal.format import (
     DECODERS,
     FILE_HEADER_BYTES,
@@ -41,6 +42,7 @@ from shm.words import Words
 SEGMENT_BYTES_DEFAULT = 64 * 1024 * 1024
 SEGMENT_BYTES_MIN = 16 * 1024
 RESERVE_BYTES = 256 * 1024  # kept for fills, cancels and unwinds when the disk is full; entries stop before it
+UNASKED_S = 0.25  # the background thread looks by itself; its owner kicks it at every tick
 
 _ENCODER = msgspec.msgpack.Encoder()
 
@@ -102,6 +104,7 @@ class Journal:
         self._spare: tuple[int, mmap.mmap] | None = None  # opened and mapped: a rotation needs no descriptor
         self._retired: list[int] = []
         self._prepare_spare()
+        self.passing: Callable[[str], None] = nothing  # the crash points of a rotation
         self._thread = threading.Thread(target=self._background, name="journal-sync", daemon=True)
         self._thread.start()
 
@@ -248,8 +251,10 @@ class Journal:
             self.synced_seq = target
 
     def kick(self) -> None:
-        """Asks the background thread to sync soon; costs no I/O here."""
-        self._wake.set()
+        """Asks the background thread to sync soon, where anything is to be synced or the next segment is missing; costs
+        no I/O here."""
+        if self.synced_seq < self._seq - 1 or self._spare is None:
+            self._wake.set()
 
     @property
     def failed(self) -> OSError | None:
@@ -304,11 +309,13 @@ class Journal:
         index = self._index + 1
         descriptor, fresh = self._spare
         fresh[:FILE_HEADER_BYTES] = file_header(index, self._seq, self._chain_value)
+        self.passing("rotating")
         # The rename is what makes the segment part of the journal: a kill before it leaves a spare, after it a
         # segment whose header is whole. Old or new, never neither.
         with self._spare_lock:
             os.rename(self._spare_path(), segment_path(self.directory, index))
             self._spare = None
+        self.passing("rotated")
         self._place.show(fresh)  # the old segment is unmapped only when nothing shows its bytes
         self._map.close()
         self._retired.append(self._file)
@@ -325,9 +332,9 @@ class Journal:
             self._map[self._offset : self._offset + used] = bytes(used)
 
     def _background(self) -> None:
-        """Syncs at most every 50 ms, only when something new was appended; prepares the spare segment."""
+        """Syncs what was appended when it is kicked, else within ``UNASKED_S``; prepares the spare segment."""
         while not self._stopping:
-            self._wake.wait(timeout=0.05)
+            self._wake.wait(timeout=UNASKED_S)
             self._wake.clear()
             if self._error is not None:
                 return

@@ -95,8 +95,8 @@ def counts_of(ledger: Ledger) -> OperationCounts:
         failed=failed,
         recovered=recovered,
         unresolved=total - completed - failed - recovered,
-        won=ledger.trips.won,
-        lost=ledger.trips.lost,
+        won=ledger.round_trips.won,
+        lost=ledger.round_trips.lost,
     )
 
 

@@ -6,19 +6,20 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity, Refused, Report
 from pipeline.execution.plan import Rejected
 from pipeline.execution.records import RefusalRecord
-from pipeline.model.enums import ReportOutcome
+from pipeline.model.enums import Refusal, ReportOutcome
 
 RECORDS_PER_S = 5  # refusals that become records; all are counted
 PAUSE_NS = 5_000_000  # the detector may offer the same direction again after this
 
 
 class Refusals:
-    """``count``: of this run. ``last``: the newest one, as text."""
+    """``count``: of this run. ``last``: the newest one, as text; ``newest``: its gate."""
 
     def __init__(self, context: CoreContext) -> None:
         self._context = context
         self.count = 0
         self.last = ""
+        self.newest = Refusal.NONE
         self._second = 0
         self._records = 0
 
@@ -26,6 +27,7 @@ class Refusals:
         """An opportunity is not taken for this reason."""
         context = self._context
         self.count += 1
+        self.newest = verdict.refusal
         self.last = f"{verdict.refusal.name.lower()}: {verdict.detail}"
         second = context.now.mono_ns // 1_000_000_000
         if second != self._second:

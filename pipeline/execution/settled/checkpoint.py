@@ -10,8 +10,10 @@ The recorder writes them: it folds the same records by the same code, beside the
 damaged, of another version, or does not fit the journal is passed over for an older one, then for the whole journal.
 The ledger that it gives must have the digest that was written with it.
 
-``VERSION`` grows when the fold gives another state for the same records; a new field of ``LedgerState``, ``Order`` or
-``Operation`` has a default, so that the checkpoints of earlier builds are read (a golden one is tested).
+A new field of ``LedgerState``, ``Order`` or ``Operation`` has a default, so that the checkpoints of earlier builds are
+read (a golden one is tested). What the records before such a checkpoint say of the new field is not folded again: the
+default must be safe for them. ``VERSION`` grows where none is, or where an older state would be wrong: checkpoints of
+earlier builds are passed over then, and the whole journal is replayed.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import msgspec
 import numpy as np
 
 from pipeline.execution.accounts import Accounts
+from pipeline.execution.crash_points import nothing
 from pipeline.execution.external import ExternalState
 from pipeline.execution.journal import (
     JournalEntry,
@@ -44,6 +47,7 @@ from pipeline.execution.records import HedgeRecord, OperationStateRecord, Outcom
 from pipeline.execution.results.round_trips import RoundTrips
 from pipeline.execution.settled.identities import CHUNK, IDENTITY_BYTES, Chunk
 from pipeline.model.errors import JournalError
+from pipeline.model.structs import ZERO
 
 MAGIC = b"ARBCKPT1"
 VERSION = 1
@@ -96,6 +100,8 @@ class LedgerState(msgspec.Struct, frozen=True):
     mono_ns: int
     wall_ns: int
     host_epochs: set[int] = set()
+    mode: str = ""
+    peak_pnl: Decimal = ZERO
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -123,10 +129,10 @@ def _converted(ledger: Ledger) -> dict[str, object]:
         "closings": {name: [one.operation_id for one in group] for name, group in ledger.closings.items()},
         "payments_of": {key: list(payments) for key, payments in ledger.payments_of.items()},
         "outcomes": {int(outcome): count for outcome, count in ledger.outcomes.items()},
-        "trips_won": ledger.trips.won,
-        "trips_lost": ledger.trips.lost,
-        "trips_pnl": ledger.trips.pnl,
-        "trips_open": ledger.trips.open,
+        "trips_won": ledger.round_trips.won,
+        "trips_lost": ledger.round_trips.lost,
+        "trips_pnl": ledger.round_trips.pnl,
+        "trips_open": ledger.round_trips.open,
         "audit": list(ledger.audit),
         "wall_ns": ledger.last_wall_ns,
     }
@@ -154,7 +160,7 @@ def ledger_of(state: LedgerState) -> Ledger:
     ledger.closings = {name: [ledger.operations[one] for one in group] for name, group in state.closings.items()}
     ledger.payments_of = {key: deque(rows, maxlen=FUNDING_KEPT) for key, rows in state.payments_of.items()}
     ledger.outcomes = {outcome: state.outcomes.get(int(outcome), 0) for outcome in Outcome}
-    ledger.trips = RoundTrips(state.trips_won, state.trips_lost, state.trips_pnl, state.trips_open)
+    ledger.round_trips = RoundTrips(state.trips_won, state.trips_lost, state.trips_pnl, state.trips_open)
     ledger.audit = deque(state.audit, maxlen=AUDIT_MAX)
     ledger.last_wall_ns = state.wall_ns
     return ledger
@@ -172,7 +178,7 @@ def _chunk_path(directory: Path, number: int, digest: bytes) -> Path:
     return directory / f"settled-{number:08d}-{digest.hex()}.ids"
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes, passing: Callable[[str], None]) -> None:
     """The file is there whole and on the device, or not at all."""
     temporary = path.with_suffix(".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -181,6 +187,7 @@ def _write(path: Path, content: bytes) -> None:
             out.write(content)
             out.flush()
             os.fdatasync(out.fileno())
+        passing("checkpointing")
         os.rename(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)
@@ -196,10 +203,13 @@ def _digest(content: bytes) -> bytes:
     return blake2b(content, digest_size=16).digest()
 
 
-def write_checkpoint(directory: Path, ledger: Ledger, position: JournalPosition) -> Path:
+def write_checkpoint(
+    directory: Path, ledger: Ledger, position: JournalPosition, *, passing: Callable[[str], None] = nothing
+) -> Path:
     """Writes the state of ``ledger``, in which everything before ``position`` is folded; removes old ones.
 
-    Raises OSError (a full disk): the checkpoints before stay.
+    ``passing`` is told of the places where a death matters: ``checkpointing``, a file is whole and has not its name
+    yet; ``checkpointed``, the old ones have not gone yet. Raises OSError (a full disk): the checkpoints before stay.
     """
     chunks: list[bytes] = []
     for number, chunk in enumerate(ledger.settled.full, 1):
@@ -207,12 +217,13 @@ def write_checkpoint(directory: Path, ledger: Ledger, position: JournalPosition)
         chunks.append(_digest(content))
         path = _chunk_path(directory, number, chunks[-1])
         if not path.exists() or path.read_bytes() != content:
-            _write(path, content)
+            _write(path, content, passing)
     settled = ledger.settled
     kept = Checkpoint(position, state_of(ledger), chunks, settled.newest(), settled.digest, ledger.digest())
     body = _ENCODER.encode(kept)
     path = directory / f"checkpoint-{position.next_seq:016d}.bin"
-    _write(path, HEADER.pack(MAGIC, len(body), zlib.crc32(body), VERSION) + body)
+    _write(path, HEADER.pack(MAGIC, len(body), zlib.crc32(body), VERSION) + body, passing)
+    passing("checkpointed")
     for old in checkpoint_paths(directory)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path
@@ -315,18 +326,14 @@ def newest_checkpoint(directory: Path) -> Recovered:
     return found
 
 
-def recover(directory: Path, each: Callable[[JournalEntry], None] = lambda entry: None) -> Recovered:
-    """What a journal says, for reading only. ``each`` is called with every entry behind the checkpoint.
-
-    Raises JournalError.
-    """
+def recover(directory: Path) -> Recovered:
+    """What a journal says, for reading only. Raises JournalError."""
     found = newest_checkpoint(directory)
     reader = JournalReader(directory, found.position)
     try:
         while entries := reader.poll(1000):
             for entry in entries:
                 found.fold(entry)
-                each(entry)
     finally:
         reader.close()
     found.position = reader.position

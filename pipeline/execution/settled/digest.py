@@ -29,7 +29,11 @@ def digest_of(ledger: Any) -> str:
         ],
         sorted((k, [str(v) for v in pair]) for k, pair in ledger.baseline.items()),
         sorted((k, [(at, str(v)) for at, v in rows]) for k, rows in ledger.payments_of.items()),
-        [ledger.trips.won, ledger.trips.lost, sorted((k, str(v)) for k, v in ledger.trips.pnl.items())],
+        [
+            ledger.round_trips.won,
+            ledger.round_trips.lost,
+            sorted((k, str(v)) for k, v in ledger.round_trips.pnl.items()),
+        ],
         [sorted(ledger.outcomes.items()), sorted(ledger.base_of.items()), sorted(ledger.since_wall_ns.items())],
         sorted(ledger.open_operations),
         sorted(ledger.hedges.items()),
@@ -42,4 +46,7 @@ def digest_of(ledger: Any) -> str:
         ledger.external.content(),
         [str(ledger.day), str(ledger.day_pnl), str(ledger.total_pnl)],
     ]
+    elsewhere = [o.client_id for o in ledger.orders.values() if not o.of_position]
+    content += [elsewhere] if elsewhere else []  # nothing where there is none: as before there was the field
+    content += [str(ledger.peak_pnl)] if ledger.peak_pnl else []
     return blake2b(msgspec.msgpack.encode(content), digest_size=16).hexdigest()

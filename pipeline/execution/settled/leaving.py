@@ -26,7 +26,7 @@ class Memory(Protocol):
     since_wall_ns: dict[str, int]
     settled: SettledIds
     retired_operations: int
-    trips: RoundTrips
+    round_trips: RoundTrips
 
 
 def retire(ledger: Memory, record: RetiredRecord) -> None:
@@ -50,7 +50,7 @@ def retire(ledger: Memory, record: RetiredRecord) -> None:
                 ledger.fills_seen.discard(key)
                 ledger.settled.add(fill_identity(*key))
         ledger.closings.pop(name, None)
-        ledger.trips.forget(name)
+        ledger.round_trips.forget(name)
         ledger.retired_operations += 1
     for recovery_id in [r.recovery_id for r in ledger.recoveries.values() if r.operation_id in gone]:
         del ledger.recoveries[recovery_id]

@@ -15,7 +15,7 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.records import RetiredRecord
 
-RETIRE_AFTER_NS = 1200 * 1_000_000_000  # longer than anything that asks for earlier orders (recovery/suspects.py)
+RETIRE_AFTER_NS = 1200 * 1_000_000_000  # longer than ``suspect_instruments.py`` asks for earlier orders
 LOOK_EVERY_NS = 10 * 1_000_000_000
 LOOKED_AT_PER_TICK = 32  # bounds what one tick costs
 RECORD_MAX = 4  # operations of one record: it is folded between two events of the executor

@@ -88,7 +88,8 @@ def check_unfillable(
     book: SimBook, side: int, limit: int | None, units: int, request: SimOrderRequest, owner: int
 ) -> None:
     """Refuses a post-only order that would take, and a fill-or-kill order that cannot fill."""
-    if request.post_only and book.takeable(side, limit, owner) > 0:
+    refuses_post_only = request.post_only and not request.unfillable_post_only_ends
+    if refuses_post_only and book.takeable(side, limit, owner) > 0:
         raise SimReject(RejectReason.POST_ONLY_WOULD_TAKE, f"price={request.price}")
     refuses_fok = request.tif is TimeInForce.FOK and not request.unfillable_fok_ends
     if refuses_fok and book.takeable(side, limit, owner) < units:

@@ -17,6 +17,7 @@ from pipeline.sim.exchange.orders import SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 
 _FORCED = {"liquidate": "liquidation", "adl": "adl"}
+_OF_ACCOUNTS = frozenset({"cancel_orders", "change_leverage", *_FORCED})
 
 
 def apply_action(venues: dict[str, SimVenue], rule: FaultRule) -> int:
@@ -91,36 +92,47 @@ def _switch_wallet(venue: SimVenue, rule: FaultRule) -> int:
 
 
 def _act_on_symbols(venue: SimVenue, rule: FaultRule) -> int:
-    touched = 0
-    for symbol, row in venue.instruments.items():
-        if rule.symbol not in ("*", symbol):
-            continue
-        touched += 1
-        if rule.kind == "halt_symbol":
-            row.status = TradingStatus.HALTED
-        elif rule.kind == "resume_symbol":
-            row.status = TradingStatus.TRADING
-        elif rule.kind == "funding" and row.is_futures:
-            venue.apply_funding(symbol)
-        elif rule.kind == "announce_delisting":
-            starts_in_ns, lasts_ns = int(rule.delay_ms * NS_PER_MS), int(rule.duration_ms * NS_PER_MS)
-            announce(venue, symbol, starts_in_ns=starts_in_ns, lasts_ns=lasts_ns)
-        elif rule.kind == "change_fee":
-            _change_fee(row, rule)
-        elif rule.kind in ("change_tick", "change_lot"):
-            _change_row(row, rule)
-        elif rule.kind == "manual_order":
-            _manual_order(venue, row, rule)
-        else:
-            for account in {id(one): one for one in venue.accounts.values()}.values():
-                if rule.kind == "cancel_orders":
-                    venue.cancel_all(account, symbol)
-                elif rule.kind == "change_leverage" and row.is_futures:
-                    _change_leverage(venue, account, symbol, rule)
-                elif rule.kind in _FORCED and row.is_futures:
-                    price = _price(rule.text) if rule.kind == "adl" and rule.text else None
-                    venue.force_close(account, symbol, _FORCED[rule.kind], qty=_base_qty(row, rule), price=price)
-    return touched
+    wanted = (row for symbol, row in venue.instruments.items() if rule.symbol in ("*", symbol))
+    return sum(_act_on_symbol(venue, row, rule) for row in wanted)
+
+
+def _act_on_symbol(venue: SimVenue, row: SimInstrument, rule: FaultRule) -> int:
+    """How much was changed: 0 where there was nothing to act on, a position or an order."""
+    symbol = row.symbol
+    if rule.kind in _OF_ACCOUNTS:
+        accounts = {id(one): one for one in venue.accounts.values()}.values()
+        return sum(_act_on_account(venue, account, row, rule) for account in accounts)
+    if rule.kind == "halt_symbol":
+        row.status = TradingStatus.HALTED
+    elif rule.kind == "resume_symbol":
+        row.status = TradingStatus.TRADING
+    elif rule.kind == "funding":
+        if not row.is_futures:
+            return 0
+        venue.apply_funding(symbol)
+    elif rule.kind == "announce_delisting":
+        starts_in_ns, lasts_ns = int(rule.delay_ms * NS_PER_MS), int(rule.duration_ms * NS_PER_MS)
+        announce(venue, symbol, starts_in_ns=starts_in_ns, lasts_ns=lasts_ns)
+    elif rule.kind == "change_fee":
+        _change_fee(row, rule)
+    elif rule.kind in ("change_tick", "change_lot"):
+        _change_row(row, rule)
+    elif rule.kind == "manual_order":
+        _manual_order(venue, row, rule)
+    return 1
+
+
+def _act_on_account(venue: SimVenue, account: SimAccount, row: SimInstrument, rule: FaultRule) -> int:
+    if rule.kind == "cancel_orders":
+        return len(venue.cancel_all(account, row.symbol))
+    if not row.is_futures:
+        return 0
+    if rule.kind == "change_leverage":
+        _change_leverage(venue, account, row.symbol, rule)
+        return 1
+    price = _price(rule.text) if rule.kind == "adl" and rule.text else None
+    qty = _base_qty(row, rule)
+    return int(venue.force_close(account, row.symbol, _FORCED[rule.kind], qty=qty, price=price) is not None)
 
 
 def _change_fee(row: SimInstrument, rule: FaultRule) -> None:

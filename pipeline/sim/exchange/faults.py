@@ -14,6 +14,7 @@ apart): it hits the ``symbol`` or ``asset`` that the rule names.
 | delay_request / delay_response | operation | ``delay_ms`` before / after it is executed |
 | stale | query operations | the answer is ``delay_ms`` old: balances, orders, trades, positions, books of money then |
 | reject | place | the venue refuses with ``reason`` (a RejectReason) |
+| late_fill | place | the order ends with nothing filled; ``delay_ms`` later it has filled whole, at its own price |
 | rate_limit | operation | 429 with Retry-After ``retry_after_s`` |
 | gateway_page | operation; public, private | REST request or upgrade answered by the edge before the venue: HTML under
   ``status`` (default 403), nothing executed; sockets that stand go on |
@@ -47,7 +48,7 @@ apart): it hits the ``symbol`` or ``asset`` that the rule names.
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -63,6 +64,7 @@ REQUEST_KINDS = frozenset(
         "delay_response",
         "stale",
         "reject",
+        "late_fill",
         "rate_limit",
         "gateway_page",
     }
@@ -217,6 +219,14 @@ class RequestFaults:
     delay_ns: int = 0
     delay_after_ns: int = 0
     stale_ns: int = 0  # age of what a query shows
+    rule_id: int = 0  # of the first rule that hit; 0 = none
+
+    def marks(self) -> dict[str, Any]:
+        """What the ledger's row of the request keeps of it, JSON-ready; empty without faults."""
+        if not self.rule_id:
+            return {}
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in known.items() if value}
 
 
 NO_FAULTS = RequestFaults()
@@ -266,34 +276,35 @@ class FaultPlan:
         stands, where no edge answers."""
         if not self.rules:
             return NO_FAULTS
-        fields: dict[str, Any] = {}
+        found: dict[str, Any] = {}
         for rule in list(self.rules):
-            if rule.kind not in REQUEST_KINDS or rule.kind == "reject":
-                continue  # refusals are the matching engine's: SimVenue.place asks ``stream`` for them
+            if rule.kind not in REQUEST_KINDS or rule.kind in ("reject", "late_fill"):
+                continue  # these are the matching engine's: SimVenue.place asks ``stream`` for them
             if rule.kind == "gateway_page" and not by_rest:
                 continue
             if rule.kind == "stale" and operation not in STALE_OPERATIONS:
                 continue
             if not self._hits(rule, venue, operation, symbol):
                 continue
+            found.setdefault("rule_id", rule.rule_id)
             if rule.kind == "http_error":
-                fields["status"] = rule.status or 503
+                found["status"] = rule.status or 503
             elif rule.kind == "http_error_after":
-                fields["status_after"] = rule.status or 503
+                found["status_after"] = rule.status or 503
             elif rule.kind == "gateway_page":
-                fields["page_status"] = rule.status or 403
+                found["page_status"] = rule.status or 403
             elif rule.kind == "rate_limit":
-                fields["status"] = 429
-                fields["retry_after_s"] = rule.retry_after_s
+                found["status"] = 429
+                found["retry_after_s"] = rule.retry_after_s
             elif rule.kind == "stale":
-                fields["stale_ns"] = int(rule.delay_ms * NS_PER_MS)
+                found["stale_ns"] = int(rule.delay_ms * NS_PER_MS)
             elif rule.kind == "delay_request":
-                fields["delay_ns"] = int(rule.delay_ms * NS_PER_MS)
+                found["delay_ns"] = int(rule.delay_ms * NS_PER_MS)
             elif rule.kind == "delay_response":
-                fields["delay_after_ns"] = int(rule.delay_ms * NS_PER_MS)
+                found["delay_after_ns"] = int(rule.delay_ms * NS_PER_MS)
             else:
-                fields[rule.kind] = True
-        return RequestFaults(**fields)
+                found[rule.kind] = True
+        return RequestFaults(**found)
 
     def stream(self, kind: str, venue: str, target: str, symbol: str = "*") -> FaultRule | None:
         """The first rule of this kind that hits now, or None: for streams, and for refusals of the matching engine."""

@@ -69,7 +69,7 @@ class SimInstrument:
     funding_rate: Decimal = ZERO
     funding_interval_s: int = 0
     funding_next_s: int = 0  # wall seconds
-    funding_path: Path = ()  # (seconds since the venue's start, rate): the rate follows it
+    funding_path: Path = ()  # (seconds since the paths began, rate): the rate follows it
     leverage_max: int = 100
     maintenance_rate: Decimal = Decimal("0.005")
     risk_tiers: tuple[RiskTier, ...] = ()  # rising caps; empty = one tier of the two fields above

@@ -96,6 +96,12 @@ class MatchingEngine(VenueCore):
         limit: int | None,
         units: int,
     ) -> None:
+        late = self.faults.stream("late_fill", self.name, "place", row.symbol) if self.faults.rules else None
+        if late is not None:
+            self._finish(account, row, order, "ioc")
+            delay_ns = int(late.delay_ms * NS_PER_MS)
+            self.clock.call_later(delay_ns, lambda: self._fill_late(account, row, order, side, limit, units))
+            return
         owner = id(account)
         if order.tif is TimeInForce.FOK and order.quote_qty is None and book.takeable(side, limit, owner) < units:
             self._finish(account, row, order, "fok")
@@ -146,6 +152,22 @@ class MatchingEngine(VenueCore):
             for maker in makers:
                 self._trim_reducing(maker, row)
         return units, met
+
+    def _fill_late(
+        self, account: SimAccount, row: SimInstrument, order: SimOrder, side: int, limit: int | None, units: int
+    ) -> None:
+        """A venue finds an execution of an order that it had called ended with nothing filled: it is booked whole, at
+        the order's limit. Nothing happens where the money for it is not there any more."""
+        if limit is None or order.filled_qty:
+            return
+        order.status = OrderStatus.NEW
+        try:
+            self._reserve(account, row, order, side, limit, units)
+        except SimReject:
+            order.status = OrderStatus.CANCELED
+            return
+        self._settle(account, row, order, limit, units, is_maker=False, off_book=True)
+        self._finish(account, row, order, "filled")
 
     def settle_own(self, fills: list[tuple[Resting, int]], symbol: str) -> None:
         """Users' resting orders that the market has hit: they filled at their own price, as maker."""

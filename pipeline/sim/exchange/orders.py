@@ -82,6 +82,7 @@ class SimOrderRequest:
     reduce_only: bool = False
     close_position: bool = False  # Gate.io futures close=true with size 0
     unfillable_fok_ends: bool = False  # Binance: a fill-or-kill order that cannot fill is taken and ends, not refused
+    unfillable_post_only_ends: bool = False  # the same of a post-only order that would take
     expiry_wall_ms: int = 0
 
     @property

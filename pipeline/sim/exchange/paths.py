@@ -1,12 +1,28 @@
-"""Values along time: points of (seconds since the market's start, value), linear between them, constant outside."""
+"""Values along time: points of (seconds since the paths began, value), linear between them, constant outside."""
 
 from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
 
 Path = tuple[tuple[float, float], ...]
+NS_PER_S = 1_000_000_000
+RATE_DIGITS = 8  # of a funding rate
+
+
+@dataclass(slots=True)
+class PathClock:
+    """Where a market stands on its scenario's paths. ``began_ns``: market time at which they began; None: they wait,
+    and every value is its path's first one."""
+
+    began_ns: int | None = 0
+
+    def at_s(self, now_ns: int) -> float:
+        """Seconds along the paths at a market time."""
+        return 0.0 if self.began_ns is None else max(0.0, (now_ns - self.began_ns) / NS_PER_S)
 
 
 def value_at(path: Path, at_s: float) -> float:
@@ -19,6 +35,11 @@ def value_at(path: Path, at_s: float) -> float:
         return start
     end_s, end = path[index]
     return start + (end - start) * (at_s - start_s) / (end_s - start_s)
+
+
+def rate_at(path: Path, at_s: float) -> Decimal:
+    """The funding rate at a time."""
+    return round(Decimal(value_at(path, at_s)), RATE_DIGITS).normalize() + 0
 
 
 def path_error(path: Sequence[tuple[float, float]]) -> str:

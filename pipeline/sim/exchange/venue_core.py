@@ -97,6 +97,8 @@ class VenueCore:
         self.order_id_text: Callable[[int], str] = str  # as the wire writes them; set by the server
         self.trade_id_text: Callable[[int], str] = str
         self.client_id_prefix = ""  # that the wire puts before a client's own id
+        self.signed_ahead_ms_max: int | None = None  # as the wire dialect has it
+        self.orders_per_s = 10  # of one account
         self._listeners: dict[int, list[AccountCallback]] = {}  # by id(account)
         ledger.add_venue(name, self.wall_ns)
         self._enlist(instruments)
@@ -117,6 +119,9 @@ class VenueCore:
                 multiplier=row.multiplier,
                 taker_fee_ppm=row.taker_fee_ppm,
                 maker_fee_ppm=row.maker_fee_ppm,
+                fee_rule=row.fee_rule.name,
+                min_qty=row.min_qty,
+                min_notional=row.min_notional,
             )
 
     # --- time and accounts ---

@@ -6,8 +6,11 @@ Rows (every row: ``seq, kind, venue, wall_ns`` on the venue's clock, ``mono_ns``
 
 | kind | fields |
 |---|---|
-| instrument | symbol, base, quote, tick, lot, multiplier, taker_fee_ppm, maker_fee_ppm: once at start |
-| request | via (rest, ws, ws_api), operation, symbol, client_id, fault, detail: every arrival |
+| instrument | symbol, base, quote, tick, lot, multiplier, taker_fee_ppm, maker_fee_ppm, fee_rule,
+  min_qty, min_notional: once at start |
+| request | via (rest, ws, ws_api), operation, symbol, client_id, fault, detail: every arrival; ``detail`` has what
+  faults do to it (``rule_id``, ``status``, ``retry_after_s``, ...) |
+| limited | operation, client_id, retry_after_s: an order refused for being one too many |
 | order | order_id, client_id, symbol, side, order_kind, tif, price, qty, filled_qty, filled_quote, status, finish_as |
 | reject | client_id, symbol, reason, text |
 | fill | trade_id, order_id, client_id, symbol, side, price, qty, quote, fee, fee_asset, coin_fee, coin_asset,

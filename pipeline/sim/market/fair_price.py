@@ -12,6 +12,7 @@ import random
 from bisect import bisect_right
 
 from pipeline.sim.exchange.latency import NS_PER_S
+from pipeline.sim.exchange.paths import PathClock
 from pipeline.sim.scenarios.specs import PairSpec
 
 BPS = 1e-4
@@ -22,7 +23,7 @@ HISTORY_MAX = 4096  # updates kept for venues that lag
 class FairPrice:
     """The price of one pair over market time (ns since the market's start)."""
 
-    def __init__(self, pair: str, spec: PairSpec, seed: int) -> None:
+    def __init__(self, pair: str, spec: PairSpec, seed: int, paths: PathClock) -> None:
         self.pair = pair
         self._rng = random.Random(f"{seed}:{pair}:fair")
         self._rate_per_s = max(0.5, spec.rate_per_s * UPDATE_FACTOR)
@@ -35,6 +36,7 @@ class FairPrice:
         self._times: list[int] = [0]
         self._prices: list[float] = [spec.price]
         self._spec = spec
+        self._paths = paths
 
     @property
     def now(self) -> float:
@@ -42,7 +44,7 @@ class FairPrice:
         return self._prices[-1] * self._factor(self._times[-1])
 
     def _factor(self, when_ns: int) -> float:
-        return self._spec.factor_at(when_ns / NS_PER_S)
+        return self._spec.factor_at(self._paths.at_s(when_ns))
 
     def next_delay_ns(self) -> int:
         return max(1, int(self._rng.expovariate(self._rate_per_s) * NS_PER_S))

@@ -17,6 +17,7 @@ from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
+from pipeline.sim.exchange.paths import PathClock
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.market.fair_price import BPS, DerivedPrice, FairPrice, Hawkes
 from pipeline.sim.scenarios.specs import ListingSpec, PairSpec
@@ -41,6 +42,7 @@ class Maker:
         lag_ms: float,
         seed: int,
         mono_ns: Callable[[], int],
+        paths: PathClock,
     ) -> None:
         self.venue = venue
         self.instrument = instrument
@@ -54,6 +56,7 @@ class Maker:
         self._tick = float(instrument.tick)
         self._unit = float(instrument.unit)
         self._listing = listing
+        self._paths = paths
         self._offset = 1.0 + listing.basis_at(0.0) * BPS
         self._half_spread_bps = pair.spread_bps * listing.spread / 2.0
         self._tightness = 1.0
@@ -124,7 +127,7 @@ class Maker:
         """One market event at market time ``now_ns``."""
         rng = self.rng
         if isinstance(self._listing.basis_bps, tuple):
-            self._offset = 1.0 + self._listing.basis_at(now_ns / NS_PER_S) * BPS
+            self._offset = 1.0 + self._listing.basis_at(self._paths.at_s(now_ns)) * BPS
         keep = math.exp(-(now_ns - self._stepped_ns) / (NOISE_DECAY_S * NS_PER_S))
         self._stepped_ns = now_ns
         draw = self.spec.noise_bps * rng.gauss(0.0, 1.0)

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID
+from pipeline.sim.exchange.paths import PathClock
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.market.dislocation import Dislocations
 from pipeline.sim.market.fair_price import DerivedPrice, FairPrice
@@ -29,6 +30,7 @@ class SyntheticMarket:
     def __init__(self, scenario: Scenario, venues: dict[str, SimVenue], clock: ManualClock, seed: int) -> None:
         self._clock = clock
         self._origin_ns = 0
+        self.paths = PathClock()
         self._heap: list[tuple[int, int, Action]] = []
         self._seq = 0
         self._now_ns = 0
@@ -52,6 +54,7 @@ class SyntheticMarket:
                     scenario.venue(venue_name).lag_ms,
                     seed,
                     clock.mono_ns,
+                    self.paths,
                 )
                 quote_pair = f"{pair.split('/')[1]}/USDT"
                 if quote_pair in self.fair:
@@ -71,7 +74,7 @@ class SyntheticMarket:
     def _make_fair(self, scenario: Scenario, seed: int) -> None:
         for pair, spec in scenario.pairs.items():
             if spec.derived is None:
-                walk = FairPrice(pair, spec, seed)
+                walk = FairPrice(pair, spec, seed, self.paths)
                 self._walks.append(walk)
                 self.fair[pair] = walk
         for pair, spec in scenario.pairs.items():
@@ -87,7 +90,7 @@ class SyntheticMarket:
         for pair, spec in scenario.pairs.items():
             if spec.derived is None:
                 continue
-            for cross in self.makers[pair]:
+            for cross in self.makers.get(pair, ()):  # nobody lists it where venues were left out
                 others = [
                     maker
                     for name in spec.derived
@@ -126,6 +129,10 @@ class SyntheticMarket:
         self._running = True
         if self._heap:
             self._wake_at(self._heap[0][0])
+
+    def begin_paths(self) -> None:
+        """The scenario's paths of prices and bases begin now."""
+        self.paths.began_ns = self._clock.mono_ns() - self._origin_ns
 
     def stop(self) -> None:
         """Ends the market; the books stay as they are."""

@@ -9,33 +9,20 @@ snapshot is the recorded one until the stream has passed its moment, after that 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
-from pipeline.sim.recorded.capture_frames import Frame, RebuiltBook, Recording, merged, open_recordings
-from pipeline.sim.wire.dialect import Dialect, Host
+from pipeline.sim.recorded.capture_frames import merged, open_recordings
+from pipeline.sim.wire.dialect import Host
+from pipeline.sim.wire.discovery import recorded_dialects
+from pipeline.sim.wire.recording import CaptureDialect, RebuiltBook, Recording
 
 Speed = float | Literal["max"]
 AHEAD_MAX = 64  # frames in flight at ``max``: what an SPSC queue and a book ring hold without conflation
 START_GRACE_S = 10.0
 TURN_FRAMES = 64  # frames sent before the event loop gets its turn
-
-
-class CaptureDialect(Dialect):
-    """A dialect that sends recorded frames."""
-
-    market_venues: dict[str, str]  # market -> venue name
-    source: CaptureSource
-
-    def push(self, frame: Frame) -> int:
-        """Sends a recorded frame to its subscribers; returns how many got it."""
-        return 0
-
-    def has_subscriber(self, venue: str, symbol: str) -> bool:
-        """True while a client is subscribed to the symbol's depth."""
-        return False
 
 
 class CaptureSource:
@@ -50,6 +37,7 @@ class CaptureSource:
         self._sent: dict[str, int] = {}
         self._confirmed: dict[str, int] = {}
         self._position: dict[tuple[str, str], int] = {}  # depth frames played
+        self._is_depth = {row.venue: row.is_depth for row in self.recordings}
         self._played = 0
         self._done = False
         self._started_ns = 0
@@ -64,10 +52,11 @@ class CaptureSource:
         """Name under which a recorded exchange is served: its own, unless a synthetic one has it."""
         return f"{exchange}rec" if exchange in self._taken else exchange
 
-    def dialects(self, host: Host, kinds: Mapping[str, type[CaptureDialect]]) -> dict[str, CaptureDialect]:
-        """One dialect per recorded exchange, of the class that ``kinds`` has for it; starts playing."""
+    def dialects(self, host: Host) -> dict[str, CaptureDialect]:
+        """One dialect per recorded exchange; starts playing."""
+        kinds = recorded_dialects()
         for exchange in dict.fromkeys(row.venue.partition("_")[0] for row in self.recordings):
-            dialect = kinds[exchange]({}, host)
+            dialect = kinds[exchange].serve({}, host)
             dialect.source = self
             served = self.exchange_name(exchange)
             dialect.market_venues = {
@@ -190,7 +179,7 @@ class CaptureSource:
             dialect = self._by_exchange[served.rpartition("_")[0]]
             if dialect.push(frame):
                 self._sent[served] = self._sent.get(served, 0) + 1
-            if frame.topic in ("depth", "spot.order_book_update", "futures.order_book_update"):
+            if self._is_depth[frame.venue](frame):
                 key = (frame.venue, frame.symbol)
                 self._position[key] = self._position.get(key, 0) + 1
             self._played += 1
@@ -204,11 +193,11 @@ class CaptureSource:
 
 def _rebuild(recording: Recording, symbol: str, depth_frames: int) -> RebuiltBook:
     """The recorded book after ``depth_frames`` depth frames of the symbol (0 = the recorded snapshot)."""
-    book = RebuiltBook(recording.venue, recording.snapshots[symbol])
+    book = RebuiltBook(recording.book_shape(), recording.snapshots[symbol])
     left = depth_frames
     if left:
         for frame in recording.frames():
-            if frame.symbol != symbol or ("depth" not in frame.topic and "order_book_update" not in frame.topic):
+            if frame.symbol != symbol or not recording.is_depth(frame):
                 continue
             book.on_depth(frame.data)
             left -= 1

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from pipeline.model.dialects import add_root
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import ConfigInvalid
 from pipeline.sim.exchange.accounts import ACCOUNT_MODES
@@ -50,8 +51,8 @@ class ListingSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ``basis_bps``: structural offset from the fair price, a number or a path [[second, bps], ...]; ``funding_path``:
     [[second, rate], ...], in place of ``funding_rate``. Paths are linear between their points and constant outside;
-    seconds count from the market's start. ``risk_tiers``: rising caps, in place of ``maintenance_rate`` and
-    ``leverage_max``.
+    seconds count from the market's start, in `arb demo` from the engine's READY. ``risk_tiers``: rising caps, in place
+    of ``maintenance_rate`` and ``leverage_max``.
     """
 
     symbol: str
@@ -213,6 +214,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seed: int = 1
     expect_no_orders: bool = False  # a null market: any order is a failure
     exchanges: dict[str, ExchangeSpec] = {}
+    dialects: tuple[str, ...] = ()  # folders with dialects from outside, as in the engine's configuration
     coins: dict[str, CoinSpec] = {}
     pairs: dict[str, PairSpec] = {}
     dislocations: DislocationSpec = DislocationSpec()
@@ -261,6 +263,8 @@ def load_scenario(source: str | Path | dict[str, Any] | None = None) -> Scenario
         scenario = msgspec.convert(raw, Scenario, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigInvalid([f"scenario {raw.get('name', source)}: {error}"]) from error
+    for root in scenario.dialects:
+        add_root(Path(root))
     errors = _check(scenario)
     if errors:
         raise ConfigInvalid([f"scenario {scenario.name}: {line}" for line in errors])

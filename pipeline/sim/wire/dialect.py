@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from aiohttp import WSMessage, WSMsgType, web
 
@@ -64,6 +64,12 @@ class Dialect:
     """
 
     client_id_prefix = ""  # that this venue wants before a client's own order id
+    key_prefix = ""  # of the API keys that an account gets
+    trigger_keeps_fee = True  # a liquidation's trigger asks for the taker fee of closing, too
+    splits_fee_deduction = False  # a deduction coin pays what is there, the plain asset the rest
+    account_per_market = False  # one account's markets spend the same coins: each simulated one has its own, with keys
+    signed_ahead_ms_max: int | None = None  # a request signed further ahead of the venue's clock is refused
+    orders_per_s: ClassVar[dict[str, int]] = {}  # market -> orders of one account in a second; unlisted: 10
 
     def __init__(self, venues: dict[str, SimVenue], host: Host) -> None:
         self.venues = venues

@@ -1,22 +1,27 @@
 """Finds wire dialects by their folders: ``wire/<name>/exchange.py`` defines ``DIALECT``, a ``Dialect`` class.
 
-A new exchange is a new folder; nothing else names it but the scenario file that uses it.
+A new exchange is a new folder, here or below ``sim/wire`` of a root that a configuration names
+(``pipeline/model/dialects.py``); nothing else names it but the scenario file that uses it. One with recordings has
+``recorded.py``: ``RECORDED``, a ``RecordedDialect``.
 """
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
+from types import ModuleType
 
+import pipeline.sim.wire
+from pipeline.model.dialects import dialect_names, folder_of, roots
 from pipeline.model.errors import ConfigInvalid
 from pipeline.sim.wire.dialect import Dialect
+from pipeline.sim.wire.recording import RecordedDialect
 
-_FOLDER = Path(__file__).resolve().parent
 
-
-def dialect_names() -> list[str]:
-    """Names that a scenario's ``dialect`` may have, sorted."""
-    return sorted(path.parent.name for path in _FOLDER.glob("*/exchange.py"))
+def _module(name: str, part: str) -> ModuleType:
+    for root in roots():
+        if (folder := str(root / "sim" / "wire")) not in pipeline.sim.wire.__path__:
+            pipeline.sim.wire.__path__.append(folder)
+    return importlib.import_module(f"pipeline.sim.wire.{name}.{part}")
 
 
 def load_dialect(name: str) -> type[Dialect]:
@@ -24,5 +29,14 @@ def load_dialect(name: str) -> type[Dialect]:
     known = dialect_names()
     if name not in known:
         raise ConfigInvalid([f"dialect {name}: no such simulated wire format; known: {', '.join(known)}"])
-    found: type[Dialect] = importlib.import_module(f"pipeline.sim.wire.{name}.exchange").DIALECT
+    found: type[Dialect] = _module(name, "exchange").DIALECT
     return found
+
+
+def recorded_dialects() -> dict[str, RecordedDialect]:
+    """How recordings of each exchange are opened and served, of the dialects that have any."""
+    return {
+        name: _module(name, "recorded").RECORDED
+        for name in dialect_names()
+        if (folder_of(name, "sim/wire") / "recorded.py").is_file()
+    }

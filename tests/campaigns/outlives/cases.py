@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -46,7 +46,7 @@ from tests.worlds.instance_rig import (
 from tests.worlds.waiting import until
 from workers.demo.summary import JournalTotals
 from workers.halt_file import read_halt
-from workers.tradable import replayed
+from workers.last_run.half_done import replayed
 
 CONTROL = ("supervisor", "fork server")
 KILLED = ("supervisor", "fork server", "recorder", "poller", "guard", "executor")
@@ -127,11 +127,34 @@ def _state_of(pid: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Halted:
-    """A halt by the shell. ``in_force_ms``, ``by_shell_ms``: until the latch."""
+    """A halt by the shell. ``in_force_ms``, ``by_shell_ms``: until the latch; ``after_latch_ms``: from the latch to the
+    last arrival of an entry."""
 
     first_line_ns: int
     in_force_ms: float
     by_shell_ms: float
+    after_latch_ms: float = 0.0
+
+
+IN_FORCE_MS_MAX, BY_SHELL_MS_MAX, AFTER_LATCH_MS_MAX = 200.0, 1000.0, 50.0
+HALTS: list[Halted] = []  # of this run, beside stopped processes
+
+
+def slow_halts(halts: Sequence[Halted]) -> list[str]:
+    """What is beyond the promise, in words."""
+    worst = {
+        ("in force", IN_FORCE_MS_MAX): max((h.in_force_ms for h in halts), default=0.0),
+        ("by the shell", BY_SHELL_MS_MAX): max((h.by_shell_ms for h in halts), default=0.0),
+    }
+    late = [
+        f"a halt was {what} after {ms:.1f} ms, wanted {limit:.0f} at most"
+        for (what, limit), ms in worst.items()
+        if ms > limit
+    ]
+    entry_ms = max((h.after_latch_ms for h in halts), default=0.0)
+    if entry_ms > AFTER_LATCH_MS_MAX:
+        late.append(f"an entry came {entry_ms:.1f} ms after the latch, wanted {AFTER_LATCH_MS_MAX:.0f} at most")
+    return late
 
 
 def halt_by_shell(rig: Rig, reason: str) -> Halted:
@@ -182,6 +205,18 @@ def nothing_naked(rig: Rig) -> None:
     assert found == known, f"naked: venues {found}, journals {known}"
 
 
+def whole_again(rig: Rig) -> None:
+    """Waits for a moment in which the venues' ledger holds what the journals say that is held, while it trades or not:
+    a leg that nobody ends stands in both for ever, and is no such moment."""
+
+    def whole() -> bool:
+        totals = JournalTotals(list(whole_journal(rig.engine.state_dir)))
+        ended = totals.operations.keys() <= totals.results.keys()
+        return ended and exposure(rig) == totals.targets("USDT")
+
+    until(whole, "a moment without an open operation, and nothing naked")
+
+
 def trades_on(rig: Rig) -> None:
     """Waits for an operation that begins from now on."""
     before = rig.counter("entries")
@@ -230,6 +265,7 @@ def halt_while_stopped(rig: Rig, names: Sequence[str]) -> str:
         halted = halt_by_shell(rig, reason)
     until(lambda: kept(rig, reason), "the halt on the disk")
     last_ms = last_entry_ms(rig, halted.first_line_ns, time.monotonic_ns())
+    HALTS.append(replace(halted, after_latch_ms=max(0.0, last_ms - halted.in_force_ms)))
     well_again(rig)
     return f"in force {halted.in_force_ms:6.1f}  by the shell {halted.by_shell_ms:6.1f}  last entry {last_ms:6.1f} ms"
 
@@ -260,7 +296,9 @@ def kill_in_flight(rig: Rig, names: Sequence[str]) -> str:
     if "supervisor" in names:
         rig.engine.stop()
         until(lambda: not executor.alive(), "the orphaned executor's end")
-        if "executor" not in names:
+        guard = LivenessView.attach(rig.instance, "guard", missing_ok=True)
+        until(lambda: not guard.alive(), "the orphaned guard's end")
+        if not {"executor", "guard"} <= set(names):
             ledger = replayed(rig.engine.state_dir)
             assert ledger is not None and not ledger.open_operations, "open operations are left"
             nothing_naked(rig)
@@ -279,11 +317,11 @@ def kill_beside_stopped(rig: Rig, names: Sequence[str]) -> str:
     pid = pid_of(rig, second)
     with stopped(pid_of(rig, first)):
         os.kill(pid, signal.SIGKILL)
-        done = len([entry for entry in whole_journal(rig.engine.state_dir)])
         if {first, second} == {"supervisor", "executor"}:
             until(lambda: takeover(rig).get("flat") is not None, "the guard's takeover")
             nothing_naked(rig)
-        assert done
+        else:
+            whole_again(rig)
     well_again(rig)
     return f"trades after {time.monotonic() - began:5.1f} s"
 
@@ -369,6 +407,7 @@ def run_cases(rig: Rig, wanted: Sequence[tuple[str, Case, tuple[str, ...]]], say
         title = f"{kind:20} {' + '.join(processes) or '-':24}"
         try:
             say(f"{title} {case(rig, processes)}")
+            whole_again(rig)
             logs_bounded(rig)
             assert segments_of(rig.instance) == names, "segments came or went"
         except (AssertionError, ArbitrageEngineError, OSError) as error:
@@ -398,5 +437,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config: dict[str, Any] = SMALL
     with running(**config) as rig:
         failures = run_cases(rig, wanted, lambda text: print(text, flush=True))
+    if HALTS:
+        in_force, by_shell = max(h.in_force_ms for h in HALTS), max(h.by_shell_ms for h in HALTS)
+        print(f"{len(HALTS)} halts: at most in force {in_force:.1f}, by the shell {by_shell:.1f} ms")
+    failures += slow_halts(HALTS)
     print(f"{len(wanted)} cases, {len(failures)} failed", *failures, sep="\n  ")
     return 1 if failures else 0

@@ -11,17 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from pipeline.book.memory import BOOK_ROW, BOOKS, WATCH
+from pipeline.book.memory import BOOK_ROW, BOOKS
 from pipeline.book.recording.capture_books import CaptureBooks
 from pipeline.book.recording.capture_files import SNAPSHOT, read_capture
 from pipeline.book.recording.message_order import CONN as RECORDED_CONN
 from pipeline.book.results import SnapshotResult
 from pipeline.book.tickers import flow_ns
 from pipeline.book.venue_books import VenueBooks
-from pipeline.exchanges.factory import feed_codec
+from pipeline.exchanges.factory import feed_codec, recording_shapes
 from shm import bookring
 from shm.layout import feed_segment_words
 from tests.naive.tickers import Lead
+from tests.worlds.venue_books_rig import watch_from
 
 S, MS = 1_000_000_000, 1_000_000
 OWED_NS = 400 * MS
@@ -68,14 +69,7 @@ class Rig:
         return self.books.mem[at : at + BOOK_ROW.WORDS]
 
     def behind(self) -> list[int]:
-        return self.books.lose_behind(OWED_NS)
-
-
-def watch_from(books: VenueBooks, conn: int, at_ns: int) -> None:
-    """What the owner does when a connection opens."""
-    row = BOOKS.connections + conn * WATCH.WORDS
-    books.mem[row + WATCH.open] = books.mem[row + WATCH.on_time] = 1
-    books.mem[row + WATCH.data_ns] = at_ns
+        return self.books.invalidate_books_behind_ticker(OWED_NS)
 
 
 def test_a_book_is_lost_when_its_update_does_not_come_while_others_do() -> None:
@@ -171,7 +165,7 @@ def replay_watched(path: Path) -> int:
     """The longest flow for which a ticker was ahead of its book in a recording."""
     words = np.zeros(feed_segment_words(16), dtype=np.int64)
     bookring.init_feed(words, 0, 16)
-    capture = read_capture(path)
+    capture = read_capture(path, recording_shapes())
     books = VenueBooks(
         codec=feed_codec(capture.dialect, capture.market), words=words, feed_off=0, venue_id=1, capacity=16
     )
@@ -184,7 +178,7 @@ def replay_watched(path: Path) -> int:
         at = int(books.mem[BOOKS.rows_off]) + int(books.mem[BOOKS.last_slot]) * BOOK_ROW.WORDS
         if books.mem[BOOKS.last_slot] >= 0 and books.mem[at + BOOK_ROW.lead_ns]:
             longest_ns = max(longest_ns, flow_ns(books.mem, at) + 1 - int(books.mem[at + BOOK_ROW.lead_ns]))
-        assert index % 100 or books.lose_behind(OWED_NS) == []
+        assert index % 100 or books.invalidate_books_behind_ticker(OWED_NS) == []
     assert books.counters.gaps == 0
     return longest_ns
 

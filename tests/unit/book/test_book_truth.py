@@ -19,7 +19,7 @@ from shm.layout import BOOK, BOOK_DEPTH, FLAG_GAP, FLAG_HORIZON, FLAG_SNAPSHOT, 
 from tests.naive.book import known_top, snapshot_horizon
 from tests.worlds.venue_books_rig import CONN, Rig, snapshot, spot_update, ticker
 
-CASES = Path(__file__).parents[2] / "cases"
+CASES = Path(__file__).parents[2] / "cases" / "books"
 T0_MS = 1700000000000
 
 
@@ -164,7 +164,7 @@ def test_a_standing_book_takes_the_new_snapshot_of_any_moment_since_it_was_asked
     """Older than the book, as old, newer: the updates of the meantime go on top of it."""
     rig = deep_rig()
     drop_bids(rig, 9999, 600, 12)
-    rig.books.deepen(2)
+    rig.books.keep_updates_for_snapshot(2)
     assert rig.frame(spot_update(13, 13, [["9199.5", "5"]])) is FrameResult.APPLIED
     assert rig.frame(spot_update(14, 14, [["9199.6", "6"]])) is FrameResult.APPLIED
     seq = rig.read()[BOOK.seq]
@@ -181,17 +181,17 @@ def test_a_standing_book_takes_the_new_snapshot_of_any_moment_since_it_was_asked
 def test_a_snapshot_from_before_it_was_asked_for_changes_nothing() -> None:
     rig = deep_rig()
     drop_bids(rig, 9999, 600, 12)
-    rig.books.deepen(2)
+    rig.books.keep_updates_for_snapshot(2)
     before = rig.books.levels(2)
     assert rig.snap(deep(11, middle=9200)) is SnapshotResult.STALE
     assert rig.books.levels(2) == before and rig.flags() == 0
-    rig.books.stop_deepening(2)
+    rig.books.stop_keeping_updates(2)
     assert rig.snap(deep(12, middle=9200)) is SnapshotResult.STALE
 
 
 def test_a_gap_while_the_new_snapshot_is_on_its_way_is_a_gap() -> None:
     rig = deep_rig()
-    rig.books.deepen(2)
+    rig.books.keep_updates_for_snapshot(2)
     rig.frame(spot_update(12, 12))
     assert rig.frame(spot_update(15, 15)) is FrameResult.NEED_SNAPSHOT
     assert rig.snap(deep(13)) is SnapshotResult.STALE and rig.flags() & FLAG_GAP
@@ -211,7 +211,7 @@ def test_a_book_that_was_lost_and_healed_meanwhile_keeps_nothing_for_the_snapsho
     rig.frame(push(9, 9))
     rig.snap(deep(10))
     rig.frame(push(11, 11))
-    rig.books.deepen(2)
+    rig.books.keep_updates_for_snapshot(2)
     assert rig.frame(push(14, 14)) is FrameResult.NEED_SNAPSHOT
     assert rig.snap(deep(13)) is SnapshotResult.SYNCED
     assert rig.frame(push(15, 15)) is FrameResult.APPLIED
@@ -242,9 +242,9 @@ def test_a_book_whose_update_does_not_follow_its_ticker_is_lost() -> None:
     rig = watched_rig()
     rig.frame(ticker(12, "100.5", "1", "101.0", "2"))
     rig.frame(ticker(13, "100.6", "1", "101.0", "2"))
-    assert rig.books.lose_behind(10) == []
+    assert rig.books.invalidate_books_behind_ticker(10) == []
     rig.frame(ticker(14, "100.7", "1", "101.0", "2"))
-    assert rig.books.lose_behind(10) == [2]
+    assert rig.books.invalidate_books_behind_ticker(10) == [2]
     assert rig.flags() == FLAG_UNPROVED | FLAG_GAP and rig.books.needs_snapshot() == [2]
     assert rig.books.counters.gaps == 1
 
@@ -254,13 +254,13 @@ def test_a_book_that_has_come_as_far_as_its_tickers_is_not_behind() -> None:
     rig.frame(ticker(12, "100.5", "1", "101.0", "2"))
     rig.frame(ticker(14, "100.6", "1", "101.0", "2"))
     assert rig.frame(spot_update(12, 12, [["100.5", "1"]])) is FrameResult.APPLIED
-    assert rig.books.lose_behind(0) == []  # 14 is still to come, from now on
+    assert rig.books.invalidate_books_behind_ticker(0) == []  # 14 is still to come, from now on
     assert rig.frame(spot_update(13, 14, [["100.6", "1"]])) is FrameResult.APPLIED
-    assert rig.books.lose_behind(0) == []
+    assert rig.books.invalidate_books_behind_ticker(0) == []
     rig.frame(ticker(15, "100.7", "1", "101.0", "2"))
     rig.snap(snapshot(15))
     rig.frame(ticker(15, "100.7", "1", "101.0", "2"))
-    assert rig.books.lose_behind(0) == []  # the snapshot has brought it along
+    assert rig.books.invalidate_books_behind_ticker(0) == []  # the snapshot has brought it along
 
 
 # --- quantities beyond fixed point ---

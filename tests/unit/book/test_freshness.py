@@ -155,7 +155,7 @@ def test_a_book_asks_for_a_deeper_snapshot_by_its_own_time() -> None:
     asked = []
     for k, at_ms in enumerate((0, 100, 4_900, 5_000, 5_100, 10_000)):
         rig.frame(NOW_MS + at_ms, 10 * S + k * MS)
-        snapshots.deepen(0)
+        snapshots.keep_updates_for_snapshot(0)
         asked += [at_ms] if snapshots._wanted else []
         snapshots._wanted.clear()
     assert asked == [0, 5_000, 10_000]

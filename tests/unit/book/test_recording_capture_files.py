@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.book.recording.capture_books import DamagedCapture, run_books
 from pipeline.book.recording.capture_files import read_capture
-from pipeline.exchanges.factory import feed_codec
+from pipeline.exchanges.factory import feed_codec, recording_shapes
 from pipeline.model.errors import BadInput
 from tests.naive.book import NaiveBook, binance_event, decimals
 
@@ -49,7 +49,7 @@ def test_line_captures_are_told_by_content(tmp_path: Path, wrapped: bool, packed
     path, out = tmp_path / "recording.dat", tmp_path / "out"
     data = lines(ONE, wrapped=wrapped)
     path.write_bytes(gzip.compress(data) if packed else data)
-    result = run_books([path], feed_codec, out)
+    result = run_books([path], feed_codec, recording_shapes(), out)
     assert (result["messages"], result["applied"], result["dropped"], result["gaps"]) == (3, 2, 1, 0)
     assert rows_of(out) == [
         {
@@ -77,8 +77,8 @@ def test_pu_means_futures(tmp_path: Path) -> None:
     path = tmp_path / "f"
     messages = [event(1, 2, "X", pu=0), {"lastUpdateId": 2, "bids": [], "asks": []}, event(9, 9, "X", pu=2)]
     path.write_bytes(lines(messages))
-    assert read_capture(path).venue == "binance_futures"
-    result = run_books([path], feed_codec, tmp_path / "out")
+    assert read_capture(path, recording_shapes()).venue == "binance_futures"
+    result = run_books([path], feed_codec, recording_shapes(), tmp_path / "out")
     assert (result["applied"], result["gaps"]) == (2, 0)
     assert rows_of(tmp_path / "out")[-1]["bid"] is None and rows_of(tmp_path / "out")[-1]["ask_qty"] is None
 
@@ -100,7 +100,7 @@ def test_several_symbols_share_a_recording_and_find_their_snapshots_by_price(tmp
             ]
         )
     )
-    result = run_books([path], feed_codec, out)
+    result = run_books([path], feed_codec, recording_shapes(), out)
     assert (result["applied"], result["dropped"], result["gaps"]) == (2, 2, 0)
     assert [(row["symbol"], row["bid"], row["ask"], row["ask_qty"]) for row in rows_of(out)] == [
         ("BTCUSDT", "61000.15", "61000.2", "1"),
@@ -117,7 +117,7 @@ def test_a_snapshot_that_fits_no_symbol_is_named(tmp_path: Path) -> None:
     ]
     path.write_bytes(lines(messages))
     with pytest.raises(BadInput, match=r"m:3: snapshot without a symbol"):
-        run_books([path], feed_codec)
+        run_books([path], feed_codec, recording_shapes())
 
 
 def test_a_gap_waits_for_the_next_recorded_snapshot(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_gap_waits_for_the_next_recorded_snapshot(tmp_path: Path) -> None:
         event(11, 11, "PEPEUSDT"),
     ]
     path.write_bytes(lines(messages))
-    result = run_books([path], feed_codec, out)
+    result = run_books([path], feed_codec, recording_shapes(), out)
     assert (result["messages"], result["applied"], result["gaps"], result["resyncs"]) == (5, 3, 1, 1)
     assert [row["u"] for row in rows_of(out)] == [5, 10, 11]
 
@@ -143,10 +143,10 @@ def test_a_cut_off_capture_gives_everything_before_and_names_file_and_line(
     path, out = tmp_path / "cut.gz", tmp_path / "out"
     data = lines(ONE)[:-1]  # without the last line feed it is still whole
     path.write_bytes(gzip.compress(data) if packed else data)
-    assert run_books([path], feed_codec, out)["applied"] == 2
+    assert run_books([path], feed_codec, recording_shapes(), out)["applied"] == 2
     path.write_bytes(gzip.compress(data[:-cut]) if packed else data[:-cut])
     with pytest.raises(DamagedCapture, match=r"cut\.gz:4: ") as caught:
-        run_books([path], feed_codec, out)
+        run_books([path], feed_codec, recording_shapes(), out)
     assert len(rows_of(out)) == 1 == caught.value.result["applied"]
 
 
@@ -155,7 +155,7 @@ def test_cut_off_compression_is_named(tmp_path: Path) -> None:
     data = gzip.compress(lines(ONE + [event(7 + k, 7 + k, "PEPEUSDT") for k in range(3000)]))
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(DamagedCapture, match=r"cut\.gz:\d+: ") as caught:
-        run_books([path], feed_codec, out)
+        run_books([path], feed_codec, recording_shapes(), out)
     assert len(rows_of(out)) == caught.value.result["applied"] > 2
 
 
@@ -164,14 +164,14 @@ def test_a_damaged_line_in_the_middle_ends_the_capture_there(tmp_path: Path) -> 
     whole = lines(ONE).splitlines(keepends=True)
     path.write_bytes(b"".join(whole[:3]) + b"12 {broken}\n" + whole[3])
     with pytest.raises(DamagedCapture, match=r"bad:4: "):
-        run_books([path], feed_codec, out)
+        run_books([path], feed_codec, recording_shapes(), out)
     assert len(rows_of(out)) == 1
 
 
 def test_a_wrong_number_invalidates_the_book_and_the_run_goes_on(tmp_path: Path) -> None:
     path, out = tmp_path / "neg", tmp_path / "out"
     path.write_bytes(lines([*ONE[:3], event(6, 6, "PEPEUSDT", [["-1", "5"]]), ONE[1], event(7, 7, "PEPEUSDT")]))
-    result = run_books([path], feed_codec, out)
+    result = run_books([path], feed_codec, recording_shapes(), out)
     assert (result["applied"], result["rejected"]) == (1, 1)
 
 
@@ -184,16 +184,16 @@ def test_what_is_no_capture_is_refused(tmp_path: Path, content: bytes | None, ma
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(BadInput, match=match):
-        run_books([path], feed_codec)
+        run_books([path], feed_codec, recording_shapes())
     with pytest.raises(BadInput, match="directory"):
-        run_books([tmp_path], feed_codec)
+        run_books([tmp_path], feed_codec, recording_shapes())
 
 
 def test_an_unwritable_output_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(lines(ONE))
     with pytest.raises(BadInput, match="cannot write"):
-        run_books([path], feed_codec, tmp_path / "no" / "out")
+        run_books([path], feed_codec, recording_shapes(), tmp_path / "no" / "out")
 
 
 def log(tmp_path: Path, pushes: list[tuple[float, dict[str, Any]]], replies: list[tuple[float, str, Any]]) -> Path:
@@ -233,7 +233,7 @@ def test_request_logs_merge_by_time_and_scale_contracts(tmp_path: Path) -> None:
         (3.6, "contract=DIA_USDT", {"id": 8, "asks": [], "bids": []}),
     ]
     prefix, out = log(tmp_path, pushes, replies), tmp_path / "out"
-    result = run_books([prefix], feed_codec, out)
+    result = run_books([prefix], feed_codec, recording_shapes(), out)
     assert (result["messages"], result["applied"], result["dropped"], result["gaps"]) == (3, 2, 1, 0)
     pepe, btc = rows_of(out)
     assert (pepe["symbol"], pepe["bid"], pepe["bid_qty"], pepe["bid_contracts"]) == (
@@ -243,14 +243,15 @@ def test_request_logs_merge_by_time_and_scale_contracts(tmp_path: Path) -> None:
         "12",
     )
     assert (btc["bid_qty"], btc["ask_qty"]) == ("1.2345", "0.0007")
-    assert run_books([f"{prefix}.ws.1.0"], feed_codec)["applied"] == 2  # any of the three names the log
+    named_by_one_of_three = run_books([f"{prefix}.ws.1.0"], feed_codec, recording_shapes())
+    assert named_by_one_of_three["applied"] == 2
 
 
 def test_a_log_without_one_of_its_files_is_refused(tmp_path: Path) -> None:
     prefix = log(tmp_path, [(2.0, push("BTC_USDT", 5, 5))], [])
     Path(f"{prefix}.http.0.0").unlink()
     with pytest.raises(BadInput, match=r"LOG\.http\.0\.0"):
-        run_books([prefix], feed_codec)
+        run_books([prefix], feed_codec, recording_shapes())
 
 
 def test_a_cut_off_log_gives_everything_before_and_names_file_and_line(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_a_cut_off_log_gives_everything_before_and_names_file_and_line(tmp_path:
     ws = Path(f"{prefix}.ws.1.0")
     ws.write_bytes(ws.read_bytes()[:-20])
     with pytest.raises(DamagedCapture, match=r"LOG\.ws\.1\.0:5: "):
-        run_books([prefix], feed_codec, tmp_path / "out")
+        run_books([prefix], feed_codec, recording_shapes(), tmp_path / "out")
     assert [row["u"] for row in rows_of(tmp_path / "out")] == [7]
 
 
@@ -268,12 +269,12 @@ def test_digits_of_any_size_are_held_exactly_or_refused(tmp_path: Path) -> None:
     fine = [event(1, 1, "X", [["0.000000000000000001", "1"]]), {"lastUpdateId": 1, "bids": [], "asks": []}]
     path.write_bytes(lines([*fine, event(2, 2, "X", [["0.123456789012345678", "0.000000000000000001"]])]))
     out = tmp_path / "out"
-    run_books([path], feed_codec, out)
+    run_books([path], feed_codec, recording_shapes(), out)
     assert rows_of(out)[0]["bid"] == "0.123456789012345678"
     assert rows_of(out)[0]["bid_qty"] == "0.000000000000000001"
     path.write_bytes(lines([*fine, event(2, 2, "X", [["100000", "1"]])]))
     with pytest.raises(BadInput, match="do not fit"):
-        run_books([path], feed_codec)
+        run_books([path], feed_codec, recording_shapes())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -299,7 +300,7 @@ def test_random_recordings_equal_the_decimal_book(tmp_path: Path, seed: int) -> 
     recording = [*messages[:9], snapshot, *messages[9:]]
     path, out = tmp_path / "r", tmp_path / "out"
     path.write_bytes(lines(recording))
-    run_books([path], feed_codec, out)
+    run_books([path], feed_codec, recording_shapes(), out)
     naive = NaiveBook("spot")
     wanted = []
     for message in recording:

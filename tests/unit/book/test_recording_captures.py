@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.book.recording.capture_books import CaptureBooks, open_capture, run_books
 from pipeline.book.recording.capture_files import SNAPSHOT
-from pipeline.exchanges.factory import feed_codec
+from pipeline.exchanges.factory import feed_codec, recording_shapes
 from pipeline.model.fixedpoint import from_fp
 from tests.naive.book import NaiveBook, binance_ticker, decimals, gate_event
 
@@ -28,7 +28,7 @@ def test_binance_books_equal_the_exchange_own_ticker_after_every_message(
     captures_dir: Path, tmp_path: Path, name: str, venue: str, applied: int
 ) -> None:
     out = tmp_path / "books.jsonl"
-    result = run_books([captures_dir / name], feed_codec, out)
+    result = run_books([captures_dir / name], feed_codec, recording_shapes(), out)
     assert (result["applied"], result["gaps"], result["resyncs"], result["slow_path"]) == (applied, 0, 0, 0)
     tickers: list[tuple[int, tuple[Decimal, Decimal, Decimal, Decimal]]] = []
     with gzip.open(captures_dir / name) as handle:
@@ -88,7 +88,7 @@ def gate_books(capture: CaptureBooks) -> dict[str, NaiveBook]:
 def test_gateio_books_equal_a_decimal_book_level_for_level(
     captures_dir: Path, prefix: str, updates: int, updated: int
 ) -> None:
-    capture = open_capture(captures_dir / prefix, feed_codec)
+    capture = open_capture(captures_dir / prefix, feed_codec, recording_shapes())
     naive = gate_books(capture)
     counters = capture.books.counters
     assert (counters.messages, counters.gaps, counters.slow_path, counters.rejected) == (updates, 0, 0, 0)
@@ -102,7 +102,7 @@ def test_gateio_futures_quantities_are_base_coin_and_contracts_are_named_beside_
     captures_dir: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "books.jsonl"
-    run_books([captures_dir / "GATEIO_FUTURES"], feed_codec, out)
+    run_books([captures_dir / "GATEIO_FUTURES"], feed_codec, recording_shapes(), out)
     rows = [row for row in map(json.loads, out.read_text().splitlines()) if row["symbol"] == "QUICK_USDT"]
     assert rows
     for row in rows:
@@ -111,7 +111,7 @@ def test_gateio_futures_quantities_are_base_coin_and_contracts_are_named_beside_
 
 def test_several_captures_run_one_after_the_other(captures_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "books.jsonl"
-    result = run_books([captures_dir / "GATEIO", captures_dir / "GATEIO_FUTURES"], feed_codec, out)
+    result = run_books([captures_dir / "GATEIO", captures_dir / "GATEIO_FUTURES"], feed_codec, recording_shapes(), out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert result["messages"] == 172 + 352 and result["applied"] == len(rows)
     assert [row["venue"] for row in rows] == sorted(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.book.recording.capture_books import CaptureBooks, open_capture
-from pipeline.exchanges.factory import feed_codec
+from pipeline.exchanges.factory import feed_codec, recording_shapes
 from pipeline.model.fixedpoint import from_fp
 from tests.naive.recordings import START_NS, BinanceMaker, GateMaker, Row, TwinRun, twin_of_lines, twin_of_log
 from workers.cli.main import main
@@ -22,7 +22,7 @@ SEEDS = range(12)
 
 def run(path: Path, out: Path) -> tuple[CaptureBooks, list[Row]]:
     with open(out, "wb") as sink:
-        books = open_capture(path, feed_codec, sink)
+        books = open_capture(path, feed_codec, recording_shapes(), sink)
         books.run()
     assert books.damage == ""
     rows: list[Row] = []

@@ -14,6 +14,7 @@ from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
 from pipeline.model.errors import ArbitrageEngineError
 from shm import bookring
 from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
+from tests.paths import REPO
 from tests.worlds.venue_books_rig import CONN, Rig, snapshot, spot_update, ticker
 
 
@@ -434,6 +435,15 @@ def test_symbols_come_and_go_while_running() -> None:
 def test_symbols_that_the_table_cannot_hold_are_refused(symbol: str) -> None:
     with pytest.raises(ArbitrageEngineError, match="symbol"):
         Rig(symbol=symbol)
+
+
+@pytest.mark.parametrize(("symbol", "result"), [("币安人生USDT", "APPLIED"), ("BTCUSDT", "OTHER_TOPIC")])
+def test_a_symbol_in_chinese_is_ours_where_it_is_subscribed(symbol: str, result: str) -> None:
+    frame = (REPO / "tests" / "cases" / "books" / "M_binance_unicode_symbol.json").read_bytes()
+    rig = Rig(symbol=symbol)
+    rig.frame(spot_update(9, 9, s=symbol))
+    assert rig.snap(snapshot(11, [["0.2", "1"]], [["101", "2"]])) is SnapshotResult.SYNCED
+    assert rig.frame(frame) is FrameResult[result]
 
 
 def test_symbols_beyond_ascii_are_kept_and_take_the_slow_path() -> None:

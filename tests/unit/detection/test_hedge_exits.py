@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.detection.hedge_exits import HEDGE_EXIT, REST_NS, leaves_exactly, may_leave
+from pipeline.detection.hedge_exits import EXIT_COOLDOWN_NS, HEDGE_EXIT, leaves_exactly, may_leave
 from pipeline.detection.memory import DETECTOR, DETECTOR_COUNTERS, DETECTOR_SETTINGS
 from pipeline.model.enums import InstrumentKind
 from pipeline.rehearsal.detection_world import NOW, Listing, World
@@ -115,7 +115,7 @@ def test_updates_offer_what_the_twin_offers(
     w = exit_world()
     exits = [(FUTURES, SPOT, long_milli_bps, 1), (OTHER, FUTURES, short_milli_bps, -1)]
     set_exits(w, *exits)
-    twin = ExitTwin(exits, REST_NS)
+    twin = ExitTwin(exits, EXIT_COOLDOWN_NS)
     now_ns = NOW
     for instrument, bid, spread, one_sided, wait_ns in steps:
         now_ns += wait_ns

@@ -42,6 +42,8 @@ def test_both_exit_fees_are_charged() -> None:
         (True, -100_000, 28_800, 1),
         (True, 100_000, 14_400, -2),  # the same rate every 4 h: twice
         (True, 100_000, 3_600, -8),
+        (True, 100_000, 10, -8),  # no rate stays for longer than eight funding times
+        (False, 100_000, 10, 8),
         (False, 50_000, 57_600, Fraction(1, 4)),
         (True, 100_000, 0, 0),  # interval unknown: nothing is expected
     ],

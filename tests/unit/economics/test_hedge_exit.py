@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from pipeline.economics.hedge_exit import (
     exit_threshold_bps,
     flipped,
+    funding_time_counts,
     leaves,
-    stamp_window_counts,
     stop_distance_sd,
     threshold_milli_bps,
     value_of_leaving_bps,
 )
 
-#: mean of y now, mu, hours to the stamp, its rate, long mean of the rate; changed settings; threshold
+#: mean of y now, mu, hours to the funding time, its rate, long mean of the rate; changed settings; threshold
 CASES = [
     ((10, 0, 4, 0, 0), {}, -18.52),
     ((10, 0, 4, 5, 1), {}, -20.00),
     ((10, 0, 0.1, 5, 1), {}, -20.00),
     ((10, 0, 4, -5, -1), {}, -7.57),
-    ((10, 0, 0.1, -25, -1), {}, 10.00),  # leave before the stamp
+    ((10, 0, 0.1, -25, -1), {}, 10.00),  # leave before the funding time
     ((10, 0, 7.9, -25, -1), {}, 0.82),
     ((27, 25, 4, 0, 0), {}, 6.48),
     ((10, 0, 2, 1, 0), {"sd_bps": 6, "half_life_h": 0.25, "interval_h": 1}, -17.44),
@@ -36,12 +36,12 @@ CASES = [
 
 @pytest.mark.parametrize(("numbers", "changes", "wanted"), CASES)
 def test_threshold_of_worked_cases(numbers: tuple[float, ...], changes: dict[str, float], wanted: float) -> None:
-    now, mu, stamp_h, rate, mean_rate = numbers
+    now, mu, funding_h, rate, mean_rate = numbers
     settings = {"sd_bps": 10.0, "half_life_h": 4.0, "carry_bps_per_h": 0.14, "interval_h": 8.0, "round_trip_bps": 20.0}
     found = exit_threshold_bps(
         basis_mean_now_bps=now,
         mu_bps=mu,
-        next_stamp_h=stamp_h,
+        next_funding_h=funding_h,
         next_rate_bps=rate,
         mean_rate_bps=mean_rate,
         **{**settings, **changes},
@@ -112,9 +112,9 @@ def test_value_of_leaving_counts_what_was_paid_and_received() -> None:
 
 
 def test_near_a_stamp_a_payment_counts_and_a_receipt_does_not() -> None:
-    assert stamp_window_counts(61, 5)
-    assert not stamp_window_counts(60, 5)
-    assert stamp_window_counts(60, -5)
+    assert funding_time_counts(61, 5)
+    assert not funding_time_counts(60, 5)
+    assert funding_time_counts(60, -5)
 
 
 def test_a_flip_needs_two_payments_beyond_a_round_trip_and_a_third_announced() -> None:

@@ -169,6 +169,17 @@ def test_only_the_venues_definitive_no_is_a_rejection(error: VenueError | None, 
     assert outcome_kind(error) is kind
 
 
+def test_labels_that_orders_get_seldom_are_definite_as_well() -> None:
+    """Unknown would be safe, but a question and a delay where the venue has said no."""
+    kinds = [
+        *(gate.KIND_OF_LABEL[label] for label in ("PRICE_OVER_LIQUIDATION", "PRICE_OVER_BANKRUPT")),
+        *(gate.KIND_OF_LABEL[label] for label in ("RISK_LIMIT_TOO_LOW", "FUTURES_BALANCE_NOT_ENOUGH")),
+        *(mexc.KIND_OF_CODE[code] for code in (-1128, 30025, 10098, 10101, 10102)),
+        binance.KIND_OF_CODE[-4531],
+    ]
+    assert set(kinds) <= {"rejected", "funds", "row"}
+
+
 def test_no_code_is_in_two_classes() -> None:
     assert sum(len(codes) for codes in mexc._KINDS.values()) == len(mexc.KIND_OF_CODE)
     assert sum(len(codes) for codes in binance._KINDS.values()) == len(binance.KIND_OF_CODE)

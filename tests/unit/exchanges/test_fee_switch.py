@@ -16,14 +16,14 @@ from tests.worlds.exchange_world import world
 
 
 @pytest.mark.parametrize(
-    ("name", "deduction", "told"),
+    ("name", "deduction", "reported"),
     [
         ("mexc_spot", FeeDeduction(coin="MX", rate=Decimal("0.8"), splits=False), FeeSwitch("MX")),
         ("gateio_spot", FeeDeduction(coin="GT", rate=Decimal("0.9")), FeeSwitch("GT", 100_000)),
         ("gateio_spot", FeeDeduction(coin="POINT"), FeeSwitch("POINT", 0)),
     ],
 )
-def test_the_switch_is_read_from_the_venue(name: str, deduction: FeeDeduction, told: FeeSwitch) -> None:
+def test_the_switch_is_read_from_the_venue(name: str, deduction: FeeDeduction, reported: FeeSwitch) -> None:
     async def run() -> None:
         async with world("demo") as box:
             venue = box.server.venues[name]
@@ -35,10 +35,11 @@ def test_the_switch_is_read_from_the_venue(name: str, deduction: FeeDeduction, t
                 assert await public.fee_switch() is None
                 assert await read_fee_switch(client, fees) == FeeSwitch("")
                 account.fee_deduction = deduction
-                assert await read_fee_switch(client, fees) == told
+                assert await read_fee_switch(client, fees) == reported._replace(held=False)
                 assert await read_fee_switch(client, None) == FeeSwitch("")  # no stock of a coin that nobody named
                 venue.settlement.external(account, deduction.coin, Decimal(5), "deposit")
-                assert await read_fee_switch(client, None) == told
+                assert await read_fee_switch(client, fees) == reported
+                assert await read_fee_switch(client, None) == reported
                 deduction.enabled = False
                 assert await read_fee_switch(client, None) == FeeSwitch("")
             finally:

@@ -13,9 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from pipeline.book.codec import Decoded
+from pipeline.conformance.frames import put_frame, read_event
 from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.mexc.protobuf import PushDataV3ApiWrapper
-from tests.worlds.feed_frames import GOLDEN, MEMORY, assert_scan_equal, assert_snapshot_equal, put, read_event
+from tests.worlds.feed_frames import GOLDEN, MEMORY, assert_scan_equal, assert_snapshot_equal
 
 SETTINGS = settings(max_examples=400)
 
@@ -238,7 +239,7 @@ def test_golden_frames_take_the_fast_path_and_mean_the_same_to_both(
     dialect: str, market: str, frame: bytes, wanted: Decoded
 ) -> None:
     codec, mem = feed_codec(dialect, market), MEMORY[dialect, market]
-    put(codec, mem, frame)
+    put_frame(codec, mem, frame)
     topic = int(codec.scan_frame(mem, len(frame)))
     assert topic == wanted.topic
     assert read_event(mem, topic) == wanted

@@ -16,6 +16,7 @@ from pipeline.exchanges.binance import account as binance_account
 from pipeline.exchanges.binance import errors as binance_errors
 from pipeline.exchanges.binance import orders as binance_orders
 from pipeline.exchanges.binance import symbols as binance
+from pipeline.exchanges.bybit import errors as bybit_errors
 from pipeline.exchanges.gateio import account as gate_account
 from pipeline.exchanges.gateio import errors as gate_errors
 from pipeline.exchanges.gateio import orders as gate_orders
@@ -26,7 +27,7 @@ from pipeline.exchanges.mexc import errors as mexc_errors
 from pipeline.exchanges.mexc import orders as mexc_orders
 from pipeline.exchanges.mexc import symbols as mexc
 from pipeline.exchanges.parsing.rows import OddRows
-from pipeline.exchanges.transport.refusals import told_silence_s
+from pipeline.exchanges.transport.refusals import reported_silence_s
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce, TradingStatus
 from pipeline.model.errors import AuthRefused, GatewayRefused, ProtocolViolation, RateLimited, VenueRejected
 from pipeline.model.structs import OrderRequest
@@ -35,7 +36,12 @@ from tests.paths import REPO
 from tests.worlds.venue_books_rig import Rig, spot_update
 
 CASES = REPO / "tests" / "cases"
-ERRORS_OF = {"mexc": mexc_errors.error_of, "gateio": gate_errors.error_of, "binance": binance_errors.error_of}
+ERRORS_OF = {
+    "mexc": mexc_errors.error_of,
+    "gateio": gate_errors.error_of,
+    "binance": binance_errors.error_of,
+    "bybit": bybit_errors.error_of,
+}
 
 
 def case(name: str) -> bytes:
@@ -299,7 +305,7 @@ def test_a_ban_lasts_until_the_time_in_its_text(status: int) -> None:
 def test_a_silence_is_as_long_as_header_or_text_say(
     status: int, body: bytes, headers: dict[str, str], seconds: float | None
 ) -> None:
-    assert told_silence_s(reply(status, body, **headers)) == seconds
+    assert reported_silence_s(reply(status, body, **headers)) == seconds
 
 
 # --- books ---

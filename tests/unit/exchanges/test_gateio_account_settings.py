@@ -14,11 +14,11 @@ import pytest
 
 from pipeline.exchanges.factory import make_venue
 from pipeline.exchanges.gateio import account as gate
-from pipeline.exchanges.gateio import account_settings
+from pipeline.exchanges.gateio import account_mode, account_settings
 from pipeline.exchanges.gateio.account_settings import ContractSettings
-from pipeline.exchanges.gateio.rest_client import GateFuturesClient
+from pipeline.exchanges.gateio.rest_client import GateFuturesClient, GateSpotClient
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
-from pipeline.model.errors import AccountSettingsWrong, ProtocolViolation, VenueRejected
+from pipeline.model.errors import AccountSettingsWrong, ProtocolViolation, RateLimited, VenueRejected
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.orders import SimOrderRequest
@@ -27,7 +27,7 @@ from tests.worlds.exchange_world import World, world
 
 CASES = Path(__file__).parents[2] / "cases"
 MULTIPLIERS = {"BTC_USDT": Decimal("0.0001")}
-VENUE = "gateio_futures"
+VENUE, SPOT = "gateio_futures", "gateio_spot"
 THREE = Decimal(3)
 
 
@@ -101,7 +101,145 @@ def test_contracts_that_stand_otherwise_are_to_be_set() -> None:
     assert account_settings.to_set(wanted, known, THREE) == wanted[1:]
 
 
+@pytest.mark.parametrize("mode", ["multi_currency", "portfolio", "single_currency"])
+def test_a_spot_account_in_a_unified_mode_is_refused_with_the_fixing_call(mode: str) -> None:
+    async def run() -> None:
+        async with world("demo") as box:
+            account = next(iter(box.server.venues["gateio_spot"].accounts.values()))
+            account.account_mode = mode
+            client = make_venue(box.venue("gateio_spot"), box.credentials("gateio_spot"))
+            try:
+                with pytest.raises(
+                    AccountSettingsWrong, match=rf"{mode}, wanted classic.*fix: PUT /unified/unified_mode"
+                ):
+                    await client.apply_account_settings(("BTC_USDT",), THREE)
+                account.account_mode = "classic"
+                await client.apply_account_settings(("BTC_USDT",), THREE)
+                before = len(box.server.ledger.of_kind("request"))
+                await client.apply_account_settings(("BTC_USDT",), THREE)
+                assert len(box.server.ledger.of_kind("request")) == before, "it is asked once a minute"
+            finally:
+                await client.close()
+
+    asyncio.run(run())
+
+
+def test_the_mode_is_known_from_the_keys_own_details_where_the_key_may_not_ask_for_it() -> None:
+    """As a key without the right "unified" has it; the details name no kind."""
+    detail = '{"user_id":1,"ip_whitelist":[],"currency_pairs":[],"tier":0,"key":{"mode":%d},"copy_trading_role":0}'
+    assert account_settings.parse_key_mode(VENUE, (detail % 1).encode()) == "classic"
+    mode = account_settings.parse_key_mode(VENUE, (detail % 2).encode())
+    with pytest.raises(AccountSettingsWrong, match=r"unified \(2\), wanted classic"):
+        account_settings.check_account_mode(VENUE, mode)
+
+
 # --- against the simulated exchange ---
+
+
+def on_spot(body: Callable[[World, GateSpotClient, SimAccount], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with world("demo") as box:
+            client = make_venue(box.venue(SPOT), box.credentials(SPOT))
+            assert isinstance(client, GateSpotClient)
+            try:
+                await body(box, client, next(iter(box.server.venues[SPOT].accounts.values())))
+            finally:
+                await client.close()
+
+    asyncio.run(run())
+
+
+FAULTS = [{"kind": "http_error", "status": 503}, {"kind": "gateway_page", "status": 404}, {"kind": "drop_request"}]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_where_one_path_does_not_tell_the_mode_the_other_does(
+    fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(account_mode, "SOON_S", 240.0)
+    monkeypatch.setattr(account_mode, "TIMEOUT_S", 240.0)
+
+    async def body(box: World, client: GateSpotClient, account: SimAccount) -> None:
+        box.fault(**fault, venue=SPOT, target="other", count=1)
+        await client.apply_account_settings(("BTC_USDT",), THREE)
+        assert client.settings_known and not client.settings_fault
+        account.account_mode = "portfolio"
+        box.fault(**fault, venue=SPOT, target="other", count=1)
+        client._mode._due_mono_ns = 0
+        with pytest.raises(AccountSettingsWrong, match="wanted classic"):
+            await client.apply_account_settings(("BTC_USDT",), THREE)
+
+    on_spot(body)
+
+
+def test_a_question_about_the_mode_that_hangs_delays_no_balances(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(box: World, client: GateSpotClient, account: SimAccount) -> None:
+        await client.apply_account_settings(("BTC_USDT",), THREE)
+        assert client.settings_known
+        monkeypatch.setattr(account_mode, "TIMEOUT_S", 100_000.0)
+        monkeypatch.setattr(account_mode, "SOON_S", 0.0)
+        box.fault(kind="delay_request", venue=SPOT, target="other", delay_ms=100_000_000, count=1)
+        client._mode._due_mono_ns = 0
+        for _ in range(3):
+            await client.apply_account_settings(("BTC_USDT",), THREE)
+            assert await client.balances() and client.settings_known and not client.settings_fault
+        assert client._mode._asking is not None
+
+    on_spot(body)
+
+
+def test_an_answer_about_the_mode_that_comes_later_is_taken_with_later_balances(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def body(box: World, client: GateSpotClient, account: SimAccount) -> None:
+        await client.apply_account_settings(("BTC_USDT",), THREE)
+        monkeypatch.setattr(account_mode, "TIMEOUT_S", 240.0)
+        monkeypatch.setattr(account_mode, "SOON_S", 0.0)
+        account.account_mode = "portfolio"
+        client._mode._due_mono_ns = 0
+        await client.apply_account_settings(("BTC_USDT",), THREE)  # begins the question, and goes on
+        assert client._mode._asking is not None
+        await asyncio.wait((client._mode._asking,))
+        with pytest.raises(AccountSettingsWrong, match="wanted classic"):
+            await client.apply_account_settings(("BTC_USDT",), THREE)
+
+    on_spot(body)
+
+
+def test_a_mode_that_nobody_tells_costs_neither_balances_nor_what_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(account_mode, "EVERY_NS", 0)
+    monkeypatch.setattr(account_mode, "AGAIN_NS", 0)
+    monkeypatch.setattr(account_mode, "SOON_S", 240.0)
+
+    async def body(box: World, client: GateSpotClient, account: SimAccount) -> None:
+        async def ask(answers: bool) -> tuple[bool, bool]:
+            if not answers:
+                box.fault(kind="http_error", venue=SPOT, target="other", status=503, count=2)
+            await client.apply_account_settings(("BTC_USDT",), THREE)
+            assert await client.balances()
+            return client.settings_known, bool(client.settings_fault)
+
+        assert await ask(False) == (False, True), "never seen: unknown"
+        assert await ask(True) == (True, False)
+        assert await ask(False) == (True, True), "seen as classic in this life"
+        assert await ask(True) == (True, False)
+        account.account_mode = "portfolio"
+        for answers in (True, False):
+            with pytest.raises(AccountSettingsWrong, match="wanted classic"):
+                await ask(answers)
+        account.account_mode = "classic"
+        assert await ask(True) == (True, False)
+
+    on_spot(body)
+
+
+def test_a_rate_limit_of_the_mode_question_is_obeyed() -> None:
+    async def body(box: World, client: GateSpotClient, account: SimAccount) -> None:
+        box.fault(kind="rate_limit", venue=SPOT, target="other", count=1)
+        with pytest.raises(RateLimited):
+            await client.apply_account_settings(("BTC_USDT",), THREE)
+
+    on_spot(body)
 
 
 def on_futures(body: Callable[[World, GateFuturesClient, SimVenue, SimAccount], Awaitable[None]]) -> None:

@@ -54,11 +54,11 @@ def test_pages_to_upgrades_are_outlasted_and_never_a_refused_key(name: str) -> N
 def test_a_planned_change_that_is_refused_pauses_as_a_reconnection_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """The old connection serves on; the edge is not asked again at every ping."""
     pings: list[None] = []
-    told: list[object] = []
+    reported: list[object] = []
 
     class LongPauses(ReconnectPauses):
         def next_s(self, error: VenueError | None = None) -> float:
-            told.append(error)
+            reported.append(error)
             return 1e6
 
     def ping(_stream: MexcStream) -> bytes:
@@ -77,7 +77,7 @@ def test_a_planned_change_that_is_refused_pauses_as_a_reconnection_does(monkeypa
             seen = len(pings)
             await until(lambda: len(pings) > seen + 20, "pings of the old connection")
             assert it.trading.gateway_answers == 1 and it.trading.connected
-            assert [type(error) for error in told] == [GatewayRefused]
+            assert [type(error) for error in reported] == [GatewayRefused]
 
     asyncio.run(body())
 
@@ -134,11 +134,10 @@ class Clock:
         return self.now_ns
 
 
-def test_the_silence_after_pages_grows_and_ends_with_the_venues_own_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_silence_after_pages_grows_and_ends_with_the_venues_own_answer() -> None:
     clock = Clock()
-    monkeypatch.setattr("pipeline.exchanges.transport.gateway_watch.mono_ns", clock)
     throttle = Throttle({"order": Limit(100, 1), "query": Limit(100, 1)}, clock_ns=clock)
-    watch = GatewayWatch(throttle)
+    watch = GatewayWatch(throttle, clock_ns=clock)
     page = GatewayRefused("page", code=403)
     pauses = []
     for _ in range(12):
@@ -164,13 +163,10 @@ def test_the_silence_after_pages_grows_and_ends_with_the_venues_own_answer(monke
     assert throttle.delay_s("order") == pytest.approx(500)
 
 
-def test_a_path_that_is_refused_for_long_is_not_asked_sooner_because_another_answers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_path_that_is_refused_for_long_is_not_asked_sooner_because_another_answers() -> None:
     clock = Clock()
-    monkeypatch.setattr("pipeline.exchanges.transport.gateway_watch.mono_ns", clock)
     throttle = Throttle({"order": Limit(100, 1), "query": Limit(100, 1)}, clock_ns=clock)
-    watch = GatewayWatch(throttle)
+    watch = GatewayWatch(throttle, clock_ns=clock)
     pauses = []
     for _ in range(12):
         watch.note(GatewayRefused("page", code=403), "query")

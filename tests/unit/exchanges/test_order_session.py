@@ -9,7 +9,9 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -29,6 +31,7 @@ from pipeline.model.errors import (
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.structs import Balance, Credentials, Fill, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
+from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.templates import template as st
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, TemplateTable
@@ -38,12 +41,16 @@ from tests.worlds.trading_venue import TradingVenue, trading_venue
 from tests.worlds.waiting import WAIT_S
 from tests.worlds.waiting import until_async as until
 
-SESSIONS = (*TRADED, "binance_spot", "binance_futures")
-SIGNED_ORDERS = ("mexc_spot", "binance_spot", "binance_futures")  # whose orders themselves carry a timestamp
+STAMPED = ("binance_spot", "binance_futures", "bybit_spot", "bybitperp_futures")
+SESSIONS = (*TRADED, *STAMPED)
+SIGNED_ORDERS = ("mexc_spot", *STAMPED)  # whose orders themselves carry a timestamp
 
 
-def market_of(name: str) -> str:
-    return "demo" if name in TRADED else "five_venues"
+def market_of(name: str) -> str | Scenario:
+    """A market that has the venue; the accounts of the last two are alone on their exchanges."""
+    if name in TRADED:
+        return "demo"
+    return "five_venues" if name.startswith("binance") else load_scenario("seven_venues").only([name])
 
 
 def on(name: str, scenario: Callable[[TradingVenue], Awaitable[None]]) -> None:
@@ -52,6 +59,17 @@ def on(name: str, scenario: Callable[[TradingVenue], Awaitable[None]]) -> None:
             await scenario(it)
 
     asyncio.run(body())
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_a_symbol_beyond_ascii_is_refused_before_anything_is_sent(name: str) -> None:
+    async def scenario(it: TradingVenue) -> None:
+        request = msgspec.structs.replace(it.buy("a1"), symbol="币安人生USDT")
+        with pytest.raises(VenueUnavailable, match="nothing was sent"):
+            it.trading.place(request)
+        assert not it.trading.good_symbol("币安人生USDT") and it.trading.good_symbol("1INCH_USDT")
+
+    on(name, scenario)
 
 
 @pytest.mark.parametrize("name", SESSIONS)
@@ -155,7 +173,8 @@ def test_after_a_429_nothing_is_sent_until_its_time_is_over(name: str) -> None:
         it.box.fault(kind="rate_limit", venue=name, target="place", retry_after_s=2.0)
         it.trading.place(it.buy("l1"))
         outcome = await it.events.one(PlaceOutcome, client_id="l1")
-        assert outcome.kind is OutcomeKind.REJECTED and isinstance(outcome.error, RateLimited)
+        wanted = OutcomeKind.UNKNOWN if it.trading.throttled_is_unknown else OutcomeKind.REJECTED
+        assert outcome.kind is wanted and isinstance(outcome.error, RateLimited)
         with pytest.raises(VenueUnavailable, match="nothing was sent"):
             it.trading.place(it.buy("l2"))
         assert it.events.of(PlaceOutcome, client_id="l2") == []
@@ -220,7 +239,7 @@ def test_nothing_is_sent_for_an_expired_order_or_words_that_could_break_a_templa
     on(name, scenario)
 
 
-@pytest.mark.parametrize("name", ["gateio_futures", "binance_futures"])
+@pytest.mark.parametrize("name", ["gateio_futures", "binance_futures", "bybitperp_futures"])
 def test_futures_positions_and_balances_follow_the_fill(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
         it.trading.place(it.buy("p1"))
@@ -322,7 +341,7 @@ def test_unknown_dialects_and_missing_parts_are_configuration_errors() -> None:
     for dialect in ("nosuch", "../mexc", ""):
         with pytest.raises(ConfigInvalid, match="dialect"):
             make_public_stream(config(dialect))
-    with pytest.raises(ConfigInvalid, match="has no order entry"):  # a folder without that part
+    with pytest.raises(ConfigInvalid, match="found 'parsing', wanted one of"):  # a folder without a manifest
         make_trading(config("parsing"), Credentials(api_key="k", api_secret="s"), Events())
 
 
@@ -361,5 +380,23 @@ def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str) ->
         await it.trading.close()
         with pytest.raises(VenueUnavailable):
             it.trading.launch(spec.symbol, "s1x2", bytes(view))
+
+    on(name, scenario)
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_not_found_in_answer_to_a_new_order_proves_nothing(name: str) -> None:
+    """No venue documents it there; it speaks of an order that the venue knew, or knows."""
+
+    async def scenario(it: TradingVenue) -> None:
+        session: Any = it.trading
+        for number, is_place in enumerate((True, False)):
+            gone = OrderNotFound(f"{name}: ORDER_FINISHED", venue=name)
+            session.begin("k", is_place=is_place, symbol=it.spec.symbol, client_id=f"x{number}")
+            session.end("k", error=gone, recv_mono_ns=1)
+        placed = await it.events.one(PlaceOutcome, client_id="x0")
+        assert placed.kind is OutcomeKind.UNKNOWN and isinstance(placed.error, OrderNotFound)
+        cancelled = await it.events.one(CancelOutcome, client_id="x1")
+        assert cancelled.kind is OutcomeKind.REJECTED
 
     on(name, scenario)

@@ -377,3 +377,10 @@ def test_binance_futures_balance_and_positions() -> None:
     )
     (position,) = binance_account.parse_positions("v", rows, 1)
     assert position.symbol == "ADAUSDT" and position.qty == -30
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "sNaN"])
+def test_binance_average_price_that_is_no_number_is_refused(number: str) -> None:
+    row = {"symbol": "BTCUSDT", "orderId": 1, "status": "FILLED", "executedQty": "1", "clientOrderId": "ab1"}
+    with pytest.raises(ProtocolViolation):
+        binance.parse_order("v", json.dumps({**row, "avgPrice": number}).encode(), 1)

@@ -16,10 +16,10 @@ from pipeline.exchanges.gateio.account_settings import parse_fee_switch as parse
 from pipeline.exchanges.gateio.rest_client import GateSpotClient
 from pipeline.exchanges.mexc import symbols as mexc
 from pipeline.exchanges.mexc.account import parse_fee_switch as parse_mexc_switch
-from pipeline.exchanges.parsing.network_names import coin_identity, network_name
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
+from pipeline.model.network_names import coin_identity, network_name
 from pipeline.model.structs import FeeSchedule
 from pipeline.model.trading_times import at_time
 from tests.worlds.exchange_world import world

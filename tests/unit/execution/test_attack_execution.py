@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline.exchanges.base import OutcomeKind, SessionState
 from pipeline.execution.events import (
@@ -16,11 +17,13 @@ from pipeline.execution.events import (
     OpportunityLeg,
     SweepVenue,
 )
+from pipeline.execution.market import Instruments
 from pipeline.execution.plan import malformed
 from pipeline.execution.records import Outcome
 from pipeline.model.enums import (
     BalanceCheck,
     FeeAssetRule,
+    InstrumentKind,
     OpportunityType,
     OrderSide,
     OrderState,
@@ -251,8 +254,6 @@ def triangle(sides: tuple[int, int, int], venues: tuple[str, str, str] = ("mexc_
         for base, quote in symbols
     ]
     rows = rows_for(config, specs)
-    from pipeline.execution.market import Instruments
-
     instruments = Instruments(rows)
     legs = []
     for (base, quote), side, venue in zip(symbols, sides, venues, strict=True):
@@ -270,6 +271,21 @@ def test_a_triangle_is_a_cycle_on_one_venue() -> None:
     assert triangle((1, 1, 1)) != ""
     assert triangle((1, -1, -1)) != ""
     assert triangle((1, 1, -1), ("mexc_spot", "mexc_spot", "gateio_spot")) != ""
+
+
+def test_two_perpetuals_are_no_opportunity_by_whatever_name() -> None:
+    world = ready_world()
+    offered = world.offer("mexc_spot", "gateio_spot")
+    assert malformed(offered, Instruments(world.rows)) == ""
+    perpetuals = [replace(row, spec=replace(row.spec, kind=InstrumentKind.PERPETUAL)) for row in world.rows]
+    for kind in (OpportunityType.SPOT_SPOT, OpportunityType.SPOT_FUTURES_HEDGE):
+        assert malformed(replace(offered, type=int(kind)), Instruments(perpetuals)).startswith("kinds ")
+
+
+def test_the_exit_of_a_hedge_is_no_entry_whoever_offers_it() -> None:
+    world = ready_world()
+    offered = replace(world.offer("mexc_spot", "gateio_spot"), type=int(OpportunityType.HEDGE_EXIT), manual=True)
+    assert malformed(offered, Instruments(world.rows)) == f"type {int(OpportunityType.HEDGE_EXIT)}"
 
 
 # --- operators ---

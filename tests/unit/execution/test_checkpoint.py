@@ -86,8 +86,18 @@ def checkpoint_after(folder: Path, count: int) -> Path:
     return write_checkpoint(folder, ledger, position)
 
 
+def test_what_a_refusal_may_mean_is_in_the_digest() -> None:
+    world = ready_world()
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(1000)
+    ledger = world.core.ledger
+    before, order = ledger.digest(), next(iter(ledger.orders.values()))
+    order.of_position = False
+    assert ledger.digest() != before
+
+
 def test_everything_that_a_ledger_remembers_is_in_a_checkpoint() -> None:
-    derived = {"by_order_id", "_apply", "settled", "trips", "last_wall_ns"}
+    derived = {"by_order_id", "_apply", "settled", "round_trips", "last_wall_ns"}
     kept = set(LedgerState.__struct_fields__) | derived
     assert set(vars(Ledger())) - kept == set()
 
@@ -263,7 +273,9 @@ def test_segments_go_when_checkpoint_and_sqlite_ledger_have_them(
     for number in range(3):
         journal.append(StopRecord(str(number), 0, 0), 1, 1)
     journal.close()
-    followed(tmp_path, 1 << 40, end)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "read_checkpoint", lambda path: pytest.fail("a second ledger for nothing"))
+        assert followed(tmp_path, 1 << 40, end).written == 1
     assert segment_indices(tmp_path) == before, "below the limit nothing goes"
     journal = Journal.open(tmp_path, segment_bytes=SEGMENT_BYTES_MIN, start=end)
     journal.append(StopRecord("last", 0, 0), 1, 1)

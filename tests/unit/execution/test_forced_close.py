@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.exchanges.base import SessionState
 from pipeline.execution.events import Command, CommandKind
-from pipeline.execution.hedging.forced_close import RETRY_NS, CloseAnswer
+from pipeline.execution.hedging.attempts import CloseAnswer
+from pipeline.execution.hedging.forced_close import RETRY_NS
 from pipeline.model.config import HedgeConfig, HedgeExitConfig
 from pipeline.model.structs import Balance
 from tests.worlds.execution_world import MS, Faults, World, make_config

@@ -20,6 +20,7 @@ from pipeline.execution.records import RECORD_TYPES, TYPE_OF_RECORD, BreakerReco
 from pipeline.model.enums import Durability
 from pipeline.model.errors import JournalError
 from tests.exhausted import no_descriptors
+from tests.worlds.waiting import until
 
 SMALL = jn.SEGMENT_BYTES_MIN
 
@@ -217,6 +218,7 @@ def test_a_rotation_needs_no_descriptor_and_the_end_of_the_spare_is_a_full_journ
 def test_a_reader_without_descriptors_goes_on_where_it_was(tmp_path: Path) -> None:
     journal, _ = opened(tmp_path)
     records = fill(journal, 800)
+    journal.close()  # its thread opens and closes files: what it closes would be a descriptor for the reader
     reader = JournalReader(tmp_path)
     found = [entry.record for entry in reader.poll(1)]
     with no_descriptors():
@@ -226,7 +228,6 @@ def test_a_reader_without_descriptors_goes_on_where_it_was(tmp_path: Path) -> No
     found += [entry.record for entry in reader.poll()]
     assert found == records
     reader.close()
-    journal.close()
 
 
 def test_a_device_that_takes_seconds_holds_up_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +251,34 @@ def test_a_device_that_takes_seconds_holds_up_no_record(tmp_path: Path, monkeypa
     answers.set()
     journal.close()
     assert [entry.record for entry in read_journal(tmp_path)] == records
+
+
+class Counted(threading.Event):
+    """Counts how often it is set."""
+
+    sets = 0
+
+    def set(self) -> None:
+        self.sets += 1
+        super().set()
+
+
+def test_a_kick_wakes_the_thread_where_something_is_new_or_the_next_segment_is_missing(tmp_path: Path) -> None:
+    journal, _ = opened(tmp_path)
+    journal._prepare_spare()
+    journal.sync()
+    wakes = journal._wake = Counted()
+    journal.kick()
+    assert wakes.sets == 0
+    records = fill(journal, 1)
+    journal.kick()
+    assert wakes.sets == 1
+    until(lambda: journal.synced_seq == len(records), "the records on the device")
+    spare, journal._spare = journal._spare, None
+    journal.kick()
+    assert wakes.sets == 2
+    journal._spare = spare
+    journal.close()
 
 
 def test_a_failed_sync_is_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

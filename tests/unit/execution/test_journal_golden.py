@@ -3,9 +3,10 @@
 ``golden/journal.bin``: the used bytes of one segment with one record of every type, each field set. A change of the
 format, of a record's fields or of an enum's numbers shows here. ``golden/journal_19_types.bin``: the same as written
 before a fill could have fees in several assets and before external records, ``golden/journal_24_types.bin`` before a
-result had its marks, ``golden/journal_26_types.bin`` before a position named the orders that made it. To write the
-first anew after a change that only adds fields at the end (the old file must still be readable, so keep it beside the
-new one):
+result had its marks, ``golden/journal_26_types.bin`` before a position named the orders that made it,
+``golden/journal_27_types.bin`` before a refusal said whether it may be for want of a position,
+``golden/journal_28_types.bin`` before fees of others in coins were valued. To write the first anew after a change that
+only adds fields at the end (the old file must still be readable, so keep it beside the new one):
 ``python -m tests.unit.execution.test_journal_golden``.
 """
 
@@ -69,6 +70,8 @@ OLDER = GOLDEN.with_name("journal_19_types.bin")
 WITHOUT_MARKS = GOLDEN.with_name("journal_24_types.bin")
 WITHOUT_CLAIMS = GOLDEN.with_name("journal_25_types.bin")
 WITHOUT_ORDER_IDS = GOLDEN.with_name("journal_26_types.bin")
+BEFORE_REFUSALS = GOLDEN.with_name("journal_27_types.bin")
+BEFORE_COIN_FEES = GOLDEN.with_name("journal_28_types.bin")
 D = Decimal
 SPOT, PERPETUAL = InstrumentKind.SPOT, InstrumentKind.PERPETUAL
 BUY, SELL = OrderSide.BUY, OrderSide.SELL
@@ -97,7 +100,8 @@ def records() -> list[Record]:
         ),
         OrderSentRecord("a25x2", 2000),
         OrderStateRecord(
-            "a25x2", "v-1", OrderState.PARTIALLY_FILLED, D("0.01"), D("100.1"), 1700000000123, 2100, "ws", "reason ü"
+            "a25x2", "v-1", OrderState.PARTIALLY_FILLED, D("0.01"), D("100.1"), 1700000000123, 2100, "ws", "reason ü",
+            False,
         ),
         FillRecord(
             "gateio_futures", "BTC_USDT", "t1", "v-1", "a25x2", "a25x1", 4, PERPETUAL, "BTC", "USDT", SELL, D("0.01"),
@@ -125,7 +129,7 @@ def records() -> list[Record]:
         ExternalFillRecord(
             "gateio_futures", "BTC_USDT", "t2", "v-2", "", 4, PERPETUAL, "BTC", "USDT", BUY, D("0.01"), D("110"),
             D("0.0006"), "USDT", "liquidation", "push", 1700000003000, 4000, True,
-            (TakenShare("a25x1", D("0.01"), D("0.0006")),),
+            (TakenShare("a25x1", D("0.01"), D("0.0006")),), (("GT", D("0.002")),), D("0.0004"),
         ),
         ExternalFlowRecord(
             "gateio_spot", "BTC", D("-1.5"), "withdrawal", "push", 4100, False, D("-150"), "BTC_USDT", D("100"),
@@ -167,10 +171,26 @@ def test_the_same_records_give_the_same_bytes_as_ever(tmp_path: Path) -> None:
     assert written(tmp_path) == GOLDEN.read_bytes().rstrip(b"\0")
 
 
+def before_coin_fees() -> list[Record]:
+    return [
+        msgspec.structs.replace(record, extra_fees=(), coin_fees=None)
+        if isinstance(record, ExternalFillRecord)
+        else record
+        for record in records()
+    ]
+
+
+def before_refusals() -> list[Record]:
+    return [
+        msgspec.structs.replace(record, of_position=True) if isinstance(record, OrderStateRecord) else record
+        for record in before_coin_fees()
+    ]
+
+
 def without_order_ids() -> list[Record]:
     return [
         msgspec.structs.replace(record, order_ids=()) if isinstance(record, ExternalPositionRecord) else record
-        for record in records()
+        for record in before_refusals()
     ]
 
 
@@ -204,6 +224,16 @@ def test_external_records_of_the_time_before_claimed_rows_are_read(tmp_path: Pat
 def test_positions_of_the_time_before_they_named_their_orders_are_read(tmp_path: Path) -> None:
     segment_path(tmp_path, 1).write_bytes(WITHOUT_ORDER_IDS.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
     assert [entry.record for entry in read_journal(tmp_path)] == without_order_ids()
+
+
+def test_order_states_of_the_time_before_refusals_were_told_apart_are_read(tmp_path: Path) -> None:
+    segment_path(tmp_path, 1).write_bytes(BEFORE_REFUSALS.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
+    assert [entry.record for entry in read_journal(tmp_path)] == before_refusals()
+
+
+def test_executions_of_others_of_the_time_before_their_coin_fees_were_valued_are_read(tmp_path: Path) -> None:
+    segment_path(tmp_path, 1).write_bytes(BEFORE_COIN_FEES.read_bytes().ljust(SEGMENT_BYTES_MIN, b"\0"))
+    assert [entry.record for entry in read_journal(tmp_path)] == before_coin_fees()
 
 
 def test_bytes_that_an_earlier_build_wrote_are_read_to_the_last_field(tmp_path: Path) -> None:

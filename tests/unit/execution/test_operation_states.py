@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 
 from pipeline.execution.core_context import BOOT_EPOCH_MAX, Ids
-from pipeline.execution.crash_points import POINTS, crash_points
+from pipeline.execution.crash_points import POINTS, crash_points, of_life
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.operation_states import NEXT, ORIGIN, STEPS, state_diagram
 from pipeline.execution.records import OperationRecord, OperationStateRecord, Purpose
@@ -23,20 +23,20 @@ from tests.worlds.execution_starts import ready_world, trade
 from tests.worlds.execution_world import Faults
 
 README = REPO / "pipeline" / "execution" / "README.md"
-RESTING = {state for state in ArbitrageState if state.rests}
+PERSISTING = {state for state in ArbitrageState if state.persists}
 
 
 def test_the_table_speaks_of_resting_states_only_and_recovery_is_reachable_from_everywhere() -> None:
-    assert {state for step in STEPS for state in (step.before, step.after)} == RESTING == set(NEXT)
+    assert {state for step in STEPS for state in (step.before, step.after)} == PERSISTING == set(NEXT)
     assert len({(step.before, step.after) for step in STEPS}) == len(STEPS)
-    for state in RESTING - {ArbitrageState.RECOVERING}:
+    for state in PERSISTING - {ArbitrageState.RECOVERING}:
         assert ArbitrageState.RECOVERING in NEXT[state]
 
 
 def test_the_origin_leads_from_idle_into_the_machine() -> None:
     assert ORIGIN[0].before is ArbitrageState.IDLE and ORIGIN[-1].after is ArbitrageState.EXECUTING
     assert all(first.after is second.before for first, second in pairwise(ORIGIN))
-    assert {step.before for step in ORIGIN} == set(ArbitrageState) - RESTING
+    assert {step.before for step in ORIGIN} == set(ArbitrageState) - PERSISTING
 
 
 def test_the_readmes_diagram_is_drawn_from_the_table() -> None:
@@ -58,7 +58,7 @@ def test_operations_rest_in_the_tables_states_and_take_every_step_of_it_but_the_
         records = [entry.record for entry in world.entries]
         taken |= {(r.from_state, r.to_state) for r in records if isinstance(r, OperationStateRecord)}
     origin = {(step.before, step.after) for step in ORIGIN}
-    assert rested == RESTING
+    assert rested == PERSISTING
     assert taken - origin == {(s.before, s.after) for s in STEPS} - {
         (ArbitrageState.RECOVERING, ArbitrageState.EXECUTING)
     }
@@ -120,3 +120,38 @@ def test_crash_points_are_a_no_op_when_unset_and_refuse_unknown_names() -> None:
         crash_points("")(name)
     with pytest.raises(ValueError, match="no crash point"):
         crash_points("nowhere:1")
+    for wrong in ("sent:1,halt", "sent:0", "sent:1,life=x", "sent:1,sleep"):
+        with pytest.raises(ValueError, match="wanted"):
+            crash_points(wrong)
+
+
+def test_a_crash_point_can_be_an_error_instead_of_a_kill() -> None:
+    point = crash_points("sent:2,raise")
+    point("sent")
+    with pytest.raises(RuntimeError, match="sent:2"):
+        point("sent")
+    point("sent")
+
+
+def test_a_crash_point_can_be_a_pause_and_of_a_later_life() -> None:
+    spec = "sent:2,life=2,sleep=1;guard_lease,stop;journalled:3"
+    assert of_life(spec, 1) == "guard_lease:1,stop;journalled:3"
+    assert of_life(spec, 2) == "sent:2,sleep=1"
+    assert of_life(spec, 3) == of_life("", 1) == ""
+    point = crash_points(of_life(spec, 2))
+    for _ in range(3):
+        point("sent")  # sleeps once, and goes on
+    crash_points("sent,life=2")("sent")  # this is the first life
+
+
+def test_a_crash_point_can_stop_the_process_until_it_is_woken() -> None:
+    code = (
+        "from pipeline.execution.crash_points import crash_points\n"
+        "crash_points('sent,stop')('sent')\n"
+        "print('woken', flush=True)\n"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    _, status = os.waitpid(child.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    os.kill(child.pid, signal.SIGCONT)
+    assert child.communicate()[0] == "woken\n"

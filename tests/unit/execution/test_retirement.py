@@ -12,7 +12,7 @@ from pipeline.execution.records import FillRecord, RetiredRecord
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.settled import retirement
 from pipeline.execution.settled.identities import CHUNK, SettledIds, identity
-from pipeline.recovery.suspects import SUSPECT_NS
+from pipeline.recovery.suspect_instruments import SUSPECT_NS
 from tests.worlds.execution_starts import ready_world, trade
 from tests.worlds.execution_world import Faults, World
 

@@ -61,7 +61,7 @@ def test_the_summary_judges_a_hedge_when_it_is_closed() -> None:
     books = JournalTotals(world.entries)
     assert books.counts().completed == 2
     assert (books.counts().won, books.counts().lost) == (1, 0)
-    assert sum(books.trips().closed().values()) == sum(r.pnl_numeraire for r in books.results.values())
+    assert sum(books.round_trips().closed().values()) == sum(r.pnl_numeraire for r in books.results.values())
 
 
 def test_a_hedge_that_is_left_at_a_loss_is_one_lost_trip() -> None:

@@ -94,6 +94,19 @@ def far_clock(world: EntryWorld) -> Any:
     return ordinary(world)
 
 
+def positions_not_shown(world: EntryWorld) -> Any:
+    """The venue has shown its positions once, six seconds ago; its balances are proved, and its books young."""
+    name = world.rows[1].spec.venue
+    world.feed(AccountSnapshot((), positions_recv_mono_ns={name: world.now_ns - 6_000_000_000}))
+    return ordinary(world)
+
+
+def modes_not_known(world: EntryWorld) -> Any:
+    """Balances are proved; whether they are one pot with futures and loans, the venue has not told."""
+    world.feed(AccountSnapshot((), settings_known={world.rows[1].spec.venue: False}))
+    return ordinary(world)
+
+
 def row_in_question(world: EntryWorld) -> Any:
     """An order of an operation before was refused for its lot; the row has not been read yet."""
     entered(world, settled=False)
@@ -176,6 +189,22 @@ def daily_loss(world: EntryWorld) -> Any:
     return ordinary(world)
 
 
+def total_loss(world: EntryWorld) -> Any:
+    """Lost on the days before, from a profit that there was once."""
+    ledger = world.core.ledger
+    ledger.total_pnl, ledger.peak_pnl = Decimal(0), Decimal(1_000_000)
+    world.core.update_limits_table()
+    return ordinary(world)
+
+
+def worth_not_known(world: EntryWorld) -> Any:
+    """A position of others on a contract that nothing marks."""
+    world.core.ledger.external.unowned["gateio_futures", "XYZ_USDT"] = Decimal(1)
+    world.core.ledger.external.trades.moves += 1
+    world.core.update_limits_table()
+    return ordinary(world)
+
+
 def quarantined(world: EntryWorld) -> Any:
     for instrument_id in (0, 1):
         changed(world, instrument_id, pair_id=-1, quarantine_reason="doubt")
@@ -223,6 +252,8 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "own order": (own_order, Refusal.INSTRUMENT_BLOCKED),
     "account in doubt": (in_doubt, Refusal.INSTRUMENT_BLOCKED),
     "venue's clock": (far_clock, Refusal.CLOCK_SKEW),
+    "positions not shown": (positions_not_shown, Refusal.BALANCE_UNPROVED),
+    "modes not known": (modes_not_known, Refusal.INSTRUMENT_BLOCKED),
     "row in question": (row_in_question, Refusal.INSTRUMENT_BLOCKED),
     "naked": (naked, Refusal.BREAKER),
     "open operations": (too_many_open, Refusal.IN_FLIGHT_LIMIT),
@@ -249,6 +280,8 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "no book": (no_book, Refusal.NO_BOOK),
     "order rate": (order_rate, Refusal.ORDER_RATE),
     "daily loss": (daily_loss, Refusal.DAILY_LOSS),
+    "total loss": (total_loss, Refusal.TOTAL_LOSS),
+    "worth not known": (worth_not_known, Refusal.EXPOSURE_LIMIT),
     "quarantined": (quarantined, Refusal.QUARANTINED),
     "other pair": (other_pair, Refusal.MALFORMED),
     "wallet closed": (wallet_closed, Refusal.STATUS),
@@ -263,9 +296,9 @@ ATTACKS: dict[str, tuple[Attack, Refusal]] = {
     "older than the newest": (older_than_the_newest, Refusal.DUPLICATE),
     "disabled type": (disabled_type, Refusal.DISABLED_TYPE),
     "reducing": (reducing, Refusal.BREAKER),
-    "record of an old row": (old_row_epoch, Refusal.MALFORMED),
+    "record of an old row": (old_row_epoch, Refusal.HALTED),
     "book of an old row": (old_epoch_of_the_book, Refusal.HALTED),
-    "finer prices": (finer_prices, Refusal.MALFORMED),
+    "finer prices": (finer_prices, Refusal.HALTED),
     "gap": (flagged(FLAG_GAP), Refusal.GAP),
     "crossed": (flagged(FLAG_CROSSED), Refusal.CROSSED),
     "halted book": (flagged(FLAG_HALTED), Refusal.HALTED),

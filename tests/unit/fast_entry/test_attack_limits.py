@@ -13,7 +13,7 @@ from pipeline.execution.events import Command, CommandKind
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import HedgeRecord
 from pipeline.fast_entry.memory import LIMITS
-from pipeline.model.config import FeatureConfig, LimitConfig
+from pipeline.model.config import FeatureConfig, HedgeConfig, LimitConfig
 from pipeline.model.enums import (
     BalanceCheck,
     InstrumentKind,
@@ -357,7 +357,7 @@ def test_a_direction_whose_inventory_has_a_price_needs_that_much_more_edge() -> 
         buy, sell = (leg.row.instrument_id for leg in judged.legs)
         spare = judged.edge_send_bps - float(world.config.execute_edge_bps)
         prices = {(buy, sell): spare + 0.001, (sell, buy): -1000.0}
-        world.core.risk.gate.inventory_price_bps = lambda buy, sell: prices.get((buy, sell), 0.0)
+        world.core.risk.gate.direction_price_bps = lambda buy, sell: prices.get((buy, sell), 0.0)
         refused = exact(world, ordinary(world))
         assert isinstance(refused, Rejected) and refused.refusal is Refusal.MOVED
         assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
@@ -366,10 +366,28 @@ def test_a_direction_whose_inventory_has_a_price_needs_that_much_more_edge() -> 
         assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
 
 
+def test_a_hedge_whose_exit_has_a_price_needs_that_much_more_edge() -> None:
+    """The price as the core computes it, for what the configuration expects the exit's basis to be."""
+    legs = [(0, 1, Decimal("0.5"), Decimal("99.5")), (2, -1, Decimal("0.5"), Decimal("99.6"))]
+    taken = []
+    for basis_bps in (0, 60, 120, None):
+        hedge = HedgeConfig(expected_exit_basis_bps=None if basis_bps is None else Decimal(basis_bps))
+        with a_world(config=engine_config(detection={"hedge": hedge})) as world:
+            opened(world)
+            judged = exact(world, world.record(legs, OpportunityType.SPOT_FUTURES_HEDGE))
+            fast = world.fast_entry.offer(
+                world.record(legs, OpportunityType.SPOT_FUTURES_HEDGE), world.halt, world.now()
+            )
+            assert isinstance(judged, Plan) is fast
+            assert fast or (isinstance(judged, Rejected) and judged.refusal is Refusal.MOVED)
+            taken.append(fast)
+    assert taken == [True, True, False, False]  # of 111 bps; and a pair that nobody has looked at yet is not entered
+
+
 def test_a_trade_that_brings_inventory_back_goes_at_an_edge_below_the_minimum() -> None:
     with a_world(config=engine_config(limits={"min_profit_margin_bps": Decimal(1000)})) as world:
         opened(world)
         assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
-        world.core.risk.gate.inventory_price_bps = lambda buy, sell: -1000.0
+        world.core.risk.gate.direction_price_bps = lambda buy, sell: -1000.0
         assert isinstance(exact(world, ordinary(world)), Plan)
         assert world.fast_entry.offer(ordinary(world), world.halt, world.now())

@@ -40,11 +40,11 @@ def hedge(world: EntryWorld, *, free: str = "1000000", position: Position | None
     return world.record(LEGS, OpportunityType.SPOT_FUTURES_HEDGE)
 
 
-def short(margin: str, told: str | None) -> Position:
+def short(margin: str, reported: str | None) -> Position:
     """One contract coin sold at 100, now at 100."""
     return Position(
         venue="mexc_spot", symbol="BTC_PERP", qty=D(-1), entry_price=D(100), mark_price=D(100), recv_mono_ns=1,
-        margin=D(margin), liquidation_price=None if told is None else D(told), maintenance_rate=D("0.005"),
+        margin=D(margin), liquidation_price=None if reported is None else D(reported), maintenance_rate=D("0.005"),
         maintenance_margin=D("0.5"),
     )  # fmt: skip
 
@@ -84,12 +84,12 @@ def test_what_a_position_lacks_is_not_free_for_the_next_entry() -> None:
         assert world.fast_entry.offer(rich, world.halt, world.now())
 
 
-@pytest.mark.parametrize(("told", "agreed"), [("132.6", True), ("140", False), ("0", False)])
-def test_a_liquidation_price_that_differs_from_the_venues_passes_neither_path(told: str, agreed: bool) -> None:
+@pytest.mark.parametrize(("reported", "agreed"), [("132.6", True), ("140", False), ("0", False)])
+def test_a_liquidation_price_that_differs_from_the_venues_passes_neither_path(reported: str, agreed: bool) -> None:
     with a_world(config=config(3), specs=SPECS) as world:
         fee = SPECS[1].taker_fee_ppm / D(1_000_000)
         own = (D(100) + D("33.3333")) / (1 + D("0.005") + fee)
-        record = hedge(world, position=short("33.3333", str(own) if agreed else told))
+        record = hedge(world, position=short("33.3333", str(own) if agreed else reported))
         if agreed:
             assert world.fast_entry.offer(record, world.halt, world.now())
         else:

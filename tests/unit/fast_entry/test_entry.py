@@ -203,7 +203,7 @@ def refuse_by(world: EntryWorld, reason: str) -> Any:
     elif reason == "old book":
         world.now_ns += 101_000_000
         record = ordinary(world)
-    elif reason == "skew":
+    elif reason == "another row epoch":
         world.now_ns += 90_000_000
         world.publish(0, levels("98.99", "-0.01", "5"), levels("99.10", "0.05", "3"), recv_mono_ns=world.now_ns)
         record = ordinary(world)
@@ -261,7 +261,7 @@ REASONS = {
     "own fill": Refusal.NOT_AFTER_OWN_FILL,
     "book of a dead feed": Refusal.STALE_AT_EXECUTOR,
     "old book": Refusal.STALE_AT_EXECUTOR,
-    "skew": Refusal.MALFORMED,
+    "another row epoch": Refusal.HALTED,
     "unconfirmed balance": Refusal.BALANCE_UNPROVED,
     "detected too long ago": Refusal.STALE_AT_EXECUTOR,
     "detected in the future": Refusal.STALE_AT_EXECUTOR,

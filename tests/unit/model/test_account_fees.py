@@ -75,7 +75,7 @@ POINT = FeeConfig(deduction=DeductionConfig(coin="POINT"))
 
 
 @pytest.mark.parametrize(
-    ("fees", "told", "true", "said"),
+    ("fees", "reported", "true", "said"),
     [
         (GT, None, ("GT", 100_000), []),  # the venue does not tell: what is configured holds
         (GT, FeeSwitch("GT"), ("GT", 100_000), []),
@@ -89,11 +89,11 @@ POINT = FeeConfig(deduction=DeductionConfig(coin="POINT"))
     ],
 )
 def test_the_venues_switch_is_what_counts_and_a_difference_names_both(
-    fees: FeeConfig | None, told: FeeSwitch | None, true: tuple[str, int] | None, said: list[str]
+    fees: FeeConfig | None, reported: FeeSwitch | None, true: tuple[str, int] | None, said: list[str]
 ) -> None:
-    found = true_fees(fees, told)
+    found = true_fees(fees, reported)
     deduction = None if found is None else found.deduction
     assert (None if deduction is None else (deduction.coin, deduction.discount_ppm)) == true
     assert fees is None or found is None or found.taker_ppm == fees.taker_ppm
-    text = switch_fault("v", fees, told)
+    text = switch_fault("v", fees, reported)
     assert bool(text) == bool(said) and all(part in text for part in said)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from pipeline.model import dialects
+from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import config_from_mapping, load_config, load_with_origins
+from pipeline.model.dialects import dialect_names
 from pipeline.model.enums import Mode, OpportunityType, WaitStrategy
 from pipeline.model.errors import ConfigInvalid
 from tests.paths import REPO
@@ -191,3 +195,104 @@ def test_the_shorter_of_both_bounds_makes_an_order_unknown() -> None:
     config = config_from_mapping({"mode": "paper", "risk_limits": {"max_execution_time_ms": 300}})
     assert config.answer_timeout_ms == 300
     assert config_from_mapping({"execution": {"order_timeout_ms": 200}}).answer_timeout_ms == 200
+
+
+MEXC_MARKET = {"rest": "https://api.mexc.com/api/v3", "ws": "wss://wbs-api.mexc.com/ws", "symbols": ["BTCUSDT"]}
+
+
+def exchange_errors(dialect: str, market: str = "spot", **entry: object) -> list[str]:
+    data = {"exchanges": {"it": {"dialect": dialect, "markets": {market: {**MEXC_MARKET, **entry}}}}}
+    with pytest.raises(ConfigInvalid) as caught:
+        config_from_mapping(data)
+    return caught.value.errors
+
+
+def test_what_cannot_be_an_exchange_is_said_in_one_sentence() -> None:
+    known = ", ".join(dialect_names())
+    assert exchange_errors("acme") == [
+        f"exchanges.it.dialect: found 'acme', wanted one of {known} (a new one: `arb dialect new acme`)"
+    ]
+    assert exchange_errors("mexc", "futures") == [
+        "exchanges.it.markets.futures: the dialect mexc has no such market, wanted one of spot"
+    ]
+    assert exchange_errors("mexc", symbols=["币安USDT"]) == [
+        "exchanges.it.markets.spot.symbols: found '币安USDT', which is not plain ASCII: no order can name it; "
+        "leave it out"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "url", "said"),
+    [
+        ("mexc", "https://a.example/api/v3/api/v3", "has /api/v3 twice; wanted it once"),
+        ("mexc", "https://a.example/v3/v3/", "has /v3 twice; wanted it once"),
+        ("binance", "https://a.example/api/v3", "wanted 'https://a.example': requests add /api/v3 themselves"),
+    ],
+)
+def test_a_url_with_a_doubled_path_is_refused(dialect: str, url: str, said: str) -> None:
+    (error,) = exchange_errors(dialect, rest=url)
+    assert error.startswith(f"exchanges.it.markets.spot.rest: found {url!r}, ") and error.endswith(said)
+
+
+def outside(root: Path, name: str, *sides: str) -> str:
+    """A folder with (parts of) a dialect that is none of ours."""
+    own = Path(dialects.__file__).parents[1] / "exchanges/mexc/manifest.toml"
+    for side in sides:
+        folder = root / side / name
+        folder.mkdir(parents=True)
+        marker = folder / dialects.SIDES[side]
+        marker.write_bytes(own.read_bytes() if marker.suffix == ".toml" else b"")
+    return str(root)
+
+
+@pytest.fixture
+def own_roots() -> Iterator[None]:
+    before = list(dialects._roots)
+    yield
+    dialects._roots[:] = before
+    dialects._sides.cache_clear()
+
+
+def with_dialects(*paths: str, dialect: str) -> EngineConfig:
+    exchange = {"dialect": dialect, "markets": {"spot": MEXC_MARKET}}
+    return config_from_mapping({"dialects": list(paths), "exchanges": {"it": exchange}})
+
+
+def test_a_pair_of_folders_from_outside_is_a_dialect(tmp_path: Path, own_roots: None) -> None:
+    path = outside(tmp_path, "acme", "exchanges", "sim/wire")
+    assert with_dialects(path, dialect="acme").venues[0].dialect == "acme"
+    assert "acme" in dialect_names() and dialects.facts_of("acme").deduction_coins == {"MX"}
+
+
+@pytest.mark.parametrize(
+    ("side", "missing"), [("exchanges", "sim/wire/acme/exchange.py"), ("sim/wire", "exchanges/acme/manifest.toml")]
+)
+def test_half_a_dialect_is_refused_with_what_is_missing(
+    tmp_path: Path, own_roots: None, side: str, missing: str
+) -> None:
+    path = outside(tmp_path, "acme", side)
+    with pytest.raises(ConfigInvalid) as caught:
+        with_dialects(path, dialect="acme")
+    (error,) = caught.value.errors
+    assert f"half a dialect: {tmp_path / side / 'acme'} is there and {missing} is not" in error
+
+
+def test_a_folder_without_a_dialect_and_a_taken_name_are_refused(tmp_path: Path, own_roots: None) -> None:
+    taken = outside(tmp_path / "taken", "gateio", "exchanges", "sim/wire")
+    shared = outside(tmp_path / "shared", "transport", "exchanges", "sim/wire")
+    (tmp_path / "empty").mkdir()
+    cases = {
+        str(tmp_path / "empty"): "holds no dialect",
+        "relative": "wanted an absolute path",
+        taken: "has a dialect 'gateio', and there is one of this name already",
+        shared: "has a dialect 'transport', and there is one of this name already",
+    }
+    for path, said in cases.items():
+        with pytest.raises(ConfigInvalid) as caught:
+            with_dialects(path, dialect="mexc")
+        (error,) = caught.value.errors
+        assert error.startswith("dialects: ") and said in error
+    broken = Path(outside(tmp_path / "broken", "acme", "exchanges", "sim/wire"))
+    (broken / "exchanges/acme/manifest.toml").write_text('title = "Acme"\nmarkets = {margin = {}}\n')
+    with pytest.raises(ConfigInvalid, match=r"manifest\.toml cannot be read"):
+        with_dialects(str(broken), dialect="acme")

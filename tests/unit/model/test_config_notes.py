@@ -7,11 +7,12 @@ from decimal import Decimal
 import pytest
 
 from pipeline.model.config import DetectionConfig, EngineConfig, RiskLimits
+from pipeline.model.config_load import config_from_mapping
 from pipeline.model.config_notes import config_notes
 
 
 @pytest.mark.parametrize(
-    ("size", "limit", "edge_bps", "execute_bps", "least", "told"),
+    ("size", "limit", "edge_bps", "execute_bps", "least", "reported"),
     [
         ("2000", "10000", "50", None, "0.50", False),
         ("100", "10000", "50", None, "0.50", False),
@@ -24,7 +25,7 @@ from pipeline.model.config_notes import config_notes
     ],
 )
 def test_a_least_profit_beyond_the_largest_entry_at_the_least_edge_is_told(
-    size: str, limit: str, edge_bps: str, execute_bps: str | None, least: str, told: bool
+    size: str, limit: str, edge_bps: str, execute_bps: str | None, least: str, reported: bool
 ) -> None:
     execute = None if execute_bps is None else Decimal(execute_bps)
     config = EngineConfig(
@@ -33,4 +34,22 @@ def test_a_least_profit_beyond_the_largest_entry_at_the_least_edge_is_told(
             max_position_size_usd=Decimal(limit), min_profit_margin_bps=Decimal(edge_bps), min_profit_usd=Decimal(least)
         ),
     )
-    assert len(config_notes(config)) == told
+    assert len(config_notes(config)) == reported
+
+
+def test_settings_of_a_venue_that_is_not_traded_are_told() -> None:
+    market = {"rest": "https://localhost", "ws": "wss://localhost", "symbols": ["BTCUSDT"]}
+    data = {
+        "exchanges": {
+            name: {"dialect": "mexc", "trade": name == "a", "markets": {"spot": market}} for name in ("a", "b")
+        },
+        "risk_limits": {"per_venue": {"a_spot": {"max_exposure_usd": 5}, "b_spot": {"max_exposure_usd": 5}}},
+        "fees": {"b_spot": {"taker_ppm": 1}},
+    }
+    config = config_from_mapping(data)
+    assert [venue.name for venue in config.venues] == ["a_spot", "b_spot"]
+    assert [venue.name for venue in config.trading_venues] == ["a_spot"] and config.trading_exchanges == ("a",)
+    assert config_notes(config) == [
+        "risk_limits.per_venue.b_spot: exchanges.b.trade is false, so it does not count",
+        "fees.b_spot: exchanges.b.trade is false, so it does not count",
+    ]

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.model.catalogue_row import row_to_words, text_to_words, words_to_row, words_to_text
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
-from pipeline.model.instruments import QUARANTINED, VenueRef, build_rows, wallet_open
+from pipeline.model.instruments import NOT_TRADED, QUARANTINED, VenueRef, build_rows, wallet_open
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 
 VENUES = [
@@ -52,6 +52,16 @@ def test_same_ticker_with_another_contract_is_quarantined_with_its_reason() -> N
     rows = build_rows([a, b], VENUES)
     assert [row.pair_id for row in rows] == [QUARANTINED, QUARANTINED]
     assert "0xaa" in rows[0].quarantine_reason and "0xbb" in rows[1].quarantine_reason
+
+
+def test_what_is_not_traded_pairs_with_nothing_and_has_no_vote_on_the_coin() -> None:
+    venues = [msgspec.structs.replace(venue, trade=venue.name != "binance_spot") for venue in VENUES]
+    specs = [spec("binance_spot", price="150"), spec("mexc_spot"), spec("gateio_spot")]
+    rows = build_rows(specs, venues)
+    assert [(row.pair_id, row.quarantine_reason) for row in rows] == [(QUARANTINED, NOT_TRADED), (0, ""), (0, "")]
+    assert len({(row.price_exp, row.qty_exp) for row in rows}) == 1, "its books are read with the same numbers"
+    later = build_rows([spec("gateio_futures")], venues, existing=rows)
+    assert (later[-1].pair_id, later[-1].quarantine_reason) == (0, "")
 
 
 def test_a_futures_contract_takes_the_coin_of_its_own_exchange() -> None:

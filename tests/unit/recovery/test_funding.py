@@ -12,6 +12,8 @@ from pipeline.execution.events import Command, CommandKind, FetchFunding, Fundin
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import FundingRecord
 from pipeline.model.structs import Funding
+from pipeline.model.venue_events import FundingNotice
+from pipeline.recovery import funding
 from pipeline.recovery.funding import INTERVAL_NS
 from tests.worlds.exchange_world import World as Exchange
 from tests.worlds.exchange_world import world as exchange
@@ -145,6 +147,29 @@ def test_what_the_account_paid_before_the_journal_began_is_not_ours() -> None:
     assert not booked(world)
 
 
+def test_a_payment_in_the_second_in_which_the_journal_began_is_ours_where_the_stream_told_of_it() -> None:
+    """Venues list it by the whole second, which is before the journal."""
+    world = World(3)
+    world.run(300)
+    world.core.ledger.began_wall_ms += 265
+    began = world.core.ledger.began_wall_ms
+    told, silent = (
+        Funding(
+            venue="gateio_futures", symbol=symbol, event_id=symbol, asset="USDT", amount=PAID,
+            venue_wall_ms=began // 1000 * 1000,
+        )
+        for symbol in ("BTCUSDT", "ETHUSDT")
+    )  # fmt: skip
+    assert told.venue_wall_ms < began
+    world.venues["gateio_futures"].funding += [told, silent]
+    world.feed(
+        FundingNotice(venue=told.venue, symbol=told.symbol, venue_wall_ms=told.venue_wall_ms, recv_mono_ns=world.now_ns)
+    )
+    world.run(2000)
+    assert [record.event_id for record in booked(world)] == ["BTCUSDT"]
+    assert not world.core.funding.pending
+
+
 def test_an_answer_is_counted_once_however_often_it_comes() -> None:
     world = hedged_world()
     world.fund(PAID)
@@ -171,10 +196,14 @@ async def futures_with_a_position(at: Exchange) -> None:
 
 
 def test_the_client_reads_every_page_of_the_account_book() -> None:
-    asyncio.run(read_every_page())
+    rows, paid = asyncio.run(read_every_page())
+    assert len(rows) == len({row.event_id for row in rows}) == 120
+    assert sum(row.amount for row in rows) == paid != 0
+    assert {row.symbol for row in rows} == {"BTC_USDT", "ETH_USDT"}
 
 
-async def read_every_page() -> None:
+async def read_every_page() -> tuple[list[Funding], Decimal]:
+    """The client's rows, and what the venue's ledger has moved."""
     async with exchange() as at:
         await futures_with_a_position(at)
         client = make_client(at.venue("gateio_futures"), at.credentials("gateio_futures"))
@@ -185,30 +214,31 @@ async def read_every_page() -> None:
             rows = await client.funding(since)
         finally:
             await client.close()
-        assert len(rows) == len({row.event_id for row in rows}) == 120
-        paid = at.server.ledger.by_reason()["gateio_futures"]["fund"]["USDT"]
-        assert sum(row.amount for row in rows) == paid != 0
-        assert {row.symbol for row in rows} == {"BTC_USDT", "ETH_USDT"}
+        return rows, at.server.ledger.by_reason()["gateio_futures"]["fund"]["USDT"]
 
 
 def test_a_spot_venue_pays_no_funding() -> None:
-    asyncio.run(ask_a_spot_venue())
+    assert asyncio.run(ask_a_spot_venue()) == []
 
 
-async def ask_a_spot_venue() -> None:
+async def ask_a_spot_venue() -> list[Funding]:
     async with exchange() as at:
         client = make_client(at.venue("gateio_spot"), at.credentials("gateio_spot"))
-        assert await client.funding(0) == []
-        await client.close()
+        try:
+            return await client.funding(0)
+        finally:
+            await client.close()
 
 
-@pytest.mark.slow
-def test_questions_reach_back_behind_the_newest_booking_but_never_before_the_journal() -> None:
+def test_questions_reach_back_behind_the_newest_booking_but_never_before_the_journal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(funding, "SINCE_MARGIN_MS", 60_000)
     world = hedged_world()
     asked = [action for action in world.core.funding._context.drain() if isinstance(action, FetchFunding)]
     assert not asked
-    assert world.core.funding._since_ms("gateio_futures") == world.core.ledger.began_wall_ms
-    world.run(10_000_000)
+    assert world.core.funding._since_ms("gateio_futures") == world.core.ledger.began_wall_ms // 1000 * 1000
+    world.run(100_000)
     world.fund(PAID)
     world.run(500)
     since = world.core.funding._since_ms("gateio_futures")

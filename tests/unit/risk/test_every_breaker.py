@@ -7,75 +7,36 @@ opportunities again, and nothing of it stays open, so that a drain ends.
 from __future__ import annotations
 
 import ast
-import asyncio
+import importlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import typer
+from typer.core import TyperGroup
 
-from pipeline.equity_watch import EquityWatch
 from pipeline.exchanges.base import OutcomeKind, PlaceOutcome, SessionState
 from pipeline.execution.events import Command, CommandKind
 from pipeline.model.config import HedgeConfig, HedgeExitConfig
 from pipeline.model.enums import OrderState, Refusal
 from pipeline.model.errors import BadInput, VenueRejected
 from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
-from pipeline.risk.breakers import fee_breaker, venue_breaker
-from pipeline.tradable import Effect, TradeState, executor_reasons, state_of
+from pipeline.risk.breakers import fee_breaker, solve, venue_breaker
+from pipeline.trade_state import Effect, TradeState, executor_reasons
 from tests.paths import REPO
-from tests.worlds.execution_starts import held_world, ready_world
+from tests.worlds.execution_starts import Operator, held_world, ready_world
 from tests.worlds.execution_world import Faults, World, make_config
+from tests.worlds.named_commands import unknown_in
 from workers.audit_log import FILE_NAME as AUDIT
-from workers.executor.control import ExecutorControl
-from workers.executor.views import CoreViews
+from workers.cli.app import app
 
 SILENT = Faults(drop_response=1.0, drop_stream=1.0)
 NEVER_NS = 2**62
 ADOPTED = ("unknown_past", "second_engine")
-
-
-class WorldPerformer:
-    """What the control socket needs of the performer, on virtual time."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def feed(self, event: Any) -> None:
-        self._world.feed(event)
-
-    def now(self) -> Any:
-        return self._world.now()
-
-
-async def nothing() -> None:
-    """Nobody reads what is published here."""
-
-
-class Operator:
-    """Asks as the commands do."""
-
-    def __init__(self, world: World, folder: Path) -> None:
-        self.world = world
-        self.folder = folder
-
-    def ask(self, op: str, **request: Any) -> dict[str, Any]:
-        performer: Any = WorldPerformer(self.world)
-        core = self.world.core
-        control = ExecutorControl(self.folder, core, performer, CoreViews(core, EquityWatch(core)), nothing)
-        return asyncio.run(control.handle({"op": op, "uid": 0, **request}))
-
-    def reasons(self) -> list[str]:
-        core = self.world.core
-        core.context.now = self.world.now()
-        return [reason.what for reason in executor_reasons(core) if reason.effect > Effect.NOTE]
-
-    def state(self) -> TradeState:
-        self.world.core.context.now = self.world.now()
-        return state_of(executor_reasons(self.world.core))
 
 
 def sent_order(world: World, venue: str = "mexc_spot") -> Any:
@@ -143,6 +104,13 @@ def daily_loss() -> World:
     world.core.ledger.day = world.now().wall_ns // (86_400 * 10**9)
     world.core.ledger.day_pnl = Decimal(-11)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
+    return world
+
+
+def total_loss() -> World:
+    world = ready_world(limits={"max_total_loss_usd": Decimal(10)})
+    world.core.ledger.total_pnl, world.core.ledger.peak_pnl = Decimal(5), Decimal(16)
+    world.run(1500)
     return world
 
 
@@ -236,6 +204,7 @@ TRIPS: list[tuple[Callable[[], World], str]] = [
     (malformed, "malformed"),
     (duplicates, "duplicates"),
     (daily_loss, "daily_loss"),
+    (total_loss, "total_loss"),
     (naked, "naked_exposure"),
     (venue_faults, "venue.mexc_spot"),
     (moved_position, "venue.gateio_futures"),
@@ -248,33 +217,59 @@ TRIPS: list[tuple[Callable[[], World], str]] = [
 ADOPTED = ("unknown_past", "second_engine")
 
 
-def names_in_the_source() -> set[str]:
-    """First argument of every ``trip(`` in the engine; a computed part becomes ``*``."""
-    constants = {
-        "RECOVERY_HOLD": "recovery_hold",
-        "DAILY_LOSS": "daily_loss",
-        "NAKED": "naked_exposure",
-        "UNEXPLAINED_LOSS": "unexplained_loss",
-        "UNKNOWN_PAST": "unknown_past",
-        "SECOND_ENGINE": "second_engine",
-    }
-    found = set()
+def constant(path: Path, node: ast.expr) -> str:
+    """The value of a name that a module of the engine has."""
+    module = importlib.import_module(".".join(path.relative_to(REPO).with_suffix("").parts))
+    value = getattr(module, ast.unparse(node))
+    assert isinstance(value, str), f"{path}: {ast.unparse(node)}"
+    return value
+
+
+def calls() -> Iterator[tuple[Path, str, list[ast.expr]]]:
+    """(file, name without its object, arguments) of every call in the engine."""
     for path in [*(REPO / "pipeline").rglob("*.py"), *(REPO / "workers").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr != "trip":
-                continue
-            name = node.args[0]
-            if isinstance(name, ast.Constant):
-                found.add(str(name.value))
-            elif isinstance(name, ast.JoinedStr):
-                found.add("".join(str(p.value) if isinstance(p, ast.Constant) else "*" for p in name.values))
-            elif isinstance(name, ast.Name):
-                found.add(constants[name.id])
-            elif isinstance(name, ast.Call) and ast.unparse(name.func) == "venue_breaker":
-                found.add("venue.*")
-            else:
-                assert ast.unparse(name) == "breaker.name", f"{path}: {ast.unparse(name)}"  # kept over a lost journal
+            if isinstance(node, ast.Call):
+                yield path, ast.unparse(node.func).rpartition(".")[2], node.args
+
+
+def names_in_the_source() -> set[str]:
+    """First argument of every ``trip(`` in the engine; a computed part becomes ``*``."""
+    found = set()
+    for path, called, arguments in calls():
+        if called == "LossBeyond":  # pipeline/risk/worth.py: its breaker is what ``trip(loss.breaker`` names
+            found.add(constant(path, arguments[1]))
+        if called != "trip":
+            continue
+        name = arguments[0]
+        if isinstance(name, ast.Constant):
+            found.add(str(name.value))
+        elif isinstance(name, ast.JoinedStr):
+            found.add("".join(str(p.value) if isinstance(p, ast.Constant) else "*" for p in name.values))
+        elif isinstance(name, ast.Name):
+            found.add(constant(path, name))
+        elif isinstance(name, ast.Call):
+            maker = getattr(importlib.import_module("pipeline.risk.breakers"), ast.unparse(name.func))
+            found.add(maker(*"*" * len(name.args)))
+        else:  # kept over a lost journal, and the first loss beyond its limit
+            assert ast.unparse(name) in ("breaker.name", "loss.breaker"), f"{path}: {ast.unparse(name)}"
     return found
+
+
+def test_the_names_are_read_from_the_source() -> None:
+    assert {"overfill", "venue.*", "recovery_hold", "daily_loss", "total_loss", "unknown_past"} <= names_in_the_source()
+
+
+def test_what_solves_a_breaker_are_commands_with_their_options_and_in_the_readme() -> None:
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+    readme = (REPO / "README.md").read_text(encoding="utf-8")
+    for name in names_in_the_source():
+        commands = re.findall(r"arb ([a-z]+(?: --[a-z]+(?: [\w.*]+)?)*)", solve(name))
+        assert commands, f"nothing solves {name}"
+        for command in commands:
+            assert not unknown_in(command, root), (name, command)
+            assert f"`arb {command.partition(' ')[0]}" in readme, (name, command)
 
 
 def test_every_name_in_the_source_is_tripped_here() -> None:
@@ -302,12 +297,12 @@ def test_a_breaker_is_seen_and_solved_by_the_commands(trip: Callable[[], World],
             operator.ask("rearm", name=name, reason="a re-arm is not enough")
     assert name in world.core.ledger.breakers, "nothing is re-armed without a reason"
     world.faults = Faults()
-    if name == "daily_loss":  # as its `solve` says: a higher limit, taken in by a reload
-        limits = msgspec.structs.replace(world.config.risk_limits, max_daily_loss_usd=Decimal(1000))
+    if name in ("daily_loss", "total_loss"):  # as its `solve` says: a higher limit, taken in by a reload
+        limits = msgspec.structs.replace(world.config.risk_limits, **{f"max_{name}_usd": Decimal(1000)})
         world.core.reconfigure(msgspec.structs.replace(world.config, risk_limits=limits))
     assert operator.ask(op, reason="looked at it", **solved)
     assert name not in world.core.ledger.breakers
-    world.calm(20_000)
+    world.calm(40_000)  # longer than a movement may wait for an execution that is listed late
     for other in list(world.core.ledger.breakers):  # what the same cause has tripped besides
         operator.ask("rearm", name=other, reason="looked at it too")
     world.calm(20_000)
@@ -422,6 +417,23 @@ def test_lease_journal_and_venues_have_their_reasons(tmp_path: Path) -> None:
     assert operator.state() is TradeState.DEGRADED, "the other two venues trade"
     world.feed(SessionState(venue="gateio_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
     assert operator.state() is TradeState.STOPPED, "one venue alone is nothing"
+
+
+def test_an_account_that_differs_and_a_row_that_cannot_be_read_are_notes(tmp_path: Path) -> None:
+    world = ready_world()
+    operator = Operator(world, tmp_path)
+    account = world.core.recovery.account
+    account.doubt("mexc_spot", "BTC")
+    account.unreadable.polled(["gateio_futures"], [("gateio_futures", "BTC_USDT")])
+    notes = {reason.what: reason for reason in operator.all_reasons()}
+    assert [*notes] == [
+        "gateio_futures BTC_USDT: its position cannot be read: no entries there",
+        "mexc_spot BTC: account and ledger differ: no entries there",
+    ]
+    assert all(note.effect is Effect.NOTE and "by itself" in note.solve for note in notes.values())
+    account.unreadable.polled(["gateio_futures"], [])
+    world.run(5000)
+    assert not operator.all_reasons(), "both end when the venue says so"
 
 
 def test_a_venue_paused_by_its_budget_is_a_note(tmp_path: Path) -> None:

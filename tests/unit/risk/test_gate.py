@@ -18,6 +18,7 @@ from pipeline.model.venue_events import SessionState
 from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import World
+from tests.worlds.hedged_world import hedged_world
 
 
 def refusal(world: World, opportunity: Opportunity) -> Refusal:
@@ -48,7 +49,6 @@ MALFORMED: dict[str, Callable[[Opportunity], Opportunity]] = {
     "negative price": lambda o: with_leg(o, limit_price_fp=-5),
     "same side twice": lambda o: with_leg(o, side=-1),
     "side 3": lambda o: with_leg(o, side=3),
-    "old row epoch": lambda o: with_leg(o, row_epoch=9),
     "twice the instrument": lambda o: with_leg(o, instrument_id=o.legs[1].instrument_id),
     "spot legs called a hedge": lambda o: msgspec.structs.replace(o, type=int(OpportunityType.SPOT_FUTURES_HEDGE)),
 }
@@ -61,6 +61,15 @@ def test_malformed_opportunities_are_refused(name: str) -> None:
     assert not world.core.ledger.operations
 
 
+@pytest.mark.parametrize("epoch", [0, 9], ids=["before ours", "after ours"])
+def test_a_catalogue_that_one_of_them_has_read_first_is_no_mad_detector(epoch: int) -> None:
+    world = ready_world()
+    for _ in range(10):
+        assert refusal(world, with_leg(offer(world), row_epoch=epoch)) is Refusal.HALTED
+    assert not world.core.ledger.breakers
+    assert refusal(world, offer(world)) is Refusal.NONE
+
+
 def test_a_mad_detector_trips_a_breaker_that_only_an_operator_re_arms() -> None:
     world = ready_world()
     for _ in range(5):
@@ -69,7 +78,8 @@ def test_a_mad_detector_trips_a_breaker_that_only_an_operator_re_arms() -> None:
     world.run(60_000)
     assert refusal(world, offer(world)) is Refusal.BREAKER
     world.feed(Command(CommandKind.REARM, "malformed", "looked at it"))
-    assert refusal(world, offer(world)) is Refusal.NONE
+    assert refusal(world, msgspec.structs.replace(offer(world), crc_ok=False)) is Refusal.MALFORMED
+    assert refusal(world, offer(world)) is Refusal.NONE, "what was looked at is not counted again"
 
 
 def test_nothing_passes_before_the_venues_are_reconciled() -> None:
@@ -177,6 +187,18 @@ def test_limits(limits: dict[str, Any], wanted: Refusal | None) -> None:
         assert not world.core.ledger.operations
     else:
         assert refusal(world, offer(world)) is wanted
+
+
+def test_a_hedge_whose_quote_has_no_rate_takes_no_entry_beside_it() -> None:
+    """What cannot be valued is beyond every limit: it does not count as one dollar a coin."""
+    world = hedged_world()
+    (hedge,) = world.core.ledger.hedges.values()
+    operation = world.core.ledger.operations[hedge.operation_id]
+    legs = tuple(msgspec.structs.replace(leg, quote="EURI") for leg in operation.record.legs)
+    operation.record = msgspec.structs.replace(operation.record, legs=legs)
+    world.run(100)
+    assert world.core.risk.gate.exposure().unvalued == {"EURI"}
+    assert refusal(world, offer(world)) is Refusal.EXPOSURE_LIMIT
 
 
 def test_the_daily_loss_stops_the_day() -> None:

@@ -59,7 +59,7 @@ def test_the_price_of_inventory_is_taken_off_the_profit(price_bps: float, taken:
         plan = judged(world)
         cost = plan.legs[0].qty * plan.legs[0].average * D(30) / 10_000
         configured(world, min_profit_usd=plan.profit - cost + CENT)
-        world.core.risk.gate.inventory_price_bps = lambda buy, sell: price_bps
+        world.core.risk.gate.direction_price_bps = lambda buy, sell: price_bps
         assert world.fast_entry.offer(ordinary(world), world.halt, world.now()) is taken
         answer = exact(world, ordinary(world))
         assert isinstance(answer, Plan) if taken else answer.refusal is Refusal.BELOW_MIN_PROFIT

@@ -27,7 +27,17 @@ from shm.bookring import (
     read_notice,
 )
 from shm.jit import njit
-from shm.layout import BOOK, BOOK_RING, BOOK_SLOTS, CONN_CAPACITY, FEED, HEADER, NOTICE_CAPACITY, feed_segment_words
+from shm.layout import (
+    BOOK,
+    BOOK_RING,
+    BOOK_SLOTS,
+    CONN_CAPACITY,
+    FEED,
+    FLAG_OWN_PROOF,
+    HEADER,
+    NOTICE_CAPACITY,
+    feed_segment_words,
+)
 from shm.segment import Segment, attach_arena, segment_name
 from shm.words import Words
 from tests.naive.shm import NaiveFeed
@@ -107,6 +117,8 @@ def test_feed_does_what_its_plain_twin_does(operations: list[tuple[str, int, int
             rec = record(1)
             rec[BOOK.conn], rec[BOOK.conn_generation], rec[BOOK.recv_mono_ns] = conn, generation, 5000
             assert proof_mono_ns(words, 0, rec) == naive.proof(conn, generation, 5000)
+            rec[BOOK.flags] |= FLAG_OWN_PROOF
+            assert proof_mono_ns(words, 0, rec) == naive.proof(conn, generation, 5000, own=True)
 
 
 def test_record_carries_epoch_and_publish_stamp_of_its_publisher() -> None:

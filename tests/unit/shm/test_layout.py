@@ -126,7 +126,7 @@ def test_one_name_is_one_table_in_the_whole_tree() -> None:
 
 def test_segments_of_different_kinds_have_different_numbers() -> None:
     kinds = [table.KIND for table in SHARED_TABLES if table.KIND]
-    assert len(kinds) == len(SEGMENTS) == 10
+    assert len(kinds) == len(SEGMENTS) == 12
     assert all(table.START == HEADER.WORDS for table in SEGMENTS.values())
 
 
@@ -181,7 +181,7 @@ def test_the_numpy_view_and_the_values_are_the_words() -> None:
     read = values(BOOK, words, at)
     assert read["flags"] == 6 and read["ask_price_fp"][1] == 77
     flags = next(field for field in BOOK.FIELDS if field.name == "flags")
-    assert meaning(flags, 6) == "gap crossed" and meaning(flags, 64) == "unknown:0x40"
+    assert meaning(flags, 6) == "gap crossed" and meaning(flags, 128) == "unknown:0x80"
 
 
 def test_floats_texts_and_rows_are_read_as_what_they_are() -> None:

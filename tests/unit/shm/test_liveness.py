@@ -14,6 +14,7 @@ from shm.liveness import (
     MISSED_BEATS,
     Liveness,
     LivenessView,
+    LivenessViews,
     is_alive,
 )
 from shm.segment import process_start_ticks
@@ -90,4 +91,18 @@ def test_view_may_come_before_the_process(instance: str) -> None:
     live = Liveness.create(instance, "x")
     assert view.refresh() and view.alive()
     assert list(LivenessView.attach_all(instance)) == ["x"]
+    live.close()
+
+
+def test_views_of_all_processes_follow_who_comes_and_goes(instance: str) -> None:
+    views = LivenessViews(instance)
+    assert views.look() == {}
+    live = Liveness.create(instance, "x")
+    first = views.look()["x"]
+    assert first.alive() and views.look()["x"] is first, "mapped once"
+    live.segment.unlink()
+    live.close()
+    assert views.look() == {}
+    live = Liveness.create(instance, "x")
+    assert views.look()["x"].alive()
     live.close()

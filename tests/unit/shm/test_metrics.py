@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shm.errors import SegmentMissing, ShmError
 from shm.layout import COUNTER_CAPACITY, HIST_BUCKETS, HIST_MAX_BITS, HIST_SUB_BITS
-from shm.metrics import Histogram, Metrics, bucket_high, bucket_of
+from shm.metrics import Histogram, Metrics, MetricsViews, bucket_high, bucket_of
 from tests.naive.shm import NaiveHistogram, naive_bucket
 from tests.stress.support import fork
 
@@ -124,6 +124,25 @@ def test_restarted_process_goes_on_with_its_counters_and_readers_see_new_names(i
     again.inc(again.counter("a"))
     assert reader.counters() == {"a": 6, "b": 1} and reader.value("b") == 1
     again.close()
+
+
+def test_views_attach_once_and_anew_where_the_segment_was_replaced(instance: str) -> None:
+    views = MetricsViews(instance)
+    assert views.counters("x") == {}
+    first = Metrics.create(instance, "x")
+    first.inc(first.counter("a"), 5)
+    assert views.counters("x") == {"a": 5}
+    known = views._attached["x"]
+    first.inc(first.counter("b"), 2)
+    assert views.counters("x") == {"a": 5, "b": 2} and views._attached["x"] is known
+    first.segment.unlink()
+    first.close()
+    assert views.counters("x") == {}, "what is gone is not shown"
+    second = Metrics.create(instance, "x")
+    second.inc(second.counter("c"))
+    assert views.counters("x") == {"c": 1}
+    views.close()
+    second.close()
 
 
 def test_metrics_of_a_process_that_never_ran_are_missing(instance: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shm import sources
-from shm.sources import ROOMS, ROOT, Sources
+from shm.sources import KERNEL_PACKAGES, ROOT, Sources
 
 CONSTANT = re.compile(r"^([A-Z_][A-Z0-9_]* *(?::[^=\n]+)?= *)(\d+)\b", re.MULTILINE)
 
@@ -18,7 +18,7 @@ CONSTANT = re.compile(r"^([A-Z_][A-Z0-9_]* *(?::[^=\n]+)?= *)(\d+)\b", re.MULTIL
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of everything that kernels are made of."""
-    for room in ROOMS:
+    for room in KERNEL_PACKAGES:
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
@@ -53,7 +53,7 @@ def parsed_closure(start: Path, tree: Path) -> set[Path]:
 
 
 def kernels_of(tree: Path) -> list[Path]:
-    everything = [path for room in ROOMS for path in sorted((tree / room).rglob("*.py"))]
+    everything = [path for room in KERNEL_PACKAGES for path in sorted((tree / room).rglob("*.py"))]
     makers = {"shm.jit.njit", "shm.jit.njit_bare"}
     return [path for path in everything if makers & parsed_imports(path.read_text(), path.relative_to(tree).parts[:-1])]
 
@@ -88,7 +88,9 @@ def test_another_constant_anywhere_is_another_key_of_every_kernel_that_can_see_i
 
 
 def test_no_import_of_the_tree_is_overlooked() -> None:
-    for path in (path for room in (*ROOMS, "workers", "tests", "bench") for path in (ROOT / room).rglob("*.py")):
+    for path in (
+        path for room in (*KERNEL_PACKAGES, "workers", "tests", "bench") for path in (ROOT / room).rglob("*.py")
+    ):
         folder = path.relative_to(ROOT).parts[:-1]
         found = set(sources._imports(path.read_bytes(), "/".join(folder)))
         assert parsed_imports(path.read_text(), folder) <= found, path
@@ -125,7 +127,7 @@ def test_a_file_that_names_modules_at_run_time_can_see_everything(tree: Path) ->
     name = "shm/checksum.py"
     before = Sources(tree).closure(name)
     kernel.write_text(kernel.read_text() + "\nimport importlib\nmodule = importlib.import_module\n")
-    everything = {str(path.relative_to(tree)) for room in ROOMS for path in (tree / room).rglob("*.py")}
+    everything = {str(path.relative_to(tree)) for room in KERNEL_PACKAGES for path in (tree / room).rglob("*.py")}
     assert before < everything
     assert Sources(tree).closure(name) == everything
 

@@ -8,6 +8,8 @@ import pytest
 
 from pipeline.sim.exchange.accounts import ApiKey, SimAccount
 from pipeline.sim.wire import auth
+from pipeline.sim.wire.gateio import auth as gateio
+from pipeline.sim.wire.mexc import auth as mexc
 
 MEXC_DOC_SECRET = "45d0b3c26f2644f19bfb98b07741b2f5"
 MEXC_DOC_QUERY = "symbol=BTCUSDT&side=BUY&type=LIMIT&quantity=1&price=11&recvWindow=5000&timestamp=1644489390087"
@@ -47,19 +49,19 @@ def account(key: str, secret: str) -> dict[str, SimAccount]:
 )
 def test_mexc_vectors_are_accepted_in_query_or_body(secret: str, query: str, body: str, signature: str) -> None:
     accounts = account("K", secret)
-    stamp = int(auth.mexc_params(query, body)["timestamp"])
+    stamp = int(mexc.mexc_params(query, body)["timestamp"])
     if body:
         body += f"&signature={signature}"
     else:
         query += f"&signature={signature}"
-    params = auth.mexc_params(query, body)
-    assert auth.verify_mexc(accounts, "K", query, body, params, stamp) is accounts["K"]
+    params = mexc.mexc_params(query, body)
+    assert mexc.verify_mexc(accounts, "K", query, body, params, stamp) is accounts["K"]
 
 
 def mexc_code(*, key: str | None = MEXC_KEY, query: str, now_ms: int = NOW_MS) -> int | str:
-    params = auth.mexc_params(query, "")
+    params = mexc.mexc_params(query, "")
     with pytest.raises(auth.AuthRefused) as refused:
-        auth.verify_mexc(account(MEXC_KEY, MEXC_SECRET), key, query, "", params, now_ms)
+        mexc.verify_mexc(account(MEXC_KEY, MEXC_SECRET), key, query, "", params, now_ms)
     return refused.value.code
 
 
@@ -90,9 +92,9 @@ def test_mexc_refuses_with_the_sheets_codes(query: str, code: int) -> None:
 def test_mexc_window_edges_are_accepted() -> None:
     for stamp, window in ((NOW_MS + 999, 5000), (NOW_MS - 5000, 5000), (NOW_MS - 60000, 60000)):
         query = signed(f"timestamp={stamp}&recvWindow={window}")
-        params = auth.mexc_params(query, "")
-        auth.verify_mexc(account(MEXC_KEY, MEXC_SECRET), MEXC_KEY, query, "", params, NOW_MS)
-        assert auth.mexc_deadline_ms(params) == stamp + window
+        params = mexc.mexc_params(query, "")
+        mexc.verify_mexc(account(MEXC_KEY, MEXC_SECRET), MEXC_KEY, query, "", params, NOW_MS)
+        assert mexc.mexc_deadline_ms(params) == stamp + window
 
 
 def test_mexc_key_is_checked_before_the_signature() -> None:
@@ -147,7 +149,7 @@ FUTURES_BODY = b'{"contract":"BTC_USDT","size":-5,"price":"65000.5","tif":"poc",
 def test_gate_rest_vectors_are_accepted(method: str, path: str, query: str, body: bytes, sign: str) -> None:
     headers = {"key": GATE_KEY, "timestamp": GATE_TS, "sign": sign}
     accounts = account(GATE_KEY, GATE_SECRET)
-    found = auth.verify_gate_rest(accounts, headers, method=method, path=path, query=query, body=body, now_ms=NOW_MS)
+    found = gateio.verify_gate_rest(accounts, headers, method=method, path=path, query=query, body=body, now_ms=NOW_MS)
     assert found is accounts[GATE_KEY]
 
 
@@ -175,12 +177,12 @@ def test_gate_rest_vectors_are_accepted(method: str, path: str, query: str, body
 def test_gate_vectors_of_the_document_are_reproduced(
     method: str, path: str, query: str, body: bytes, sign: str
 ) -> None:
-    text = auth.gate_rest_text(method, path, query, body, "1541993715")
+    text = gateio.gate_rest_text(method, path, query, body, "1541993715")
     assert auth.hmac_sha512_hex("secret", text) == sign
 
 
 def test_gate_query_is_signed_as_it_was_before_encoding() -> None:
-    encoded = auth.gate_rest_text("GET", "/p", "ids=1%2C2&text=t-a%20b", b"", "1")
+    encoded = gateio.gate_rest_text("GET", "/p", "ids=1%2C2&text=t-a%20b", b"", "1")
     assert b"\nids=1,2&text=t-a b\n" in encoded
     assert hashlib.sha512(b"").hexdigest().encode() in encoded
 
@@ -202,7 +204,7 @@ def test_gate_query_is_signed_as_it_was_before_encoding() -> None:
 )
 def test_gate_channel_vectors_are_accepted(channel: str, sign: str) -> None:
     accounts = account(GATE_KEY, GATE_SECRET)
-    found = auth.verify_gate_channel(
+    found = gateio.verify_gate_channel(
         accounts,
         {"method": "api_key", "KEY": GATE_KEY, "SIGN": sign},
         channel=channel,
@@ -230,7 +232,7 @@ def test_gate_channel_vectors_are_accepted(channel: str, sign: str) -> None:
 )
 def test_gate_login_vectors_are_accepted(channel: str, sign: str) -> None:
     accounts = account(GATE_KEY, GATE_SECRET)
-    found = auth.verify_gate_login(
+    found = gateio.verify_gate_login(
         accounts,
         channel=channel,
         api_key=GATE_KEY,
@@ -253,14 +255,14 @@ def test_gate_login_vectors_are_accepted(channel: str, sign: str) -> None:
 )
 def test_gate_checks_header_clock_key_signature_in_this_order(headers: dict[str, str], status: int, label: str) -> None:
     with pytest.raises(auth.AuthRefused) as refused:
-        auth.verify_gate_rest(
+        gateio.verify_gate_rest(
             account(GATE_KEY, GATE_SECRET), headers, method="GET", path="/p", query="", body=b"", now_ms=NOW_MS
         )
     assert (refused.value.status, refused.value.code) == (status, label)
 
 
 def test_gate_expiry_header_refuses_late_requests_only() -> None:
-    auth.check_gate_exptime({}, NOW_MS)
-    auth.check_gate_exptime({"x-gate-exptime": str(NOW_MS)}, NOW_MS)
+    gateio.check_gate_exptime({}, NOW_MS)
+    gateio.check_gate_exptime({"x-gate-exptime": str(NOW_MS)}, NOW_MS)
     with pytest.raises(auth.AuthRefused):
-        auth.check_gate_exptime({"x-gate-exptime": str(NOW_MS - 1)}, NOW_MS)
+        gateio.check_gate_exptime({"x-gate-exptime": str(NOW_MS - 1)}, NOW_MS)

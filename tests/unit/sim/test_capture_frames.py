@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from pipeline.model.errors import BadInput
-from pipeline.sim.recorded.capture_frames import RebuiltBook, merged, open_recordings
+from pipeline.sim.recorded.capture_frames import merged, open_recordings
 from pipeline.sim.server import SimExchangeServer
+from pipeline.sim.wire.recording import RebuiltBook
 
 
 def small_capture(folder: Path, source: Path, lines: int) -> Path:
@@ -69,7 +70,7 @@ def test_rebuilt_gate_book_agrees_with_the_recorded_tickers(captures_dir: Path) 
         if frame.topic == "futures.book_ticker":
             result = msgspec.json.decode(frame.data)["result"]
             tickers[result["u"]] = (result["b"], result["a"])
-    book = RebuiltBook(row.venue, row.snapshots[symbol])
+    book = RebuiltBook(row.book_shape(), row.snapshots[symbol])
     compared = 0
     for frame in frames:
         if frame.topic == "futures.order_book_update":

@@ -55,9 +55,9 @@ def test_a_fee_in_gt_costs_its_rate_at_the_coins_price_and_the_plain_asset_nothi
     push = spot_rows.trade_push(trade, 77, fees=True)
     assert D(push["gt_fee"]) == paid and push["fee"] == "0"
     bench.settle()
-    told = [one for one in bench.events if isinstance(one, BalanceEvent) and one.asset == "GT"][-1]
-    assert (told.reason, told.change) == ("trade-fee-deduct", -paid)
-    assert spot_rows.balance_push(told, bench.account)["change_type"] == "trade-fee-deduct"
+    reported = [one for one in bench.events if isinstance(one, BalanceEvent) and one.asset == "GT"][-1]
+    assert (reported.reason, reported.change) == ("trade-fee-deduct", -paid)
+    assert spot_rows.balance_push(reported, bench.account)["change_type"] == "trade-fee-deduct"
     (fill,) = bench.ledger.of_kind("fill")
     assert (fill["fee"], fill["coin_fee"], fill["coin_asset"]) == (D(0), paid, "GT")
 

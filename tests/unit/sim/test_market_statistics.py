@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.sim.scenarios.specs import load_scenario
-from tests.worlds.market_statistics import (
+from tests.worlds.judging.market_statistics import (
     Observed,
     basis_bps,
     correlations,

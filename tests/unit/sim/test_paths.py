@@ -12,7 +12,7 @@ from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import ConfigInvalid
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.faults import FaultPlan
-from pipeline.sim.exchange.futures.timers import arm_timers
+from pipeline.sim.exchange.futures.timers import arm_timers, follow_funding_paths
 from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
 from pipeline.sim.exchange.orders import SimOrderRequest
 from pipeline.sim.exchange.paths import path_error, value_at
@@ -39,6 +39,7 @@ class Market:
         self.market.start()
         for venue in self.venues.values():
             arm_timers(venue)
+            follow_funding_paths(venue)
 
     def run(self, seconds: float) -> None:
         self.clock.advance(int(seconds * NS_PER_S))
@@ -103,6 +104,24 @@ def test_a_funding_path_turns_and_is_paid_at_its_stamps() -> None:
     assert len(rates) == 3 and rates[0] == D("0.0004") and rates[-1] == D("-0.0006")
 
 
+def test_paths_that_wait_begin_when_they_are_told_to() -> None:
+    world = Market(
+        only("BTC/USDT", path=[[5, 1], [15, 1.1]], listings={"gateio_futures": {"basis_bps": [[0, 30], [10, -10]]}})
+    )
+    spot, futures = ("gateio_spot", "BTC_USDT"), ("gateio_futures", "BTC_USDT")
+    world.market.paths.began_ns = None
+    start = world.mark(*spot)
+    world.run(20)
+    assert world.mark(*spot) == pytest.approx(start, rel=3e-4)
+    assert (world.mark(*futures) / world.mark(*spot) - 1) * 1e4 == pytest.approx(30, abs=2)
+    world.market.begin_paths()
+    world.run(10)
+    assert world.mark(*spot) == pytest.approx(start * 1.05, rel=3e-3)
+    world.run(10)
+    assert world.mark(*spot) == pytest.approx(start * 1.1, rel=1e-3)
+    assert (world.mark(*futures) / world.mark(*spot) - 1) * 1e4 == pytest.approx(-10, abs=2)
+
+
 def test_scripted_books_follow_a_scenarios_paths() -> None:
     scenario = load_scenario("liquidation")
     clock = ManualClock()
@@ -110,11 +129,11 @@ def test_scripted_books_follow_a_scenarios_paths() -> None:
     venues = build_venues(scenario, clock, ledger, FaultPlan(clock, random.Random(1)), 1)
     market = ScriptedMarket(venues, clock)
     market.quote("gateio_spot", "BTC_USDT", Quote(D(60_000)))
-    market.quote("gateio_futures", "BTC_USDT", Quote(D(60_150)))
-    market.follow_scenario(scenario, seconds=80)
-    clock.advance(74 * NS_PER_S)
+    market.quote("gateio_futures", "BTC_USDT", Quote(D("60003.6")))
+    market.follow_scenario(scenario, seconds=92)
+    clock.advance(78 * NS_PER_S)
     assert float(venues["gateio_spot"].mark_price("BTC_USDT")) == pytest.approx(96_000, rel=1e-4)
-    assert float(venues["gateio_futures"].mark_price("BTC_USDT")) == pytest.approx(96_006, rel=1e-4)
+    assert float(venues["gateio_futures"].mark_price("BTC_USDT")) == pytest.approx(98_400, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["drift", "liquidation", "funding_turn", "foreign_orders"])

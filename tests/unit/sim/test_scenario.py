@@ -15,7 +15,9 @@ from pipeline.sim.scenarios.specs import load_scenario, scenario_names
 def test_packaged_scenarios_load(name: str) -> None:
     found = load_scenario(name)
     assert found.name == name and found.description
-    more = {"four_venues": ["binance_spot"], "five_venues": ["binance_spot", "binance_futures"]}.get(name, [])
+    binance, bybit = ["binance_spot", "binance_futures"], ["bybit_spot", "bybitperp_futures"]
+    wanted = {"four_venues": binance[:1], "five_venues": binance, "seven_venues": binance + bybit}
+    more = wanted.get(name, [])
     assert found.venue_names == ["mexc_spot", "gateio_spot", "gateio_futures", *more]
     assert found.expect_no_orders == name.startswith("null_")
     assert len(found.pairs) >= 6

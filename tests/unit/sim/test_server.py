@@ -184,6 +184,13 @@ def test_request_faults_reach_the_wire_and_the_ledger() -> None:
         assert len(depth) >= 6 and depth[0]["fault"] == "status=503" and depth[0]["symbol"] == "BTCUSDT"
         async with client.post(f"{info['control']}/faults", json={"kind": "nonsense"}) as answer:
             assert answer.status == 400
+        idle = {"kind": "cancel_orders", "venue": "binance_spot", "symbol": "BTCUSDT"}
+        async with client.post(
+            f"{info['control']}/faults", json=[idle, {"kind": "clock_skew", "venue": "binance_spot"}]
+        ) as answer:
+            reported = await answer.json()
+        nothing = ["cancel_orders found nothing to act on: venue binance_spot, symbol BTCUSDT"]
+        assert reported == {"ids": [0, 1], "touched_nothing": nothing}
         async with client.get(info["control"]) as answer:
             assert "POST /faults" in await answer.text(), "the URL alone says what can be asked"
 

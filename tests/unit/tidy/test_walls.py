@@ -9,135 +9,51 @@ from pathlib import Path
 import pytest
 
 from tests.paths import REPO
-from tests.tidy import dead, faults, imports, readmes, sizes, texts
+from tests.tidy import capitals, dead, exchange_names, faults, imports, readmes, sizes, texts
 from tests.tidy.__main__ import report
 from tests.tidy.rules import CHECKS
-from tests.tidy.tree import Finding, Tree, load
+from tests.tidy.tree import Finding
+from tests.unit.tidy.small_tree import places, tree
 
 ORDER = ("low", "mid", "mid.wire", "high", "bench", "tests")
 
 
-def tree(root: Path, files: dict[str, str]) -> Tree:
-    """Writes ``files`` below ``root`` (with an ``__init__.py`` in each folder of Python files) and loads them."""
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        for folder in [*path.relative_to(root).parents][:-1] if name.endswith(".py") else ():
-            (root / folder / "__init__.py").touch()
-    return load(root)
+# --- names in capitals --------------------------------------------------------------------------------------------
 
 
-def places(findings: list[Finding]) -> list[str]:
-    return [f"{finding.path}:{finding.line}" for finding in findings]
-
-
-# --- imports ------------------------------------------------------------------------------------------------------
+def capitals_found(root: Path, text: str, **known: str) -> list[str]:
+    files = {
+        "low/a.py": text,
+        "low/b.py": "import os\nDEPTH_MAX = os.O_EXCL\nENV = 'ARB_STATE_DIR'\n",
+        "run.sh": "RUN_DIR=1",
+    }
+    return places(capitals.undefined_capitals(tree(root, files), root, ["low"], known))
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("text", "line"),
     [
-        "import high.b",
-        "from high import b",
-        "from high.b import name",
-        "def f():\n    from high.b import name",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from high.b import name",
-        "from ..high import b",
-        "import importlib\nb = importlib.import_module('high.b')",
-        "import importlib\nTABLE = {'b': 'high.b:name'}\ndef f(x): return importlib.import_module(TABLE[x])",
-        "import importlib\ndef f(x): return importlib.import_module(f'high.{x}')",
-        "from importlib import import_module\ndef f(x): return import_module(f'{\"high\"}.b', 'high.b')",
+        ('"""Words, SZ_WITHIN of them."""', 1),
+        ('def f():\n    """First.\n\n    int64[BOOK_RECORD_WORDS].\n    """', 4),
+        ("a = 1\nb = 2  # as in C_REFUSED", 2),
+        ("# any of SZ_*", 1),
     ],
 )
-def test_an_import_upward_is_found_however_it_is_written(tmp_path: Path, line: str) -> None:
-    found = imports.import_order(tree(tmp_path, {"low/a.py": line, "high/b.py": "name = 1"}), ORDER)
-    assert {finding.path for finding in found} == {"low/a.py"}
-    assert "low imports high" in found[0].message and "low comes before high in the order" in found[0].message
-
-
-def test_an_import_downward_and_inside_a_room_is_none(tmp_path: Path) -> None:
-    files = {"low/a.py": "", "high/b.py": "from low import a\nfrom high import c", "high/c.py": "import low.a, json"}
-    assert imports.import_order(tree(tmp_path, files), ORDER) == []
-
-
-def test_a_room_inside_a_room_has_a_place_of_its_own(tmp_path: Path) -> None:
-    files = {"mid/a.py": "from mid.wire import b", "mid/wire/b.py": "", "mid/wire/c.py": "from mid import a"}
-    assert places(imports.import_order(tree(tmp_path, files), ORDER)) == ["mid/a.py:1"]
-
-
-def test_rooms_apart_import_each_other_in_neither_direction(tmp_path: Path) -> None:
-    files = {"bench/a.py": "import tests.b", "tests/b.py": "\nimport bench.a"}
-    found = imports.import_order(tree(tmp_path, files), ORDER, [frozenset({"bench", "tests"})])
-    assert places(found) == ["bench/a.py:1", "tests/b.py:2"]
-    assert all("neither may import the other" in finding.message for finding in found)
-
-
-def test_a_file_in_no_room_is_found(tmp_path: Path) -> None:
-    found = imports.import_order(tree(tmp_path, {"new/a.py": ""}), ORDER)
-    assert "lies in no room" in found[0].message
-
-
-def test_a_placeholder_stands_for_one_name_and_not_for_a_path(tmp_path: Path) -> None:
-    files = {"low/a.py": "import importlib\ndef f(x): return importlib.import_module(f'mid.{x}.codec')"}
-    files |= {"mid/wire/codec.py": "", "mid/wire/deep/codec.py": ""}
-    (found,) = imports.import_order(tree(tmp_path, files), ORDER)
-    assert "mid.wire.codec (string)" in found.message
+def test_a_text_that_names_what_no_code_has_is_found(tmp_path: Path, text: str, line: int) -> None:
+    assert capitals_found(tmp_path, text) == [f"low/a.py:{line}"]
 
 
 @pytest.mark.parametrize(
-    "call", ["importlib.import_module(name)", "importlib.import_module(f'{name}.b')", "__import__(name)"]
+    "text",
+    [
+        "# DEPTH_MAX, O_EXCL, ARB_STATE_DIR, RUN_DIR, ARB_*, DEPTH_*",
+        "# NEVER, int64[BOOK.WORDS], Not_A_NAME, $OTHER_NAME",
+        "A_B = 'C_D'  # A_B and C_D",
+        "# OF_OTHERS",
+    ],
 )
-def test_a_string_import_that_does_not_say_what_it_imports_is_refused(tmp_path: Path, call: str) -> None:
-    (found,) = imports.unreadable_string_imports(tree(tmp_path, {"low/a.py": f"import importlib\nname = ''\n{call}"}))
-    assert found.line == 3 and call in found.message.replace('"', "'")
-
-
-def test_a_string_import_that_says_what_it_imports_is_not(tmp_path: Path) -> None:
-    files = {"low/a.py": "import importlib\nT = {'b': 'low.b'}\nimportlib.import_module(T['b'])", "low/b.py": ""}
-    files["low/c.py"] = "import importlib\ndef f(x): return importlib.import_module(f'low.{x}')"
-    files["low/d.py"] = "import importlib\nimportlib.import_module('uvloop')"
-    assert imports.unreadable_string_imports(tree(tmp_path, files)) == []
-
-
-def test_a_circle_of_files_is_found_through_lazy_typed_and_string_imports(tmp_path: Path) -> None:
-    files = {
-        "low/a.py": "def f():\n    import low.b",
-        "low/b.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from low.c import x",
-        "low/c.py": "import importlib\nx = 1\ndef f(): return importlib.import_module('low.a')",
-        "low/d.py": "import low.a",
-    }
-    (found,) = imports.import_cycles(tree(tmp_path, files))
-    assert "low/a.py -> low/b.py -> low/c.py -> low/a.py" in found.message
-
-
-def test_a_registry_that_finds_its_parts_by_folder_closes_a_circle_with_a_part_that_imports_it(tmp_path: Path) -> None:
-    files = {"mid/registry.py": "import importlib\ndef f(x): return importlib.import_module(f'mid.{x}.orders')"}
-    files |= {"mid/one/orders.py": "", "mid/two/orders.py": "from mid import registry"}
-    (found,) = imports.import_cycles(tree(tmp_path, files))
-    assert "mid/registry.py -> mid/two/orders.py" in found.message
-
-
-def test_files_without_a_circle_have_none(tmp_path: Path) -> None:
-    files = {"low/a.py": "import low.b, low.c", "low/b.py": "import low.c", "low/c.py": ""}
-    assert imports.import_cycles(tree(tmp_path, files)) == []
-
-
-def test_a_test_module_that_another_imports_is_found(tmp_path: Path) -> None:
-    files = {
-        "tests/test_a.py": "x = 1",
-        "tests/test_b.py": "\nfrom tests.test_a import x",
-        "tests/conftest.py": "y = 1",
-    }
-    files |= {"tests/test_c.py": "import tests.worlds.w\nfrom tests.conftest import y", "tests/worlds/w.py": ""}
-    assert places(imports.tests_import_no_tests(tree(tmp_path, files))) == ["tests/test_b.py:2", "tests/test_c.py:2"]
-
-
-def test_libraries_are_imported_in_their_places_only(tmp_path: Path) -> None:
-    files = {"low/a.py": "import numba\nimport time\nimport asyncio", "low/clock.py": "import time"}
-    files["high/b.py"] = "import asyncio"
-    found = imports.libraries(tree(tmp_path, files), ("low", "high"), ("low/clock.py",), ("high/",))
-    assert places(found) == ["low/a.py:1", "low/a.py:2", "low/a.py:3"]
+def test_a_text_that_names_what_code_has_is_none(tmp_path: Path, text: str) -> None:
+    assert capitals_found(tmp_path, text, OF_OTHERS="theirs") == []
 
 
 # --- what READMEs say ----------------------------------------------------------------------------------------------
@@ -289,6 +205,21 @@ def test_public_names_are_not_dead_and_entries_that_are_not_needed_are_found(tmp
     assert "low/a.py:A is listed as public, but is used or gone" in stale.message
 
 
+def test_a_file_that_nothing_imports_is_dead_whatever_it_uses_itself(tmp_path: Path) -> None:
+    files = {
+        "low/a.py": "import low.b",
+        "low/b.py": "",
+        "low/lone.py": "def f(): return 1\nf()",
+        "low/__main__.py": "import low.a",
+        "tests/test_lone.py": "import low.lone",
+    }
+    here = tree(tmp_path, files)
+    assert places(dead.dead_files(here, ("low",), {})) == ["low/lone.py:1"]
+    assert dead.dead_files(here, ("low",), {"low/lone.py": "run by hand"}) == []
+    (stale,) = dead.dead_files(here, ("low",), {"low/lone.py": "run by hand", "low/a.py": "run by hand"})
+    assert stale.path == "low/a.py" and "strike it" in stale.message
+
+
 # --- sizes ---------------------------------------------------------------------------------------------------------
 
 
@@ -438,7 +369,7 @@ def test_every_rule_has_a_check() -> None:
 
 
 def test_a_fault_without_a_test_and_a_test_that_is_not_there_are_found(tmp_path: Path) -> None:
-    good = [f"| {k} | a fault | what must happen | `unit/test_a.py::it_stands` |" for k in range(1, faults.ROWS + 1)]
+    good = [f"| {k} | a fault | what must happen | `unit/test_a.py::it_stands` |" for k in faults.ROWS]
     files = {"tests/unit/test_a.py": "def test_it_stands(): ...\n", "tests/faults.md": "\n".join(good)}
     assert faults.faults_tried(tree(tmp_path, files), tmp_path) == []
     bad = [good[0].replace("stands", "stood"), good[1].rpartition("`u")[0] + "|", good[0], *good[3:]]
@@ -447,5 +378,37 @@ def test_a_fault_without_a_test_and_a_test_that_is_not_there_are_found(tmp_path:
         "row 1: there is no test_it_stood in tests/unit/test_a.py",
         "row 2 names no test",
         "row 1 stands twice",
-        "rows [3] are missing",
+        "rows 3 are missing",
     ]
+
+
+# --- exchanges are named in their own folders alone ------------------------------------------------------------------
+
+MANIFEST = {"pipeline/exchanges/acme/manifest.toml": 'title = "Acme.io"\n'}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "found"),
+    [
+        ("pipeline/core.py", 'VENUE = "acme_spot"', True),
+        ("pipeline/core.py", "class SimAcmeVenue:\n    pass", True),
+        ("workers/a.py", 'say(f"the {x} of Acme.io")', True),
+        ("workers/a.py", "from pipeline.exchanges.acme import orders", True),
+        ("pipeline/sim/wire/acme/a.py", "from pipeline.exchanges.acme.orders import x", True),
+        ("pipeline/exchanges/acme/a.py", "import x\nfrom pipeline.sim.wire.acme.exchange import x", True),
+        ("pipeline/core.py", '"""What Acme.io says."""\n# as acme does\nA = "pacmen"', False),
+        ("pipeline/exchanges/acme/a.py", 'VENUE = "acme_spot"', False),
+        ("pipeline/worlds/a.py", 'VENUE = "acme_spot"', False),
+    ],
+)
+def test_an_exchange_named_outside_of_its_folders_is_found(tmp_path: Path, path: str, text: str, found: bool) -> None:
+    files = {**MANIFEST, "pipeline/worlds/b.py": "acme = 1", path: text + "\n"}
+    checked = exchange_names.exchange_names(
+        tree(tmp_path, files), tmp_path, ("pipeline", "workers"), {"pipeline/worlds/*": "worlds"}
+    )
+    assert [one.path for one in checked] == ([path] if found else [])
+
+
+def test_an_exception_that_names_no_exchange_is_found(tmp_path: Path) -> None:
+    checked = exchange_names.exchange_names(tree(tmp_path, MANIFEST), tmp_path, ("pipeline",), {"pipeline/x.py": "why"})
+    assert places(checked) == ["pipeline/x.py:1"]

@@ -13,6 +13,7 @@ from pipeline.execution.events import CommandKind
 from pipeline.model.config import DetectionConfig, ExecutionConfig, RiskLimits
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
+from tests.worlds.judging.naked_spans import change_of, naked_ms, quantile
 
 D = Decimal
 MID, QTY, DUST = D(64000), D("0.03"), D("0.0005")
@@ -37,7 +38,7 @@ def storm(seed: int, operations: int, *, loss: str = "") -> list[float]:
     world.run(1000)
     for _ in range(operations):
         _one(world, rng, loss)
-    return [span for name in world.core.ledger.operations if (span := naked_ms(world, name)) >= 0]
+    return [span for name in world.core.ledger.operations if (span := operation_ms(world, name)) >= 0]
 
 
 def _one(world: VirtualWorld, rng: random.Random, loss: str) -> None:
@@ -72,25 +73,12 @@ def _one(world: VirtualWorld, rng: random.Random, loss: str) -> None:
     world.run(300)
 
 
-def naked_ms(world: VirtualWorld, operation_id: str) -> float:
+def operation_ms(world: VirtualWorld, operation_id: str) -> float:
     """By the stamps of the venues' ledger; -1 for an operation without a fill."""
     ours = set(world.core.ledger.operations[operation_id].orders)
     rows = [row for row in world.ledger.of_kind("fill") if row["client_id"] in ours]
-    if not rows:
-        return -1.0
-    net, total_ns = D(0), 0
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
-        net += row["qty"] * (1 if row["side"] == "buy" else -1)
-        if abs(net) > DUST:
-            end_ns = world.clock.mono_ns() if following is None else following["mono_ns"]
-            total_ns += end_ns - row["mono_ns"]
-    return total_ns / 1e6
-
-
-def quantile(spans: list[float], share: float) -> float:
-    """The smallest span that ``share`` of them do not exceed."""
-    ordered = sorted(spans)
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+    changes = [(row["mono_ns"], change_of(row, "BTC", "USDT")) for row in rows]
+    return naked_ms(changes, {"BTC": DUST}, world.clock.mono_ns()) if rows else -1.0
 
 
 def main() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from pipeline.execution.external import KEPT_MAX, LISTED, ExternalState
+from pipeline.execution.external import KEPT_MAX, LISTED, ExternalState, Unheld
+from pipeline.execution.external_fills import EXTERNAL
 from pipeline.execution.external_records import ExternalFillRecord, ExternalPositionRecord
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import ExternalRecord
 from pipeline.execution.settled.checkpoint import ledger_of, state_of
 from pipeline.virtual.world import VirtualWorld
-from tests.worlds.external_world import CONTRACT, FUTURES, account_of, external_world, hedge, place, records
+from tests.worlds.external_world import CONTRACT, FUTURES, MID, account_of, external_world, hedge, place, records
 
 D = Decimal
 STALE_MS = 31_000  # what the ledger expected longer ago is no stale answer any more
@@ -168,6 +170,37 @@ def test_executions_that_are_listed_after_their_position_was_booked_move_nothing
     assert moved(world) == [(D("0.01"), "adl")], "and no correction follows"
     assert not world.core.ledger.external.unlisted_positions
     replay_is_the_live_state(world)
+
+
+@pytest.mark.parametrize("closed", ["0.2", "0.5"])
+def test_what_others_closed_without_a_listed_execution_is_lost_at_the_mark(closed: str) -> None:
+    world = external_world()
+    place(world, FUTURES, CONTRACT, D("0.5"))
+    world.run(STALE_MS)
+    trades = world.core.ledger.external.trades
+    assert trades.contracts[FUTURES, CONTRACT].qty == D("0.5")
+    fee = trades.realised["USDT"]
+    unheard(world)
+    world.market.move(FUTURES, CONTRACT, MID * D("0.95"))
+    world.run(5000)
+    foreign_unheard(world, f"-{closed}")
+    world.run(5000)
+    assert moved(world) == [(-D(closed), "unlisted")]
+    assert fee - trades.realised["USDT"] == pytest.approx(D(closed) * MID * D("0.05"), rel=D("0.02"))
+    replay_is_the_live_state(world)
+
+
+def test_what_is_left_of_an_execution_without_a_holder_keeps_its_share_of_the_fee() -> None:
+    """3 coins for a fee of 1: two operations that turn out to have held 1 and 2 of them pay 1 together."""
+    state, key = ExternalState(), (FUTURES, CONTRACT)
+    state.unheld[key] = [Unheld(D(-3), 1000, D(64000), D(1))]
+    given = []
+    for qty in (D(1), D(2)):
+        (one,) = state.unheld[key]
+        given.append(one.fee * qty / abs(one.signed))
+        fill: Any = SimpleNamespace(venue=FUTURES, symbol=CONTRACT, source=EXTERNAL, venue_wall_ms=1000)
+        state._found_holder(fill, -qty)
+    assert key not in state.unheld and abs(sum(given) - 1) < D("1e-11")
 
 
 def test_what_is_remembered_of_orders_and_rows_is_bounded() -> None:

@@ -134,9 +134,13 @@ def test_a_short_margin_widens_repairs_on_the_contract_and_not_on_the_spot_venue
     assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=30_000)
 
 
-def test_free_balance_is_added_before_anything_is_cut() -> None:
+@pytest.mark.parametrize("kept", [False, True])
+def test_free_balance_is_added_before_anything_is_cut(kept: bool) -> None:
+    """Also what is set aside (``kept``): that is kept from new risk, not from what keeps a position alive."""
     world = storm_world(Storm(buffer=D("0.3")), 1, up=True)
-    watch = world.core.margin
+    watch, balances = world.core.margin, world.core.balances
+    if kept:
+        balances.set_aside("mine", FUTURES, "USDT", balances.usable(FUTURES, "USDT"))
     for name in (SPOT, FUTURES):
         world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D("1.2"))
     world.run(5000)
@@ -176,6 +180,82 @@ def test_a_jump_below_the_last_bound_closes_both_legs() -> None:
     assert not world.core.ledger.hedges and world.core.margin.closes == 1
     assert world.position(FUTURES, SYMBOL) == 0 and not world.ledger.of_kind("forced")
     assert abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
+
+
+def said(world: VirtualWorld) -> list[str]:
+    """What the watch has said, in order."""
+    return [alert.text.removeprefix(f"{FUTURES} {SYMBOL}: ") for alert in world.alerts if alert.code == "margin"]
+
+
+def jump(world: VirtualWorld, factor: str) -> None:
+    for name in (SPOT, FUTURES):
+        world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D(factor))
+
+
+def test_nothing_is_said_to_be_closed_before_it_is() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    hedge_id, held = next(iter(world.core.ledger.hedges)), world.position(FUTURES, SYMBOL)
+    jump(world, "1.29")
+    assert world.run_until(lambda: bool(said(world)), limit_ms=5000)
+    assert world.position(FUTURES, SYMBOL) == held, "the order is on its way"
+    (sent,) = said(world)
+    assert "are being closed on both legs" in sent
+    assert world.run_until(lambda: len(said(world)) > 1, limit_ms=10_000)
+    assert world.position(FUTURES, SYMBOL) == 0 and not world.core.ledger.hedges
+    (operation,) = world.core.ledger.closings[hedge_id]
+    assert said(world)[1] == f"operation {operation.operation_id} ended: {-held} BTC closed, hedge {hedge_id} is flat"
+
+
+def test_an_exit_that_is_refused_says_once_that_everything_stays_open() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    (hedge_id,) = world.core.ledger.hedges
+    world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    world.arm(kind="reject", target="place", venue=SPOT, count=0, reason="insufficient_balance")
+    jump(world, "1.29")
+    assert world.run_until(lambda: len(world.core.ledger.closings.get(hedge_id, ())) > 2, limit_ms=30_000)
+    (ended,) = [text for text in said(world) if "ended: " in text]
+    assert "nothing closed (nothing filled: " in ended and f"of hedge {hedge_id} stay open" in ended
+    assert not any("flat" in text for text in said(world)) and world.core.ledger.hedges
+
+
+def test_an_exit_whose_other_leg_nobody_takes_says_what_waits_for_an_operator() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    (hedge_id,) = world.core.ledger.hedges
+    world.arm(kind="reject", target="place", venue=SPOT, count=0, reason="insufficient_balance")
+    world.arm(kind="reject", target="place", venue=FUTURES, after=1, count=0, reason="price_band")
+    jump(world, "1.29")
+    assert world.run_until(lambda: any("waits for an operator" in text for text in said(world)), limit_ms=60_000)
+    world.run(5000)
+    (text,) = [text for text in said(world) if "waits for an operator" in text]
+    (operation,) = world.core.ledger.closings[hedge_id]
+    bought = sum(fill.qty for fill in operation.fills)
+    assert bought and text.startswith(
+        f"operation {operation.operation_id} waits for an operator (arb recoveries): {bought} BTC stand alone, "
+    )
+    assert not any("ended: " in text for text in said(world))
+
+
+def test_a_part_that_is_cut_says_what_stays_open() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    ((hedge_id, hedge),) = world.core.ledger.hedges.items()
+    jump(world, "1.19")
+    assert world.run_until(lambda: any("ended: " in text for text in said(world)), limit_ms=10_000)
+    (sent,) = [text for text in said(world) if "are being cut off both legs" in text]
+    ended = said(world)[-1]
+    left = world.core.ledger.hedges[hedge_id].qty
+    assert said(world).index(sent) < said(world).index(ended) and ended.endswith(
+        f" {left} BTC of hedge {hedge_id} stay open"
+    )
+    assert f"{hedge.qty - left} BTC closed" in ended and -world.position(FUTURES, SYMBOL) == left
+
+
+def test_margin_is_said_to_be_added_when_the_venue_has_taken_it() -> None:
+    world = storm_world(Storm(buffer=D("0.3")), 1, up=True)
+    jump(world, "1.2")
+    assert world.run_until(lambda: bool(said(world)), limit_ms=5000)
+    assert said(world)[0].endswith(" USDT are being added") and not world.core.margin.added
+    assert world.run_until(lambda: bool(world.core.margin.added), limit_ms=5000)
+    assert said(world)[1].endswith(" of margin added")
 
 
 def test_a_cut_that_has_left_memory_does_not_matter_to_the_next_hedge(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,8 +304,8 @@ def test_exposure_is_valued_at_mark_and_its_loss_counts() -> None:
     dearer_contract(world)
     assert abs(gate.exposure().hedges / before / (D("1.08") * D("1.008")) - 1) < D("0.002")
     lost = QTY * MID * (D("1.08") * (BASIS * D("1.008") - 1) - (BASIS - 1))
-    assert abs(-gate.unrealised / lost - 1) < D("0.1")
-    assert gate.day_loss() > -gate.unrealised  # fees besides
+    assert abs(-gate.worth.unrealised / lost - 1) < D("0.1")
+    assert gate.worth.day_loss() > -gate.worth.unrealised  # fees besides
 
 
 def test_our_liquidation_price_is_the_venues() -> None:
@@ -234,8 +314,8 @@ def test_our_liquidation_price_is_the_venues() -> None:
         state = world.core.risk.gate.margin
         world.run(2500)
         reading = state.readings[FUTURES, SYMBOL]
-        told, own = reading.position.liquidation_price, reading.own_liquidation
-        assert told is not None and own is not None and abs(own / told - 1) < D("0.0001")
+        reported, own = reading.position.liquidation_price, reading.own_liquidation
+        assert reported is not None and own is not None and abs(own / reported - 1) < D("0.0001")
         assert not state.doubted and D("0.31") < reading.distance < D("0.34")
 
 
@@ -254,15 +334,15 @@ def test_our_liquidation_price_is_the_venues_where_it_lies_in_another_tier(up: b
     world.run(2500)
     reading = state.readings[FUTURES, SYMBOL]
     position = reading.position
-    told, own = position.liquidation_price, reading.own_liquidation
-    assert told is not None and own is not None and abs(own / told - 1) < D("0.0001")
+    reported, own = position.liquidation_price, reading.own_liquidation
+    assert reported is not None and own is not None and abs(own / reported - 1) < D("0.0001")
     assert not state.doubted
     assert position.maintenance_margin is not None
     deduction = position.maintenance_rate * abs(position.qty) * position.mark_price - position.maintenance_margin
     now = (Tier(D("Infinity"), position.maintenance_rate, deduction),)
     side, qty = reading.side, abs(position.qty)
     by_now = liquidation_price(side, qty, position.entry_price, position.margin, now, D("0.0002"))
-    assert disagree(by_now, told), "the tier of now alone would be taken for misread"
+    assert disagree(by_now, reported), "the tier of now alone would be taken for misread"
 
 
 def test_a_loss_that_is_not_realised_trips_the_limit_of_the_day() -> None:
@@ -279,7 +359,7 @@ def test_a_hedge_without_a_usd_rate_is_named_and_never_counts_as_one_dollar() ->
     world = storm_world(Storm(), 1, up=True)
     gate = world.core.risk.gate
     assert gate.exposure().hedges > 1000
-    world.core.rates.rate = lambda asset: None  # type: ignore[method-assign]
+    world.core.rates.rate_since = lambda asset, mono_ns: None  # type: ignore[method-assign]
     found = gate.exposure()
     assert (found.hedges, found.unvalued) == (0, {"USDT"})
     world.run(2500)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+import msgspec
 import pytest
 
-from tests.unit.virtual.naked_storm import quantile, storm
+from pipeline.execution.journal import JournalEntry
+from pipeline.execution.records import FillRecord, OperationRecord
+from tests.unit.virtual.naked_storm import storm
+from tests.worlds.external_world import FUTURES, external_world, hedge, records
+from tests.worlds.judging.naked_spans import naked_spans, quantile
+
+D = Decimal
 
 
 @pytest.mark.parametrize("loss", ["", "drop_request", "drop_response"])
@@ -13,3 +22,38 @@ def test_hardly_any_leg_stands_alone_for_a_second(loss: str) -> None:
     spans = [span for seed in range(2) for span in storm(seed, 25, loss=loss)]
     assert len(spans) > 30
     assert quantile(spans, 0.99) <= 1000.0
+
+
+def replaced_legs(entry: JournalEntry) -> JournalEntry:
+    """An entry whose operation has its legs on instruments where none of its orders went."""
+    if not isinstance(entry.record, OperationRecord):
+        return entry
+    legs = tuple(msgspec.structs.replace(leg, symbol="ELSEWHERE") for leg in entry.record.legs)
+    return msgspec.structs.replace(entry, record=msgspec.structs.replace(entry.record, legs=legs))
+
+
+def test_spans_by_operation_are_those_of_its_fills() -> None:
+    """A hedge whose legs fill a moment apart, and one whose futures leg is refused, so that spot is sold again."""
+    world = external_world()
+    hedge(world)
+    (whole,) = world.core.ledger.operations
+    world.arm(kind="reject", venue=FUTURES, target="place", count=9)
+    world.market.move("gateio_spot", "BTC_USDT", world.market.quotes["gateio_spot", "BTC_USDT"].mid * D("0.999"))
+    world.market.move(FUTURES, "BTC_USDT", world.market.quotes[FUTURES, "BTC_USDT"].mid * D("1.001"))
+    world.run(50)
+    offered = world.opportunity("gateio_spot", FUTURES, "BTC/USDT", qty=D("0.01"))
+    assert offered is not None
+    world.feed(offered)
+    world.run(3000)
+    (broken,) = world.core.ledger.operations.keys() - {whole}
+    spans = naked_spans(world.ledger.rows, world.entries, world.clock.mono_ns())
+    assert spans.keys() == {whole, broken}
+    for name, operation in world.core.ledger.operations.items():
+        at_ns = [row["mono_ns"] for row in world.ledger.of_kind("fill") if row["client_id"] in operation.orders]
+        assert spans[name] == pytest.approx((max(at_ns) - min(at_ns)) / 1e6) and spans[name] > 0
+    assert len(records(world, FillRecord)) >= 4
+    elsewhere = [replaced_legs(entry) for entry in world.entries]
+    assert naked_spans(world.ledger.rows, elsewhere, world.clock.mono_ns()) == spans, "a repair where no leg was"
+    only_bought = [row for row in world.ledger.rows if row["kind"] != "fill" or row["side"] == "buy"]
+    left = naked_spans(only_bought, world.entries, world.clock.mono_ns())
+    assert left[broken] > 2900 and left[whole] > left[broken], "what never finds its partner is naked until the end"

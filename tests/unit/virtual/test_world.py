@@ -100,10 +100,10 @@ def test_a_liquidation_takes_the_futures_leg_of_a_hedge() -> None:
 def test_a_rising_mark_liquidates_the_short_and_the_core_is_told_as_by_the_codec() -> None:
     twenty = {"extends": "demo", "exchanges": {"gateio": {"venues": {"futures": {"leverage": 20}}}}}
     world = hedged(scenario=twenty, margin=UNWATCHED)
-    told: list[Any] = []
+    reported: list[Any] = []
     link = world.links["gateio_futures"]
     emit = link._emit
-    link._emit = lambda event: (told.append(event), emit(event))[1]
+    link._emit = lambda event: (reported.append(event), emit(event))[1]
     account = next(iter(world.venues["gateio_futures"].accounts.values()))
     position = world.venues["gateio_futures"].position(account, "BTC_USDT")
     price = world.venues["gateio_futures"].liquidation_price(account, position)
@@ -115,9 +115,9 @@ def test_a_rising_mark_liquidates_the_short_and_the_core_is_told_as_by_the_codec
     world.market.move("gateio_futures", "BTC_USDT", price + 10)
     world.run(300)
     assert position.qty == 0
-    (update,) = [one for one in told if isinstance(one, OrderUpdate) and one.reason == "liquidated"]
+    (update,) = [one for one in reported if isinstance(one, OrderUpdate) and one.reason == "liquidated"]
     assert (update.client_id, update.state) == ("", OrderState.CANCELLED)
-    fills = [one for one in told if isinstance(one, Fill) and one.order_id == update.order_id]
+    fills = [one for one in reported if isinstance(one, Fill) and one.order_id == update.order_id]
     assert fills and sum(one.qty for one in fills) == update.filled_qty and {one.client_id for one in fills} == {""}
     (row,) = world.ledger.of_kind("forced")
     assert row["qty"] == update.filled_qty
@@ -138,8 +138,11 @@ def test_a_scenarios_paths_and_funding_pass_on_virtual_time() -> None:
     venue = world.venues["gateio_futures"]
     world.run(65_000)
     rates = [rate for _, rate in venue.funding_paid["BTC_USDT"]]
-    assert rates[0] > 0 > rates[-1] and len(rates) == 3
+    assert len(rates) == 13 and (rates[0], min(rates)) == (
+        D("0.0004"),
+        D("-0.0015"),
+    )  # every five seconds, and it turns
     world = make(scenario="liquidation")
-    world.follow_scenario(seconds=80)
-    world.run(75_000)
+    world.follow_scenario(seconds=92)
+    world.run(78_000)
     assert abs(world.venues["gateio_spot"].mark_price("BTC_USDT") / D(64_000) - D("1.6")) < D("0.001")

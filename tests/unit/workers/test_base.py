@@ -102,8 +102,6 @@ def test_a_second_process_of_the_same_name_is_refused(instance: str, state_dir: 
 def test_sigterm_asks_and_the_kernel_insists(instance: str, state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import workers.base
 
-    monkeypatch.setattr(workers.base, "STOP_GRACE_S", 0.05)
-
     def obeys(ctx: WorkerContext) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         while not ctx.stop_requested():
@@ -116,6 +114,7 @@ def test_sigterm_asks_and_the_kernel_insists(instance: str, state_dir: Path, mon
             pass
 
     assert in_child(instance, obeys) == EXIT_OK
+    monkeypatch.setattr(workers.base, "STOP_GRACE_S", 0.05)
     assert in_child(instance, refuses) == -signal.SIGALRM
 
 

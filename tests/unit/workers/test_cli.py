@@ -55,7 +55,7 @@ def test_what_needs_a_running_instance_says_how_to_start_it(
     assert cli.main([*words, "--instance", instance]) == EXIT_COULD_NOT_START
     said = capsys.readouterr().err
     assert f"{instance} does not run, so nothing was done" in said and "`arb hedges`" in said
-    assert "`arb up --config /etc/arb/x.yaml` starts it, then repeat this command" in said
+    assert f"`arb up --config /etc/arb/x.yaml --instance {instance}` starts it, then repeat this command" in said
 
 
 def test_close_wants_one_hedge_or_all(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ async def echo(request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def serving(path: Path, *requests: dict[str, Any]) -> list[Any]:
-    server = ControlServer(path, echo)
+    server = ControlServer(path, echo, print)
     await server.start()
     answers: list[Any] = []
     try:
@@ -51,7 +51,7 @@ def test_paths_beyond_a_socket_address_work(tmp_path: Path) -> None:
 
 def test_socket_is_for_its_owner_only(tmp_path: Path) -> None:
     async def mode() -> int:
-        server = ControlServer(tmp_path / "a.sock", echo)
+        server = ControlServer(tmp_path / "a.sock", echo, print)
         await server.start()
         try:
             return (tmp_path / "a.sock").stat().st_mode & 0o777
@@ -67,7 +67,7 @@ def test_garbage_gets_an_error_and_the_server_lives(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
 
     async def talk() -> tuple[bytes, Any]:
-        server = ControlServer(path, echo)
+        server = ControlServer(path, echo, print)
         await server.start()
         try:
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from pipeline.exchanges.factory import make_venue
@@ -15,6 +16,7 @@ from pipeline.sim.exchange.orders import SimOrderRequest
 from tests.worlds.exchange_world import world
 from tests.worlds.waiting import until_async
 from workers.executor.dead_man import ARM_AGAIN_NS, ARM_S, DeadMan
+from workers.executor.venues import Questions
 
 S_NS = 1_000_000_000
 
@@ -26,7 +28,7 @@ class Timers:
         self.venues = venues
         self.asked: list[tuple[str, int]] = []
         self.sent: dict[str, int] = {}
-        self.dead_man = DeadMan(self._arm, self.sent)
+        self.dead_man = DeadMan(self._arm, self.sent, lambda venue: 6 if venue == "slow" else 1)
 
     def _arm(self, venue: str, seconds: int) -> bool:
         if venue in self.venues:
@@ -59,6 +61,44 @@ def test_a_venue_without_a_timer_is_left_alone() -> None:
     assert timers.dead_man.running(17 * S_NS) == []
 
 
+def test_a_timer_that_runs_for_longer_than_asked_is_disarmed_as_long_as_it_runs() -> None:
+    timers = Timers("a", "slow")
+    timers.sent.update(a=5 * S_NS, slow=5 * S_NS)
+    timers.dead_man.tick(6 * S_NS)
+    assert timers.dead_man.running(30 * S_NS) == ["slow"]
+    assert timers.dead_man.running(66 * S_NS) == []
+
+
+def test_a_timer_that_the_venue_did_not_take_is_asked_for_again_and_no_storm() -> None:
+    timers = Timers("a")
+    now = 50 * S_NS
+    timers.sent["a"] = now
+    for step in range(1, 200):  # every ask fails at once
+        timers.dead_man.tick(now + step * S_NS // 10)
+        timers.dead_man.not_taken("a")
+    assert timers.asked == [("a", ARM_S)] * 5, "every two seconds, as long as the send is to be covered"
+    assert timers.dead_man.running(now + 9 * S_NS) == ["a"], "of some contracts it may run"
+
+
+def test_the_executor_hears_of_a_timer_that_was_not_taken_and_how_long_one_runs() -> None:
+    async def body() -> None:
+        async with world("five_venues") as box:
+            key = box.credentials("binance_futures")
+            keys = {"binance_futures": key, "other": msgspec.structs.replace(key, api_secret="wrong")}
+            questions = Questions(
+                lambda: {name: make_venue(box.venue("binance_futures"), keys[name]) for name in keys},
+                asyncio.get_running_loop(),
+            )
+            questions.start(lambda event: None)
+            await until_async(lambda: questions.countdown_factor("other") > 1, "the clients")
+            assert questions.countdown_factor("gateio_spot") == 1
+            taken = [questions.set_countdown(name, 10) for name in keys]
+            assert [await answer for answer in taken if answer is not None] == [True, False]
+            await asyncio.to_thread(questions.close)
+
+    asyncio.run(body())
+
+
 def test_the_venues_cancel_what_rests_when_no_word_comes_and_nothing_after_a_disarm() -> None:
     async def body() -> None:
         async with world("demo") as box:
@@ -74,13 +114,13 @@ def test_the_venues_cancel_what_rests_when_no_word_comes_and_nothing_after_a_dis
                 )  # fmt: skip
                 venue.place(account, request)
                 opened[name] = lambda venue=venue, account=account: len(venue.open_orders(account))
+                assert opened[name]() == 1
                 client = make_venue(box.venue(name), box.credentials(name))
                 assert client.has_countdown
                 await client.set_countdown(5)
                 if name == "gateio_futures":
                     await client.set_countdown(0)
                 await client.close()
-            assert opened["gateio_spot"]() == opened["gateio_futures"]() == 1
             await until_async(lambda: not opened["gateio_spot"](), "the timer's cancel")
             assert opened["gateio_futures"]() == 1, "disarmed"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.book.recording.pieces import DETECTOR
 from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.config_load import load_config
@@ -24,6 +26,7 @@ from pipeline.model.fixedpoint import to_fp
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import InstrumentSpec
 from pipeline.rehearsal.detection_world import book_record
+from pipeline.replay_inputs import run_inputs
 from shm.atomics import mono_ns
 from shm.bookring import conn_frame, conn_open, create_feed, publish_book
 from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, OPPORTUNITY
@@ -33,9 +36,12 @@ from shm.metrics import Metrics
 from shm.pages import CataloguePage, InventoryPage, write_row
 from shm.queue import QueueConsumer
 from shm.segment import cleanup_instance
+from shm.words import Words
 from tests.paths import REPO
 from tests.worlds.queue_items import pop_new
 from workers.detector import attach_detector
+from workers.last_run.detection_switch import keep_stopped
+from workers.recorder.market_files import MarketFiles
 
 WATCHDOG_S = 240.0
 EXCHANGES = ("mexc", "gateio")
@@ -105,6 +111,7 @@ class Engine:
             words[INVENTORY_ROW.state] = 1
             write_row(inventory.words, INVENTORY.rows + row.instrument_id * INVENTORY_ROW.WORDS, words)
         self.pages = (catalogue, inventory)
+        self.got: list[bytes] = []  # records as the executor's end got them, without their places in the queue
         self.opps = QueueConsumer.create(instance, "opps", capacity=1024, slot_words=OPPORTUNITY.WORDS)
         endpoint = {"rest": "http://127.0.0.1:1", "ws": "ws://127.0.0.1:1", "symbols": ["BTCUSDT"]}
         config = {
@@ -113,6 +120,7 @@ class Engine:
             "exchanges": {name: {"dialect": name, "markets": {"spot": endpoint}} for name in EXCHANGES},
             "detection": {"cooldown_ms": 1, "min_edge_bps": 1, "execute_edge_bps": 2},
             "processes": {"detector": {"wait": "park"}},
+            "recording": {"market": True},
         }
         self.config = tmp_path / "config.yaml"
         self.config.write_text(yaml.safe_dump(config, sort_keys=False))
@@ -135,7 +143,7 @@ class Engine:
         self.opps.refresh()
         for venue in self.venues:
             venue.live.beat()
-        record = pop_new(self.opps)
+        record = self.pop()
         if record is None:
             self.calm()
             self.dislocate()
@@ -144,6 +152,15 @@ class Engine:
         assert [leg.venue for leg in found.legs] == ["mexc_spot", "gateio_spot"]
         assert found.legs[0].limit_price == Decimal(60_000) and found.legs[1].limit_price == Decimal(60_300)
         return True
+
+    def pop(self) -> Words | None:
+        """The next record of the queue."""
+        record = pop_new(self.opps)
+        if record is not None:
+            bare = record.copy()
+            bare[OPPORTUNITY.seq] = 0
+            self.got.append(bare.tobytes())
+        return record
 
     def close(self) -> None:
         self.opps.close()
@@ -163,7 +180,10 @@ def engine(instance: str, tmp_path: Path, state_dir: Path) -> Iterator[Engine]:
     cleanup_instance(instance)
 
 
-def test_detector_finds_restarts_parks_and_stops(engine: Engine, instance: str) -> None:
+def test_detector_finds_restarts_parks_and_stops_and_a_replay_of_it_gives_the_same_bits(
+    engine: Engine, instance: str, tmp_path: Path
+) -> None:
+    kept = MarketFiles(instance, [DETECTOR], tmp_path / "market", bytes_max=10**9, keep_hours=1)
     process = engine.start()
     try:
         view = LivenessView.attach(instance, "detector", missing_ok=True)
@@ -178,7 +198,7 @@ def test_detector_finds_restarts_parks_and_stops(engine: Engine, instance: str) 
         epoch = engine.venues[1].segment.epoch
         engine.venues[1] = Venue(instance, EXCHANGES[1], 1)
         assert engine.venues[1].segment.epoch == epoch + 1
-        while pop_new(engine.opps) is not None:
+        while engine.pop() is not None:
             pass
         wait_for(engine.offers, process)
         process.send_signal(signal.SIGTERM)
@@ -194,6 +214,30 @@ def test_detector_finds_restarts_parks_and_stops(engine: Engine, instance: str) 
     assert counters["parks"] >= 1 and counters["writer_changes"] >= 3
     histograms = Metrics.attach(instance, "detector").histograms()
     assert histograms["receive_to_detect"].count == counters["taken"]
+    while engine.pop() is not None:
+        pass
+    while kept.round():  # a busy host has made more than one round takes
+        pass
+    kept.close()
+    replayed = run_inputs(tmp_path / "market")
+    assert replayed["exact"] and replayed["equal"] == len(engine.got) == counters["taken"]
+    assert replayed["digest"] == hashlib.sha256(b"".join(engine.got)).hexdigest()
+
+
+def test_a_detector_that_begins_looks_for_nothing_where_detection_was_stopped(
+    engine: Engine, instance: str, state_dir: Path
+) -> None:
+    """As systemd starts it again: with the configuration's file, which has detection on."""
+    (state_dir / instance).mkdir(mode=0o700)
+    keep_stopped(state_dir / instance, by="uid 0", reason="a test")
+    process = engine.start()
+    try:
+        view = LivenessView.attach(instance, "detector", missing_ok=True)
+        wait_for(lambda: bool(view.refresh() or view.mapped) and view.state == ProcessState.READY, process)
+        assert Metrics.attach(instance, "detector").counters()["looks_for_entries"] == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_user_drives_a_detector_of_his_own_beside_an_instance(engine: Engine, instance: str) -> None:

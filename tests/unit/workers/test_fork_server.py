@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.model.config_load import config_from_mapping
 from tests.exhausted import no_descriptors
 from tests.paths import REPO
 from workers.base import WorkerContext
@@ -72,7 +73,11 @@ def nest(tmp_path: Path, instance: str, state_dir: Path, monkeypatch: pytest.Mon
     def sleeps(ctx: WorkerContext) -> None:
         signal.pause()
 
+    def told(ctx: WorkerContext) -> None:
+        (tmp_path / "loss").write_text(f"{ctx.config.risk_limits.max_daily_loss_usd} {ctx.config.mode}")
+
     module("testcounts", counts)
+    module("testtold", told)
     module("testraises", raises)
     module("testsleeps", sleeps)
     module("testwarm", counts, warm=lambda dialects: (tmp_path / "warm").write_text(",".join(dialects)))
@@ -83,7 +88,7 @@ def nest(tmp_path: Path, instance: str, state_dir: Path, monkeypatch: pytest.Mon
     yield made
     made.channel.close()
     os.waitpid(made.pid, 0)
-    for name in ("testcounts", "testraises", "testsleeps", "testwarm"):
+    for name in ("testcounts", "testtold", "testraises", "testsleeps", "testwarm"):
         sys.modules.pop(f"workers.{name}", None)
         PROCESS_MODULES.pop(name, None)
 
@@ -127,13 +132,47 @@ def test_a_refused_configuration_is_told(nest: Nest, tmp_path: Path) -> None:
     assert "nonsense" in nest.until("failed")["text"]
 
 
-def test_without_descriptors_a_child_is_not_started_and_the_fork_server_lives(nest: Nest) -> None:
+@pytest.fixture
+def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile of one's own, and a variable, over every configuration that is loaded."""
+    (tmp_path / "config.staging.yaml").write_text("risk_limits: {max_daily_loss_usd: 70}\n")
+    monkeypatch.setenv("ARB_PROFILE", "staging")
+    monkeypatch.setenv("ARB_MODE", "paper")
+
+
+def test_an_accepted_configuration_is_taken_as_it_is(staging: None, nest: Nest, tmp_path: Path) -> None:
+    """It has profile and environment in it: laid over once more they are looked for beside it, or undo it."""
+    nest.spawn("testtold")
+    nest.until("exited")
+    assert (tmp_path / "loss").read_text() == "70 paper"
+    accepted = config_from_mapping({"engine_name": "t-x", "mode": "sim", "risk_limits": {"max_daily_loss_usd": 9}})
+    (tmp_path / "reload.json").write_bytes(msgspec.json.encode(accepted))
+    nest.tell(op="accepted", path=str(tmp_path / "reload.json"))
+    nest.tell(op="ping")
+    assert nest.hear() == {"event": "pong"}, "nothing is refused"
+    nest.spawn("testtold")
+    nest.until("exited")
+    assert (tmp_path / "loss").read_text() == "9 sim"
+
+
+def test_an_accepted_configuration_that_cannot_be_read_leaves_the_one_before(nest: Nest, tmp_path: Path) -> None:
+    (tmp_path / "reload.json").write_text("nonsense")
+    nest.tell(op="accepted", path=str(tmp_path / "reload.json"))
+    assert "reload.json" in nest.until("not taken")["text"]
+    nest.spawn("testtold")
+    nest.until("exited")
+    assert (tmp_path / "loss").read_text() == "5000 sim"
+
+
+def test_without_descriptors_a_child_is_not_started_and_the_fork_server_lives(nest: Nest, tmp_path: Path) -> None:
     nest.tell(op="ping")
     assert nest.until("pong") == {"event": "pong"}
     with no_descriptors(nest.pid):
-        pid = nest.spawn("testsleeps")
+        pid = nest.spawn("testcounts")
         ended = nest.until("exited")
-        assert (ended["pid"], ended["status"]) == (pid, -signal.SIGKILL)
+    # Whoever is first: the fork server ends it, it finds that it cannot open its own log, or a library of it gives up.
+    assert ended["pid"] == pid and ended["status"] != 0
+    assert not (tmp_path / "seen").exists(), "its body never ran"
     nest.spawn("testcounts")
     assert nest.until("exited")["status"] == 0
 

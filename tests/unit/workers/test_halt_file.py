@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from workers.halt_file import (
+    FOLLOWED_NS,
     Block,
     ChangedMeanwhile,
     HaltState,
     KeptBreaker,
+    just_written,
     latch_on_disk,
     read_halt,
     release_on_disk,
@@ -74,3 +77,12 @@ def test_a_writer_that_was_overtaken_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(ChangedMeanwhile):
         write_halt(tmp_path, HaltState(halted=False, reason="older", by="guard", wall_ns=1), known=known)
     assert read_halt(tmp_path).reason == "the guard hangs"
+
+
+def test_what_was_written_just_now_the_page_may_not_show_yet(tmp_path: Path) -> None:
+    assert not just_written(tmp_path), "no file: nothing to follow"
+    write_halt(tmp_path, HaltState(halted=False, reason="", by="", wall_ns=0))
+    assert just_written(tmp_path)
+    written_ns = (tmp_path / "halt.json").stat().st_mtime_ns - FOLLOWED_NS
+    os.utime(tmp_path / "halt.json", ns=(written_ns, written_ns))
+    assert not just_written(tmp_path)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.execution.events import Action, Append, CoreEvent, NotSent, Now, Place, Sent, Tick
+from pipeline.execution.events import Action, Append, CancelOrder, CoreEvent, NotSent, Now, Place, Sent, Tick
 from pipeline.execution.records import Purpose, StopRecord
 from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.model.enums import Durability, OrderKind, OrderSide, Refusal, TimeInForce
@@ -173,6 +173,14 @@ def test_a_leg_that_cannot_be_built_keeps_its_whole_operation_back(bad: str) -> 
     assert [type(event) for event in made.core.events[1:]] == [NotSent, NotSent, Sent]
 
 
+def test_what_is_for_a_venue_without_a_session_is_not_sent_and_ends_nothing() -> None:
+    made = Scripted(a=True)
+    made.run(CancelOrder("b", "BTCUSDT", "i0", ""), Place(request("b", "i1"), Purpose.REPAIR, "o1"))
+    made.run(CancelOrder("b", "BTCUSDT", "i0", ""), Place(request("a", "i2"), Purpose.REPAIR, "o2"))
+    assert made.performer.fault is None and made.sent == ["i2"]
+    assert [event.client_id for event in made.core.events if isinstance(event, NotSent)] == ["i1"]
+
+
 @pytest.mark.parametrize("purpose", [Purpose.ENTRY, Purpose.CLOSE])
 def test_a_first_leg_that_cannot_leave_keeps_the_second_back(purpose: Purpose) -> None:
     """Leaving a hedge by one leg alone would make the exposure that the hedge had taken away."""
@@ -241,8 +249,8 @@ def test_an_entry_is_journalled_before_it_is_sent_and_the_core_knows(entry: Entr
     entry.at["before_send"] = lambda: at_send.append(entry.world.journal.appended - appended)
     entry.enter(path)
     assert [line.split()[0] for line in entry.log] == ["sign"] * 2 * (path == "fast") + ["send"] * 2
-    assert entry.passed[-6:] == [
-        "judged", "journalled", "before_send", "after_first_leg_sent", "before_send", "sent",
+    assert entry.passed[-7:] == [
+        "judged", "journalled", "signed", "before_send", "after_first_leg_sent", "before_send", "sent",
     ]  # fmt: skip
     assert at_send[0] >= 3, "operation and both intents are written before any byte leaves"
     assert entry.states == ["SENT", "SENT"] and not entry.refused()

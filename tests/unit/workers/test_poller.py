@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.exchanges.factory import make_venue
+from pipeline.exchanges.gateio import account_mode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.execution.events import AccountSnapshot
 from pipeline.execution.market import Instruments
@@ -154,14 +155,14 @@ def test_a_position_is_read_back_as_the_venue_reported_it(
     contract = spec("x_futures", symbol="S", kind=InstrumentKind.PERPETUAL)
     (row,) = build_rows([contract], [VenueRef(name="x_futures", venue_id=3, feed_id=0)])
     reader = AccountReader(AccountPage.attach(instance), [VENUE], Instruments([row]))
-    told = Position(
+    reported = Position(
         venue="x_futures", symbol="S", qty=Decimal("-0.5"), entry_price=Decimal("64000.5"), mark_price=Decimal("65000"),
         recv_mono_ns=15, margin=Decimal("10666.75"), unrealised_pnl=Decimal("-499.75"),
         liquidation_price=Decimal("84845.5"), maintenance_rate=Decimal("0.005"), maintenance_margin=Decimal("162.5"),
     )  # fmt: skip
-    silent = msgspec.structs.replace(told, liquidation_price=None, maintenance_margin=None, recv_mono_ns=16)
-    never = msgspec.structs.replace(told, liquidation_price=Decimal(0), recv_mono_ns=17)
-    for position in (told, silent, never):
+    silent = msgspec.structs.replace(reported, liquidation_price=None, maintenance_margin=None, recv_mono_ns=16)
+    never = msgspec.structs.replace(reported, liquidation_price=Decimal(0), recv_mono_ns=17)
+    for position in (reported, silent, never):
         at = position.recv_mono_ns
         writer.write_positions("x_futures", [position], at)
         writer.write_venue("x_futures", begin_ns=at, end_ns=at, state=1, failures=0, clock_offset_ns=0)
@@ -241,14 +242,46 @@ def test_a_gateways_page_to_the_fee_question_costs_no_account_page(
 
             await until(lambda: page.fee_coin(venue.venue_id) == coin, "the coin of fees")
             box.fault(kind="gateway_page", venue=name, target=target, count=10**6)
-            told = client.gateway.count
-            await until(lambda: client.gateway.count > told, "a page to the fee question")
+            reported = client.gateway.count
+            await until(lambda: client.gateway.count > reported, "a page to the fee question")
             seen_ns = swept_ns()
             await until(lambda: swept_ns() > seen_ns, "a sweep after the page")
             assert poller.failures == 0 and page.balance_count > 0
             assert page.fee_coin(venue.venue_id) == coin
             sweeping.cancel()
             await asyncio.gather(sweeping, return_exceptions=True)
+            await client.close()
+            page.close()
+            catalogue.close()
+
+    asyncio.run(body())
+
+
+def test_an_account_whose_modes_nobody_tells_is_read_and_takes_no_entries(
+    instance: str, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, and ends with the first answer."""
+    monkeypatch.setattr(account_mode, "TIMEOUT_S", 240.0)
+    monkeypatch.setattr(account_mode, "SOON_S", 240.0)
+
+    async def body() -> None:
+        async with world("demo") as box:
+            name = "gateio_spot"
+            venue = box.venue(name)
+            page, catalogue = AccountPage.create(instance), CataloguePage.create(instance)
+            client, ctx = make_venue(venue, box.credentials(name)), context(instance, state_dir)
+            reader = AccountReader(AccountPage.attach(instance), [venue], Instruments([]))
+            poller = VenuePoller(ctx, venue, client, AccountWriter(page, CataloguePage.attach(instance), [venue]))
+            for answers in (False, True):
+                box.server.faults.clear()
+                if not answers:
+                    box.fault(kind="http_error", venue=name, target="other", status=503, count=10**6)
+                await poller._sweep()
+                row, snapshot = page.venue(venue.venue_id), reader.poll()
+                assert row is not None and snapshot is not None and snapshot.balances
+                assert row[ACCOUNT_VENUE.state] == (AccountState.OK if answers else AccountState.UNSETTLED)
+                assert snapshot.settings_known == {name: answers}
+                client._mode._due_mono_ns = 0  # type: ignore[attr-defined]
             await client.close()
             page.close()
             catalogue.close()

@@ -172,17 +172,6 @@ def intent(**fields: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_risk_begun_or_arrived_under_the_halt() -> None:
-    halt = [(5, 20_000_000_000)]
-    assert [row["invariant"] for row in checker.check_halt([], [intent()], halt)] == ["I7"]
-    assert checker.check_halt([], [intent(purpose=1)], halt) == []
-    assert checker.check_halt([], [intent()], [(11, 20)]) == []
-    late = {"kind": "request", "operation": "place", "client_id": "a1", "mono_ns": 15_000_000_000}
-    assert len(checker.check_halt([late], [intent(at_mono_ns=1)], halt)) == 1
-    flying = {**late, "mono_ns": 1_000_000_000}
-    assert checker.check_halt([flying], [intent(at_mono_ns=1)], halt) == []
-
-
 def test_books_that_had_been_overtaken_for_too_long() -> None:
     versions = [
         ["v", "S", 7, 0, 5, 1, 1, 2, 1],
@@ -195,9 +184,22 @@ def test_books_that_had_been_overtaken_for_too_long() -> None:
     assert checker.check_fresh([intent(at_mono_ns=4_000_000, purpose=1)], versions, 2) == []
 
 
-def test_orders_above_the_limit_and_fills_far_from_the_market() -> None:
-    assert checker.check_limits([intent()], Decimal(20)) == []
-    assert [row["invariant"] for row in checker.check_limits([intent()], Decimal("19.99"))] == ["I10"]
+def test_an_order_names_a_book_that_its_venue_had_published_before() -> None:
+    versions = [["v", "S", number, 0, at_ns, 1, 1, 2, 1] for number, at_ns in ((7, 5), (8, 20), (12, 40))]
+    fine = [intent(), intent(update_id=8, at_mono_ns=20), intent(update_id=13, purpose=1), intent(update_id=3)]
+    fine.append(intent(update_id=10, at_mono_ns=20))  # a snapshot between two updates
+    assert checker.check_published(fine, versions) == []
+    for wrong, said in (
+        (intent(update_id=8, at_mono_ns=19), "a1 on v S u 8: published later"),
+        (intent(update_id=10, at_mono_ns=19), "a1 on v S u 10: published later"),
+        (intent(update_id=13, at_mono_ns=10**12), "a1 on v S u 13: published never"),
+        (intent(symbol="X"), "a1 on v X u 7: published never"),
+    ):
+        (row,) = checker.check_published([*fine, wrong], versions)
+        assert (row["invariant"], row["text"]) == ("I8", said)
+
+
+def test_fills_far_from_the_market() -> None:
     rows = [
         {"kind": "instrument", "venue": "v", "symbol": "S", "tick": "0.5"},
         {"kind": "fill", "venue": "v", "symbol": "S", "side": "sell", "price": "49", "mono_ns": 10, "trade_id": 1,

@@ -153,6 +153,68 @@ def test_the_monitors_unit_is_wanted_only_where_it_is_configured_and_halts_nothi
     assert "OnFailure" not in unit and "Before=arb-guard@%i.service" in unit
 
 
+def with_credentials(folder: Path, mode: str) -> Path:
+    """A configuration with the encrypted credentials of one exchange (all roles), and of who is told, beside it."""
+    path = folder / "main.yaml"
+    real = {"spot": {"rest": "https://h.invalid", "ws": "wss://h.invalid", "symbols": ["S"]}}
+    exchanges = {
+        name: {"dialect": "mexc", "trade": name != "data", "markets": real} for name in ("mexc", "second", "data")
+    }
+    path.write_text(yaml.safe_dump({**CONFIG, "mode": mode, "exchanges": exchanges, "monitoring": {}}))
+    for name in ("main.mexc", "main.mexc.guard", "main.mexc.read", "main.data", "main.alerts", "other.second"):
+        (folder / f"{name}.cred").write_text("sealed")
+    return path
+
+
+def given(out: Path, unit: str) -> list[str]:
+    path = out / f"{unit}@main.service.d" / "30-credentials.conf"
+    return re.findall(r"^LoadCredentialEncrypted=(\S+?):", path.read_text(), re.MULTILINE) if path.exists() else []
+
+
+def test_credentials_beside_the_configuration_reach_the_units_that_need_them_and_no_others(tmp_path: Path) -> None:
+    path, out = with_credentials(tmp_path, "paper"), tmp_path / "units"
+    assert main(["--config", str(path), "--out", str(out)]) == 0
+    assert given(out, "arb-executor") == given(out, "arb-supervisor") == ["mexc.json"]
+    assert given(out, "arb-guard") == ["mexc.json", "mexc.guard.json"]
+    assert given(out, "arb-poller") == ["mexc.json", "mexc.read.json"]
+    assert given(out, "arb-monitor") == ["alerts.json"]
+    assert given(out, "arb") == ["mexc.json", "mexc.guard.json", "mexc.read.json", "alerts.json"]
+    assert {path.parent.name.partition("@")[0] for path in out.rglob("30-credentials.conf")} == {
+        "arb", "arb-executor", "arb-supervisor", "arb-guard", "arb-poller", "arb-monitor"
+    }  # fmt: skip
+    assert (
+        f"mexc.json:{tmp_path}/main.mexc.cred\n"
+        in (out / "arb-executor@main.service.d" / "30-credentials.conf").read_text()
+    )
+    (tmp_path / "main.alerts.cred").unlink()
+    assert main(["--config", str(path), "--out", str(out)]) == 0
+    assert given(out, "arb-monitor") == [] and given(out, "arb-executor") == ["mexc.json"]
+
+
+def test_live_is_confirmed_by_the_instances_name_and_taken_back_by_its_absence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = with_credentials(tmp_path, "live"), tmp_path / "units"
+    arguments = ["--config", str(path), "--out", str(out)]
+    assert main([*arguments, "--i-understand-live-trading", "other"]) == 2
+    assert not out.exists()
+    assert main([*arguments, "--i-understand-live-trading", "main"]) == 0
+    assert "main.second.cred: not found beside the configuration" in capsys.readouterr().err
+    for unit in ("arb-supervisor", "arb"):
+        template = (UNITS / f"{unit}@.service").read_text()
+        found = re.findall(r"^ExecStart=(.*)$", template, re.MULTILINE)
+        lines = (out / f"{unit}@main.service.d" / "40-live.conf").read_text().splitlines()
+        assert lines[1:3] == ["[Service]", "ExecStart="], "the template's command is taken back first"
+        own = found[0].replace("/etc/arb/%i.yaml", str(path)).replace("%i", "main").split()
+        confirmed = lines[3].removeprefix("ExecStart=").split()
+        assert confirmed[-2:] == ["--i-understand-live-trading", "main"] and sorted(confirmed[:-2]) == sorted(own)
+    assert main(arguments) == 0
+    assert "mode live is refused at the start" in capsys.readouterr().err
+    assert not list(out.rglob("40-live.conf"))
+    path = with_credentials(tmp_path, "paper")
+    assert main([*arguments, "--i-understand-live-trading", "main"]) == 2, "a mode that is not live needs no word"
+
+
 def test_files_are_written_and_what_is_not_wanted_any_more_goes(tmp_path: Path) -> None:
     path = tmp_path / "main.yaml"
     out = tmp_path / "units"

@@ -13,8 +13,9 @@ import pytest
 from pipeline.execution.journal import Journal
 from pipeline.model.enums import AccountState, ProcessState
 from pipeline.risk.breakers import solve
-from pipeline.tradable import Effect, Reason, TradeState, executor_reasons, state_of
+from pipeline.trade_state import Effect, Reason, TradeState, executor_reasons, state_of
 from shm.liveness import Liveness, LivenessView
+from shm.pages import HaltPage
 from tests.worlds.execution_starts import held_world, ready_world
 from workers.executor.publisher import Publisher
 from workers.executor_file import read_executor_state, write_executor_state
@@ -23,11 +24,16 @@ from workers.tradable import (
     InstanceReasons,
     account_reasons,
     answer_of,
+    books_alone,
+    detection_reasons,
     feed_reasons,
     fields,
     halt_reasons,
+    page_reasons,
     pinning_reasons,
     process_reasons,
+    symbol_reasons,
+    uncompared_notes,
     utc,
 )
 
@@ -140,6 +146,30 @@ def test_feeds_and_venues() -> None:
     assert "unreachable" in found.what
 
 
+def test_books_that_are_not_compared_with_their_tickers_are_a_note() -> None:
+    assert uncompared_notes(VENUES, {"mexc_spot.uncompared": 0}) == []
+    (note,) = uncompared_notes(VENUES, {"mexc_spot.uncompared": 2, "other_spot.uncompared": 1})
+    assert note.what.startswith("feed of mexc_spot: 2 books are not compared") and note.effect is Effect.NOTE
+    assert "by itself" in note.solve and "log/feed.mexc.log" in note.solve
+
+
+def test_a_venue_whose_books_alone_are_read_neither_keeps_trading_up_nor_stops_it() -> None:
+    rows: dict[str, dict[str, Any]] = {venue: {"trade": venue != "mexc_spot"} for venue in VENUES}
+    up = {f"{venue}.connected": 1 for venue in VENUES}
+    assert state(feed_reasons(rows, {**up, "mexc_spot.connected": 0})) is TradeState.DEGRADED
+    assert state(feed_reasons(rows, {**up, "gateio_spot.connected": 0})) is TradeState.STOPPED
+    (note,) = books_alone({"venues": rows})
+    assert (note.effect, note.solve) == (Effect.NOTE, "exchanges.mexc.trade: true, and a start")
+    assert note.what == "venue mexc_spot: its books are read, nothing is traded there"
+
+
+def test_detection_that_is_off_is_a_note() -> None:
+    assert detection_reasons({}) == detection_reasons({"looks_for_entries": 1}) == []
+    (off,) = detection_reasons({"looks_for_entries": 0})
+    assert off.effect is Effect.NOTE and "detection is off" in off.what and "reload" in off.solve
+    assert state([off]) is TradeState.READY
+
+
 def test_a_rate_limit_is_a_note_and_a_refused_key_is_not() -> None:
     assert account_reasons(dict.fromkeys(VENUES, 1)) == []
     paused = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": AccountState.PAUSED})
@@ -147,6 +177,8 @@ def test_a_rate_limit_is_a_note_and_a_refused_key_is_not() -> None:
     assert state(account_reasons(dict.fromkeys(VENUES, AccountState.PAUSED))) is TradeState.STOPPED
     refused = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": AccountState.REFUSED})
     assert state(refused) is TradeState.DEGRADED and "key refused" in refused[0].what
+    (unsettled,) = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": AccountState.UNSETTLED})
+    assert "modes are not known" in unsettled.what and state([unsettled]) is TradeState.DEGRADED
     (failing,) = account_reasons({**dict.fromkeys(VENUES, 1), "mexc_spot": AccountState.FAILING})
     assert failing.solve.endswith("stands in log/poller.log"), "whether it ends by itself depends on the answer"
     assert state(account_reasons({**dict.fromkeys(VENUES, AccountState.FAILING), "mexc_spot": 1})) is TradeState.STOPPED
@@ -223,3 +255,32 @@ def test_an_absent_core_is_a_reason() -> None:
     assert (
         found.effect is Effect.DEGRADES and "feed.x" in found.what and "4093" in found.what and "nproc" in found.solve
     )
+
+
+def test_a_halted_instrument_is_a_note_with_its_cause_and_the_command() -> None:
+    halted = {"mexc_spot BTCUSDT": "suspended by the venue", "gateio_spot ETH_USDT": "tick, lot or multiplier changed"}
+    answer = answer_of(symbol_reasons({"halted_symbols": halted}))
+    assert answer.state is TradeState.READY and [note.what for note in answer.notes] == [
+        "mexc_spot BTCUSDT is halted: suspended by the venue",
+        "gateio_spot ETH_USDT is halted: tick, lot or multiplier changed",
+    ]
+    assert answer.notes[1].solve.startswith("arb symbols add gateio_spot ETH_USDT")
+    assert symbol_reasons({}) == []
+
+
+def test_what_the_page_holds_and_a_full_disk_has_not_taken_is_a_reason(instance: str) -> None:
+    page = HaltPage.create(instance)
+    page.release()
+    assert page_reasons(page, OPEN, list(VENUES)) == []
+    for number in range(len(VENUES)):
+        page.block_venue(number, True)
+    (drained,) = page_reasons(page, OPEN, list(VENUES))
+    assert (drained.effect, drained.solve) == (Effect.STOPS, "arb resume --reason R")
+    assert drained.what.startswith("no new risk is taken at mexc_spot, gateio_spot, gateio_futures")
+    assert page_reasons(page, msgspec.structs.replace(OPEN, drain=BLOCK), list(VENUES)) == [], "the disk has it"
+    page.block_venue(0, False)
+    page.block_venue(1, False)
+    assert [reason.effect for reason in page_reasons(page, OPEN, list(VENUES))] == [Effect.DEGRADES]
+    page.latch("enough")
+    assert page_reasons(page, OPEN, list(VENUES))[0].effect is Effect.HALTS
+    page.close()

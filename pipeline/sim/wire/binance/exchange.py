@@ -54,6 +54,8 @@ def _weight(market: str, request: web.Request) -> int:
 class BinanceDialect(BinanceWire):
     """Simulated Binance venues: public data and private sides of both markets."""
 
+    trigger_keeps_fee = False
+
     def __init__(self, venues: dict[str, SimVenue], host: Host) -> None:
         super().__init__(venues, host)
         self._by_market = {name.rpartition("_")[2]: venue for name, venue in venues.items()}

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject, SimTrade
+from pipeline.sim.wire.coins import confirmations, withdraw_fee
 
 SIDES = {"BUY": OrderSide.BUY, "SELL": OrderSide.SELL}
 TIFS = {"GTC": TimeInForce.GTC, "IOC": TimeInForce.IOC, "FOK": TimeInForce.FOK}
@@ -219,7 +220,11 @@ def coin_rows(identities: Iterable[CoinIdentity]) -> list[dict[str, Any]]:
                 "contractAddress": contract,
                 "depositEnable": coin.deposit_enabled,
                 "withdrawEnable": coin.withdraw_enabled,
-                "withdrawFee": "0.1",
+                "withdrawFee": withdraw_fee(coin.asset, network),
+                "minConfirm": confirmations(network),
+                "unLockConfirm": confirmations(network),
+                "estimatedArrivalTime": 2,
+                "busy": False,
                 "withdrawMin": "1",
                 "withdrawMax": "1000000",
                 "withdrawIntegerMultiple": "0.00000001",

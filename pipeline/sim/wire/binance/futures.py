@@ -64,9 +64,9 @@ class BinanceFutures(PrivateSide):
             return refused
 
         def listen(event: AccountEvent) -> None:
-            for told in events_of(event, account, self.venue):
-                if not wanted or told["e"] in wanted:
-                    sock.send(msgspec.json.encode(told).decode())
+            for reported in events_of(event, account, self.venue):
+                if not wanted or reported["e"] in wanted:
+                    sock.send(msgspec.json.encode(reported).decode())
 
         streams = self._streams.setdefault(id(account), set())
         streams.add(sock)

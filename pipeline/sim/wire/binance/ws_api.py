@@ -195,8 +195,8 @@ class ApiSession:
         number, self._next_stream = self._next_stream, self._next_stream + 1
 
         def listen(event: AccountEvent) -> None:
-            for told in events_of(event):
-                self._sock.send(msgspec.json.encode({"subscriptionId": number, "event": told}).decode())
+            for reported in events_of(event):
+                self._sock.send(msgspec.json.encode({"subscriptionId": number, "event": reported}).decode())
 
         self._sock.scope = "private"
         self._streams[number] = account, self._venue.on_account(account, listen)

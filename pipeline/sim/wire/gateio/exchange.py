@@ -6,7 +6,7 @@ Every reply carries the rate-limit and timing headers. Source: Gate.io APIv4 "Ra
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -16,15 +16,16 @@ from pipeline.model.enums import InstrumentKind
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.faults import ORDER_OPERATIONS
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.auth import AuthRefused, verify_gate_rest
+from pipeline.sim.wire.auth import AuthRefused
 from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
 from pipeline.sim.wire.gateio.api import Route
+from pipeline.sim.wire.gateio.auth import GateLimits, gate_headers, verify_gate_rest
 from pipeline.sim.wire.gateio.formats import GateError
 from pipeline.sim.wire.gateio.futures import FuturesApi
 from pipeline.sim.wire.gateio.market import GateMarket
 from pipeline.sim.wire.gateio.spot import SpotApi
 from pipeline.sim.wire.gateio.websocket import GateSession
-from pipeline.sim.wire.rate_limits import Budget, BudgetState, GateLimits, WindowLimiter, gate_headers
+from pipeline.sim.wire.rate_limits import Budget, BudgetState, WindowLimiter
 
 # The first of each is the live path; the others are what clients also use: without the slash, and the testnet's.
 _SPOT_SOCKETS = ("/ws/v4/", "/ws/v4", "/v4/ws/spot")
@@ -37,6 +38,8 @@ class GateioDialect(Dialect):
     """Spot, futures or both, by what ``venues`` holds."""
 
     client_id_prefix = "t-"
+    splits_fee_deduction = True
+    orders_per_s: ClassVar[dict[str, int]] = {"spot": 10, "futures": 100}
 
     def __init__(self, venues: dict[str, SimVenue], host: Host, limits: GateLimits | None = None) -> None:
         super().__init__(venues, host)

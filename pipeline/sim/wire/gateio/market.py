@@ -9,13 +9,13 @@ from pipeline.sim.exchange.events import MarketEvent, MarketTrade
 from pipeline.sim.exchange.faults import RequestFaults
 from pipeline.sim.exchange.orders import RejectReason, SimReject
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.auth import check_gate_exptime, gate_exptime_ms
 from pipeline.sim.wire.dialect import Host
 from pipeline.sim.wire.gateio import private_pushes as private
 from pipeline.sim.wire.gateio.api import Handler, MarketApi, Route
+from pipeline.sim.wire.gateio.auth import GateLimits, check_gate_exptime, gate_exptime_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, refusal
 from pipeline.sim.wire.gateio.streams import GateStream
-from pipeline.sim.wire.rate_limits import BudgetState, GateLimits, WindowLimiter
+from pipeline.sim.wire.rate_limits import BudgetState, WindowLimiter
 
 
 class GateMarket:

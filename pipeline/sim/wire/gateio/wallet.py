@@ -16,7 +16,7 @@ from pipeline.sim.exchange.decimals import ZERO
 from pipeline.sim.exchange.fees import FeeDeduction
 from pipeline.sim.exchange.history import shown_book
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.coins import coins
+from pipeline.sim.wire.coins import coins, withdraw_fee
 from pipeline.sim.wire.gateio.api import DAY_S, Route, empty_list, page, span_ms
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 from pipeline.sim.wire.gateio.spot_rows import GT
@@ -116,7 +116,9 @@ class WalletApi:
                 "withdraw_day_limit_remain": "1000000",
                 "withdraw_amount_mini": "1",
                 "withdraw_eachtime_limit": "1000000",
-                "withdraw_fix_on_chains": {network.upper(): "0.1" for network, _ in coin.networks},
+                "withdraw_fix_on_chains": {
+                    network.upper(): withdraw_fee(coin.asset, network) for network, _ in coin.networks
+                },
                 "withdraw_percent_on_chains": {network.upper(): "0%" for network, _ in coin.networks},
             }
             for coin in chosen

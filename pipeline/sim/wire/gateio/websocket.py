@@ -18,9 +18,10 @@ from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.events import AccountEvent
 from pipeline.sim.exchange.faults import ORDER_OPERATIONS, RequestFaults
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.wire.auth import AuthRefused, verify_gate_channel, verify_gate_login
+from pipeline.sim.wire.auth import AuthRefused
 from pipeline.sim.wire.dialect import SimSocket
 from pipeline.sim.wire.gateio import private_pushes as private
+from pipeline.sim.wire.gateio.auth import verify_gate_channel, verify_gate_login
 from pipeline.sim.wire.gateio.formats import ApiRequest, GateError
 from pipeline.sim.wire.gateio.market import GateMarket
 from pipeline.sim.wire.gateio.streams import BadPayload, payload_items
@@ -41,6 +42,8 @@ _OPERATIONS = {
 
 
 class Request(msgspec.Struct):
+    """Any frame of a client; ``time`` in unix seconds, ``payload`` as its channel wants it."""
+
     time: int = 0
     channel: str = ""
     event: str = ""

@@ -7,7 +7,7 @@ data, 24 h of life. Source: MEXC spot v3 "WebSocket Market Streams", "WebSocket 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 from aiohttp import web
@@ -20,9 +20,10 @@ from pipeline.sim.wire.dialect import Dialect, Host, SimSocket
 from pipeline.sim.wire.mexc import formats
 from pipeline.sim.wire.mexc import private_pushes as private
 from pipeline.sim.wire.mexc import streams as stream
+from pipeline.sim.wire.mexc.auth import MEXC_FUTURE_TOLERANCE_MS, MexcLimits
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
 from pipeline.sim.wire.mexc.rest import MexcRest
-from pipeline.sim.wire.rate_limits import MexcLimits, WindowLimiter
+from pipeline.sim.wire.rate_limits import WindowLimiter
 
 _NO_SUBSCRIPTION_NS = 30 * NS_PER_S
 _NO_DATA_NS = 60 * NS_PER_S
@@ -32,6 +33,10 @@ _INVALID_KEY_TEXT = "Invalid listen key"
 
 class MexcDialect(Dialect):
     """``venues`` holds exactly one venue: MEXC spot."""
+
+    key_prefix = "mx0v"
+    signed_ahead_ms_max = MEXC_FUTURE_TOLERANCE_MS
+    orders_per_s: ClassVar[dict[str, int]] = {"spot": 5}
 
     def __init__(self, venues: dict[str, SimVenue], host: Host, limits: MexcLimits | None = None) -> None:
         super().__init__(venues, host)

@@ -13,6 +13,7 @@ from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatu
 from pipeline.model.structs import CoinIdentity
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.orders import OrderStatus, RejectReason, SimOrder, SimReject, SimTrade
+from pipeline.sim.wire.coins import confirmations, withdraw_fee
 from pipeline.sim.wire.numbers import exact_text, fraction_digits, rate_text
 
 ORDER_TYPES: dict[str, tuple[OrderKind, TimeInForce]] = {
@@ -254,13 +255,13 @@ def coin_rows(identities: Iterable[CoinIdentity]) -> list[dict[str, Any]]:
                 "coin": coin.asset,
                 "depositDesc": None,
                 "depositEnable": coin.deposit_enabled,
-                "minConfirm": 12,
+                "minConfirm": confirmations(network),
                 "name": coin.asset,
                 "Name": coin.asset,
                 "network": network.upper(),
                 "netWork": network.upper(),
                 "withdrawEnable": coin.withdraw_enabled,
-                "withdrawFee": "0.1",
+                "withdrawFee": withdraw_fee(coin.asset, network),
                 "withdrawIntegerMultiple": None,
                 "withdrawMax": "1000000",
                 "withdrawMin": "1",

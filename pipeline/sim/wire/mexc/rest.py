@@ -15,13 +15,14 @@ from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.faults import ORDER_OPERATIONS
 from pipeline.sim.exchange.orders import RejectReason, SimReject
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.wire.auth import AuthRefused, mexc_deadline_ms, mexc_params, verify_mexc
+from pipeline.sim.wire.auth import AuthRefused
+from pipeline.sim.wire.mexc.auth import MexcLimits, mexc_deadline_ms, mexc_params, verify_mexc
 from pipeline.sim.wire.mexc.formats import MexcError, refusal
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
 from pipeline.sim.wire.mexc.public_rest import MexcPublic
 from pipeline.sim.wire.mexc.request import ApiRequest, Route
 from pipeline.sim.wire.mexc.signed_rest import MexcSigned
-from pipeline.sim.wire.rate_limits import MexcLimits, WindowLimiter, retry_after_s
+from pipeline.sim.wire.rate_limits import WindowLimiter, retry_after_s
 
 
 class MexcRest:

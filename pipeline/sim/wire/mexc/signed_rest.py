@@ -19,11 +19,11 @@ from pipeline.sim.exchange.orders import SimOrder, SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.coins import coins
 from pipeline.sim.wire.mexc import formats
+from pipeline.sim.wire.mexc.auth import MexcLimits
 from pipeline.sim.wire.mexc.formats import MexcError
 from pipeline.sim.wire.mexc.listen_keys import ListenKeys
 from pipeline.sim.wire.mexc.request import ApiRequest, Route, instrument_of
 from pipeline.sim.wire.numbers import exact_text
-from pipeline.sim.wire.rate_limits import MexcLimits
 
 DAY_MS = 86_400_000
 _BATCH_MAX = 20
@@ -68,7 +68,8 @@ class MexcSigned:
 
     # --- orders ---
 
-    def _order_request(self, params: dict[str, str], call: ApiRequest) -> SimOrderRequest:
+    def order_request(self, params: dict[str, str], call: ApiRequest) -> SimOrderRequest:
+        """The order that the parameters of a placement ask for. Raises ``MexcError``."""
         item = ApiRequest(params, call.account, call.now_ms, call.deadline_ms)
         side = formats.SIDES.get(item.required("side"))
         kind_tif = formats.ORDER_TYPES.get(item.required("type"))
@@ -103,7 +104,7 @@ class MexcSigned:
         )
 
     async def _submit(self, params: dict[str, str], call: ApiRequest) -> SimOrder:
-        order = self._order_request(params, call)
+        order = self.order_request(params, call)
         try:
             return await self._venue.submit(call.owner, order)
         except SimReject as reject:
@@ -114,7 +115,7 @@ class MexcSigned:
         return formats.placed_row(await self._submit(call.params, call))
 
     async def _place_test(self, call: ApiRequest) -> Any:
-        instrument_of(self._venue, self._order_request(call.params, call).symbol)
+        instrument_of(self._venue, self.order_request(call.params, call).symbol)
         return {}
 
     async def _batch(self, call: ApiRequest) -> Any:

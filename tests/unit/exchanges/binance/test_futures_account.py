@@ -14,8 +14,8 @@ from pipeline.exchanges.binance import futures_client, futures_session
 from pipeline.exchanges.binance.futures_client import BinanceFuturesClient
 from pipeline.exchanges.binance.futures_session import BinanceFuturesTrading
 from pipeline.model.enums import OrderSide, OrderState, TimeInForce
-from pipeline.model.errors import AccountSettingsWrong, OrderNotFound, VenueRejected
-from pipeline.model.structs import Balance, Fill, OrderUpdate, Position
+from pipeline.model.errors import AccountSettingsWrong, AuthRefused, OrderNotFound, VenueRejected
+from pipeline.model.structs import Balance, Credentials, Fill, OrderUpdate, Position
 from pipeline.model.venue_events import FundingNotice, MoneyNotice, PlaceOutcome, SessionState
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.venue import SimVenue
@@ -141,6 +141,19 @@ def test_modes_and_leverage_are_set_once_and_again_when_somebody_changes_them(mo
     on(body)
 
 
+def test_a_key_that_is_refused_names_portfolio_margin_as_the_other_reason() -> None:
+    async def body(it: Box) -> None:
+        """The venue answers a portfolio margin account as it answers a key that it does not know."""
+        client = BinanceFuturesClient(it.config, Credentials(api_key="unknown", api_secret="x" * 32))
+        try:
+            with pytest.raises(AuthRefused, match="portfolio margin mode, wanted classic; fix: leave portfolio margin"):
+                await client.apply_account_settings(it.config.symbols, THREE)
+        finally:
+            await client.close()
+
+    on(body)
+
+
 def test_nothing_is_asked_or_set_while_the_last_readings_agree() -> None:
     async def body(it: Box) -> None:
         await it.client.apply_account_settings(it.config.symbols, THREE)
@@ -179,13 +192,13 @@ def test_a_push_that_settings_have_changed_makes_them_read_again() -> None:
         await it.trading.client.apply_account_settings(it.config.symbols, THREE)
         await it.client._signed("POST", "/fapi/v1/leverage", f"symbol={BTC}&leverage=20")
 
-        async def told() -> bool:
+        async def reported() -> bool:
             await it.trading.client.positions()
             return it.trading.client._settings[BTC].leverage == 20
 
         async with asyncio.timeout(WAIT_S):
             for _ in itertools.count():
-                if await told():
+                if await reported():
                     break
                 await asyncio.sleep(0.01)
         assert it.trading.client._settings[BTC].leverage == 20, "read again, not remembered"

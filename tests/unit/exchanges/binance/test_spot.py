@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from pipeline.exchanges.binance import account, histories, orders
 from pipeline.exchanges.binance import websocket_api as wsapi
-from pipeline.exchanges.binance.order_session import make_trading
 from pipeline.exchanges.binance.signing import BinanceSigner
+from pipeline.exchanges.factory import make_trading
 from pipeline.exchanges.transport.refusals import DUPLICATE
 from pipeline.model.config import VenueConfig
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce

@@ -43,7 +43,7 @@ class Life:
         self.now_s += 1.5
         rows = {name: {"state": "ready"} for name in PROCESSES if name != "supervisor"}
         described = {"state": "ready" if self.ready else "starting", "mode": "sim", "processes": rows, "venues": {}}
-        self.announcer.look(described, self.now_s, all_ready=self.ready)
+        self.announcer.look(lambda: described, self.now_s, all_ready=self.ready)
 
     def publish(self, world: Any) -> None:
         world.core.context.now = world.now()
@@ -133,3 +133,21 @@ def test_coins_that_others_left_are_named_at_the_end(life: Life, capfd: pytest.C
     left = life.announcer.left_open()
     assert [(row["venue"], row["asset"]) for row in left["foreign_coins"]] == [("mexc_spot", "BTC")]
     assert "nothing of ours stays open; not ours: 1 BTC on mexc_spot, net exposure" in capfd.readouterr().err
+
+
+def test_the_instance_is_described_only_when_it_is_looked_at(life: Life) -> None:
+    """The supervisor comes by four times a second, and says something once."""
+    asked = list[float]()
+    life.ready = True
+    life.look()
+
+    def come(now_s: float) -> None:
+        def describe() -> dict[str, Any]:
+            asked.append(now_s)
+            return {"state": "ready", "mode": "sim", "processes": {}, "venues": {}}
+
+        life.announcer.look(describe, now_s, all_ready=True)
+
+    for later_s in (0.25, 0.5, 1.25):
+        come(life.now_s + later_s)
+    assert asked == [life.now_s + 1.25]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,16 @@ from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, TradingStatus
 from pipeline.model.errors import BadInput, GatewayRefused, VenueUnavailable
+from pipeline.model.networks import CoinNetwork
 from pipeline.model.structs import Balance, CoinIdentity, InstrumentSpec
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.pages import AccountPage, CataloguePage
-from workers.control_plane.catalogue import CatalogueService
+from shm.segment import cleanup_instance
+from workers.control_plane.catalogue import CatalogueService, WantedRows
 from workers.control_plane.supervisor import Supervisor
+from workers.last_run.symbol_switch import FILE_NAME as SYMBOLS_FILE
+from workers.last_run.symbol_switch import SymbolChanges, keep_symbols, kept_symbols
+from workers.networks_file import FILE_NAME, NetworksFile
 from workers.poller import AccountWriter
 
 VENUES = ("mexc_spot", "gateio_spot", "gateio_futures")
@@ -53,6 +58,10 @@ class Listing:
         self.unreadable: frozenset[str] = frozenset()
         self.switch: FeeSwitch | None = None
         self.stock: list[Balance] = []
+        self.travels: dict[str, tuple[CoinNetwork, ...]] = {}
+
+    def networks(self) -> Mapping[str, tuple[CoinNetwork, ...]]:
+        return self.travels
 
     async def fee_switch(self) -> FeeSwitch | None:
         return self.switch
@@ -127,6 +136,45 @@ def rig(instance: str) -> Rig:
     return Rig(instance)
 
 
+def test_networks_of_coins_are_written_with_the_instruments_and_read_again_when_they_changed(
+    rig: Rig, tmp_path: Path
+) -> None:
+    clients: Any = rig.venues
+    service = CatalogueService(rig.config, clients, rig.page, lambda *_: None, networks_dir=tmp_path)
+    reader = NetworksFile(tmp_path)
+    asyncio.run(service.load(rig.config.venues))
+    assert not (tmp_path / FILE_NAME).exists() and reader.read() == {}, "no venue has told"
+    cheap, dear = (CoinNetwork(network="btc", withdraw=True, fee=Decimal(fee)) for fee in ("0.0001", "0.001"))
+    for network in (cheap, dear):
+        rig.venues["mexc_spot"].travels = {"BTC": (network,)}
+        asyncio.run(service.load(rig.config.venues))
+        assert reader.read() == {"mexc_spot": {"BTC": (network,)}}
+    rig.venues["mexc_spot"].down = True
+    asyncio.run(service.load(rig.config.venues))
+    assert reader.read() == {"mexc_spot": {"BTC": (dear,)}}, "a venue that does not answer keeps its last list"
+    (tmp_path / FILE_NAME).write_bytes(b"{")
+    assert reader.read() == {}
+
+
+def test_the_file_of_networks_has_traded_coins_alone_and_is_not_written_again_without_a_change(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """The executor decodes it in its loop, whenever it was written."""
+    clients: Any = rig.venues
+    service = CatalogueService(rig.config, clients, rig.page, lambda *_: None, networks_dir=tmp_path)
+    reader, network = NetworksFile(tmp_path), (CoinNetwork(network="eth", withdraw=True),)
+    rig.venues["mexc_spot"].travels = {coin: network for coin in ("USDT", "PEPE", "BTC")}
+    asyncio.run(service.load(rig.config.venues))
+    written = (tmp_path / FILE_NAME).stat()
+    assert reader.read() == {"mexc_spot": {"BTC": network, "USDT": network}}
+    rig.venues["mexc_spot"].travels = {coin: network for coin in ("BTC", "SHIB", "USDT")}  # in another order
+    asyncio.run(service.load(rig.config.venues))
+    assert (tmp_path / FILE_NAME).stat() == written
+    rig.venues["mexc_spot"].travels = {"BTC": (), "USDT": network}
+    asyncio.run(service.load(rig.config.venues))
+    assert reader.read() == {"mexc_spot": {"BTC": (), "USDT": network}}
+
+
 def test_a_refresh_that_finds_nothing_new_writes_nothing(rig: Rig) -> None:
     version = rig.page.version
     assert rig.load() == [] and rig.page.version == version and rig.said == []
@@ -156,11 +204,48 @@ def test_a_changed_shape_is_a_new_epoch_and_halts_until_somebody_has_looked(rig:
     rig.load()
     assert rig.row("gateio_futures").spec.status is TradingStatus.HALTED, "the next refresh does not end it"
     assert rig.row("gateio_spot").spec.status is TradingStatus.TRADING
+    assert rig.service.halted() == {"gateio_futures BTC_USDT": "tick, lot or multiplier changed"}
     rig.add("gateio_futures")
+    assert not rig.service.halted()
     row = rig.row("gateio_futures")
     assert (row.row_epoch, row.spec.status) == (2, TradingStatus.TRADING)
     with pytest.raises(BadInput, match="already"):
         rig.add("gateio_futures")
+
+
+def test_what_was_added_and_removed_is_so_in_the_next_life_too(rig: Rig, instance: str, state_dir: Path) -> None:
+    rig.venues["mexc_spot"].specs["SOL_USDT"] = spec("mexc_spot", "SOL_USDT")
+    rig.add("mexc_spot", "SOL_USDT")
+    rig.service.remove("mexc_spot", "BTC_USDT")
+    rig.service.remove("gateio_spot", "ETH_USDT")
+    keep_symbols(state_dir, rig.service.changes())
+
+    def next_life() -> None:
+        rig.page.close()
+        cleanup_instance(instance)
+        rig.page = CataloguePage.create(instance)
+        clients: Any = rig.venues
+        rig.service = CatalogueService(rig.config, clients, rig.page, lambda level, text: rig.said.append(text))
+        rig.service.change_again(kept_symbols(state_dir, lambda level, text: rig.said.append(text)))
+
+    next_life()
+    rig.venues["gateio_spot"].down = True
+    rig.load()
+    assert rig.removed("mexc_spot") and not rig.removed("mexc_spot", "SOL_USDT"), "a row, so that a hedge can leave"
+    assert ("gateio_spot", "ETH_USDT") in rig.service.changes().removed
+    rig.venues["gateio_spot"].down = False
+    rig.load()
+    assert rig.removed("gateio_spot", "ETH_USDT") and not rig.removed("gateio_spot")
+    assert kept_symbols(state_dir, lambda level, text: None) == rig.service.changes()
+    rig.add("gateio_spot", "ETH_USDT")
+    assert rig.service.changes().removed == [("mexc_spot", "BTC_USDT")]
+    rig.add("mexc_spot")
+    rig.service.remove("mexc_spot", "SOL_USDT")
+    keep_symbols(state_dir, rig.service.changes())
+    assert not (state_dir / FILE_NAME).exists()
+    (state_dir / SYMBOLS_FILE).write_bytes(b"{")
+    next_life()
+    assert SYMBOLS_FILE in rig.said[-1] and rig.service.changes() == SymbolChanges()
 
 
 def test_a_removed_instrument_stays_so_over_refreshes_and_comes_back_by_name(rig: Rig) -> None:
@@ -195,8 +280,10 @@ def test_a_row_that_cannot_be_read_halts_its_instrument_until_it_can(rig: Rig) -
     halts = [text for text in rig.said if "halted until" in text]
     rig.load()
     assert [text for text in rig.said if "halted until" in text] == halts, "said once"
+    assert rig.service.halted() == {"gateio_futures BTC_USDT": "not listed by the venue"}
     listing.specs["BTC_USDT"] = row
     rig.load()
+    assert not rig.service.halted()
     assert rig.row("gateio_futures").spec.status is TradingStatus.TRADING
 
 
@@ -267,11 +354,11 @@ def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: s
         writer.write_venue(
             "gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, clock_offset_ns=0, fee_coin=coin
         )  # fmt: skip
-        return rig.service.other_fee_coins(instance)
+        return rig.service.other_fee_coins(AccountPage.attach(instance))
 
     gate.change(fee_rule=FeeAssetRule.RECEIVED)
     rig.load()
-    assert rig.service.other_fee_coins(instance) == []  # nothing is told yet
+    assert rig.service.other_fee_coins(AccountPage.attach(instance)) == []  # nothing is told yet
     gate.switch = FeeSwitch("")
     rig.load()
     assert poll("") == []
@@ -289,6 +376,23 @@ def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: s
     page.close()
 
 
+def test_fees_are_plain_while_the_executor_finds_too_little_of_their_coin(rig: Rig) -> None:
+    gate = rig.venues["gateio_spot"]
+    gate.switch = FeeSwitch("GT", 100_000)
+    gate.stock = [
+        Balance(venue="gateio_spot", asset="GT", free=Decimal(1), locked=Decimal(0), recv_mono_ns=1, source="rest")
+    ]
+    rig.load()
+    assert rig.row("gateio_spot").spec.taker_fee_ppm == 900
+    for short, ppm in ((1, 1000), (0, 900)):
+        rig.service.take_wanted({"plain_fees.gateio_spot": short})
+        assert rig.service.refused == {"gateio_spot"}
+        rig.load()
+        assert rig.row("gateio_spot").spec.taker_fee_ppm == ppm
+        rig.service.take_wanted({"plain_fees.gateio_spot": short})
+        assert not rig.service.refused
+
+
 def test_a_question_about_the_coin_of_fees_that_fails_costs_no_rows(
     instance: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,7 +405,7 @@ def test_a_question_about_the_coin_of_fees_that_fails_costs_no_rows(
         gateway.setattr(Listing, "fee_switch", page)
         rig = Rig(instance)
         assert len(rig.rows()) == 2 * len(VENUES) and rig.load() == []
-        assert any("coin of fees not told: HTTP 403" in text for text in rig.said)
+        assert any("the coin of fees is not known: HTTP 403" in text for text in rig.said)
     rig.venues["gateio_spot"].switch = FeeSwitch("GT", 100_000)
     rig.venues["gateio_spot"].stock = [
         Balance(venue="gateio_spot", asset="GT", free=Decimal(1), locked=Decimal(0), recv_mono_ns=1, source="rest")
@@ -339,13 +443,26 @@ def test_a_venue_whose_fee_coin_changed_is_still_reachable(rig: Rig, instance: s
     ours, theirs = socket.socketpair()
     supervisor = Supervisor(instance=instance, config=rig.config, config_path=None, fork_server=(0, ours), units=True)
     supervisor.catalogue = rig.service
-    supervisor._raise_exponents()
+    supervisor._wanted_rows = WantedRows(instance, (), rig.service)
+    supervisor._look_at_rows()
     assert all(venue["reachable"] for venue in supervisor.describe()["venues"].values())
-    assert supervisor._moved_fees == ["gateio_spot"], "its rows are read again"
+    assert supervisor._outdated == ["gateio_spot"], "its rows are read again"
     supervisor.announcer.close()
     for end in (ours, theirs):
         end.close()
     page.close()
+
+
+def test_a_venue_that_has_just_settled_funding_is_read_again_until_its_row_says_the_next_time(rig: Rig) -> None:
+    stamp_s = 1_795_000_000
+    rig.venues["gateio_futures"].change(funding_next_wall_s=stamp_s)
+    rig.load()
+    assert rig.service.passed_funding(stamp_s - 1) == rig.service.passed_funding(stamp_s) == []
+    assert rig.service.passed_funding(stamp_s + 5) == ["gateio_futures"]
+    assert rig.service.passed_funding(stamp_s + 600) == []  # it says nothing newer: the ordinary refresh looks
+    rig.venues["gateio_futures"].change(funding_next_wall_s=stamp_s + 3600)
+    rig.load()
+    assert rig.service.passed_funding(stamp_s + 5) == []
 
 
 def test_an_announced_end_comes_near_while_its_venue_does_not_answer(rig: Rig) -> None:

@@ -69,10 +69,10 @@ def test_a_venue_that_cannot_take_orders_is_told_before_anything_starts(
     config = config_from_mapping({"engine_name": instance, "mode": mode, "exchanges": exchanges})
     store_credentials(instance, "binance", Credentials(api_key="k", api_secret="s"))
     if mode == "paper":
-        check_mode(config, instance, live_confirmed=True)
+        check_mode(config, instance, live_name=instance)
         return
     with pytest.raises(ConfigInvalid) as caught:
-        check_mode(config, instance, live_confirmed=True)
+        check_mode(config, instance, live_name=instance)
     assert [line.partition(":")[0] for line in caught.value.errors] == [
         "exchanges.binance.markets.spot.ws_api",
         "exchanges.binance.markets.futures.ws_api",

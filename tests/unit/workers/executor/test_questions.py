@@ -28,6 +28,7 @@ from pipeline.execution.events import (
     SweepAnswer,
     SweepVenue,
 )
+from pipeline.model.errors import InsufficientBalance, OutcomeUnknown, VenueUnavailable
 from tests.worlds.waiting import until_async as until
 from workers.executor.venues import Questions
 
@@ -56,9 +57,39 @@ def test_an_error_that_no_venue_made_is_an_answer_as_well(question: Question, an
         await until(lambda: bool(got), "an answer")
         questions.close()
         (event,) = got
-        told: Any = event
-        assert type(event) is answer and "KeyError" in told.error
+        reported: Any = event
+        assert type(event) is answer and "KeyError" in reported.error
         for name in ("venue", "symbol", "client_id", "token", "amount", "symbols"):
-            assert getattr(told, name, None) == (getattr(question, name, None) if hasattr(told, name) else None)
+            assert getattr(reported, name, None) == (getattr(question, name, None) if hasattr(reported, name) else None)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("error", "refused"),
+    [
+        (InsufficientBalance("v: too little"), True),
+        (OutcomeUnknown("v: HTTP 503"), False),
+        (TimeoutError(), False),
+        (VenueUnavailable("v: no connection"), False),
+    ],
+)
+def test_only_the_venues_own_no_refuses_a_margin(error: Exception, refused: bool) -> None:
+    class Client:
+        async def add_margin(self, symbol: str, amount: Decimal) -> None:
+            raise error
+
+        async def close(self) -> None:
+            pass
+
+    async def body() -> None:
+        got: list[Any] = []
+        clients: Any = {"v": Client()}
+        questions = Questions(lambda: clients, asyncio.get_running_loop())
+        questions.start(got.append)
+        questions.ask(AddMargin("v", "S", Decimal(1)))
+        await until(lambda: bool(got), "an answer")
+        questions.close()
+        assert got[0].error and got[0].refused is refused
 
     asyncio.run(body())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,17 +13,28 @@ import pytest
 
 from pipeline.execution.journal import Journal
 from pipeline.execution.journal.guard_journal import GUARD_JOURNAL
+from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import BootRecord, TakeoverRecord
-from tests.worlds.books_world import CONFIG, BooksWorld
+from pipeline.model.config import EngineConfig
+from pipeline.model.structs import Credentials
+from pipeline.takeover import Takeover
+from tests.worlds.books_world import CONFIG, BooksWorld, config_with, gateio
+from tests.worlds.external_world import external_world, hedge
+from tests.worlds.waiting import until
+from workers.credentials import store_credentials
+from workers.executor.publisher import Publisher
+from workers.executor.views import order_rows
+from workers.executor_file import read_executor_state
 from workers.guard.closing import Closing
+from workers.state_folder import instance_dir
 
 SEGMENT = 16 * 1024
 
 
-def written(folder: Path, epoch: int, *records: Any) -> None:
+def written(folder: Path, epoch: int, *records: Any, mode: str = "sim") -> None:
     journal = Journal.open(folder, segment_bytes=SEGMENT)
     journal.boot_epoch = epoch
-    for record in (*records, BootRecord(epoch, "i", "sim", 1, 1)):
+    for record in (*records, BootRecord(epoch, "i", mode, 1, 1)):
         journal.append(record, epoch, 1)
     journal.close()
 
@@ -41,3 +55,177 @@ def test_what_a_guard_that_died_in_the_takeover_did_counts(instance: str, tmp_pa
     world.close()
     assert closing.error == "" and closing.result is not None and closing.result.flat
     assert closing.acted is a_guard_died
+
+
+def test_what_another_mode_left_is_not_closed(instance: str, tmp_path: Path) -> None:
+    """A guard whose configuration was edited from paper to live would close paper's hedges with real orders."""
+    world = BooksWorld(instance)
+    written(tmp_path / "journal", 1, mode="live")
+    context = SimpleNamespace(
+        instance=instance, config=CONFIG, state_dir=tmp_path, journal_dir=lambda: tmp_path / "journal"
+    )
+    closing = Closing(context, "the executor hangs", None, lambda level, text: None)  # type: ignore[arg-type]
+    closing.start()
+    closing.join()
+    world.close()
+    assert closing.result is None and not closing.acted
+    assert "the journal of mode live" in closing.error
+
+
+def ledgers() -> int:
+    """How many ledgers are in memory, without a collection of garbage."""
+    return sum(type(found) is Ledger for found in gc.get_objects())  # isinstance asks weak proxies of what is gone
+
+
+def test_a_takeover_leaves_no_ledger_behind(instance: str, tmp_path: Path) -> None:
+    """The ledger of so many operations weighed 500 kB, and stayed with the core's circles of references."""
+    books, world = BooksWorld(instance), external_world()
+    for _ in range(25):
+        world.market.move("gateio_spot", "BTC_USDT", Decimal(64000))
+        world.market.move("mexc_spot", "BTCUSDT", Decimal(63680))
+        world.run(50)
+        offered = world.opportunity("mexc_spot", "gateio_spot", "BTC/USDT", qty=Decimal("0.002"))
+        assert offered is not None
+        world.feed(offered)
+        world.run(300)
+    assert len(world.core.ledger.operations) == 25 and not world.core.ledger.open_operations
+    journal = Journal.open(tmp_path / "journal", segment_bytes=4 * 1024 * 1024)
+    for entry in world.entries:
+        journal.boot_epoch = entry.boot_epoch
+        journal.append(entry.record, entry.mono_ns, entry.wall_ns)
+    journal.close()
+    context = SimpleNamespace(
+        instance=instance, config=CONFIG, state_dir=tmp_path, journal_dir=lambda: tmp_path / "journal"
+    )
+    known = ledgers()
+    for _ in range(2):
+        closing = Closing(context, "again", None, lambda level, text: None)  # type: ignore[arg-type]
+        closing.start()
+        closing.join()
+        assert closing.error == "" and closing.result is not None and closing.result.flat
+        del closing
+        assert ledgers() == known
+    books.close()
+
+
+@pytest.fixture
+def left_open(instance: str, state_dir: Path) -> Iterator[Callable[[EngineConfig], Closing]]:
+    """The journal of an executor that died with a hedge open and a breaker tripped; makes the closing of a guard. No
+    venue answers, so it goes on and on."""
+    books, world, folder = BooksWorld(instance), external_world(), instance_dir(instance, create=True)
+    hedge(world)
+    world.core.context.trip("unknown_past", "an order that the journal lacks")
+    world.run(500)
+    journal = Journal.open(folder / "journal", segment_bytes=4 * 1024 * 1024)
+    for entry in world.entries:
+        journal.boot_epoch = entry.boot_epoch
+        journal.append(entry.record, entry.mono_ns, entry.wall_ns)
+    journal.close()
+
+    def closing(config: EngineConfig) -> Closing:
+        for exchange in config.feeds:
+            store_credentials(instance, exchange, Credentials(api_key="k", api_secret="s"))
+        context: Any = SimpleNamespace(
+            instance=instance,
+            config=config,
+            state_dir=folder,
+            journal_dir=lambda: folder / "journal",
+            stop_requested=lambda: False,
+            say=lambda level, text: None,
+        )
+        return Closing(context, "the executor hangs", None, lambda level, text: said.append((level, text)))
+
+    said: list[tuple[str, str]] = []
+    yield closing
+    books.close()
+
+
+def test_what_trips_in_a_takeover_is_published_while_it_lasts(
+    instance: str, left_open: Callable[[EngineConfig], Closing]
+) -> None:
+    """An operator reads of the guard's core meanwhile, not of the dead executor's."""
+    folder, closing = instance_dir(instance), left_open(config_with(gateio=gateio()))
+    closing.start()
+    until(lambda: read_executor_state(folder) is not None or not closing.is_alive(), "a word of the guard")
+    reported, under_way = read_executor_state(folder), closing.is_alive()
+    closing.ask_end()
+    closing.join()
+    assert under_way, closing.error
+    assert reported is not None and not reported.stopped and len(reported.hedges) == 1
+    assert any(reason.what.startswith("breaker unknown_past") for reason in reported.reasons)
+
+
+def test_a_view_that_is_broken_ends_no_takeover(
+    left_open: Callable[[EngineConfig], Closing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks: list[int] = []
+
+    def broken(publisher: Publisher, mono_ns: int = 0) -> None:
+        ticks.append(mono_ns)
+        raise KeyError("a row")
+
+    monkeypatch.setattr(Publisher, "tick", broken)
+    monkeypatch.setattr(Publisher, "publish", broken)
+    closing = left_open(config_with(gateio=gateio()))
+    said: list[tuple[str, str]] = []
+    closing._say = lambda level, text: said.append((level, text))
+    closing.start()
+    until(lambda: len(ticks) > 3 or not closing.is_alive(), "several ticks of the takeover")
+    assert closing.is_alive(), closing.error
+    closing.ask_end()
+    closing.join()
+    assert closing.error == "" and closing.result is not None and closing.acted
+    assert [text for level, text in said if level == "error" and "cannot be shown" in text] == [
+        "the takeover cannot be shown: KeyError: 'a row'; it goes on"
+    ]
+
+
+def test_reasons_that_cannot_be_told_lose_no_result(
+    left_open: Callable[[EngineConfig], Closing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither while it lasts nor at its end: an answer without its words is still the answer."""
+    asked: list[int] = []
+
+    def broken(takeover: Takeover) -> dict[str, str]:
+        asked.append(1)
+        raise KeyError("a hedge that has left memory")
+
+    monkeypatch.setattr(Takeover, "why_left", broken)
+    closing = left_open(config_with(gateio=gateio()))
+    said: list[tuple[str, str]] = []
+    closing._say = lambda level, text: said.append((level, text))
+    closing.start()
+    until(lambda: len(asked) > 3 or not closing.is_alive(), "several looks at what is left")
+    assert closing.is_alive(), closing.error
+    closing.ask_end()
+    closing.join()
+    assert closing.error == "" and closing.result is not None and closing.acted
+    assert [text for level, text in said if level == "error" and "cannot be shown: KeyError" in text]
+
+
+def test_an_order_that_has_left_memory_is_no_row_and_no_error() -> None:
+    world = external_world()
+    hedge(world)
+    world.run(500)
+    ledger = world.core.ledger
+    name = next(iter(ledger.orders))
+    (row,) = order_rows(ledger, [name, "gone"])
+    assert row["client_id"] == name
+
+
+@pytest.mark.parametrize(
+    "config",
+    [config_with(gateio=gateio(trade=False)), config_with(gateio=gateio(enabled=False)), CONFIG],
+    ids=["not traded", "not enabled", "removed"],
+)
+def test_a_hedge_where_nothing_is_traded_closes_no_other(
+    left_open: Callable[[EngineConfig], Closing], config: EngineConfig
+) -> None:
+    """The executor refuses such a configuration: after its restarts the guard must not close what is well."""
+    closing = left_open(config)
+    closing.start()
+    until(lambda: closing.acted or not closing.is_alive(), "an end or a record of the takeover")
+    closing.ask_end()
+    closing.join()
+    assert "earlier runs left orders, operations or hedges open at gateio_futures" in closing.error
+    assert not closing.acted and closing.result is None

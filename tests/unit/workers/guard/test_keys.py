@@ -11,7 +11,7 @@ import pytest
 from pipeline.model.config import EngineConfig, ExchangeConfig
 from pipeline.model.structs import Credentials
 from workers.account_clients import KeyRole, credentials_of
-from workers.credentials import GUARD_SUFFIX, store_credentials, without_guard_key
+from workers.credentials import GUARD_SUFFIX, LOCKED_SUFFIX, READ_SUFFIX, store_credentials, without_guard_key
 
 
 def test_the_guard_has_its_own_key_or_the_executors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,6 +22,7 @@ def test_the_guard_has_its_own_key_or_the_executors(tmp_path: Path, monkeypatch:
     for exchange in exchanges:
         store_credentials("keys", exchange, Credentials(api_key=f"trade-{exchange}", api_secret="s"))
     store_credentials("keys", f"gateio{GUARD_SUFFIX}", Credentials(api_key="guard-gateio", api_secret="s"))
+    store_credentials("keys", f"mexc{READ_SUFFIX}", Credentials(api_key="read-mexc", api_secret="s"))
     found = {
         (exchange, role): getattr(credentials_of(ctx, exchange, role), "api_key", None)
         for exchange in exchanges
@@ -30,7 +31,24 @@ def test_the_guard_has_its_own_key_or_the_executors(tmp_path: Path, monkeypatch:
     assert found == {
         ("mexc", KeyRole.TRADE): "trade-mexc",
         ("mexc", KeyRole.GUARD): "trade-mexc",
+        ("mexc", KeyRole.READ): "read-mexc",
         ("gateio", KeyRole.TRADE): "trade-gateio",
         ("gateio", KeyRole.GUARD): "guard-gateio",
+        ("gateio", KeyRole.READ): "trade-gateio",
     }
     assert without_guard_key(ctx.config, "keys") == ["mexc"]
+
+
+@pytest.mark.parametrize("locked", [False, True], ids=["of a wider mode", "encrypted"])
+def test_a_trade_key_that_is_not_for_the_guard_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: bool
+) -> None:
+    monkeypatch.setenv("ARB_STATE_DIR", str(tmp_path))
+    exchanges = {"mexc": ExchangeConfig(dialect="mexc", markets={})}
+    store_credentials("keys", f"mexc{GUARD_SUFFIX}", Credentials(api_key="guard-mexc", api_secret="s"))
+    trade = store_credentials("keys", "mexc", Credentials(api_key="trade-mexc", api_secret="s"))
+    if locked:
+        trade.rename(trade.with_name(trade.name + LOCKED_SUFFIX))
+    else:
+        trade.chmod(0o644)
+    assert without_guard_key(EngineConfig(engine_name="keys", exchanges=exchanges), "keys") == []

@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.execution.events import CommandKind
+from pipeline.execution.journal import Journal
 from pipeline.model.enums import ProcessState
 from pipeline.takeover import TakeoverResult
 from shm.liveness import Liveness
@@ -20,9 +22,10 @@ from shm.metrics import Metrics
 from shm.pages import HaltPage
 from tests.exhausted import full_disk, no_descriptors
 from tests.worlds.execution_world import make_config
+from tests.worlds.external_world import FUTURES, external_world, hedge
 from tests.worlds.waiting import until
 from workers.audit_log import FILE_NAME as AUDIT
-from workers.control_plane.giving_up import BY
+from workers.control_plane.restart_storm import BY
 from workers.control_socket import listen
 from workers.guard.keeper import RETRY_NS
 from workers.guard.process import Guard, _serve_one
@@ -41,6 +44,14 @@ class Context:
         self.metrics = Metrics.private("guard")
         self.said: list[str] = []
         self.restarts = 0
+        self.beats = 0
+        self.orphaned = self.stopped = False
+
+    def progress(self) -> None:
+        self.beats += 1
+
+    def request_stop(self) -> None:
+        self.stopped = True
 
     def say(self, level: str, text: str) -> None:
         self.said.append(f"{level}: {text}")
@@ -244,11 +255,24 @@ def test_without_descriptors_leases_go_on(life: Life, tmp_path: Path) -> None:
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     client.connect(str(tmp_path / "guard.sock"))
     with no_descriptors():
-        _serve_one(server, life.guard)
+        _serve_one(server, life.guard, print)
         assert life.may_send(now_of(life)), "an executor that cannot be looked at is not dead"
     client.sendall(b'{"op": "state"}\n')
-    _serve_one(server, life.guard)
+    _serve_one(server, life.guard, print)
     assert msgspec.json.decode(client.recv(1000))["halted"] is False
+    client.close()
+    server.close()
+
+
+@pytest.mark.parametrize("ids", ["5", '"a1x1"', "{}", "true"])
+def test_a_request_that_is_wrong_closes_nothing_and_ends_no_guard(life: Life, tmp_path: Path, ids: str) -> None:
+    server = listen(tmp_path / "guard.sock")
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    client.connect(str(tmp_path / "guard.sock"))
+    client.sendall(b'{"op": "close", "ids": ' + ids.encode() + b"}\n")
+    _serve_one(server, life.guard, print)
+    assert msgspec.json.decode(client.recv(1000))["kind"] == "bad_input"
+    assert not life.guard.taking_over.active
     client.close()
     server.close()
 
@@ -301,6 +325,107 @@ def test_a_dead_executor_is_stood_in_for_once_and_not_every_ten_seconds(instance
     guard.look_at_executor(next(looks))
     assert not taking_over.has_closed(executor.epoch)
     executor.close()
+    page.close()
+
+
+@pytest.mark.parametrize("half_done", [False, True])
+def test_a_first_start_has_two_minutes_only_where_the_last_run_left_nothing_half_done(
+    instance: str, tmp_path: Path, half_done: bool
+) -> None:
+    world = external_world()
+    hedge(world)  # an open hedge may wait
+    if half_done:
+        world.arm(kind="drop_request", venue=FUTURES, target="place", count=1)
+        world.command(CommandKind.CLOSE_HEDGES)
+        assert world.run_until(lambda: bool(world.core.ledger.unsettled), limit_ms=2000)
+    journal = Journal.open(tmp_path / "journal", segment_bytes=4 * 1024 * 1024)
+    for entry in world.entries:
+        journal.boot_epoch = entry.boot_epoch
+        journal.append(entry.record, entry.mono_ns, entry.wall_ns)
+    journal.close()  # a crash of the host: no last word
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    guard = Guard(context, page)  # type: ignore[arg-type]
+    looks = iter(range(now_of_host(), 1 << 62, 100_000_000))  # no executor comes for longer than a restart may take
+    for _ in range(2 * context.config.guard.restart_within_ms // 100):
+        guard.look_at_executor(next(looks))
+    until(lambda: "last-run" not in [thread.name for thread in threading.enumerate()], "the end of the replay")
+    for _ in range(2):
+        guard.look_at_executor(next(looks))
+    assert guard.taking_over.active is half_done
+    page.close()
+
+
+def test_a_guard_that_looks_up_the_last_run_goes_on_and_kills_nobody_who_came_meanwhile(
+    instance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = Liveness.create(instance, "executor")
+    executor.set_state(ProcessState.WARMING)
+    seen = threading.Event()
+
+    def long_journal(state_dir: Path) -> str:
+        assert seen.wait(240), "the guard stands still while the journal is read"
+        return "1 operations half done"
+
+    monkeypatch.setattr("workers.guard.last_run.half_done", long_journal)
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    guard = Guard(context, page)  # type: ignore[arg-type]
+    looks = iter(range(now_of_host(), 1 << 62, 100_000_000))
+    for _ in range(2 * context.config.guard.restart_within_ms // 100):
+        guard.look_at_executor(next(looks))
+        executor.beat()
+    assert "last-run" in [thread.name for thread in threading.enumerate()]
+    executor.set_state(ProcessState.READY)
+    seen.set()
+    until(lambda: "last-run" not in [thread.name for thread in threading.enumerate()], "the end of the replay")
+    for _ in range(5):
+        executor.beat()
+        guard.look_at_executor(now := next(looks))
+    assert not guard.taking_over.active and page.may_send(executor.epoch, now + 1)
+    assert guard.handle({"op": "state"})["fenced"] is False
+    page.close()
+    executor.close()
+
+
+@pytest.mark.parametrize("planned", [False, True], ids=["a loss", "an orderly stop"])
+def test_an_orderly_stop_leaves_no_latch_though_the_guard_has_acted_in_it(
+    instance: str, tmp_path: Path, planned: bool
+) -> None:
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    guard = Guard(context, page)  # type: ignore[arg-type]
+    guard.handle({"op": "close", "ids": [], "reason": "stop", "planned": planned, "uid": os.geteuid()})
+    assert guard.taking_over.active and page.fenced and page.latched
+    done: Any = SimpleNamespace(result=TakeoverResult(orders=("g1x1",)), orders=[], reasons={}, acted=True, error="")
+    guard.taking_over._closed(done, now_of_host())
+    assert not page.fenced and page.latched is not planned
+    page.close()
+
+
+@pytest.mark.parametrize("acted", [False, True])
+def test_an_orderly_stop_that_the_guard_could_not_end_leaves_no_latch_where_nobody_acted(
+    instance: str, tmp_path: Path, acted: bool
+) -> None:
+    """The next start refuses what is wrong by itself, and goes on with what is open."""
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    guard = Guard(context, page)  # type: ignore[arg-type]
+    guard.handle({"op": "close", "ids": [], "reason": "stop", "planned": True, "uid": os.geteuid()})
+    failed: Any = SimpleNamespace(result=None, orders=[], reasons={}, acted=acted, error="ConfigInvalid: no venue")
+    while guard.taking_over.active:
+        guard.taking_over._closed(failed, now_of_host())
+    assert not page.fenced and page.latched is acted
+    page.close()
+
+
+def test_a_fence_of_an_orderly_stop_is_one_for_the_next_guard(instance: str, tmp_path: Path) -> None:
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    guard = Guard(context, page)  # type: ignore[arg-type]
+    guard.handle({"op": "close", "ids": [], "reason": "stop", "planned": True, "uid": os.geteuid()})
+    page.close()  # the guard ends in the middle
+    context, page = Context(instance, tmp_path), HaltPage.create(instance)
+    guard = Guard(context, page)  # type: ignore[arg-type]
+    assert guard.taking_over.active
+    done: Any = SimpleNamespace(result=TakeoverResult(orders=("g1x1",)), orders=[], reasons={}, acted=True, error="")
+    guard.taking_over._closed(done, now_of_host())
+    assert not page.fenced and not page.latched
     page.close()
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
 from pipeline.model.enums import ProcessState
-from workers.guard.watch import FIRST_START_NS, ExecutorWatch, Sight
+from workers.guard.watch import FIRST_START_NS, ExecutorWatch, Reading
 
 LOOK_NS = 100_000_000
 MS_NS = 1_000_000
+
+
+def made(*, served: bool, left_half_done: Callable[[], bool | None] = lambda: False) -> ExecutorWatch:
+    return ExecutorWatch(hung_after_ms=1000, restart_within_ms=5000, served=served, left_half_done=left_half_done)
 
 
 class Looks:
     """A watch, its clock and an executor's page."""
 
     def __init__(self, *, served: bool = False) -> None:
-        self.watch = ExecutorWatch(hung_after_ms=1000, restart_within_ms=5000, served=served)
+        self.watch = ExecutorWatch(
+            hung_after_ms=1000, restart_within_ms=5000, served=served, left_half_done=lambda: False
+        )
         self.now_ns = 7_000_000_000
         self.progress = 0
 
@@ -27,7 +37,7 @@ class Looks:
     ) -> str:
         self.now_ns += after_ns
         self.progress += beats
-        return self.watch.look(Sight(alive, 3, state, self.progress), self.now_ns)
+        return self.watch.look(Reading(alive, 3, state, self.progress), self.now_ns)
 
     def until_lost(self, limit: int, state: ProcessState = ProcessState.READY, **kwargs: bool) -> int:
         """How many looks it takes; ``limit`` + 1: it never comes."""
@@ -72,7 +82,7 @@ def test_the_first_start_of_all_has_the_time_of_kernels_and_venues() -> None:
     looks = Looks()
     limit = FIRST_START_NS // LOOK_NS
     assert looks.until_lost(limit + 10, ProcessState.WARMING, beats=False) > limit - 2
-    assert ExecutorWatch(hung_after_ms=1000, restart_within_ms=5000, served=True).look(Sight(), 1) == ""
+    assert made(served=True).look(Reading(), 1) == ""
 
 
 def test_after_everything_was_closed_a_start_has_the_time_of_a_first_one() -> None:
@@ -92,8 +102,69 @@ def test_an_executor_that_stops_on_purpose_is_not_lost() -> None:
 
 
 def test_an_executor_that_died_before_it_had_made_its_page_is_missed_by_a_guard_that_was_born_after_it() -> None:
-    known = ExecutorWatch(hung_after_ms=1000, restart_within_ms=5000, served=True)
-    never = ExecutorWatch(hung_after_ms=1000, restart_within_ms=5000, served=False)
+    known = made(served=True)
+    never = made(served=False)
     looks = [7_000_000_000 + count * LOOK_NS for count in range(60)]
-    assert any(known.look(Sight(), now_ns) for now_ns in looks)
-    assert not any(never.look(Sight(), now_ns) for now_ns in looks), "an instance whose executor is still to come"
+    assert any(known.look(Reading(), now_ns) for now_ns in looks)
+    assert not any(never.look(Reading(), now_ns) for now_ns in looks), "an instance whose executor is still to come"
+
+
+@pytest.mark.parametrize("state", [ProcessState.READY, ProcessState.STOPPING])
+def test_an_executor_that_ended_by_an_error_and_does_not_come_back_is_lost(state: ProcessState) -> None:
+    """After an error it closes its sockets as at a stop, and so dies while STOPPING."""
+    looks = Looks()
+    looks.look()
+    looks.look(ProcessState.STOPPING, beats=False)
+    assert looks.until_lost(200, state, alive=False, beats=False) == 50
+
+
+def test_an_executor_that_has_stopped_is_not_lost() -> None:
+    looks = Looks()
+    looks.look()
+    assert looks.until_lost(200, ProcessState.STOPPED, alive=False, beats=False) == 201
+
+
+def test_what_the_last_run_left_is_asked_once_and_only_where_no_executor_comes() -> None:
+    asked = list[bool]()
+
+    def left() -> bool:
+        asked.append(True)
+        return True
+
+    watch = made(served=False, left_half_done=left)
+    looks = [7_000_000_000 + count * LOOK_NS for count in range(60)]
+    lost = [bool(watch.look(Reading(), now_ns)) for now_ns in looks]
+    assert asked == [True] and lost.index(True) == 51
+    in_time = made(served=False, left_half_done=left)
+    for now_ns in looks[:40]:
+        assert not in_time.look(Reading(), now_ns)
+    assert not in_time.look(Reading(True, 3, ProcessState.READY, 1), looks[41]) and asked == [True]
+
+
+@pytest.mark.parametrize("finding_out", [0, 1, 30], ids=["at once", "a look", "seconds"])
+def test_an_executor_that_comes_while_the_last_run_is_looked_up_is_not_lost(finding_out: int) -> None:
+    """The answer is about the run before: what kills nobody is a look from before it."""
+    looks = Looks()
+    state = ProcessState.WARMING
+    asked: list[int] = []
+
+    def left() -> bool | None:
+        nonlocal state
+        asked.append(1)
+        if len(asked) <= finding_out:
+            return None
+        state = ProcessState.READY  # while the answer was found
+        return True
+
+    looks.watch = made(served=False, left_half_done=left)
+    for _ in range(150):
+        assert not looks.look(state)
+    assert len(asked) == finding_out + 1 and looks.watch.serving
+
+
+def test_one_that_does_not_come_is_lost_as_soon_as_the_last_run_is_known() -> None:
+    looks = Looks()
+    answers: list[bool | None] = [None] * 20 + [True]
+    looks.watch = made(served=False, left_half_done=lambda: answers.pop(0))
+    looks.look(ProcessState.WARMING)
+    assert looks.until_lost(200, ProcessState.WARMING) == 50 + 20 + 1

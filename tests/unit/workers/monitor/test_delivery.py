@@ -170,6 +170,21 @@ def test_a_refusal_is_final_for_its_message_and_nothing_is_followed_elsewhere(
     assert said == [f"error: target ops: HTTP {status}; this message is given up, 1 messages wait"]
 
 
+def test_a_sender_that_has_failed_ends_the_others_all_the_same(receiver: WebhookReceiver) -> None:
+    async def fails() -> None:
+        raise RuntimeError("a bug")
+
+    senders: list[asyncio.Task[None]] = []
+
+    async def work(box: Delivery) -> None:
+        box._senders.insert(0, asyncio.create_task(fails()))
+        senders.extend(box._senders)
+        await until_async(senders[0].done)
+
+    deliver(settings(page={"url": receiver.url}), work)
+    assert len(senders) == 2 and senders[1].cancelled()
+
+
 def test_messages_that_waited_at_a_restart_are_sent(receiver: WebhookReceiver) -> None:
     async def work(box: Delivery) -> None:
         await until_async(lambda: box.idle)

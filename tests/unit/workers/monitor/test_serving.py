@@ -135,6 +135,9 @@ class Answers:
     def text(self) -> str:
         return "main: ready"
 
+    def page(self) -> str:
+        return "<p>main</p>"
+
 
 async def get(port: int, path: str, **headers: str) -> tuple[int, str]:
     async with (
@@ -148,14 +151,15 @@ def test_health_is_the_one_answer_and_only_loopback_names_are_served() -> None:
     answers = Answers()
 
     async def main() -> None:
-        server = MonitorServer(answers.metrics, answers.health, answers.text)
+        server = MonitorServer(answers.metrics, answers.health, answers.text, answers.page)
         assert await server.start(0)
         try:
             assert await get(server.port, "/healthz") == (200, '{"state":"ready"}\n')
             answers.healthy = False
             assert await get(server.port, "/healthz") == (503, '{"state":"halted"}\n')
             assert await get(server.port, "/metrics") == (200, "arb_can_trade 1\n")
-            assert await get(server.port, "/") == (200, "main: ready\n")
+            assert await get(server.port, "/status") == (200, "main: ready\n")
+            assert await get(server.port, "/") == (200, "<p>main</p>")
             assert (await get(server.port, "/nothing"))[0] == 404
             assert (await get(server.port, "/metrics", Host="evil.example"))[0] == 403
             assert (await get(server.port, "/metrics", Host="localhost:1"))[0] == 200
@@ -172,7 +176,7 @@ def test_a_port_that_is_taken_is_replaced_by_a_free_one() -> None:
     async def main() -> None:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             wanted = int(taken.getsockname()[1])
-            server = MonitorServer(Answers().metrics, Answers().health, Answers().text)
+            server = MonitorServer(Answers().metrics, Answers().health, Answers().text, Answers().page)
             try:
                 assert not await server.start(wanted)
                 assert server.port not in (0, wanted)

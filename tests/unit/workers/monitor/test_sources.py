@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.model.config_monitoring import MonitoringConfig
 from pipeline.model.enums import AlertSeverity
-from pipeline.tradable import Effect, Reason
+from pipeline.trade_state import Effect, Reason
 from shm.logring import LogRing
 from shm.metrics import Histogram, Metrics, bucket_high, bucket_of
 from workers.base import LOG_LEVELS

@@ -15,7 +15,9 @@ from pipeline.model.errors import BadInput
 from shm.errors import SegmentMismatch, SegmentMissing
 from shm.pages import HaltPage
 from tests.exhausted import full_disk, no_descriptors
-from tests.worlds.waiting import until
+from tests.paths import REPO
+from tests.worlds.waiting import WAIT_S, until
+from workers import halting
 from workers.cli.halt_command import halt_at_once
 from workers.cli.main import main
 from workers.control_socket import GUARD_SOCKET, ControlError, listen
@@ -42,6 +44,12 @@ def page(instance: str) -> Iterator[HaltPage]:
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is slow is no disk that hangs."""
+    monkeypatch.setattr(halting, "DISK_S", WAIT_S)
+
+
 def test_a_guard_that_hangs_is_not_needed(state: Path, page: HaltPage) -> None:
     hung = listen(state / GUARD_SOCKET)  # takes connections, answers nothing
     assert page.may_send(TOKEN, 1)
@@ -61,7 +69,8 @@ def test_a_full_disk_does_not_keep_the_halt_from_the_page(state: Path, page: Hal
     assert not read_halt(state).halted and not list(state.glob("*.tmp")), "no part of a file stays"
 
 
-def test_a_disk_that_hangs_is_not_waited_for(state: Path, page: HaltPage) -> None:
+def test_a_disk_that_hangs_is_not_waited_for(state: Path, page: HaltPage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(halting, "DISK_S", 0.1)
     os.mkfifo(state / f"halt.{os.getpid()}.tmp")  # whoever opens it for writing waits
     reply = halt_instance(state, "odd fills")
     assert "has not answered" in reply["warning"] and page.latched
@@ -136,3 +145,9 @@ def test_only_a_page_of_this_build_is_latched(instance: str) -> None:
             latch_page(instance, "x")
         assert path.read_bytes() == content
     path.unlink()
+
+
+def test_the_page_is_latched_without_numpy() -> None:
+    """Its import took longer than a guard has for its answer."""
+    code = "import sys, workers.halting, workers.halt_page; sys.exit('numpy' in sys.modules or 'numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPO, check=False).returncode == 0

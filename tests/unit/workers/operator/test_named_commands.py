@@ -6,16 +6,17 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from tests.paths import REPO
+from tests.worlds.named_commands import unknown_in
 from workers.cli.app import app
 
 QUOTED = re.compile(r"`arb ([^`\n]*)`")
 BARE = re.compile(r"(?:^|[;:(] ?|\bsee |\bthen )arb ([a-z]+(?: [a-z]+)?(?: --[a-z-]+)*)")
+LINE = re.compile(r"^ {4}(?:\S+/)?arb ([^\n#&<>|]*)", re.MULTILINE)  # a line of a shell in a Markdown text
 PACKAGES = ("shm", "pipeline", "workers")
 
 
@@ -32,32 +33,23 @@ def texts() -> Iterator[tuple[Path, str]]:
     for package in PACKAGES:
         for path in sorted((REPO / package).rglob("*.py")):
             yield from ((path, text) for text in python_texts(path))
-    for path in [REPO / "README.md", REPO / "GLOSSARY.md", *REPO.glob("*/**/README.md")]:
+    documents = [path for path in REPO.glob("docs/**/*.md") if path.parent.name != "reference"]  # made out of the code
+    for path in [REPO / "README.md", REPO / "GLOSSARY.md", *REPO.glob("*/**/README.md"), *documents]:
         if ".venv" not in path.parts:
             yield path, path.read_text(encoding="utf-8")
-
-
-def unknown_in(words: str, root: TyperGroup) -> str:
-    """What of ``arb WORDS`` does not exist; "" where all does."""
-    command: Any = root
-    for word in words.replace("\\|", " | ").split():
-        if word.startswith("--"):
-            name = re.split(r"[=\]|,;)]", word)[0]
-            if name not in {"--help", *(option for param in command.params for option in param.opts)}:
-                return name
-        elif isinstance(command, TyperGroup) and word[0].isalpha() and word.islower():
-            found = command.commands.get(re.split(r"[|,;:]", word)[0])
-            if found is None:
-                return word
-            command = found
-    return ""
 
 
 def test_every_command_that_a_text_names_exists() -> None:
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
-    named = [(path, words) for path, text in texts() for pattern in (QUOTED, BARE) for words in pattern.findall(text)]
+    named = [
+        (path, words)
+        for path, text in texts()
+        for pattern in (QUOTED, BARE, *([LINE] if path.suffix == ".md" else []))
+        for words in pattern.findall(text)
+    ]
     assert len(named) > 150, "the texts are read"
+    assert {"tutorial.md", "going-live.md", "running.md"} <= {path.name for path, _ in named}
     wrong = {f"{path.relative_to(REPO)}: arb {words}" for path, words in named if unknown_in(words, root)}
     assert not wrong
 
@@ -65,7 +57,7 @@ def test_every_command_that_a_text_names_exists() -> None:
 def test_a_command_or_option_that_does_not_exist_is_seen() -> None:
     root = typer.main.get_command(app)
     assert isinstance(root, TyperGroup)
-    assert unknown_in("logs", root) == "logs"
+    assert unknown_in("journal", root) == "journal"
     assert unknown_in("config mend", root) == "mend"
     assert unknown_in("breakers --forget NAME", root) == "--forget"
     assert not unknown_in("breakers [--rearm NAME --reason R]".replace("[", ""), root)

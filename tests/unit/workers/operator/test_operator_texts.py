@@ -28,7 +28,7 @@ from workers.cli.commands_trading import NOT_SENT, _closed_text
 from workers.control_plane.instances import ledger_path
 from workers.control_plane.left_open import flat_line, unwatched_lines
 from workers.control_plane.preflight import lock_instance
-from workers.control_socket import ControlServer
+from workers.control_socket import GUARD_SOCKET, ControlServer
 from workers.executor.publisher import Publisher
 from workers.executor.views import CoreViews
 from workers.executor_file import write_executor_state
@@ -94,8 +94,8 @@ def test_what_is_not_ours_is_marked_and_nobody_promises_to_close_it() -> None:
     assert flat_line(flat=True, hedges=0, positions=[row]) == (
         f"flat: yes (ours); 0 hedges open; not ours: -0.01 {CONTRACT} on {FUTURES}, {exposure}"
     )
-    told = "; ".join(unwatched_lines([], [row]))
-    assert exposure in told and "close --all" not in told
+    reported = "; ".join(unwatched_lines([], [row]))
+    assert exposure in reported and "close --all" not in reported
     both = unwatched_lines([{"hedge_id": "a"}], [row])
     assert "then closes the hedges" in both[0] and exposure in both[1]
     ours = {**row, "foreign_qty": Decimal(0)}
@@ -120,8 +120,8 @@ def test_coins_that_others_left_at_a_venue_are_named_with_their_worth() -> None:
     assert flat_line(flat=True, hedges=0, positions=[], coins=[bought, drawn]) == (
         f"flat: yes (ours); 0 hedges open; {text}"
     )
-    (told,) = unwatched_lines([], [], [bought, drawn])
-    assert text in told
+    (reported,) = unwatched_lines([], [], [bought, drawn])
+    assert text in reported
     del drawn["mark_price"]
     assert "and BTC without a price" in flat_line(flat=True, hedges=0, positions=[], coins=[drawn])
     assert flat_line(flat=True, hedges=0, positions=[], coins=[]) == "flat: yes; 0 hedges open"
@@ -132,7 +132,7 @@ def ran(instance: str) -> str:
     folder = instance_dir(instance, create=True)
     (folder / "run.json").write_bytes(msgspec.json.encode({"state": "stopped", "config": "/etc/arb/x.yaml"}))
     (folder / "lock").touch()
-    return "`arb up --config /etc/arb/x.yaml` starts it"
+    return f"`arb up --config /etc/arb/x.yaml --instance {instance}` starts it"
 
 
 def test_a_resume_of_a_stopped_instance_says_that_nothing_runs_and_whose_it_was(
@@ -208,14 +208,16 @@ def held(state_dir: Path, instance: str) -> Iterator[str]:
 
     ran(instance)
     loop = asyncio.new_event_loop()
-    server = ControlServer(instance_dir(instance) / EXECUTOR_SOCKET, answer)
-    loop.run_until_complete(server.start())
+    servers = [ControlServer(instance_dir(instance) / name, answer, print) for name in (EXECUTOR_SOCKET, GUARD_SOCKET)]
+    for server in servers:
+        loop.run_until_complete(server.start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield instance
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
-    loop.run_until_complete(server.close())
+    for server in servers:
+        loop.run_until_complete(server.close())
     loop.close()
 
 
@@ -269,9 +271,8 @@ def test_refusals_are_counted_by_pair_and_reason(
     ledger.apply([JournalEntry(n + 1, 0, n, (n + 1) * second, 1, record) for n, record in enumerate(records)], None)
     ledger.close()
     assert cli.main(["status", "--refused", "XRP/USDT", "--instance", instance, "--json"]) == 0
-    assert msgspec.json.decode(capsys.readouterr().out)["refused"] == [
-        {"pair": "XRP/USDT", "reason": "halted", "count": 2, "last": "1970-01-01T00:00:03Z", "detail": "new"}
-    ]
+    row = {"pair": "XRP/USDT", "reason": "halted", "count": 2, "last": "1970-01-01T00:00:03Z", "detail": "new"}
+    assert msgspec.json.decode(capsys.readouterr().out)["refused"] == [{**row, "opportunity": 2}]
     assert cli.main(["status", "--refused", "all", "--instance", instance]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:3] for line in lines[1:]] == [["XRP/USDT", "halted", "2"], ["BTC/USDT", "halted", "1"]]
+    assert [line.split()[:3] for line in lines[2:]] == [["XRP/USDT", "halted", "2"], ["BTC/USDT", "halted", "1"]]

@@ -1,0 +1,1 @@
+"""Programs that use the package ``arbitrage``, as the documents show it."""

@@ -1,0 +1,33 @@
+"""When the first balances of each venue were taken: what a venue stamps later is not in them.
+
+The journal has our clock of that moment, a venue stamps with its own. Where our clock was ahead and has been set back
+since, everything that happens until it is there again would pass for older than the first balances: the moment is
+reckoned back from now, on the monotonic clock.
+"""
+
+from __future__ import annotations
+
+from pipeline.execution.core_context import CoreContext
+
+STEP_MS = 1000  # by less than this clocks differ as a rule, and venues stamp in whole seconds
+
+
+class FirstBalances:
+    """``wall_ms(venue)`` is to be called with every sweep: the first call is the moment that is reckoned from."""
+
+    def __init__(self, context: CoreContext) -> None:
+        self._context = context
+        self._seen_mono_ns: dict[str, int] = {}  # venue -> when this run first knew of its first balances
+
+    def wall_ms(self, venue: str) -> int | None:
+        """Unix time in ms of a venue's first balances in this journal; None before they were taken."""
+        based_ms = self._context.ledger.based_wall_ms.get(venue)
+        if based_ms is None:
+            return None
+        return self.reckoned_ms(based_ms, self._seen_mono_ns.setdefault(venue, self._context.now.mono_ns))
+
+    def reckoned_ms(self, wall_ms: int, mono_ns: int) -> int:
+        """Unix time in ms of a moment that had ``wall_ms`` by our clock then and was no later than ``mono_ns``."""
+        now = self._context.now
+        latest_ms = now.wall_ms - (now.mono_ns - mono_ns) // 1_000_000
+        return latest_ms if wall_ms - latest_ms > STEP_MS else wall_ms

@@ -1,0 +1,23 @@
+"""Venues whose account modes nobody could read in this life: balances and positions count, exits and repairs go on, and
+nothing new is risked there, as another mode (one pot for spot, futures and loans) means other sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class VenueSettings:
+    """``refusal(venue)``: why no entry may be made there, "" while its modes are known or have none."""
+
+    def __init__(self) -> None:
+        self._unknown: set[str] = set()
+
+    def reported(self, known: Mapping[str, bool]) -> None:
+        """By venue, as the account poller read it last: whether its modes are known."""
+        for venue, is_known in known.items():
+            (self._unknown.discard if is_known else self._unknown.add)(venue)
+
+    def refusal(self, venue: str) -> str:
+        """Why no entry may be made at a venue."""
+        return f"{venue}: its account modes are not known" if venue in self._unknown else ""

@@ -1,0 +1,1 @@
+"""Simulated Bybit: the public side of V5, spot and USDT perpetuals."""

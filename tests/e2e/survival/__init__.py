@@ -1,0 +1,1 @@
+"""How a whole instance recovers: its times, and one unit a process."""

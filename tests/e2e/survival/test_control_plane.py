@@ -1,0 +1,164 @@
+"""The control plane outlives everything, and where it does not, nothing naked is left: a directed part of the matrix in
+``outlives/``, on whole instances and judged by the venues' own ledger."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+import msgspec
+import pytest
+
+from pipeline.model.enums import ProcessState
+from shm.liveness import LivenessView
+from shm.pages import HaltPage
+from tests.campaigns.outlives.cases import SMALL, disk_full, kept, nothing_naked, pid_of, stopped, trades_on, well_again
+from tests.exhausted import no_descriptors
+from tests.worlds.instance_rig import Rig, arb, half_done, holds_a_hedge, is_judged, running, taken_over
+from tests.worlds.waiting import until
+from workers.halt_file import read_halt
+from workers.last_run.half_done import replayed
+from workers.recorder.sqlite_ledger import open_reader
+
+pytestmark = pytest.mark.e2e
+
+HANGING = (("supervisor", "guard"), ("fork server",), ("recorder", "poller"))
+PROCESSES = ("guard", "executor", "recorder", "poller", "detector", "feed.mexc", "feed.gateio")
+
+
+def test_a_full_disk_with_open_legs_ends_flat() -> None:
+    small = {**SMALL["execution"], "journal_segment_bytes": 128 * 1024}  # full within seconds
+    with running(**{**SMALL, "execution": small}) as rig:
+        holds_a_hedge(rig)
+        half_done(rig, "gateio_spot")
+        with disk_full(rig):
+            until(
+                lambda: rig.reading()["opportunities"]["refused"].get("journal_full", 0) > 0,
+                "entries refused for the journal's room",
+            )
+            before = rig.engine.process_pid("executor")
+            done = arb("flatten", "--instance", rig.instance, "--json")
+            assert done.returncode == 0 and msgspec.json.decode(done.stdout)["flat"], (done.stdout, done.stderr)
+            nothing_naked(rig)
+            assert rig.engine.process_pid("executor") == before, "the reserve of the journal was enough"
+            done = arb("halt", "--instance", rig.instance, "--reason", "the disk is full", "--json")
+            assert done.returncode == 0 and msgspec.json.decode(done.stdout)["halted"]
+            assert not read_halt(rig.engine.state_dir).halted, "not on the disk"
+            rig.kill("guard")
+            rig.kill("executor")  # comes back on what room is left, or the guard ends what it leaves
+            rig.kill("recorder")
+        until(lambda: read_halt(rig.engine.state_dir).halted, "the halt on the disk that has room again")
+        well_again(rig)
+        is_judged(rig)
+        with contextlib.closing(open_reader(rig.engine.state_dir / "ledger.sqlite")) as ledger:
+            fills = ledger.execute("SELECT COUNT(*) FROM fills").fetchone()[0]
+        assert fills == sum(type(entry.record).__name__ == "FillRecord" for entry in rig.entries())
+
+
+def _halts(rig: Rig, names: tuple[str, ...]) -> None:
+    page = HaltPage.attach(rig.instance)
+    reason = f"{' and '.join(names)} hang"
+    with stopped(*(pid_of(rig, name) for name in names)):
+        done = arb("halt", "--instance", rig.instance, "--reason", reason)
+        assert done.returncode == 0 and page.latched, (done.stdout, done.stderr)
+    until(lambda: kept(rig, reason), "the halt on the disk")
+    page.close()
+    rig.resume()
+    until(rig.all_ready, "READY and no halt")
+
+
+def _trades_or_halts(rig: Rig) -> None:
+    """Children that cannot be started are a storm before long, which halts."""
+    before = rig.counter("entries")
+    until(lambda: rig.counter("entries") > before or rig.reading()["halted"], "entries, or the halt")
+
+
+def test_what_hangs_and_what_has_no_descriptors_keeps_nobody_from_a_halt_or_from_trading() -> None:
+    with running(processes={"poller": {"cpus": [*os.sched_getaffinity(0), 4093]}}) as rig:
+        assert any("4093" in row["what"] for row in rig.reading()["reasons"]), "an absent core is said"
+        for names in HANGING:
+            _halts(rig, names)
+        with contextlib.ExitStack() as stack:
+            for name in PROCESSES:
+                stack.enter_context(no_descriptors(pid_of(rig, name)))
+            trades_on(rig)
+        for name in ("supervisor", "fork server"):
+            with no_descriptors(pid_of(rig, name)):
+                rig.kill("poller")
+                until(lambda: rig.engine.process_pid("poller") == 0 or rig.engine.all_ready(), "the end is noticed")
+                _trades_or_halts(rig)
+            rig.resume()
+            until(rig.all_ready, "READY again, without a halt")
+        is_judged(rig)
+
+
+def test_where_the_supervisor_hangs_the_guard_ends_what_a_killed_executor_leaves() -> None:
+    with running(guard={"restart_within_ms": 2000}) as rig:
+        holds_a_hedge(rig)
+        half_done(rig, "gateio_futures")
+        with stopped(rig.engine.pid):
+            rig.kill("executor")
+            ended = taken_over(rig)
+            assert ended["flat"] and not ended["left"]
+            nothing_naked(rig)
+        well_again(rig)
+        with stopped(pid_of(rig, "recorder"), pid_of(rig, "poller")):
+            rig.kill("guard")
+            until(lambda: rig.engine.process_pid("guard") != 0, "the guard again")
+        until(rig.all_ready, "every process READY")
+        trades_on(rig)
+        is_judged(rig)
+
+
+def test_an_executor_that_ends_by_an_error_and_is_not_started_again_leaves_nothing_naked() -> None:
+    """It says STOPPING when it closes its sockets after the error: the guard must not take that for a planned stop."""
+    crash = {"ARB_CRASH_AT": "first_fill:60,raise"}  # at the 60th fill: the supervisor is to stand still before that
+    with running(environment=crash, guard={"restart_within_ms": 2000}) as rig:
+        executor = LivenessView.attach(rig.instance, "executor")
+        with stopped(rig.engine.pid):
+            assert executor.alive()
+            until(lambda: not executor.alive(), "its end")
+            executor.refresh()
+            assert executor.state == ProcessState.STOPPING
+            ended = taken_over(rig)
+            assert ended["flat"] and not ended["left"]
+            nothing_naked(rig)
+        well_again(rig)
+        trades_on(rig)
+        is_judged(rig)
+
+
+def test_where_supervisor_and_executor_are_killed_together_the_guard_ends_what_is_half_done_and_itself() -> None:
+    with running() as rig:
+        holds_a_hedge(rig)
+        half_done(rig, "gateio_spot")
+        guard = LivenessView.attach(rig.instance, "guard")
+        os.kill(rig.engine.process_pid("executor"), signal.SIGKILL)
+        rig.kill_instance()
+        until(lambda: not guard.alive(), "the orphaned guard's end")
+        ledger = replayed(rig.engine.state_dir)
+        assert ledger is not None and not (ledger.open_operations or ledger.unsettled)
+        nothing_naked(rig)
+        assert "control plane and executor have ended" in str(read_halt(rig.engine.state_dir))
+        rig.start_again()
+        well_again(rig)
+        is_judged(rig)
+
+
+def test_a_lost_fork_server_begins_anew_and_a_killed_supervisor_leaves_nothing_naked() -> None:
+    with running() as rig:
+        holds_a_hedge(rig)
+        half_done(rig, "gateio_spot")
+        rig.kill_fork_server()
+        trades_on(rig)
+        half_done(rig, "gateio_futures")
+        executor = LivenessView.attach(rig.instance, "executor")
+        rig.kill_instance()
+        until(lambda: not executor.alive(), "the orphaned executor's end")
+        ledger = replayed(rig.engine.state_dir)
+        assert ledger is not None and not ledger.open_operations
+        nothing_naked(rig)
+        rig.start_again()
+        os.kill(rig.engine.pid, signal.SIGTERM)  # the next life of a life that began anew is stopped like any other
+        is_judged(rig)

@@ -1,0 +1,32 @@
+"""A bounded slice of the kill campaign (`arb kills`): seeds whose plans differ in what they hurt."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from workers.kills.plan import plan
+from workers.kills.run import STALE_MAX_MS, run_seed
+
+pytestmark = pytest.mark.e2e
+
+SECONDS = 8.0
+SEEDS = (5, 12)  # short windows; those of production
+
+
+CAMPAIGN = [pytest.param(seed, STALE_MAX_MS, marks=pytest.mark.campaign) for seed in SEEDS[1:]]
+
+
+@pytest.mark.parametrize(("seed", "stale_max_ms"), [(SEEDS[0], math.inf), *CAMPAIGN])
+def test_after_kills_stops_and_faults_no_rule_is_broken(seed: int, stale_max_ms: float) -> None:
+    """Of the default run nothing depends on how fast the host is; how old a book may be is for the campaign, and on the
+    virtual clock for the chaos checker."""
+    outcome = run_seed(seed, SECONDS, stale_max_ms=stale_max_ms)
+    assert outcome.violations == [], outcome.fields()
+    assert outcome.counts["fills"] > 0 and outcome.counts["deaths"] > 1
+
+
+def test_the_same_seed_is_the_same_plan() -> None:
+    for seed in SEEDS:
+        assert plan(seed, SECONDS).lines() == plan(seed, SECONDS).lines() != plan(seed + 1, SECONDS).lines()

@@ -1,0 +1,136 @@
+"""The judgement of the recovery campaign on made-up records; and one round of it on a whole instance."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from pipeline.execution.journal import JournalEntry
+from pipeline.execution.records import OrderIntentRecord, OrderStateRecord, Purpose
+from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
+from tests.campaigns.outlives.cases import Halted, slow_halts
+from tests.campaigns.recovery import DECIDED, GOAL_MS, Decision, Measured, decisions, run, told, untrue
+from tests.worlds.judging.naked_spans import naked_times
+
+MS, D = 1_000_000, Decimal
+SENT_MS = 5000
+WINDOW_MS = 1000
+
+
+def entry(seq: int, at_ms: int, record: Any) -> JournalEntry:
+    return JournalEntry(
+        seq=seq, type=0, mono_ns=at_ms * MS, wall_ns=(SENT_MS + at_ms) * MS, boot_epoch=1, record=record
+    )
+
+
+def intent(name: str) -> OrderIntentRecord:
+    return OrderIntentRecord(
+        client_id=name,
+        operation_id=f"{name}-operation",
+        leg=0,
+        purpose=Purpose.ENTRY,
+        instrument_id=1,
+        venue="mexc_spot",
+        symbol="BTCUSDT",
+        kind=InstrumentKind.SPOT,
+        base="BTC",
+        quote="USDT",
+        side=OrderSide.BUY,
+        order_kind=OrderKind.LIMIT,
+        tif=TimeInForce.IOC,
+        qty=D(1),
+        price=D(1),
+        reduce_only=False,
+        multiplier=D(1),
+        expiry_wall_ms=SENT_MS + 100 + WINDOW_MS,
+        reserve_asset="USDT",
+        reserve_amount=D(1),
+        book_seq=1,
+        update_id=1,
+    )
+
+
+def state(name: str, word: OrderState) -> OrderStateRecord:
+    return OrderStateRecord(name, "", word, None, None, 0, 0, "local", "no answer")
+
+
+JOURNAL = [
+    entry(1, 100, intent("before")),
+    entry(2, 110, state("before", OrderState.UNKNOWN)),
+    entry(3, 120, state("before", OrderState.EXPIRED)),
+    entry(4, 100, intent("lost")),
+    entry(5, 100, intent("known")),
+    entry(6, 105, state("known", OrderState.FILLED)),
+    entry(7, 150, state("lost", OrderState.UNKNOWN)),
+    entry(8, 12_000, state("lost", OrderState.EXPIRED)),
+    entry(9, 12_500, state("lost", OrderState.EXPIRED)),
+    entry(10, 100, intent("open")),
+    entry(11, 150, state("open", OrderState.UNKNOWN)),
+]
+
+
+def test_orders_in_doubt_are_those_that_were_unknown_with_the_first_word_that_ended_it() -> None:
+    found = decisions(JOURNAL[3:], 0)
+    assert found.keys() == {"lost", "open"}
+    lost = found["lost"]
+    assert (lost.began_ns, lost.decided_ns, lost.state) == (100 * MS, 12_000 * MS, OrderState.EXPIRED)
+    assert lost.window_ms == WINDOW_MS and found["open"].decided_ns == 0
+    assert lost.after_window_ms == 12_000 - 100 - WINDOW_MS, "an order of a longer window does not lend it to others"
+    assert decisions(JOURNAL, 100 * MS) == {}, "intended before"
+    lines = told(
+        [{"kind": "fill", "client_id": "lost", "qty": "1", "mono_ns": 90 * MS}], JOURNAL, 0, {"lost-operation"}
+    )
+    assert [line.split(" ms ")[1].split()[1] for line in lines] == ["fills", "lost", "UNKNOWN", "EXPIRED", "EXPIRED"]
+
+
+@pytest.mark.parametrize(
+    ("word", "filled", "wrong"),
+    [
+        (OrderState.EXPIRED, False, False),
+        (OrderState.EXPIRED, True, True),
+        (OrderState.FILLED, True, False),
+        (OrderState.FILLED, False, True),
+    ],
+)
+def test_what_was_decided_is_held_against_the_ledger(word: OrderState, filled: bool, wrong: bool) -> None:
+    ledger = [{"kind": "request", "client_id": "lost"}] + [{"kind": "fill", "client_id": "lost"}] * filled
+    assert bool(untrue(Decision(intent("lost"), 1000.0, 0, 1, word), ledger)) == wrong
+
+
+def test_a_missed_goal_is_named_and_a_figure_that_was_not_seen_is_no_success() -> None:
+    measured = Measured()
+    measured.goals_ms[DECIDED] = 13_000.0
+    measured.add(DECIDED, 12_000.0, 12_900.0)
+    measured.add("naked, nothing hurt", *[10.0] * 99, 5000.0)
+    assert measured.missed() == []
+    measured.add("naked, nothing hurt", 4000.0)
+    assert measured.missed() == ["naked, nothing hurt"] and "MISSED" in measured.text()
+    measured.add("halt in force, by the shell")
+    assert "halt in force, by the shell" in measured.missed()
+    assert set(measured.fields()["goals_ms"]) == {DECIDED, "naked, nothing hurt", "halt in force, by the shell"}
+
+
+def test_the_times_in_which_a_sum_is_beyond_what_may_be_left() -> None:
+    rows = [(10, {"BTC": D(1)}), (20, {"BTC": D(-1)}), (30, {"ETH": D("0.1")}), (40, {"BTC": D(2)})]
+    assert list(naked_times(rows, {"ETH": D("0.1")}, 50)) == [(10, 20), (40, 50)]
+
+
+@pytest.mark.e2e
+def test_a_round_of_ends_is_measured_and_ends_as_the_ledger_says() -> None:
+    measured = run(1, ["ends"])
+    assert measured.wrong == []
+    assert {name: len(found) for name, found in measured.values_ms.items()} == {
+        "feed READY after its end": 2,
+        "detector READY after its end": 1,
+        "executor READY after its end": 1,
+    }
+    assert measured.values_ms.keys() <= GOAL_MS.keys() and all(all(found) for found in measured.values_ms.values())
+
+
+def test_an_entry_after_the_latch_is_a_slow_halt() -> None:
+    in_time, late = Halted(0, 120.0, 800.0, 40.0), Halted(0, 120.0, 800.0, 90.0)
+    assert slow_halts([in_time]) == []
+    assert slow_halts([in_time, late]) == ["an entry came 90.0 ms after the latch, wanted 50 at most"]
+    assert len(slow_halts([Halted(0, 250.0, 1200.0)])) == 2

@@ -1,0 +1,1 @@
+"""Bugs that tests plant on purpose, to see that a checker sees them."""

@@ -1,0 +1,58 @@
+"""Watches: what their stop does with callbacks that are still running."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import arbitrage.watching
+from arbitrage.watching import Watch
+
+
+async def look() -> None:
+    """Nothing is news."""
+
+
+@pytest.fixture(autouse=True)
+def _no_time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arbitrage.watching, "CALLBACKS_END_S", 0.05)
+
+
+@pytest.mark.parametrize("started", [True, False], ids=["started", "never started"])
+def test_a_callback_that_hangs_does_not_outlive_the_stop(started: bool) -> None:
+    told: list[str] = []
+
+    async def hangs(news: str) -> None:
+        told.append(news)
+        await asyncio.Event().wait()
+
+    async def scene() -> set[str]:
+        watch = Watch("risk", look)
+        if started:
+            await watch.start()
+        watch.tell(hangs, "hung")
+        watch.tell(told.append, "told")
+        await watch.stop()
+        assert watch.callback_errors == 0
+        return {task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}}
+
+    assert asyncio.run(scene()) == set() and told == ["hung", "told"]
+
+
+def test_a_callback_may_stop_its_watch() -> None:
+    async def scene() -> list[str]:
+        watch, told = Watch("risk", look), list[str]()
+        ended = asyncio.Event()
+
+        async def stops() -> None:
+            await watch.stop()
+            told.append("stopped")
+            ended.set()
+
+        await watch.start()
+        watch.tell(stops)
+        await ended.wait()
+        return told
+
+    assert asyncio.run(scene()) == ["stopped"]

@@ -1,0 +1,106 @@
+"""The tape of a run that is over, made from ledger and journal: nothing is found in a good one, each wrong fact is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+import msgspec
+import pytest
+
+from pipeline.chaos.checker.judge import Judge
+from pipeline.chaos.directed import directed
+from pipeline.chaos.recorded import act, lease_lost, recorded_tape
+from pipeline.chaos.world import ChaosWorld
+from pipeline.execution.journal import JournalEntry
+from pipeline.execution.records import FillRecord, OperationRecord, OrderIntentRecord, OrderStateRecord, Purpose
+from pipeline.model.enums import OrderState
+from pipeline.sim.exchange.latency import NS_PER_MS
+from pipeline.sim.exchange.venue_ledger import plain
+
+OURS = ("record", "wire", "act", "book", "config", "end", "step")
+ENDING = {"rested": True, "planted": True, "idle": True, "ready": True, "waiting": [], "refused": []}
+Entries = list[JournalEntry]
+
+
+@cache
+def played() -> ChaosWorld:
+    """A world in which an entry was sent, lost its answer, and was settled."""
+    schedule = directed()["lost answer"]
+    world = ChaosWorld(schedule, lambda row: None)
+    world.begin()
+    began_ns = world.clock.mono_ns()
+    for step in schedule.steps:
+        world.run(max(0.0, (began_ns + step["at_ms"] * NS_PER_MS - world.clock.mono_ns()) / NS_PER_MS))
+        world.carry_out(step)
+    world.run(3_000)
+    world.heal()
+    assert world.settle() and world.plant()
+    world.end(rested=True, planted=True)
+    return world
+
+
+def entries() -> Entries:
+    return [
+        JournalEntry(number, 0, entry.mono_ns, entry.wall_ns, 77, entry.record)
+        for number, entry in enumerate(played().entries, 1)
+    ]
+
+
+def broken(found: Entries, acts: list[dict[str, Any]] | None = None) -> set[str]:
+    """Rules that are broken, with the ledger as its control endpoint serves it."""
+    served = [plain(row) for row in played().ledger.rows if row["kind"] not in OURS]
+    judge = Judge()
+    for row in recorded_tape(played().config, served, found, acts or [], ENDING):
+        judge.look(row)
+    return {one.rule for one in judge.violations}
+
+
+def changed(kind: type, change: Callable[[Any], Any], when: Callable[[Any], bool] = lambda record: True) -> Entries:
+    """The journal with the first such record changed, or without it (None)."""
+    found = entries()
+    number = next(n for n, entry in enumerate(found) if isinstance(entry.record, kind) and when(entry.record))
+    new = change(found[number].record)
+    rest = [] if new is None else [msgspec.structs.replace(found[number], record=new)]
+    return [*found[:number], *rest, *found[number + 1 :]]
+
+
+def older(record: OperationRecord) -> OperationRecord:
+    """Decided on books of long ago."""
+    legs = [msgspec.structs.replace(leg, proof_mono_ns=leg.proof_mono_ns - 900 * NS_PER_MS) for leg in record.legs]
+    return msgspec.structs.replace(record, legs=tuple(legs))
+
+
+def test_a_good_run_breaks_no_rule() -> None:
+    assert broken(entries()) == set()
+
+
+@pytest.mark.parametrize(
+    ("rule", "wrong"),
+    {
+        "fills": lambda: changed(FillRecord, lambda record: None),
+        "accounted": lambda: changed(
+            OrderIntentRecord, lambda record: msgspec.structs.replace(record, qty=record.qty + Decimal("0.001"))
+        ),
+        "rejected": lambda: changed(
+            OrderStateRecord,
+            lambda record: msgspec.structs.replace(record, state=OrderState.REJECTED),
+            lambda record: record.state in (OrderState.FILLED, OrderState.CANCELLED),
+        ),
+        "money": lambda: changed(FillRecord, lambda record: msgspec.structs.replace(record, fee=record.fee * 2)),
+        "books": lambda: changed(OperationRecord, older),
+    }.items(),
+)
+def test_a_wrong_fact_is_found(rule: str, wrong: Callable[[], Entries]) -> None:
+    assert rule in broken(wrong())
+
+
+def test_an_entry_that_leaves_behind_the_latch_or_the_lease_is_found() -> None:
+    intents = [entry for entry in entries() if isinstance(entry.record, OrderIntentRecord)]
+    first_ns = next(entry.mono_ns for entry in intents if entry.record.purpose is Purpose.ENTRY)  # type: ignore[union-attr]
+    assert "halt" in broken(entries(), [act("halt", first_ns - 1, on=True)])
+    assert "halt" not in broken(entries(), [act("halt", first_ns - 2, on=True), act("halt", first_ns - 1, on=False)])
+    assert "lease" in broken(entries(), lease_lost(first_ns - 10_000_000, first_ns + 1, 5))
+    assert lease_lost(0, 4_000_000, 5) == []

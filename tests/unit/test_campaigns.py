@@ -1,0 +1,72 @@
+"""The plan of the campaigns, and its table: nothing that a stage says or fails to say gets lost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+
+from tests.campaigns.whole import (
+    PLANS,
+    Ended,
+    Found,
+    Stage,
+    of_code,
+    of_fuzz,
+    of_json,
+    of_pytest,
+    run,
+    run_group,
+    table,
+)
+
+
+def stage(name: str, script: str, read: Callable[[str], Found]) -> Stage:
+    return Stage(name, [sys.executable, "-c", script], read)
+
+
+SCHEDULES = json.dumps({"schedules": 5000, "broken": 0, "digest": "ab"}, indent=1)
+
+
+def test_each_stage_has_a_row_with_what_it_ran_and_found() -> None:
+    ended: list[Ended] = []
+    lanes = [
+        [
+            stage(
+                "schedules",
+                f"import sys; print('seed 3: {{', file=sys.stderr); print({SCHEDULES!r})",
+                of_json("schedules"),
+            ),
+            stage("bugs", "print('3 failed, 52 passed in 9.1s'); raise SystemExit(1)", of_pytest),
+        ],
+        [stage("inputs", "print('200000 inputs in 19 s, 0 findings; branches: x 98 %')", of_fuzz)],
+    ]
+    run_group(lanes, ended.append)
+    rows = {one.stage.name: one.row()[:3] for one in ended}
+    assert rows == {
+        "schedules": ("schedules", "5,000 schedules", "0"),
+        "bugs": ("bugs", "55 tests", "3"),
+        "inputs": ("inputs", "200,000 inputs", "0"),
+    }
+    lines = table(ended, 61.0).splitlines()
+    assert lines[0].split() == ["stage", "count", "violations", "seconds"]
+    assert lines[-1].split() == ["all", "3", "61"] and len(lines) == 5
+
+
+def test_a_stage_that_fails_or_says_nothing_is_a_violation() -> None:
+    assert run(stage("goals", "raise SystemExit(1)", of_code("3 seeds"))).row()[1:3] == ("3 seeds", "1")
+    assert run(stage("silent", "pass", of_fuzz)).row()[1:3] == ("said nothing", "1")
+    assert run(stage("goals", "pass", of_code("3 seeds"))).row()[2] == "0"
+
+
+def number_after(option: str, command: list[str]) -> int:
+    return int(command[command.index(option) + 1]) if option in command else 0
+
+
+def test_the_whole_has_every_seed_once() -> None:
+    commands = [list(one.command) for lanes in PLANS["whole"] for lane in lanes for one in lane]
+    spans = [(number_after("--seed", one), number_after("--schedules", one)) for one in commands if "chaos" in one]
+    seeds = [seed for first, count in spans for seed in range(first, first + count)]
+    assert len(seeds) == len(set(seeds)) == 20_000
+    assert sum(number_after("--inputs", one) for one in commands) == 5_000_000
+    assert sum(number_after("--runs", one) for one in commands if "kills" in one) == 50

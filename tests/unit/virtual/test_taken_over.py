@@ -1,0 +1,142 @@
+"""Operations that wait for an operator, or that he has taken over: what ends them, and that nothing of them is left
+when they have ended. On virtual time; the simulator's ledger judges."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from pipeline.execution.events import CommandKind
+from pipeline.execution.orchestrator import RECOVERY_HOLD
+from pipeline.execution.records import Outcome
+from pipeline.takeover import Takeover
+from pipeline.trade_state import Effect, executor_reasons
+from pipeline.virtual.world import VirtualWorld
+from tests.worlds.external_world import external_world, judge, place, spot_trade, venue_delta
+
+D = Decimal
+QTY = D("0.01")
+MEXC, GATEIO = ("mexc_spot", "BTCUSDT"), ("gateio_spot", "BTC_USDT")
+
+
+def held_world() -> tuple[VirtualWorld, str]:
+    """Bought on MEXC, and nobody takes the sale: the ladder of repairs is at its end. The operation's id."""
+    world = external_world()
+    for venue, after in (("gateio_spot", 0), ("mexc_spot", 1)):
+        world.arm(kind="reject", venue=venue, target="place", after=after, count=0, reason="too_many_orders")
+    spot_trade(world)
+    assert world.run_until(lambda: RECOVERY_HOLD in world.core.ledger.breakers, limit_ms=60_000)
+    (operation_id,) = world.core.ledger.open_operations
+    assert venue_delta(world, "BTC") == QTY
+    world.faults.clear()
+    for venue in ("mexc_spot", "gateio_spot"):
+        world.command(CommandKind.REARM, f"venue.{venue}", "it takes orders again")
+    return world, operation_id
+
+
+def is_over(world: VirtualWorld, operation_id: str, outcome: Outcome) -> None:
+    ledger = world.core.ledger
+    result = ledger.operations[operation_id].result
+    assert operation_id not in ledger.open_operations and result is not None and result.outcome is outcome
+    assert ledger.recoveries[f"r{operation_id}"].state == "done"
+    assert not world.core.recovery.waiting() and RECOVERY_HOLD not in ledger.breakers
+    world.core.context.now = world.now()
+    assert not [r.what for r in executor_reasons(world.core) if operation_id in r.what]
+    assert abs(venue_delta(world, "BTC")) < D("0.0001")
+    judge(world)
+
+
+def said(world: VirtualWorld, operation_id: str) -> str:
+    """How `arb status` names it, and what solves it."""
+    world.core.context.now = world.now()
+    (reason,) = [r for r in executor_reasons(world.core) if f"recovery r{operation_id}" in r.what]
+    return f"{reason.what} | {reason.solve} | {reason.effect.name}"
+
+
+@pytest.mark.parametrize("venue", [MEXC, GATEIO])
+def test_what_an_operator_trades_by_hand_ends_what_he_has_taken_over(venue: tuple[str, str]) -> None:
+    """Undone where it was bought, or completed where it should have been sold."""
+    world, operation_id = held_world()
+    world.command(CommandKind.CANCEL_RECOVERY, f"r{operation_id}", "mine")
+    assert "by hand" in said(world, operation_id) and Effect.NOTE.name in said(world, operation_id)
+    world.run(3000)
+    place(world, *venue, -QTY)
+    world.run(8000)
+    is_over(world, operation_id, Outcome.RECOVERED)
+    assert not world.core.ledger.breakers, "an order that an operator has announced stops nothing"
+    assert not world.core.ledger.external.trades.coins and world.core.risk.gate.exposure().total == 0
+    world.kill()
+    world.run(3000)
+    is_over(world, operation_id, Outcome.RECOVERED)
+
+
+def test_a_part_by_hand_leaves_the_rest_to_the_operator_and_what_is_more_to_others() -> None:
+    world, operation_id = held_world()
+    world.command(CommandKind.CANCEL_RECOVERY, f"r{operation_id}", "mine")
+    place(world, *MEXC, -QTY * D("0.4"))
+    world.run(8000)
+    assert world.core.ledger.open_operations[operation_id].exposure()["BTC"] == QTY * D("0.6")
+    assert "taken over" in said(world, operation_id)
+    place(world, *MEXC, -QTY)
+    world.run(8000)
+    ledger = world.core.ledger
+    assert operation_id not in ledger.open_operations and ledger.recoveries[f"r{operation_id}"].state == "done"
+    assert ledger.external.trades.coins["mexc_spot", "BTC"].qty == -QTY * D("0.4"), "more than it lacked"
+    assert "venue.mexc_spot" in ledger.breakers
+    judge(world)
+
+
+def test_an_order_by_hand_while_a_recovery_waits_is_an_order_of_others() -> None:
+    """Nobody has said that he repairs it: the engine still would, and both would sell."""
+    world, operation_id = held_world()
+    place(world, *MEXC, -QTY)
+    world.run(8000)
+    assert world.core.ledger.open_operations[operation_id].exposure()["BTC"] == QTY
+    assert "venue.mexc_spot" in world.core.ledger.breakers and "--approve" in said(world, operation_id)
+
+
+def guarded(world: VirtualWorld, hedges: tuple[str, ...] | None) -> Takeover:
+    """The executor is lost; the guard does what a takeover wants, and gives back."""
+    world.take_over()
+    takeover = Takeover(world.core, hedges)
+
+    def turn() -> bool:
+        for command in takeover.commands(world.clock.mono_ns(), "test"):
+            world.feed(command)
+        return takeover.done
+
+    assert world.run_until(turn, limit_ms=60_000), takeover.result()
+    world.give_back()
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    world.run(3000)
+    return takeover
+
+
+def test_what_waited_and_a_guard_has_closed_with_everything_is_over_by_itself() -> None:
+    world, operation_id = held_world()
+    assert guarded(world, None).result().flat
+    is_over(world, operation_id, Outcome.RECOVERED)
+
+
+def test_what_a_guard_cannot_close_waits_again_and_is_named() -> None:
+    world, operation_id = held_world()
+    for venue in ("gateio_spot", "mexc_spot"):
+        world.arm(kind="reject", venue=venue, target="place", count=0, reason="too_many_orders")
+    assert guarded(world, None).result().held == (operation_id,)
+    assert "waits for an operator" in said(world, operation_id) and RECOVERY_HOLD in world.core.ledger.breakers
+    world.faults.clear()
+    world.command(CommandKind.APPROVE, f"r{operation_id}", "it takes orders again")
+    world.run(8000)
+    assert RECOVERY_HOLD not in world.core.ledger.breakers and not world.core.ledger.open_operations
+
+
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_a_guard_that_is_to_keep_what_is_open_leaves_to_the_operator_what_waits_for_him(taken_over: bool) -> None:
+    world, operation_id = held_world()
+    if taken_over:
+        world.command(CommandKind.CANCEL_RECOVERY, f"r{operation_id}", "mine")
+    takeover = guarded(world, None if taken_over else ())
+    assert takeover.result().held == (operation_id,) and not takeover.result().orders
+    assert operation_id in world.core.ledger.open_operations
+    assert ("taken over" if taken_over else "waits for an operator") in said(world, operation_id)

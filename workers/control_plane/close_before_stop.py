@@ -1,0 +1,191 @@
+"""What is closed in a stop: hedges before the executor ends, where ``guard.on_stop`` says so; after its end the guard
+ends what is half done, and a takeover under way is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from pipeline.model.config import EngineConfig
+from pipeline.model.enums import OnLoss
+from pipeline.model.errors import ArbitrageEngineError
+from workers.base import Notifier
+from workers.control_plane.children import STOP_ORDER, STOP_TIMEOUT_S, Child, Children
+from workers.control_socket import GUARD_SOCKET, ControlError, ask
+from workers.halt_file import read_halt
+from workers.last_run.half_done import half_done
+
+EXECUTOR_SOCKET = "executor.sock"
+EXECUTOR_S = 20.0  # it answers a flatten after about 10 s at the latest
+CLOSING_S = 15.0  # of the guard, when every order in flight is proved: repairs, a forced close
+PROOF_MARGIN_S = 2.0  # a whole sweep after the time from which it may prove that an order never was
+FLATTENS_MAX = 3
+POLL_S = 0.1
+REASON = "stop with hedges as configured"
+HALF_DONE = "stop with operations half done"
+
+
+class StopClosing:
+    """The closings of one stop. ``show`` brings ``run.json`` up to what was said, which `arb stop` shows meanwhile."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        children: Children,
+        state_dir: Path,
+        say: Callable[[str, str], None],
+        show: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._children = children
+        self._state_dir = state_dir
+        self._say_line = say
+        self._show = show
+        self._deadline_s = time.monotonic() + guard_bound_s(config) + EXECUTOR_S
+
+    def _say(self, level: str, text: str) -> None:
+        self._say_line(level, text)
+        self._show()
+
+    async def before(self, group: Sequence[Child]) -> None:
+        """Closes open hedges before ``group`` stops, where it has the executor, a guard lives, and it is configured."""
+        wanted = self._config.guard.on_stop is OnLoss.FLATTEN and self._children["guard"].alive
+        if wanted and _has_executor(group):
+            self._extend()
+            with self._goes_on():
+                await close_hedges(self._state_dir, self._say, self._deadline_s)
+
+    async def after(self, group: Sequence[Child], keep_up: Callable[[], None]) -> None:
+        """Where ``group`` had the executor: see :func:`finish_half_done`."""
+
+        def guard_can_come() -> bool:
+            keep_up()
+            return not self._children["guard"].is_failed()
+
+        if self._children["guard"].wanted and _has_executor(group):
+            self._extend()
+            with self._goes_on():
+                await finish_half_done(self._state_dir, self._config, self._say, guard_can_come, self._deadline_s)
+
+    @contextlib.contextmanager
+    def _goes_on(self) -> Iterator[None]:
+        """The other processes are stopped in order whatever fails here."""
+        try:
+            yield
+        except (ArbitrageEngineError, OSError, msgspec.MsgspecError, KeyError) as error:
+            self._say("error", f"what is open is not ended before the stop: {type(error).__name__}: {error}")
+
+    def _extend(self) -> None:
+        """To systemd, within its ``TimeoutStopSec``: the two groups so far took 24 s at most."""
+        extend_us = int((guard_bound_s(self._config) + EXECUTOR_S) * 1e6)
+        Notifier().send(f"EXTEND_TIMEOUT_USEC={extend_us}")
+
+
+def stop_bound_s(config: EngineConfig) -> float:
+    """The longest orderly stop: what is open is closed, and each group of processes may have to be killed."""
+    return guard_bound_s(config) + EXECUTOR_S + len(STOP_ORDER) * STOP_TIMEOUT_S
+
+
+def _has_executor(group: Sequence[Child]) -> bool:
+    return any(child.process == "executor" for child in group)
+
+
+def guard_bound_s(config: EngineConfig) -> float:
+    """How long the guard may need where no executor is READY: an order without an answer is proved first."""
+    execution = config.execution
+    window_ms = max(
+        execution.entry_window_ms, 2 * execution.repair_window_ms
+    )  # a slow venue's repair has twice its own
+    proof_ms = window_ms + execution.unknown_grace_ms + execution.max_clock_skew_ms
+    return proof_ms / 1000 + PROOF_MARGIN_S + CLOSING_S
+
+
+async def close_hedges(state_dir: Path, say: Callable[[str, str], None], deadline_s: float) -> None:
+    """Closes every hedge as far as it can be closed until ``deadline_s`` (monotonic), and says what stays open. The
+    detector has stopped."""
+    left: dict[str, str] = {}
+    try:
+        for _ in range(FLATTENS_MAX):  # one answer may come before an order without an answer is proved
+            request = {"op": "flatten", "reason": REASON}
+            reply = await asyncio.to_thread(ask, state_dir / EXECUTOR_SOCKET, request, timeout_s=EXECUTOR_S)
+            left = {row["hedge_id"]: row["reason"] for row in reply["hedges"] if not row["closed"]}
+            if not left or time.monotonic() + EXECUTOR_S > deadline_s:
+                break
+    except ControlError as error:
+        try:
+            left = (await _by_guard(state_dir, deadline_s))["left"]
+        except ControlError as second:
+            say("error", f"hedges are not closed before the stop: {error}; guard: {second}")
+            return
+    for hedge, reason in left.items():
+        say("warning", f"hedge {hedge} stays open: {reason or 'not closed in time'}")
+
+
+async def _by_guard(state_dir: Path, deadline_s: float) -> dict[str, Any]:
+    request: dict[str, Any] = {"op": "close", "ids": None, "reason": REASON}
+    reply = await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, request)
+    while reply["taking_over"] and time.monotonic() < deadline_s:
+        await asyncio.sleep(POLL_S)
+        reply = await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, {"op": "takeover"})
+    return reply
+
+
+async def finish_half_done(
+    state_dir: Path,
+    config: EngineConfig,
+    say: Callable[[str, str], None],
+    keep_up: Callable[[], bool],
+    deadline_s: float,
+) -> None:
+    """The executor has ended: the guard ends what that has left half done; hedges leave or are held as
+    ``guard.on_stop`` says.
+
+    Bounded by ``deadline_s`` (monotonic): what is open then stands in the journals, and the next start goes on with it.
+    ``keep_up`` is called meanwhile: it starts a guard again that has died, and says whether there can be one.
+    """
+    what, known, asked, said = "", False, False, False
+    while True:
+        under_way = await _taking_over(state_dir)
+        if under_way:
+            what, known = under_way, False
+        elif not known:  # at first, and after a takeover: the journal may be long
+            what, known = await asyncio.to_thread(half_done, state_dir), True
+        if not what:
+            return
+        can_come = keep_up()
+        if (asked and not under_way) or not can_come or time.monotonic() > deadline_s:
+            say("error", f"not ended before the stop: {what}; the next start goes on with it")
+            return
+        if not said:
+            said, left_s = True, deadline_s - time.monotonic()
+            say("warning", f"the guard ends what is open before it stops, {left_s:.0f} s at most: {what}")
+        if not under_way and await _asks_guard(state_dir, config):
+            asked, known = True, False
+        await asyncio.sleep(POLL_S)
+
+
+async def _taking_over(state_dir: Path) -> str:
+    """Why the guard stands in for the executor; "" where it does not. Of a guard that does not answer by its fence."""
+    try:
+        reply = await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, {"op": "takeover"})
+    except ControlError:
+        fence = read_halt(state_dir).fence
+        return "" if fence is None else fence.reason
+    return reply["taking_over"] or ""
+
+
+async def _asks_guard(state_dir: Path, config: EngineConfig) -> bool:
+    """Whether the guard has begun; it does not before it has seen the executor's end."""
+    ids: list[str] | None = None if config.guard.on_stop is OnLoss.FLATTEN else []
+    request = {"op": "close", "ids": ids, "reason": HALF_DONE, "planned": True}
+    try:
+        await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, request)
+    except ControlError:
+        return False
+    return True

@@ -1,0 +1,149 @@
+"""The pages of alerts and metrics: breakers, what keeps new risk away, what is told, Prometheus' rules."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pipeline.core
+import pipeline.execution
+import pipeline.recovery
+import pipeline.risk
+from pipeline import trade_state
+from pipeline.model.enums import AlertSeverity
+from pipeline.risk.breakers import MEANINGS, solve, stops_everything
+from pipeline.trade_state import Effect
+from workers import tradable
+from workers.monitor import meters, watch
+from workers.monitor.metric_list import METRICS
+from workers.reference.markdown import cell, code, page, table
+from workers.reference.source_text import HOLE, Call, calls, first_sentence
+
+REASONS_IN = (trade_state, tradable)
+MONITOR_IN = (meters, watch)
+EFFECTS = {
+    Effect.NOTE.name: "note",
+    Effect.DEGRADES.name: "degraded",
+    Effect.STOPS.name: "stopped",
+    Effect.HALTS.name: "halted",
+}
+#: What the core's ``alert(severity, ...)`` means by its number.
+SEVERITIES = {str(severity.rank): severity.value for severity in AlertSeverity}
+INTRODUCTION = (
+    f"`{HOLE}` stands for what is known when it happens. Who is told, and how: section `monitoring` of the "
+    "[configuration](configuration.md). What has been told: `arb alerts`."
+)
+
+
+def core_modules() -> list[ModuleType]:
+    """Modules of the execution core, which trip breakers and raise alerts."""
+    load = importlib.import_module
+    return [
+        pipeline.core,
+        *(load(f"pipeline.execution.{name}") for name in _below(pipeline.execution)),
+        *(load(f"pipeline.risk.{name}") for name in _below(pipeline.risk)),
+        *(load(f"pipeline.recovery.{name}") for name in _below(pipeline.recovery)),
+    ]
+
+
+def _below(package: ModuleType) -> list[str]:
+    """Dotted names of the modules below a package, without its own."""
+    prefix = f"{package.__name__}."
+    found = pkgutil.walk_packages(package.__path__, prefix)
+    return [module.name.removeprefix(prefix) for module in found]
+
+
+def reasons() -> list[Call]:
+    """Every reason of the one answer that the source gives."""
+    return calls(REASONS_IN, "Reason", ())
+
+
+def core_alerts() -> list[Call]:
+    """Every alert that the execution core raises; those of ``_alert`` are warnings."""
+    modules = core_modules()
+    warnings = calls(modules, "_alert", ("code", "text"))
+    found = [call._replace(arguments={"severity": "1", **call.arguments}) for call in warnings]
+    return calls(modules, "alert", ("severity", "code", "text")) + found
+
+
+def _reason_rows() -> Iterator[tuple[str, str, str]]:
+    for call in reasons():
+        what, effect = call.arguments["what"], call.arguments["effect"]
+        if what.strip(f"{HOLE} :") == "":  # all of it comes from elsewhere: what the function says of itself
+            function = getattr(call.module, call.function, None)
+            what = f"{HOLE} ({first_sentence(inspect.getdoc(function))})" if function is not None else HOLE
+        states = " or ".join(EFFECTS[one] for one in effect.split(" / ") if one in EFFECTS) or "by what it concerns"
+        yield cell(what), cell(states), cell(call.arguments["solve"])
+
+
+def _alert_rows() -> Iterator[tuple[str, str, str]]:
+    """One for each code: its severities, and those of its texts that say something by themselves."""
+    severities: dict[str, dict[str, None]] = {}
+    texts: dict[str, dict[str, None]] = {}
+    for call in core_alerts():
+        name, text = call.arguments["code"], call.arguments["text"]
+        if call.function == "trip" or name == HOLE:  # breakers have a table of their own
+            continue
+        known = [SEVERITIES[one] for one in call.arguments["severity"].split(" / ") if one in SEVERITIES]
+        severities.setdefault(name, {}).update(dict.fromkeys(known))
+        texts.setdefault(name, {}).update({text: None} if any(map(str.isalpha, text)) else {})
+    for name, found in severities.items():
+        yield code(name), cell(", ".join(found)), "<br>".join(map(cell, texts[name]))
+
+
+def _monitor_rows() -> Iterator[tuple[str, str, str]]:
+    for call in calls(MONITOR_IN, "Condition", ()):
+        severity = " or ".join(one.lower() for one in call.arguments["severity"].split(" / "))
+        yield cell(call.arguments["text"]), cell(severity), cell(call.arguments.get("solve", ""))
+
+
+def alerts_page(rules: dict[str, Any]) -> str:
+    """The page, as Markdown. ``rules``: the content of ``systemd/prometheus/arb.rules.yaml``."""
+    tripped = (
+        (code(name), "everything" if stops_everything(name) else "that alone", cell(means), cell(solve(name)))
+        for name, means in MEANINGS.items()
+    )
+    alerting = (
+        (
+            code(rule["alert"]),
+            rule["labels"]["severity"],
+            code(rule["expr"]),
+            rule.get("for", ""),
+            cell(rule["annotations"]["description"]),
+        )
+        for group in rules["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    )
+    return page(
+        "Alerts",
+        INTRODUCTION,
+        "## Breakers\n\nA tripped breaker is a critical alert, and stays tripped until an operator re-arms it.",
+        table(("breaker", "stops", "tripped when", "what solves it"), tripped),
+        "## Reasons\n\nWhy an instance takes no new risk, or not everywhere: the words of `arb status`, `arb top`, "
+        "`arb up`, of systemd's STATUS and of alerts. A note keeps nothing away and is not told.",
+        table(("reason", "state", "what solves it"), _reason_rows()),
+        "## Alerts of the executor",
+        table(("code", "severity", "text"), _alert_rows()),
+        "## Alerts of the monitor",
+        table(("text", "severity", "what solves it"), _monitor_rows()),
+        "## Rules for Prometheus\n\nFor who has an Alertmanager: `systemd/prometheus/arb.rules.yaml`.",
+        table(("alert", "severity", "expression", "for", "what to do"), alerting),
+    )
+
+
+def metrics_page() -> str:
+    """The page of what ``/metrics`` serves, as Markdown."""
+    rows = (
+        (code(metric.name), metric.kind, ", ".join(map(code, metric.labels)), cell(metric.help)) for metric in METRICS
+    )
+    return page(
+        "Metrics",
+        "`http://127.0.0.1:9464/metrics` (`monitoring.port`), in Prometheus' text format. Grafana's boards: "
+        "`systemd/grafana/`.",
+        table(("metric", "kind", "labels", "means"), rows),
+    )

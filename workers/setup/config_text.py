@@ -1,0 +1,113 @@
+"""The commented ``config.yaml`` that ``arb init`` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import yaml
+
+from pipeline.model.dialects import facts_of
+from pipeline.model.enums import Mode
+from workers.setup.limits import DerivedLimits, Profile
+from workers.setup.proposals import Proposal
+
+COMMENTS = {
+    "max_position_size_usd": "most of one coin on one venue",
+    "max_total_exposure_usd": "all positions together",
+    "warn_exposure_usd": "an alert from here on",
+    "max_daily_loss_usd": "entries stop for the day",
+    "max_total_loss_usd": "below the highest P&L of all days and runs: entries stop until you re-arm total_loss",
+    "min_profit_margin_bps": "least edge of an entry, after all fees",
+    "min_profit_usd": "least expected profit of an entry, after all fees",
+    "max_orders_per_s": "all venues together",
+    "max_open_operations": "operations under way at once",
+    "max_naked_usd_s": "USD x seconds that legs may stand alone, all operations together",
+    "max_unexplained_loss_usd": "money gone from the accounts without a reason: halts",
+}
+
+
+class WrittenConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file is made of. ``exchanges``: as in a configuration, without symbols."""
+
+    name: str
+    mode: Mode
+    capital_usd: Decimal
+    profile: Profile
+    exchanges: Mapping[str, Any]
+    proposals: Sequence[Proposal]
+    derived: DerivedLimits
+
+
+def scalar(value: object) -> str:
+    """A value as YAML on one line, quoted where YAML would read something else (``NO``, ``1e5``)."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10_000).strip()
+    return text.removesuffix("...").strip()
+
+
+def config_text(written: WrittenConfig) -> str:
+    """The whole file."""
+    return "\n".join([*_head(written), *_exchanges(written), *_limits(written), *_tail(written)]) + "\n"
+
+
+def _head(written: WrittenConfig) -> list[str]:
+    modes = "paper (real books, simulated fills), sim (simulated exchanges on this host), live (real money)"
+    return [
+        f"# Written by `arb init` for {written.capital_usd:f} USD, profile {written.profile}. Change what you like:",
+        "# `arb config check` lists every error, `arb config show` every value with its origin.",
+        f"engine_name: {scalar(written.name)}",
+        f"mode: {written.mode.value}  # {modes}",
+        "",
+    ]
+
+
+def _exchanges(written: WrittenConfig) -> list[str]:
+    lines = ["exchanges:"]
+    for exchange, entry in written.exchanges.items():
+        lines += [f"  {scalar(exchange)}:", f"    dialect: {entry['dialect']}"]
+        lines += ["    trade: false  # this dialect reads books alone"] if entry.get("trade") is False else []
+        lines.append("    markets:")
+        for market, urls in entry["markets"].items():
+            venue = f"{exchange}_{market}"
+            symbols = [row.symbols[venue] for row in written.proposals if venue in row.symbols]
+            lines.append(f"      {market}:")
+            lines += [f"        {key}: {scalar(url)}" for key, url in urls.items()]
+            lines.append("        symbols:")
+            for row in written.proposals:
+                if venue in row.symbols:
+                    volume = "" if row.day_volume is None else f", {row.day_volume:.0f} a day where it trades least"
+                    lines.append(f"          - {scalar(row.symbols[venue])}  # {row.pair}: {row.identity}{volume}")
+            if not symbols:
+                lines[-1] = "        symbols: []"
+    return [*lines, ""]
+
+
+def _limits(written: WrittenConfig) -> list[str]:
+    derived = written.derived
+    lines = ["detection:", f"  max_notional_usd: {scalar(derived.max_notional_usd)}  # largest entry", ""]
+    lines.append("risk_limits:  # USD; fractions of the capital by the profile")
+    for key, comment in COMMENTS.items():
+        lines.append(f"  {key}: {scalar(getattr(derived.limits, key))}  # {comment}")
+    if derived.per_exchange_usd is not None:
+        lines.append("  per_venue:  # no venue may hold more than its account's share of the capital")
+        for exchange, entry in written.exchanges.items():
+            for market in entry["markets"]:
+                lines.append(f"    {exchange}_{market}: {{max_exposure_usd: {scalar(derived.per_exchange_usd)}}}")
+    return [*lines, ""]
+
+
+def _tail(written: WrittenConfig) -> list[str]:
+    exchange, entry = next(iter(written.exchanges.items()))
+    venue = f"{exchange}_{next(iter(entry['markets']))}"
+    coin = min(facts_of(entry["dialect"]).deduction_coins, default="COIN")
+    return [
+        "# Where fees are paid in a coin that is set aside for them:",
+        f"# fees: {{{venue}: {{deduction: {{coin: {coin}, discount_ppm: 100000}}}}}}",
+        "# What is wanted where, and the free amount below which an alert is given:",
+        f"# inventory: {{targets: {{{venue}: {{USDT: 100}}}}, alarms: {{{venue}: {{USDT: 20}}}}}}",
+        "# CPU sets and waiting: processes: {detector: {cpus: [1], wait: spin}, feed: {cpus: [0]}}",
+    ]
