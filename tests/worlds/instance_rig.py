@@ -22,7 +22,7 @@ from pipeline.execution.ledger import Ledger
 from tests.paths import REPO
 from tests.worlds.waiting import WAIT_S, until
 from workers.control_socket import ControlError, ask
-from workers.demo.kill import IN_FLIGHT_MS, REARM_AFTER_S, HalfDone
+from workers.demo.kill import await_half_done
 from workers.demo.run_checker import Violation, check_all, deltas, until_stop, venue_changes
 from workers.demo.summary import JournalTotals, plain_journal
 from workers.kills.rig import BrokenInstance, children_of
@@ -136,21 +136,9 @@ def keeps_a_hedge(rig: Rig, wanted: Callable[[Ledger], bool] = lambda ledger: bo
 
 def half_done(rig: Rig, venue: str) -> None:
     """Waits for an operation with one leg filled and the other on its way to ``venue``."""
-    watch = HalfDone(rig.engine.state_dir / "journal")
-    rearm_at = give_up = time.monotonic()
-    give_up += WAIT_S
-    try:
-        watch.poll()
-        while watch.find() is None:
-            now = time.monotonic()
-            assert now < give_up, f"no operation with a leg on its way to {venue} came"
-            if now >= rearm_at:  # what was delayed may have been an exit or a repair
-                rearm_at = now + REARM_AFTER_S
-                rig.fault(kind="delay_request", venue=venue, target="place", count=1, delay_ms=IN_FLIGHT_MS)
-            time.sleep(0.001)
-            watch.poll()
-    finally:
-        watch.close()
+    give_up = time.monotonic() + WAIT_S
+    found = await_half_done(rig.engine, rig.simulator, venue, lambda: time.monotonic() < give_up)
+    assert found is not None, f"no operation with a leg on its way to {venue} came"
 
 
 def exposure(rig: Rig) -> dict[str, Decimal]:

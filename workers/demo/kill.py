@@ -22,7 +22,7 @@ from workers.demo.simulator import SimulatorProcess
 
 KILLABLE = ("feed", "detector", "executor")
 IN_FLIGHT_MS = 2600.0  # longer than a restart with its sweep: the filled leg is repaired before the other arrives
-SETTLED_AFTER_S = 0.02  # an order that was not delayed is answered by then
+SETTLED_AFTER_S = 0.1  # an order that was not delayed is answered by then
 REARM_AFTER_S = 2.0
 GIVE_UP_S = 15.0
 POLL_S = 0.001
@@ -54,18 +54,50 @@ class HalfDone:
             elif isinstance(record, OrderStateRecord) and record.state.is_terminal:
                 self._ended.add(record.client_id)
 
-    def find(self) -> tuple[OrderIntentRecord, OrderIntentRecord] | None:
-        """(filled leg, leg in flight) of the newest such operation."""
+    def find(self, venue: str) -> tuple[OrderIntentRecord, OrderIntentRecord] | None:
+        """(filled leg, leg in flight to ``venue``) of the newest such operation."""
         for legs in reversed(self._legs.values()):
             filled = [leg for name, leg in legs.items() if name in self._filled]
             flying = [leg for name, leg in legs.items() if name not in self._filled and name not in self._ended]
-            if filled and flying:
+            if filled and flying and flying[0].venue == venue:
                 return filled[0], flying[0]
         return None
 
     def close(self) -> None:
         """Close the journal."""
         self._reader.close()
+
+
+def await_half_done(
+    engine: Launched, simulator: SimulatorProcess, venue: str, goes_on: Callable[[], bool]
+) -> tuple[OrderIntentRecord, OrderIntentRecord] | None:
+    """Delays orders at ``venue``, one at a time, until an operation has one leg filled and the delayed one in flight.
+
+    Every order is in flight for a moment; a leg counts when it still has no answer ``SETTLED_AFTER_S`` later. Returns
+    (filled leg, leg in flight); None where ``goes_on`` said False first.
+    """
+    watch = HalfDone(engine.state_dir / "journal")
+    rule = msgspec.json.encode(
+        {"kind": "delay_request", "venue": venue, "target": "place", "count": 1, "delay_ms": IN_FLIGHT_MS}
+    )
+    rearm_at = 0.0
+    seen, seen_at = None, 0.0
+    try:
+        watch.poll()
+        while goes_on():
+            if time.monotonic() >= rearm_at and seen is None:  # what was delayed may have been an exit or a repair
+                rearm_at = time.monotonic() + REARM_AFTER_S
+                simulator.control("/faults", rule)
+            watch.poll()
+            found = watch.find(venue)
+            if found != seen:
+                seen, seen_at = found, time.monotonic()
+            elif found is not None and time.monotonic() - seen_at >= SETTLED_AFTER_S:
+                return found
+            time.sleep(POLL_S)
+    finally:
+        watch.close()
+    return None
 
 
 def kill_executor(
@@ -75,29 +107,12 @@ def kill_executor(
 
     ``goes_on``: False ends the wait. Returns what was killed, for the summary.
     """
-    watch = HalfDone(engine.state_dir / "journal")
-    rule = msgspec.json.encode(
-        {"kind": "delay_request", "venue": venue, "target": "place", "count": 1, "delay_ms": IN_FLIGHT_MS}
-    )
     give_up = time.monotonic() + GIVE_UP_S
-    rearm_at = 0.0
-    try:
-        while goes_on() and time.monotonic() < give_up:
-            if time.monotonic() >= rearm_at:
-                rearm_at = time.monotonic() + REARM_AFTER_S
-                simulator.control("/faults", rule)
-            watch.poll()
-            if watch.find() is not None:
-                time.sleep(SETTLED_AFTER_S)
-                watch.poll()
-                found = watch.find()
-                if found is not None:
-                    pid = engine.kill("executor")
-                    return {"at": "one leg filled, the other in flight", "pid": pid, **_legs(*found)}
-            time.sleep(POLL_S)
-    finally:
-        watch.close()
-    return {"at": "no operation with one leg filled came; killed in any state", "pid": engine.kill("executor")}
+    found = await_half_done(engine, simulator, venue, lambda: goes_on() and time.monotonic() < give_up)
+    pid = engine.kill("executor")
+    if found is None:
+        return {"at": "no operation with one leg filled came; killed in any state", "pid": pid}
+    return {"at": "one leg filled, the other in flight", "pid": pid, **_legs(*found)}
 
 
 def _legs(filled: OrderIntentRecord, flying: OrderIntentRecord) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from pipeline.model.errors import ArbitrageEngineError
 from workers.control_plane.launch import Launched, block_new_risk
 from workers.control_socket import ControlError, ask
 from workers.credentials import store_credentials
-from workers.demo.kill import IN_FLIGHT_MS, HalfDone, kill_executor
+from workers.demo.kill import await_half_done, kill_executor
 from workers.demo.simulator import SimulatorProcess, keys_of
 from workers.demo.summary import plain_ledger
 from workers.view.status import Reader, read_status
@@ -146,14 +146,8 @@ class BrokenInstance:
     def hang_in_flight(self, venue: str, seconds: float) -> None:
         """SIGSTOP of the executor with one leg filled and the other on its way, if such a moment comes soon; what is
         left of it goes on later."""
-        watch = HalfDone(self.engine.state_dir / "journal")
-        watch.poll()
-        self.fault(kind="delay_request", venue=venue, target="place", count=1, delay_ms=IN_FLIGHT_MS)
         give_up = time.monotonic() + IN_FLIGHT_WAIT_S
-        while watch.find() is None and time.monotonic() < give_up:
-            watch.poll()
-            time.sleep(0.001)
-        watch.close()
+        await_half_done(self.engine, self.simulator, venue, lambda: time.monotonic() < give_up)
         self.pause("executor", seconds)
 
     def halted(self, seconds: float) -> None:

@@ -134,8 +134,9 @@ def test_where_supervisor_and_executor_are_killed_together_the_guard_ends_what_i
         holds_a_hedge(rig)
         half_done(rig, "gateio_spot")
         guard = LivenessView.attach(rig.instance, "guard")
-        os.kill(rig.engine.process_pid("executor"), signal.SIGKILL)
-        rig.kill_instance()
+        with stopped(rig.engine.pid):  # it starts no other executor in between
+            os.kill(rig.engine.process_pid("executor"), signal.SIGKILL)
+            rig.kill_instance()
         until(lambda: not guard.alive(), "the orphaned guard's end")
         ledger = replayed(rig.engine.state_dir)
         assert ledger is not None and not (ledger.open_operations or ledger.unsettled)
