@@ -205,10 +205,14 @@ class RepairChooser:
         self, operation: Operation, quantity: UnmatchedQuantity, amount: Decimal
     ) -> list[tuple[int, LegPlan, Decimal]]:
         """Other spot instruments of the pair, as legs: none where others have ended a leg of the operation (what is
-        left is reduced where it is). A contract elsewhere would open a position that nobody closes."""
+        left is reduced where it is), nor where an order there would open what the hedge that is left must not. A
+        contract elsewhere would open a position that nobody closes."""
         start = operation_start(operation, self._context.config.execution.numeraire)
         legs = [leg for leg in operation.record.legs if leg.base == quantity.asset and leg.quote == start]
-        if not legs or own_side_only(self._context.ledger, operation):
+        ledger = self._context.ledger
+        if not legs or own_side_only(ledger, operation) or not may_leave(ledger, operation, legs[0], amount):
+            return []
+        if self._must_end(operation) and undoes(ledger, operation, legs[0], amount):
             return []
         known = {(leg.venue, leg.symbol) for leg in legs}
         rows = [self._context.instruments.find(leg.venue, leg.symbol) for leg in legs]

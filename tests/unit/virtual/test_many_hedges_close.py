@@ -163,8 +163,24 @@ def refused(world: VirtualWorld) -> None:
         world.arm(kind="reject", venue=venue, target="place", count=2, reason="price_band")
 
 
+def contracts_drop(world: VirtualWorld) -> None:
+    """Their sessions go when the orders are on their way, and come back after some seconds."""
+    for venue in CONTRACTS:
+        world.arm(kind="drop_request", venue=venue, target="place", count=1)
+        world.clock.call_later(3_000_000, lambda venue=venue: world.links[venue].disconnect("gone"))
+        world.clock.call_later(5_000_000_000, lambda venue=venue: world.links[venue].connect())
+
+
+def contracts_refused(world: VirtualWorld) -> None:
+    for venue in CONTRACTS:
+        world.arm(kind="reject", venue=venue, target="place", count=2, reason="symbol_halted")
+
+
 def nothing(world: VirtualWorld) -> None:
     pass
+
+
+FUTURES_FAULTS = (contracts_drop, contracts_refused)
 
 
 def closed(way: Way, fault: Way) -> dict[str, object]:
@@ -186,9 +202,9 @@ def closed(way: Way, fault: Way) -> dict[str, object]:
     return {what: rows for what, rows in found.items() if rows}
 
 
-@pytest.mark.parametrize("fault", [nothing, slow, a_lost_request, an_order_a_second, thin, refused])
+@pytest.mark.parametrize("fault", [nothing, slow, a_lost_request, an_order_a_second, thin, refused, *FUTURES_FAULTS])
 @pytest.mark.parametrize("way", [by_guard, by_command, by_rule])
-def test_nothing_is_bought_back_whatever_the_spot_venues_do(way: Way, fault: Way) -> None:
+def test_nothing_is_bought_back_whatever_the_venues_do(way: Way, fault: Way) -> None:
     assert closed(way, fault) == {}
 
 
