@@ -139,19 +139,24 @@ def position_unknown(ledger: Ledger, operation: Operation, questioned: Callable[
     return any(questioned(leg.venue, leg.symbol) for leg in operation.record.legs)
 
 
-def futures_taken(ledger: Ledger, venue: str, symbol: str, signed: Decimal) -> list[tuple[Operation, Decimal]]:
+def futures_taken(
+    ledger: Ledger, venue: str, symbol: str, signed: Decimal, by_hand: Iterable[tuple[Operation, Decimal]] = ()
+) -> list[tuple[Operation, Decimal]]:
     """Which operations lose how much (base coins) of their leg to an external change of a futures position.
 
-    What nobody owns goes first, then the oldest holders of the other sign. A hedge that is being left loses it from
-    the operation that leaves it: that one's own order finds nothing any more.
+    What was ``by_hand`` of it (:func:`done_by_hand`) goes before all, then what nobody owns, then the oldest holders of
+    the other sign. A hedge that is being left loses it from the operation that leaves it: that one's own order finds
+    nothing any more.
     """
-    left = abs(signed)
+    done = {operation.operation_id: qty if signed > 0 else -qty for operation, qty in by_hand}
+    left = abs(signed) - abs(sum(done.values(), ZERO))
     unowned = ledger.external.unowned.get((venue, symbol), ZERO)
     if unowned * signed < 0:
         left = max(ZERO, left - abs(unowned))
     found: list[tuple[Operation, Decimal]] = []
     for opening in _holders(ledger):
         net = group_net(ledger, opening, venue, symbol)
+        net += sum((done.get(member.operation_id, ZERO) for member in group_of(ledger, opening)), ZERO)
         if net * signed < 0 and left > 0:
             taken = min(abs(net), left)
             left -= taken

@@ -194,10 +194,13 @@ def hedge_terms(operation: Operation) -> tuple[OrderSide, Decimal, Decimal]:
     """(spot side, entry price of spot, of futures) of the hedge that an operation opened.
 
     By the position that its own fills made, not by the plan: what a broken entry leaves may be of the opposite
-    direction. Without a fill on a side the plan's price stands.
+    direction. Where they made none, an operator has completed it by hand: others take only of what is there. Without a
+    fill on a side the plan's price stands.
     """
-    own = (f.qty * int(f.side) for f in operation.fills if f.kind is InstrumentKind.PERPETUAL and f.source != EXTERNAL)
-    spot_side = OrderSide.BUY if sum(own, ZERO) < 0 else OrderSide.SELL
+    futures_fills = [f for f in operation.fills if f.kind is InstrumentKind.PERPETUAL]
+    own = sum((f.qty * int(f.side) for f in futures_fills if f.source != EXTERNAL), ZERO)
+    by_hand = next((f.qty * int(f.side) for f in futures_fills if f.source == EXTERNAL), ZERO)
+    spot_side = OrderSide.BUY if (own or by_hand) < 0 else OrderSide.SELL
     futures_side = OrderSide.SELL if spot_side is OrderSide.BUY else OrderSide.BUY
     planned = {leg.kind: leg.best_price for leg in operation.record.legs}
     spot = average_fill(operation.fills, InstrumentKind.SPOT, spot_side) or planned[InstrumentKind.SPOT]

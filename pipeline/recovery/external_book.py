@@ -145,9 +145,12 @@ class ExternalBook:
         if cause == "engine":
             return [], []
         by_hand = done_by_hand(ledger, fill.venue, fill.symbol, spec.base, signed) if cause == "order" else []
-        if by_hand or spec.kind is not InstrumentKind.PERPETUAL:
+        if spec.kind is not InstrumentKind.PERPETUAL:
             return by_hand, []
-        return [], futures_taken(ledger, fill.venue, fill.symbol, signed)
+        others = futures_taken(ledger, fill.venue, fill.symbol, signed, by_hand)
+        more = {operation.operation_id: qty for operation, qty in others}  # dust stands alone in none, and is held
+        by_hand = [(operation, qty + more.pop(operation.operation_id, ZERO)) for operation, qty in by_hand]
+        return by_hand, [one for one in others if one[0].operation_id in more]
 
     def late_fill(self, record: FillRecord) -> None:
         """A fill of ours on a contract that is known late: what others have closed of its position since then, and of

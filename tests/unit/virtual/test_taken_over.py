@@ -8,15 +8,28 @@ from decimal import Decimal
 import pytest
 
 from pipeline.execution.events import CommandKind
+from pipeline.execution.external_records import ExternalFillRecord
 from pipeline.execution.orchestrator import RECOVERY_HOLD
 from pipeline.execution.records import Outcome
 from pipeline.takeover import Takeover
 from pipeline.trade_state import Effect, executor_reasons
 from pipeline.virtual.world import VirtualWorld
-from tests.worlds.external_world import external_world, judge, place, spot_trade, venue_delta
+from tests.worlds.external_world import (
+    CONTRACT,
+    FUTURES,
+    MID,
+    external_world,
+    hedge,
+    judge,
+    place,
+    records,
+    spot_trade,
+    venue_delta,
+)
 
 D = Decimal
 QTY = D("0.01")
+HEDGED = D("0.0099")  # of it, when the fee was taken in coins: contracts come in steps of 0.0001
 MEXC, GATEIO = ("mexc_spot", "BTCUSDT"), ("gateio_spot", "BTC_USDT")
 
 
@@ -94,6 +107,67 @@ def test_an_order_by_hand_while_a_recovery_waits_is_an_order_of_others() -> None
     world.run(8000)
     assert world.core.ledger.open_operations[operation_id].exposure()["BTC"] == QTY
     assert "venue.mexc_spot" in world.core.ledger.breakers and "--approve" in said(world, operation_id)
+
+
+def half_hedge(world: VirtualWorld, refuses: tuple[tuple[str, int], ...]) -> str:
+    """An entry of which one leg has filled, taken over by an operator. ``refuses``: (venue, orders that it takes
+    before). The operation's id."""
+    world.market.move("gateio_spot", CONTRACT, MID)
+    world.market.move(FUTURES, CONTRACT, MID * D("1.006"))
+    world.run(50)
+    for venue, after in refuses:
+        world.arm(kind="reject", venue=venue, target="place", after=after, count=0, reason="too_many_orders")
+    offered = world.opportunity("gateio_spot", FUTURES, "BTC/USDT", qty=QTY)
+    assert offered is not None
+    world.feed(offered)
+    assert world.run_until(lambda: RECOVERY_HOLD in world.core.ledger.breakers, limit_ms=60_000)
+    (operation_id,) = world.core.ledger.open_operations
+    world.faults.clear()
+    for name in list(world.core.ledger.breakers):
+        if name != RECOVERY_HOLD:
+            world.command(CommandKind.REARM, name, "it takes orders again")
+    world.command(CommandKind.CANCEL_RECOVERY, f"r{operation_id}", "mine")
+    world.run(3000)
+    return operation_id
+
+
+def test_a_hedge_that_an_operator_completes_by_hand_is_a_hedge() -> None:
+    """Its coins were bought and its contract never sold; he sells it, and `arb close` knows of it."""
+    world = external_world()
+    operation_id = half_hedge(world, (("mexc_spot", 0), ("gateio_spot", 1), (FUTURES, 0)))
+    assert world.position(FUTURES, CONTRACT) == 0 and venue_delta(world, "BTC") > HEDGED
+    place(world, FUTURES, CONTRACT, -HEDGED)
+    world.run(8000)
+    ledger = world.core.ledger
+    is_over(world, operation_id, Outcome.RECOVERED)
+    (one,) = ledger.hedges.values()
+    assert (one.qty, one.spot_side.name) == (HEDGED, "BUY")
+    assert MID * D("1.005") < one.entry_futures_price < MID * D("1.007"), "what he sold it at, not what was planned"
+    result = ledger.operations[operation_id].result
+    assert result is not None and result.hedge_open and abs(result.pnl_numeraire) < 2, "the basis is not earned yet"
+    world.command(CommandKind.CLOSE_HEDGES)
+    assert world.run_until(lambda: not ledger.hedges and not ledger.open_operations, limit_ms=20_000)
+    world.run(1000)
+    assert world.position(FUTURES, CONTRACT) == 0 and abs(venue_delta(world, "BTC")) < D("0.0001")
+    judge(world)
+
+
+def test_an_order_by_hand_larger_than_what_stands_alone_takes_the_rest_of_another_hedge() -> None:
+    """A contract stands alone, a hedge holds as much; he buys both back in one order: the hedge's coins are sold."""
+    world = external_world()
+    hedge(world, QTY)
+    operation_id = half_hedge(world, (("mexc_spot", 0), ("gateio_spot", 0), (FUTURES, 1)))
+    assert world.position(FUTURES, CONTRACT) == -2 * HEDGED
+    place(world, FUTURES, CONTRACT, 2 * HEDGED)
+    world.run(8000)
+    ledger = world.core.ledger
+    (fill,) = records(world, ExternalFillRecord)
+    assert {share.operation_id for share in fill.taken} == {operation_id, *ledger.operations} and len(fill.taken) == 2
+    assert ledger.operations[operation_id].result is not None and not ledger.open_operations
+    assert not ledger.hedges and not ledger.external.unowned
+    assert f"venue.{FUTURES}" in ledger.breakers, "more than what was announced"
+    assert abs(venue_delta(world, "BTC")) < D("0.0001")
+    judge(world)
 
 
 def guarded(world: VirtualWorld, hedges: tuple[str, ...] | None) -> Takeover:
