@@ -1,4 +1,5 @@
-"""Exits that the margin watch has sent: under way until their operations have ended, then what came of each, in words.
+"""Exits that the margin watch has sent: under way while an order of theirs may still move the contract, and when their
+operations have ended, what came of each, in words.
 
 Orders that were sent have closed nothing yet. Only the end of their operation says how much of the hedge has left, and
 what of it stays open, or waits for an operator.
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.ledger import Operation
+from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.records import Outcome
 from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import USD_COINS
@@ -43,8 +44,20 @@ class SentCuts:
         self._sent.setdefault(key, []).append(cut)
 
     def under_way(self, key: Key) -> bool:
-        """Whether an operation on this contract has not ended."""
-        return key in self._sent
+        """Whether an order on this contract is open or in doubt. The coins that are still to be sold for it do not
+        count: their venue may be away for long."""
+        return any(not order.settled for order in self._orders(key))
+
+    def heard_mono_ns(self, key: Key) -> int:
+        """When the newest word about an order on this contract came, of operations that have not ended: what was read
+        before may lack it."""
+        return max((order.last_evidence_mono_ns for order in self._orders(key)), default=0)
+
+    def _orders(self, key: Key) -> list[Order]:
+        ledger = self._context.ledger
+        open_ = (ledger.open_operations.get(cut.operation_id) for cut in self._sent.get(key, ()))
+        found = [ledger.orders[name] for operation in open_ if operation is not None for name in operation.orders]
+        return [order for order in found if (order.intent.venue, order.intent.symbol) == key]
 
     def ended(self) -> list[tuple[Key, int]]:
         """(contract, when its operation ended, mono ns) of those that have ended since the last call; each is said."""

@@ -151,7 +151,8 @@ class MarginWatch:
 
     def _look(self, key: Key, reading: MarginReading) -> None:
         settings, now_ns = self._context.config.detection.hedge.margin, self._context.now.mono_ns
-        if self._busy(key) or reading.position.recv_mono_ns <= self._acted_mono_ns.get(key, 0):
+        acted_mono_ns = max(self._acted_mono_ns.get(key, 0), self._cuts.heard_mono_ns(key))
+        if self._busy(key) or reading.position.recv_mono_ns <= acted_mono_ns:
             return
         if now_ns < self._next_look_mono_ns.get(key, 0):
             return

@@ -121,6 +121,7 @@ def test_a_short_margin_widens_repairs_on_the_contract_and_not_on_the_spot_venue
     for name in (SPOT, FUTURES):
         world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D("1.2"))
     world.arm(kind="drop_request", venue=SPOT, target="place", count=1)
+    world.arm(kind="drop_request", venue=FUTURES, target="leverage", count=0)  # no margin is added: it stays short
     state, orders = world.core.risk.gate.margin, world.core.ledger.orders
 
     def repairs() -> list[OrderIntentRecord]:
@@ -247,6 +248,27 @@ def test_a_part_that_is_cut_says_what_stays_open() -> None:
         f" {left} BTC of hedge {hedge_id} stay open"
     )
     assert f"{hedge.qty - left} BTC closed" in ended and -world.position(FUTURES, SYMBOL) == left
+
+
+def test_a_cut_whose_coins_nobody_takes_for_now_does_not_end_the_watch_over_its_contract() -> None:
+    """Its futures part has filled and set margin free, which is added; the venue of its coins is away."""
+    world = storm_world(Storm(), 1, up=True)
+    ((hedge_id, hedge),) = world.core.ledger.hedges.items()
+    world.arm(kind="drop_request", venue=SPOT, target="place", count=1)
+    jump(world, "1.19")
+    assert world.run_until(lambda: bool(world.core.ledger.closings.get(hedge_id)), limit_ms=5000)
+    world.links[SPOT].disconnect("gone")
+    assert world.run_until(lambda: -world.position(FUTURES, SYMBOL) < hedge.qty, limit_ms=5000)
+    left, watch = world.position(FUTURES, SYMBOL), world.core.margin
+    assert world.run_until(lambda: watch.added > 0, limit_ms=5000)
+    (operation,) = world.core.ledger.closings[hedge_id]
+    assert operation.operation_id in world.core.ledger.open_operations and watch.cuts == 1
+    world.run(5000)
+    assert world.position(FUTURES, SYMBOL) == left, "nothing more is cut of what is being cut"
+    assert world.core.risk.gate.margin.readings[FUTURES, SYMBOL].distance > D("0.19")
+    world.links[SPOT].connect()
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=20_000)
+    assert world.core.ledger.hedges[hedge_id].qty == -left
 
 
 def test_margin_is_said_to_be_added_when_the_venue_has_taken_it() -> None:
