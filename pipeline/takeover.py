@@ -18,6 +18,7 @@ import msgspec
 from pipeline.core import ExecutionCore
 from pipeline.execution.events import Command, CommandKind, HaltPort
 from pipeline.execution.ledger import Ledger
+from pipeline.model.enums import ArbitrageState
 
 ASK_AGAIN_NS = 20_000_000_000  # a forced close is tried by the core for a minute; hedges that are left are asked again
 
@@ -50,7 +51,7 @@ class TakeoverHalt(HaltPort):
 
 class TakeoverResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a takeover ended, all by ids: ``orders`` sent, hedges ``closed`` and ``left``, operations and orders still
-    open, and those operations that wait for an operator."""
+    open, those operations that wait for an operator (``held``), and those for a venue that is away (``waiting``)."""
 
     orders: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
@@ -58,6 +59,7 @@ class TakeoverResult(msgspec.Struct, frozen=True, kw_only=True):
     open_operations: tuple[str, ...] = ()
     unsettled: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
 
     @property
     def flat(self) -> bool:
@@ -128,20 +130,34 @@ class Takeover:
 
     @property
     def proven_closed(self) -> bool:
-        """As :meth:`done`, but for orders whose outcome is not known: an executor waits for their proof as well."""
-        if not self._reconciled or self._left():
+        """As :meth:`done`, but for orders whose outcome is not known, and for hedges whose closing waits for a venue
+        that is away, or for an operator: an executor waits for them as well."""
+        ledger, waiting = self.core.ledger, self._held() | self._waiting().keys()
+        left_to_it = {o.record.closes for name, o in ledger.open_operations.items() if name in waiting}
+        if not self._reconciled or not self._left() <= left_to_it:
             return False
-        waiting = {order.intent.operation_id for order in self.core.ledger.unsettled.values()}
-        return self.core.ledger.open_operations.keys() <= (self._held() | waiting)
+        return ledger.open_operations.keys() <= waiting | {o.intent.operation_id for o in ledger.unsettled.values()}
 
     def why_left(self) -> dict[str, str]:
-        """Hedge that is to be closed and is not yet -> what keeps the next attempt, else how the newest one ended."""
+        """Hedge that is to be closed and is not yet -> the venue that its closing waits for, or what keeps the next
+        attempt, else how the newest one ended."""
         found: dict[str, str] = {}
         for name in sorted(self._left()):
             answer = self.core.forced_close.answers.get(name)
             results = [one.result for one in self.core.ledger.closings.get(name, ()) if one.result is not None]
             found[name] = (answer.reason if answer is not None else "") or (results[-1].reason if results else "")
+        for operation_id, venue in self._waiting().items():
+            closes = self.core.ledger.open_operations[operation_id].record.closes
+            if closes in found:
+                found[closes] = f"operation {operation_id} waits for {venue}"
         return found
+
+    def _waiting(self) -> dict[str, str]:
+        """Operation that leaves a hedge and can do no more before a venue is back -> that venue, and why."""
+        core = self.core
+        waits = {name: core.orders.repairs.waits_for_venue(o) for name, o in core.ledger.open_operations.items()}
+        recovering = ArbitrageState.RECOVERING
+        return {name: why for name, why in waits.items() if why and core.ledger.operations[name].state is recovering}
 
     def _held(self) -> set[str]:
         core = self.core
@@ -158,4 +174,5 @@ class Takeover:
             open_operations=tuple(ledger.open_operations),
             unsettled=tuple(ledger.unsettled),
             held=tuple(sorted(self._held())),
+            waiting=tuple(sorted(self._waiting().keys() - self._held())),
         )

@@ -113,7 +113,7 @@ class OrderOrchestrator:
         self._balances = balances
         self._rates = rates
         self._fees = fees
-        self._repairs = RepairChooser(context, balances, balances.session_up, can_place, urgent_bps, usable)
+        self.repairs = RepairChooser(context, balances, balances.session_up, can_place, urgent_bps, usable)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
         self._on_end = on_end
@@ -266,7 +266,7 @@ class OrderOrchestrator:
         for quantity in unmatched_quantities(
             operation, self._context.config.execution.numeraire, ledger.dust if alone else {}
         ):
-            repair, worth = self._repairs.choose(operation, quantity, self._slippage_bps(operation, pace))
+            repair, worth = self.repairs.choose(operation, quantity, self._slippage_bps(operation, pace))
             unrepaired = unrepaired or worth
             if repair is not None and not pace.held and now_ns >= pace.next_try_mono_ns:
                 self._repair(operation, pace, repair, quantity.asset)
@@ -274,7 +274,7 @@ class OrderOrchestrator:
         if waits:
             return
         if unrepaired:
-            self._no_repair_possible(operation, pace, waits_for_venue=self._repairs.waits_for_venue(operation))
+            self._no_repair_possible(operation, pace, waits_for_venue=bool(self.repairs.waits_for_venue(operation)))
         elif unsettled:
             if operation.state is not ArbitrageState.RECOVERING:
                 self._states.transition_to_recovery(operation, "an order's outcome is unknown")

@@ -243,13 +243,18 @@ class RepairChooser:
         urgent, taking_over = self._urgent_bps(operation) > 0, self._context.taking_over or self._in_turn(operation)
         return must_end(operation, taking_over=taking_over, urgent=urgent)
 
-    def waits_for_venue(self, operation: Operation) -> bool:
-        """Whether a hedge that must leave waits for a venue that is away or takes no such order now: it is tried again
-        when that is back, and needs no operator for it."""
-        if not self._must_end(operation):
-            return False
-        rows = [(leg, self._row_of(leg)) for leg in operation.record.legs]
-        return any(row is None or not self._session_up(leg.venue) or not can_trade(row, leg.side) for leg, row in rows)
+    def waits_for_venue(self, operation: Operation) -> str:
+        """The venue, and why it takes no such order now, for which a hedge that must leave waits: it is tried again
+        when that is back, and needs no operator for it. "" where it waits for none."""
+        for leg in operation.record.legs if self._must_end(operation) else ():
+            row = self._row_of(leg)
+            if row is None:
+                return f"{leg.venue} {leg.symbol}: not in the catalogue"
+            if not self._session_up(leg.venue):
+                return f"{leg.venue} {leg.symbol}: its session is down"
+            if not can_trade(row, leg.side):
+                return f"{leg.venue} {leg.symbol}: it takes no {leg.side.name.lower()} order now"
+        return ""
 
     def _free_soon(self, operation: Operation, legs: list[tuple[int, LegPlan, Decimal]]) -> bool:
         """Whether a leg on which an exit goes on waits for the answer to another order of ours there, due any time."""

@@ -183,4 +183,6 @@ def _words(result: TakeoverResult) -> str:
         text += f", {len(result.unsettled)} orders wait for proof"
     if result.held:
         text += f", {len(result.held)} recoveries wait for an operator"
+    if result.waiting:
+        text += f", {len(result.waiting)} operations wait for a venue that is away"
     return f"{text}; look, then `arb resume --reason R`"

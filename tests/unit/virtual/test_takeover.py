@@ -145,6 +145,38 @@ def test_a_spot_leg_that_is_refused_is_sold_all_the_same_and_no_contract_comes_b
     judge(world)
 
 
+def test_a_venue_that_is_away_with_the_coins_of_a_hedge_is_left_to_the_executor_that_waits() -> None:
+    """The contract is closed, its coins lie at a venue in maintenance, and no other venue has any: the fence would keep
+    everything else down for as long as that lasts."""
+    world = external_world()
+    hedge(world)
+    ((hedge_id, _),) = world.core.ledger.hedges.items()
+    world.take_over()
+    takeover = Takeover(world.core, None)
+
+    def turn() -> bool:
+        for command in takeover.commands(world.clock.mono_ns(), "test"):
+            world.feed(command)
+        return takeover.proven_closed
+
+    world.arm(kind="drop_request", venue="gateio_spot", target="place", count=1)
+    world.arm(kind="reject", venue="mexc_spot", target="place", count=0, reason="insufficient_balance")
+    assert world.run_until(lambda: turn() or world.position(FUTURES, "BTC_USDT") == 0, limit_ms=20_000)
+    assert not takeover.proven_closed, "its coins are being sold"
+    world.links["gateio_spot"].disconnect("maintenance")
+    assert world.run_until(turn, limit_ms=60_000), takeover.result()
+    assert not takeover.done, "without an executor the guard goes on"
+    result = takeover.result()
+    (name,) = result.open_operations
+    assert result.waiting == (name,) and result.left == (hedge_id,)
+    assert "gateio_spot" in takeover.why_left()[hedge_id] and name in takeover.why_left()[hedge_id]
+    world.faults.clear()
+    world.give_back()
+    assert world.run_until(lambda: not world.core.ledger.hedges and world.core.idle, limit_ms=20_000)
+    assert flat(world)
+    judge(world)
+
+
 def test_spot_is_sold_as_far_as_the_futures_leg_has_filled() -> None:
     world = external_world()
     hedge(world)
