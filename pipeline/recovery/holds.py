@@ -2,7 +2,8 @@
 
 A recovery that waits for an operator stands behind the breaker ``recovery_hold``. Whichever of the two is decided, the
 other follows: re-arming the breaker lets every held recovery go on, and the breaker is over once none waits any more,
-be it that an operator has decided, or that late evidence, a guard or orders by hand have ended what waited.
+be it that an operator has decided, or that late evidence, a guard or orders by hand have ended what waited. A breaker
+that is kept over a lost journal is for what only an operator knows of by now: he re-arms it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from pipeline.execution.orchestrator import RECOVERY_HOLD, OrderOrchestrator
 from pipeline.model.enums import ArbitrageState
 from pipeline.recovery.manager import RecoveryManager
 from pipeline.risk.manager import RiskManager
+
+KEPT = "kept over a lost journal: "  # begins the reason of such a breaker
 
 
 class Holds:
@@ -87,5 +90,6 @@ class Holds:
         self._end_hold(f"operation {operation.operation_id} has ended: {reason}")
 
     def _end_hold(self, reason: str) -> None:
-        if RECOVERY_HOLD in self._ledger.breakers and not self._recovery.waiting():
+        why = self._ledger.breakers.get(RECOVERY_HOLD)
+        if why is not None and not why.startswith(KEPT) and not self._recovery.waiting():
             self._risk.rearm(RECOVERY_HOLD, reason)

@@ -10,6 +10,7 @@ from pipeline.execution.ledger import Ledger
 from pipeline.execution.settled.checkpoint import newest_checkpoint
 from pipeline.model.config import EngineConfig
 from pipeline.model.errors import ConfigInvalid
+from pipeline.recovery.holds import KEPT
 from workers.base import WorkerContext
 from workers.halt_file import read_halt
 from workers.last_run.journal_mode import mode_problem
@@ -65,7 +66,7 @@ def check_traded(ledger: Ledger, config: EngineConfig) -> None:
 def keep_breakers(state_dir: Path, context: CoreContext) -> None:
     """A journal that begins anew does not forget the breakers that the one before had passed on to the guard."""
     for breaker in read_halt(state_dir).breakers:
-        context.trip(breaker.name, f"kept over a lost journal: {breaker.reason}"[:200])
+        context.trip(breaker.name, f"{KEPT}{breaker.reason}"[:200])
 
 
 def host_boot_id() -> str:

@@ -40,7 +40,15 @@ from pipeline.execution.events import (
     SweepVenue,
 )
 from pipeline.model.clock import mono_ns, wall_ms
-from pipeline.model.errors import AuthRefused, ProtocolViolation, RowsUnreadable, VenueError, VenueRejected
+from pipeline.model.errors import (
+    AuthRefused,
+    ClockRefused,
+    ProtocolViolation,
+    RateLimited,
+    RowsUnreadable,
+    VenueError,
+    VenueRejected,
+)
 from pipeline.model.structs import Balance, Fill, ForcedClose, OrderUpdate, Position, UnreadableRow
 
 if TYPE_CHECKING:
@@ -52,6 +60,7 @@ SWEEP_TIMEOUT_S = 20.0
 SWEEP_SYMBOL_S = 1.0  # what the narrowest budget of a venue may make one symbol wait
 READ_PAUSES_S = (0.1, 0.4, 1.0)  # before the second, third and last attempt of one reading
 FAULTS = (VenueError, TimeoutError, OSError)
+PASSING = (RateLimited, ClockRefused)  # of this request alone: no word about what the venue takes a moment later
 Answer = TypeVar("Answer")
 
 
@@ -219,7 +228,8 @@ class Questions:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await self._clients[venue].add_margin(symbol, amount)
         except FAULTS as error:
-            return MarginAnswer(venue, symbol, amount, _words(error), refused=isinstance(error, VenueRejected))
+            refused = isinstance(error, VenueRejected) and not isinstance(error, PASSING)
+            return MarginAnswer(venue, symbol, amount, _words(error), refused=refused)
         return MarginAnswer(venue, symbol, amount)
 
     async def _risk_tiers(self, question: FetchRiskTiers) -> RiskTiersAnswer:

@@ -13,6 +13,7 @@ import pytest
 from pipeline.exchanges.gateio.order_session import GateTrading
 from pipeline.exchanges.mexc.order_session import MexcTrading
 from pipeline.exchanges.transport.backoff import GATEWAY_BASE_S, GATEWAY_CAP_S, KEY_RETRY_S, ReconnectPauses
+from pipeline.execution.events import Command, CommandKind
 from pipeline.execution.journal import RECORD_MAGIC, Journal, segment_path
 from pipeline.execution.records import StopRecord
 from pipeline.model.errors import (
@@ -251,3 +252,17 @@ def test_a_journal_that_begins_anew_keeps_the_breakers_of_the_one_before(tmp_pat
     keep_breakers(tmp_path, world.core.context)
     world.run(50)
     assert world.core.ledger.breakers == {"daily_loss": "kept over a lost journal: 5001 USD"}
+
+
+def test_a_hold_of_the_journal_before_waits_for_an_operator_whatever_ends_in_this_one(tmp_path: Path) -> None:
+    world = ready_world()
+    kept = (KeptBreaker(name="recovery_hold", reason="operation a1x1: no venue takes the repair"),)
+    write_halt(tmp_path, HaltState(halted=False, reason="", by="", wall_ns=0, breakers=kept))
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    assert world.core.ledger.open_operations
+    keep_breakers(tmp_path, world.core.context)
+    world.run(5000)
+    assert world.core.ledger.operations and not world.core.ledger.open_operations
+    assert "a1x1" in world.core.ledger.breakers["recovery_hold"]
+    world.feed(Command(CommandKind.REARM, "recovery_hold", "looked at"))
+    assert not world.core.ledger.breakers

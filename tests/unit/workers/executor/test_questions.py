@@ -28,7 +28,14 @@ from pipeline.execution.events import (
     SweepAnswer,
     SweepVenue,
 )
-from pipeline.model.errors import InsufficientBalance, OutcomeUnknown, VenueUnavailable
+from pipeline.model.errors import (
+    AuthRefused,
+    ClockRefused,
+    InsufficientBalance,
+    OutcomeUnknown,
+    RateLimited,
+    VenueUnavailable,
+)
 from tests.worlds.waiting import until_async as until
 from workers.executor.venues import Questions
 
@@ -72,6 +79,9 @@ def test_an_error_that_no_venue_made_is_an_answer_as_well(question: Question, an
         (OutcomeUnknown("v: HTTP 503"), False),
         (TimeoutError(), False),
         (VenueUnavailable("v: no connection"), False),
+        (RateLimited("v: 429", retry_after_s=1.0), False),
+        (ClockRefused("v: -1021"), False),
+        (AuthRefused("v: -2015"), True),
     ],
 )
 def test_only_the_venues_own_no_refuses_a_margin(error: Exception, refused: bool) -> None:
