@@ -15,6 +15,7 @@ from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.market import PPM, UsdRates
 from pipeline.model.account_fees import FeeSwitch, switch_fault, true_fees
+from pipeline.model.instruments import USD_COINS
 from pipeline.model.structs import ZERO
 
 LOOK_NS = 10_000_000_000
@@ -88,9 +89,12 @@ class FeeStock:
         for venue, deduction in self._watched.items():
             if not self._balances.reported(venue):
                 continue
-            self.looked_at.add(venue)
             coin = deduction.coin
             stock, least = self._stock(venue, coin), self._least(venue, coin)
+            if stock and least is None:
+                continue  # whether it is enough is not known now: what held so far stands
+            self.looked_at.add(venue)
+            least = least or ZERO
             if stock is None:
                 continue
             if venue in self.short and stock and stock >= FILLED_UP * least:
@@ -111,12 +115,16 @@ class FeeStock:
         came = traded or books.external.get(key, ZERO) or any(ledger.baseline.get(key, ()))
         return ZERO if stock is None and came else stock
 
-    def _least(self, venue: str, coin: str) -> Decimal:
-        """What the largest next orders take of the coin; 0 where no book has a price of it."""
+    def _least(self, venue: str, coin: str) -> Decimal | None:
+        """What the largest next orders take of the coin; None while no book shows a price of it, 0 where none ever
+        will."""
         config, rate = self._context.config, self._rates.rate(coin)
+        rows = (row.spec for row in self._context.instruments)
+        if not rate:
+            return None if any(spec.base == coin and spec.quote in USD_COINS for spec in rows) else ZERO
         most_usd = min(config.detection.max_notional_usd, config.risk_limits.max_position_size_usd)
         fees = [row.spec.taker_fee_ppm for row in self._context.instruments if row.spec.venue == venue]
-        return NEXT_ORDERS * most_usd * max(fees, default=0) / PPM / rate if rate else ZERO
+        return NEXT_ORDERS * most_usd * max(fees, default=0) / PPM / rate
 
     def _shortage(self, venue: str, now_ns: int) -> str:
         """What is short, "" when nothing is or the venue has not told a balance yet."""

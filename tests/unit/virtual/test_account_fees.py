@@ -125,6 +125,22 @@ def test_a_stock_below_what_the_next_orders_take_counts_the_plain_fee_until_it_i
     assert not world.core.ledger.breakers
 
 
+def test_a_stock_that_no_book_prices_now_is_neither_filled_up_nor_short() -> None:
+    """0.01 SOL at 150 USD do not pay 3.6 USD; without a price nobody knows what the next orders take."""
+    coin = DeductionConfig(coin="SOL", discount_ppm=100_000, warn_usd=D(0), warn_days=D(0))
+    world = make("0", {"gateio_spot": FeeConfig(deduction=coin)}, coin="SOL", price=150)
+    stock, held = world.core.fee_stock, account_of(world, "gateio_spot").wallets["SOL"].total
+    world.arm(kind="withdraw", venue="gateio_spot", asset="SOL", amount=float(held - D("0.01")))
+    world.run(3000)
+    assert not stock.short and "gateio_spot" not in stock.looked_at, "the word of the life before stands"
+    world.market.quote("mexc_spot", "SOLUSDT", Quote(D(150), qty=D(100)))
+    world.run(3000)
+    assert list(stock.short) == ["gateio_spot"] and gate_fee_ppm(world) == 200
+    world.core.rates.rate_since = lambda asset, mono_ns: None  # type: ignore[method-assign]
+    world.run(3000)
+    assert list(stock.short) == ["gateio_spot"] and gate_fee_ppm(world) == 200
+
+
 @pytest.mark.parametrize(("stock", "plain"), [("0.6", 0), ("0.3", 1)])
 def test_each_life_says_whether_fees_count_plain_as_soon_as_it_has_seen_the_stock(stock: str, plain: int) -> None:
     """0.6 GT is what a life that found too little would not take as filled up, and one that begins does: the supervisor
