@@ -73,6 +73,7 @@ class Books(Protocol):
     fills_seen: set[Trade]
     moved_mono_ns: dict[Place, int]
     position_offsets: dict[Place, Decimal]
+    offset_entries: dict[Place, Decimal]
     operations: dict[str, Any]  # Operation of ledger.py, which imports this file
     open_operations: dict[str, Any]
     mono_ns: int
@@ -283,6 +284,7 @@ class ExternalState:
         key = (record.venue, record.symbol)
         books.accounts.set_position(record.venue, record.symbol, record.qty, record.price)
         books.position_offsets[key] = ZERO
+        books.offset_entries.pop(key, None)
         self._witnessed(record.venue, record.witness)
         for order_id in record.order_ids:
             self._keep(self.witnesses, (record.venue, order_witness(order_id)))

@@ -198,6 +198,7 @@ class Ledger:
         self.began_wall_ms = 0  # first run of this journal; funding booked before it is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
         self.position_offsets: dict[tuple[str, str], Decimal] = {}  # (venue, symbol): position before this journal
+        self.offset_entries: dict[tuple[str, str], Decimal] = {}  # the same: its entry price, where its venue told one
         self.based_wall_ms: dict[str, int] = {}  # venue -> when its first baseline was taken
         self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> our last order or fill that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
@@ -411,7 +412,9 @@ class Ledger:
 
     def _position(self, record: PositionRecord) -> None:
         if record.baseline:
-            self.position_offsets[record.venue, record.symbol] = EXACT.subtract(record.qty, record.expected_qty)
+            key = (record.venue, record.symbol)
+            self.position_offsets[key] = EXACT.subtract(record.qty, record.expected_qty)
+            self.offset_entries.update({key: record.entry_price} if record.entry_price else {})
             self.external.trades.moves += 1
             self.based_wall_ms.setdefault(record.venue, self.last_wall_ns // 1_000_000)
 

@@ -151,19 +151,24 @@ class Adoption:
         base, quote = external.base_of[key], external.trades.quotes.get(key, "USDT")
         coin, unit = self._rate(base), self._rate(quote)
         price = self._account.prices.closing(key) or (coin / unit if coin and unit else ZERO)
+        if self._context.ledger.position_offsets.get(key) == -others:  # they had closed it: nothing was left to settle
+            price = self._context.ledger.offset_entries.get(key, ZERO)
         held = external.trades.contracts.get(key)
         self._book.move_to(
             *key, base, quote, ZERO, price or (held.entry_price if held else ZERO), cause=ADOPTED, witness="poll"
         )
 
     def _take_positions_in(self) -> None:
-        """Positions from before this journal become the ledger's: from here on it shows what is at the venue."""
+        """Positions from before this journal become the ledger's: from here on it shows what is at the venue. Each at
+        what it was entered at, also where others have closed it since: a price of now would be a profit of nobody."""
         ledger = self._context.ledger
         for (venue, symbol), offset in sorted(ledger.position_offsets.items()):
             row = self._context.instruments.find(venue, symbol)
             if not offset or row is None:
                 continue
-            price = self._account.entry_price(venue, symbol) or self._price(row)
+            held = ledger.external.trades.contracts.get((venue, symbol))
+            price = ledger.offset_entries.get((venue, symbol)) or self._account.entry_price(venue, symbol)
+            price = price or (held.entry_price if held is not None else self._price(row))
             self._book.move_position(row, ledger.expected_position(venue, symbol), price, cause=ADOPTED, witness="poll")
 
     def _closed(self, row: InstrumentRow, qty: Decimal, price: Decimal) -> list[AdoptedRecord]:

@@ -174,9 +174,10 @@ class Worth:
         offsets = {key for key, qty in ledger.position_offsets.items() if qty}
         for key in sorted({*ledger.external.unowned, *offsets}):
             qty = ledger.external.unowned.get(key, ZERO) + ledger.position_offsets.get(key, ZERO)
-            found += self._contract(key, qty, trades.contracts.get(key)) if qty else []
-        for key, held in sorted(trades.coins.items()):
-            found += self._coin(key, held)
+            held = trades.contracts.get(key)  # with nothing left: what stood before this journal, closed by others
+            found += self._contract(key, qty, held) if qty or held is not None else []
+        for key, coins in sorted(trades.coins.items()):
+            found += self._coin(key, coins)
         self.foreign = tuple(found)
         today = self._context.now.wall_ns // DAY_NS
         open_ = sum((holding.unrealised_usd for holding in found), ZERO)
@@ -205,6 +206,7 @@ class Worth:
             )
             return []
         mark, rate = self._margin.marks.get(key) or self._price(*key), self.rate(row.spec.quote)
+        mark = held.entry_price if held is not None and not qty else mark  # nothing moves with the price any more
         if mark is None:
             self.unknown[name] = "no mark and no living book"
             return []
@@ -216,7 +218,10 @@ class Worth:
         return [self._holding(row, key, qty, mark * rate, pnl * rate)]
 
     def _entry(self, key: Key, held: FuturesPosition | None) -> Decimal | None:
-        """Entry of what stood there before this journal: as the venue reports it."""
+        """Entry of what stood there before this journal: as the venue told at its begin, else as it reports it."""
+        told = self._context.ledger.offset_entries.get(key)
+        if told is not None:
+            return told
         reading = self._margin.readings.get(key)
         return reading.position.entry_price if reading is not None else held.entry_price if held else None
 

@@ -102,6 +102,7 @@ class LedgerState(msgspec.Struct, frozen=True):
     host_epochs: set[int] = set()
     mode: str = ""
     peak_pnl: Decimal = ZERO
+    offset_entries: dict[Key, Decimal] = {}
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

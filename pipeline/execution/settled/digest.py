@@ -49,4 +49,6 @@ def digest_of(ledger: Any) -> str:
     elsewhere = [o.client_id for o in ledger.orders.values() if not o.of_position]
     content += [elsewhere] if elsewhere else []  # nothing where there is none: as before there was the field
     content += [str(ledger.peak_pnl)] if ledger.peak_pnl else []
+    entries = sorted((k, str(v)) for k, v in ledger.offset_entries.items())
+    content += [entries] if entries else []
     return blake2b(msgspec.msgpack.encode(content), digest_size=16).hexdigest()

@@ -75,6 +75,38 @@ def test_a_contract_that_others_opened_counts_at_its_mark_and_with_its_loss(sign
     judge(world)
 
 
+def test_a_position_from_before_the_journal_that_is_closed_by_hand_has_lost_what_it_had_and_no_more() -> None:
+    """The market goes on after the order by hand: neither the loss that was counted nor an adoption follows it."""
+    world = external_world()
+    place(world, FUTURES, CONTRACT, QTY)
+    world.entries.clear()
+    world.kill()
+    world.run(2000)
+    world.market.move(FUTURES, CONTRACT, MID * D("0.9"))
+    world.run(2500)
+    worth, lost = world.core.risk.gate.worth, QTY * MID * D("0.1")
+    assert worth.day_loss() == pytest.approx(lost, rel=D("0.01"))
+    place(world, FUTURES, CONTRACT, -QTY)
+    world.run(5000)
+    assert worth.day_loss() == pytest.approx(lost, rel=D("0.01")) and worth.total_loss() == worth.day_loss()
+    world.market.move(FUTURES, CONTRACT, MID * D("0.95"))
+    world.kill()
+    world.run(5000)
+    worth = world.core.risk.gate.worth
+    closed = worth.day_loss()
+    assert closed == pytest.approx(lost, rel=D("0.01")) and not worth.unknown
+    assert world.core.risk.gate.exposure().foreign == 0, "nobody holds anything"
+    world.command(CommandKind.ADOPT, "", "closed by hand")
+    world.run(2500)
+    worth = world.core.risk.gate.worth
+    assert worth.day_loss() == closed and worth.total_loss() == closed and not worth.foreign
+    ledger, replayed = world.core.ledger, Ledger()
+    assert not ledger.external.unowned and not any(ledger.position_offsets.values())
+    for entry in world.entries:
+        replayed.apply(entry.record, entry.mono_ns, entry.wall_ns)
+    assert replayed.digest() == ledger.digest()
+
+
 def test_coins_that_others_bought_or_sold_count_and_those_that_came_or_went_do_not() -> None:
     world = external_world()
     place(world, GATEIO, CONTRACT, QTY)
