@@ -113,8 +113,11 @@ async def watched(engine: ArbitrageEngine, accounts: list[PrivateExchangeInterfa
     assert await error_handling.execute_carefully(engine, opportunity) == "risk"
     assert await monitoring.health_monitor(engine, rounds=1, pause_s=0) == ["engine"]
     await engine.risk_manager.rearm("emergency", "an example")
-    await until_async(lambda: engine.is_healthy, "health")
-    assert await monitoring.health_monitor(engine, rounds=1, pause_s=0) == []
+
+    async def healthy() -> bool:
+        return await monitoring.health_monitor(engine, rounds=1, pause_s=0) == []
+
+    await again(healthy)
     monitoring.performance_metrics(engine)
     assert troubleshooting.check_recoveries(engine) == 0
     assert all(latency > 0 for latency in await troubleshooting.diagnose_latency(accounts))
