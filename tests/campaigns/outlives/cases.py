@@ -29,7 +29,7 @@ from typing import Any
 
 from pipeline.execution.journal.guard_journal import whole_journal
 from pipeline.execution.records import OrderIntentRecord, Purpose
-from pipeline.model.errors import ArbitrageEngineError, BadInput
+from pipeline.model.errors import ArbitrageEngineError
 from shm.liveness import LivenessView
 from tests.exhausted import no_descriptors
 from tests.worlds.instance_rig import (
@@ -243,8 +243,7 @@ def well_again(rig: Rig) -> None:
 
     until(ready, "every process READY and no halt")
     for name in rig.breakers():
-        with contextlib.suppress(BadInput):  # re-armed by itself (recovery_hold), or by an answer that we missed
-            rig.rearm(name)
+        rig.rearm(name)
     trades_on(rig)
 
 
