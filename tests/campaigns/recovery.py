@@ -210,6 +210,12 @@ def until_traded(rig: Rig, measured: Measured, condition: Callable[[], bool], wh
     until(came, what)
 
 
+def trades_watched(rig: Rig, measured: Measured) -> None:
+    """As ``trades_on``, with an operator who looks."""
+    before = rig.counter("entries")
+    until_traded(rig, measured, lambda: rig.counter("entries") > before, "entries")
+
+
 def ready_again_ms(rig: Rig, process: str, before: int, began_ns: int) -> float:
     """Waits until another process than ``before`` is READY under this name."""
 
@@ -237,7 +243,7 @@ def calm(rig: Rig, measured: Measured) -> None:
 def ends(rig: Rig, measured: Measured) -> None:
     """SIGKILL of one process after the other, each when everything is well again."""
     for process in ("feed.mexc", "detector", "feed.gateio", "executor"):
-        trades_on(rig)
+        trades_watched(rig, measured)
         began_ns = time.monotonic_ns()
         before = rig.engine.kill(process)
         ms = ready_again_ms(rig, process, before, began_ns)

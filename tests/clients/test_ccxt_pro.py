@@ -134,6 +134,7 @@ def test_watched_orders_trades_and_balance_tell_of_a_fill_and_a_cancel(case: str
                 return seen
 
     async def body(exchange: Any) -> tuple[Any, Any, Any, Any]:
+        subscribed = _acknowledged(exchange, 3)
         await exchange.load_markets()
         book = await exchange.fetch_order_book(symbol, 5)
         filled: dict[str, Any] = {}
@@ -150,7 +151,7 @@ def test_watched_orders_trades_and_balance_tell_of_a_fill_and_a_cancel(case: str
         balance = asyncio.ensure_future(exchange.watch_balance())
         done = asyncio.ensure_future(until(exchange.watch_orders, order_is("closed", "taken"), symbol))
         trades = asyncio.ensure_future(exchange.watch_my_trades(symbol))
-        await _subscribed(exchange, 3)
+        await subscribed.wait()
         price = exchange.price_to_precision(symbol, book["asks"][0][0] * 1.01)
         placed = await exchange.create_order(symbol, "limit", "buy", amount, float(price), {"timeInForce": "IOC"})
         filled["taken"] = placed["id"]
@@ -174,18 +175,23 @@ def test_watched_orders_trades_and_balance_tell_of_a_fill_and_a_cancel(case: str
     assert rested["status"] == "canceled" and rested["filled"] == 0
 
 
-async def _subscribed(exchange: Any, count: int) -> None:
-    """Waits until the venue has acknowledged as many private subscriptions as were sent."""
-    while True:
-        open_clients = [one for one in exchange.clients.values() if one.connected.done()]
-        if open_clients and sum(_topics(one) for one in open_clients) >= count:
-            await asyncio.sleep(0.2)
-            return
-        await asyncio.sleep(0.02)
+def _acknowledged(exchange: Any, count: int) -> asyncio.Event:
+    """Set once the venue has acknowledged ``count`` subscriptions: Gate.io's event, MEXC's echo."""
+    seen: list[Any] = []
+    enough = asyncio.Event()
+    handle = exchange.handle_message
 
+    def listen(client: Any, message: Any) -> Any:
+        if isinstance(message, dict):
+            is_echo = message.get("code") == 0 and str(message.get("msg", "")).startswith("spot@private")
+            if is_echo or (message.get("event") == "subscribe" and not message.get("error")):
+                seen.append(message)
+        if len(seen) >= count:
+            enough.set()
+        return handle(client, message)
 
-def _topics(client: Any) -> int:
-    return sum(1 for name in client.subscriptions if not name.isdigit())
+    exchange.handle_message = listen
+    return enough
 
 
 @ALL
@@ -216,10 +222,11 @@ def test_watched_positions_follow_a_trade(sim: HostedSim) -> None:
     async def body(exchange: Any) -> Any:
         url = exchange.urls["api"]["swap"]["usdt"]
         exchange.urls["api"]["swap"]["usdt"] = url.replace("/v4/ws/usdt", "/v4/ws/futures/usdt")
+        subscribed = _acknowledged(exchange, 1)
         await exchange.load_markets()
         await exchange.watch_positions([symbol])
         watching = asyncio.ensure_future(exchange.watch_positions([symbol]))
-        await _subscribed(exchange, 1)
+        await subscribed.wait()
         await exchange.create_order(symbol, "market", "sell", 3)
         positions = await watching
         await exchange.create_order(symbol, "market", "buy", 3, params={"reduceOnly": True})

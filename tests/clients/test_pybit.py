@@ -84,8 +84,9 @@ def test_orders_over_the_socket_are_answered_and_pushed(
         for row in message["data"]:
             pushed.put((message["topic"], row))
 
-    stream = pybit.WebSocket(testnet=False, channel_type="private", **keys(box, market))
-    entry = pybit.WebSocketTrading(testnet=False, **keys(box, market))
+    # By default a login is good for a second: on a busy machine it comes too late, and the client then waits for ever.
+    stream = pybit.WebSocket(testnet=False, channel_type="private", private_auth_expire=60, **keys(box, market))
+    entry = pybit.WebSocketTrading(testnet=False, private_auth_expire=60, **keys(box, market))
     try:
         stream.order_stream(push)
         stream.execution_stream(push)

@@ -24,6 +24,7 @@ from arbitrage import (
     BadInput,
     BalanceMonitor,
     ExchangeName,
+    ExecutionResult,
     OpportunityType,
     OrderExecutionError,
     OrderSide,
@@ -67,14 +68,14 @@ def executed(session: Session, **changes: object) -> str:
 
 def test_a_manual_opportunity_completes_and_is_counted(session: Session) -> None:
     engine = session.engine
-    until(lambda: engine.is_healthy, "health")
-    assert engine.health() == {"engine": True, "risk_manager": True, "balance_monitor": True, "market_data": True}
+    parts = {"engine": True, "risk_manager": True, "balance_monitor": True, "market_data": True}
+    until(lambda: engine.health() == parts, "health")
     operation = executed(session)
     statistics = engine.order_orchestrator.get_execution_statistics()
     assert statistics["completed"] == 1.0 and 0 < statistics["success_rate"] <= 100.0
     assert engine.state_controller.get_operation(operation)["manual"] is True
     steps = [step["to"] for step in engine.state_controller.audit_trail(operation)]
-    assert steps[-2:] == ["executing", "completed"]
+    assert steps[-1] == "completed" and "executing" in steps  # "recovering" between, where an answer took too long
     named = {row["operation_id"] for row in engine.state_controller.get_operations_by_state(ArbitrageState.COMPLETED)}
     assert operation in named
     entries = engine.position_manager.get_positions(open_only=False)
@@ -92,15 +93,31 @@ def test_a_manual_opportunity_completes_and_is_counted(session: Session) -> None
 
 def test_what_the_market_refuses_is_a_result_and_what_is_wrong_is_named(session: Session) -> None:
     dear = session.cheap_eth(buy_price=Decimal(100), sell_price=Decimal(90_000))
-    result = session.run(session.engine.execute_opportunity(dear))
-    assert result.final_state == ArbitrageState.FAILED and result.refusal is Refusal.MOVED
+    results: list[ExecutionResult] = []
+
+    def moved() -> bool:
+        """Where a book is older than 100 ms in that moment, that is the first reason."""
+        results.append(session.run(session.engine.execute_opportunity(dear)))
+        return results[-1].refusal is Refusal.MOVED
+
+    until(moved, "refused by the price")
+    result = results[-1]
+    assert {one.final_state for one in results} == {ArbitrageState.FAILED}
     assert (result.realized_profit, result.operation_id) == (0, "") and result.reason.startswith("moved")
-    assert session.run(session.engine.detector.validate_opportunity_risk(dear)) is Refusal.MOVED
+    detector = session.engine.detector
+    until(lambda: session.run(detector.validate_opportunity_risk(dear)) is Refusal.MOVED, "the same to a question")
     assert not session.run(session.engine.risk_manager.validate_opportunity_risk(dear))
     with pytest.raises(BadInput, match="no instrument of binance_spot"):
         session.run(session.engine.execute_opportunity(session.cheap_eth(buy_exchange=ExchangeName.BINANCE)))
-    with pytest.raises(OrderExecutionError, match="moved"):
-        session.run(session.engine.state_controller.create_operation(dear))
+    said: list[str] = []
+
+    def refused() -> bool:
+        with pytest.raises(OrderExecutionError) as refusal:
+            session.run(session.engine.state_controller.create_operation(dear))
+        said.append(str(refusal.value))
+        return "moved" in said[-1]
+
+    until(refused, "and to an operation")
 
 
 async def _takeable(session: Session) -> None:

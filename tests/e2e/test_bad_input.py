@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -18,6 +20,15 @@ from pipeline.execution.records import BootRecord
 from tests.worlds.instance_rig import arb
 
 pytestmark = pytest.mark.e2e
+
+
+def free_port() -> int:
+    """One below those that the kernel gives away: nobody else takes it between the look and the start."""
+    for port in random.SystemRandom().sample(range(20_000, 30_000), 200):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def config(tmp_path: Path, text: str) -> str:
@@ -230,9 +241,7 @@ def test_a_key_that_its_exchange_refuses(tmp_path: Path) -> None:
 
 
 def test_sim_takes_the_ports_of_its_configuration_and_says_what_it_serves(tmp_path: Path, captures_dir: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     path = config(tmp_path, DEAD.replace("127.0.0.1:1/", f"127.0.0.1:{port}/"))
     capture = str(captures_dir / "spot_btcusdt_20240808.gz")
     command = [sys.executable, "-m", "workers", "sim", "--config", path, "--capture", capture]

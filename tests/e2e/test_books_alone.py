@@ -7,7 +7,7 @@ import secrets
 import pytest
 
 from pipeline.model.errors import BadInput
-from tests.worlds.instance_rig import LIVELY, Rig, arb
+from tests.worlds.instance_rig import LIVELY, PATIENT, Rig, arb
 from tests.worlds.waiting import until
 from workers.control_plane.launch import LaunchError
 from workers.control_socket import ask
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.e2e
 
 
 def test_books_of_an_exchange_that_is_not_traded_are_read_and_no_order_goes_there() -> None:
-    rig = Rig(f"t-{secrets.token_hex(4)}", scenario="four_venues")
+    rig = Rig(f"t-{secrets.token_hex(4)}", scenario="four_venues", guard=PATIENT)
     try:
         for exchange, key in keys_of(rig.sim["venues"]).items():
             if exchange != "binance":
@@ -31,8 +31,8 @@ def test_books_of_an_exchange_that_is_not_traded_are_read_and_no_order_goes_ther
         until(lambda: rig.reading()["opportunities"]["refused"].get("quarantined"), "one seen over the books alone")
         until(lambda: rig.reading()["state"] == "ready", "READY, between the faults of the scenario")
         reading = rig.reading()
-        (note,) = (row for row in reading["notes"] if "binance" in row["what"])
-        assert note["what"] == "venue binance_spot: its books are read, nothing is traded there"
+        notes = [row["what"] for row in reading["notes"]]  # others of its feed may stand beside it for a moment
+        assert "venue binance_spot: its books are read, nothing is traded there" in notes
         books = {row["symbol"]: row for row in reading["books"] if row["venue"] == "binance_spot"}
         assert books["BTCUSDT"]["bid"] and not books["BTCUSDT"]["tradable"]
         assert "binance_spot" not in reading["balances"] and "mexc_spot" in reading["balances"]

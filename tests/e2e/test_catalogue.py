@@ -12,7 +12,7 @@ from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.enums import TradingStatus
 from pipeline.model.instruments import InstrumentRow
 from shm.pages import CataloguePage
-from tests.worlds.instance_rig import Rig, ready_rig
+from tests.worlds.instance_rig import Rig, asked, ready_rig
 from tests.worlds.waiting import until
 from workers.control_socket import ask
 from workers.view.status import read_status
@@ -39,7 +39,7 @@ class Looker:
         self.page.refresh()
 
     def symbols(self) -> list[dict[str, Any]]:
-        reply = ask(self.running.engine.state_dir / "supervisor.sock", {"op": "symbols", "action": "list"})
+        reply = asked(self.running, "supervisor", op="symbols", action="list")
         return list(reply["instruments"])
 
     def rows(self) -> dict[tuple[str, str], InstrumentRow]:
@@ -72,21 +72,20 @@ class Looker:
 
 def test_what_was_switched_off_by_command_is_so_after_a_restart_and_as_configured_after_a_stop() -> None:
     with ready_rig() as rig:
-        look, folder = Looker(rig), rig.engine.state_dir
-        request = {"op": "symbols", "action": "remove", "venue": "mexc_spot", "symbol": "ETHUSDT"}
-        ask(folder / "supervisor.sock", request)
-        assert not ask(folder / "supervisor.sock", {"op": "detection", "enabled": False, "reason": "a test"})["enabled"]
+        look = Looker(rig)
+        asked(rig, "supervisor", op="symbols", action="remove", venue="mexc_spot", symbol="ETHUSDT")
+        assert not asked(rig, "supervisor", op="detection", enabled=False, reason="a test")["enabled"]
 
         def removed() -> set[tuple[str, str]]:
             return {(row["venue"], row["symbol"]) for row in look.symbols() if row["removed"]}
 
         rig.kill_fork_server()
         assert removed() == {("mexc_spot", "ETHUSDT")}
-        assert not ask(folder / "supervisor.sock", {"op": "detection"})["enabled"]
+        assert not asked(rig, "supervisor", op="detection")["enabled"]
         rig.engine.stop()
         rig.start_again()
         assert removed() == set()
-        assert ask(folder / "supervisor.sock", {"op": "detection"})["enabled"]
+        assert asked(rig, "supervisor", op="detection")["enabled"]
 
 
 def test_a_tick_that_changes_halts_its_symbol_until_somebody_has_looked(refreshing: Rig) -> None:
@@ -102,7 +101,7 @@ def test_a_tick_that_changes_halts_its_symbol_until_somebody_has_looked(refreshi
     until(lambda: look.detected() > seen, "opportunities on the other symbols")
     assert look.rows()["gateio_spot", SYMBOL].spec.status is TradingStatus.HALTED
     sock = refreshing.engine.state_dir / "supervisor.sock"
-    ask(sock, {"op": "symbols", "action": "add", "venue": "gateio_spot", "symbol": SYMBOL})
+    ask(sock, {"op": "symbols", "action": "add", "venue": "gateio_spot", "symbol": SYMBOL}, timeout_s=60)
     until(lambda: look.rows()["gateio_spot", SYMBOL].spec.status is TradingStatus.TRADING, "trading again")
 
 
@@ -112,17 +111,24 @@ def test_a_finer_price_raises_the_pairs_exponent_everywhere_and_trading_goes_on(
     fine = f"1.{'1' * (max(row.price_exp for row in before.values()) + 1)}"
     look.fault(kind="bad_number", target="public", text=fine, count=40)
 
-    def raised() -> dict[str, set[int]]:
-        """Pair -> exponents, of pairs where any row has changed."""
-        rows = look.rows()
-        pairs = {row.spec.pair for key, row in rows.items() if row.price_exp != before[key].price_exp}
-        return {pair: {row.price_exp for row in rows.values() if row.spec.pair == pair} for pair in pairs}
+    def finer_pairs(rows: dict[tuple[str, str], InstrumentRow]) -> set[str]:
+        return {row.spec.pair for key, row in rows.items() if row.price_exp != before[key].price_exp}
 
-    until(lambda: bool(raised()) and all(len(found) == 1 for found in raised().values()), "a finer exponent")
+    def is_whole() -> bool:
+        """Of one look: a fault may reach a further pair, and a pair's rows are exchanged one after the other."""
+        rows = look.rows()
+        finer = finer_pairs(rows)
+        exponents = {pair: {row.price_exp for row in rows.values() if row.spec.pair == pair} for pair in finer}
+        return (
+            bool(finer)
+            and all(len(found) == 1 for found in exponents.values())
+            and all((row.row_epoch > 1) == (row.spec.pair in finer) for row in rows.values())
+        )
+
+    until(is_whole, "a finer exponent of every row of a pair, and a new epoch of no other")
     until(look.whole, "books under the new exponents")
-    finer = raised()
+    until(is_whole, "the same after it")
     for key, row in look.rows().items():
-        assert (row.row_epoch > 1) == (row.spec.pair in finer), key
         assert (row.spec.tick, row.spec.lot) == (before[key].spec.tick, before[key].spec.lot)
     done = look.operations()
     until(lambda: look.operations() > done, "operations afterwards")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from tests.worlds.instance_rig import segments_of
 from workers.cli.report import read_report
 from workers.demo.demo import DemoOptions, run_demo
 from workers.demo.summary_text import summary_text
@@ -25,19 +25,6 @@ FIELDS = {
 }  # fmt: skip
 
 
-def leftovers() -> list[str]:
-    return [path.name for path in Path("/dev/shm").glob("arb.demo-*") if _owner_is_dead(path)]
-
-
-def _owner_is_dead(path: Path) -> bool:
-    from shm.segment import owner_lives
-
-    try:
-        return not owner_lives(f"/{path.name}")
-    except Exception:  # noqa: BLE001  another run may remove it meanwhile
-        return False
-
-
 def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(own_state: Path) -> None:
     for seconds in (16, 60, 240):  # longer only where the machine is too busy for it all
         result = run_demo(DemoOptions(seconds=seconds, kill="executor", quiet=True))
@@ -46,7 +33,7 @@ def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(o
         assert fields["violations"] == []
         killed = fields["killed"]
         in_flight = killed["at"] == "one leg filled, the other in flight" and killed.get("recovery_ms") is not None
-        if fields["operations"]["completed"] >= 3 and in_flight:
+        if fields["operations"]["completed"] >= 3 and in_flight and "outcome" in killed:
             break
     assert fields["pnl"]["equal"] is True
     assert fields["pnl"]["engine"] == fields["pnl"]["venue"]
@@ -134,6 +121,7 @@ exchanges:
   gateio: {venues: {spot: {balances: *rich}}}
 engine:
   detection: {types: [spot_spot], min_edge_bps: "0", execute_edge_bps: "0"}
+  guard: {hung_after_ms: 10000}
   risk_limits: {min_profit_margin_bps: "0", min_profit_usd: "0"}
 """
 #: A busy host keeps a feed off its CPU (``writer_dead``), an executor, the guard that lends to it, or the poller.
@@ -152,12 +140,11 @@ def test_lateness_alone_refuses_a_late_venue(tmp_path: Path) -> None:
         if refused.get("unproved", 0) > 0:
             break
     assert result.fields["orders"] == 0
-    assert refused["unproved"] > 0, "old prices look like edges"
+    assert refused.get("unproved", 0) > 0, "old prices look like edges"
     assert set(refused) <= ABOUT_TIME | {"quarantined"}, "no other gate had a say"
     assert result.healthy
 
 
 def test_no_segment_of_a_demo_stays_behind() -> None:
-    run_demo(DemoOptions(seconds=1, quiet=True))
-    mine = [name for name in leftovers() if os.stat(Path("/dev/shm") / name).st_uid == os.geteuid()]
-    assert mine == []
+    fields = run_demo(DemoOptions(seconds=1, quiet=True)).fields
+    assert segments_of(fields["instance"]) == []  # its own: demos of others may be about to stop

@@ -12,29 +12,29 @@ from tests.worlds.instance_rig import Rig, ready_rig, until
 
 pytestmark = pytest.mark.e2e
 
-VENUE = "mexc_spot"
+VENUE, OTHERS = "mexc_spot", ("gateio_spot", "gateio_futures")
 
 
 def fills_after(rig: Rig, venue: str, mono_ns: int) -> bool:
     return any(row["kind"] == "fill" and row["venue"] == venue and row["mono_ns"] > mono_ns for row in rig.ledger())
 
 
-@pytest.mark.parametrize("edge_s", [15, pytest.param(60, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("edge_s", [5, pytest.param(60, marks=pytest.mark.campaign)])
 def test_seconds_of_403_pages_cost_those_seconds_and_nothing_more(running: Rig, edge_s: int) -> None:
     until(lambda: fills_after(running, VENUE, 0), "trading at the venue")
     began_ns = time.monotonic_ns()
-    running.fault(kind="gateway_page", venue=VENUE, target="*", count=0, duration_ms=edge_s * 1000)
+    running.fault(kind="gateway_page", venue=VENUE, target="*", count=0)
     running.fault(kind="disconnect", venue=VENUE, target="private")
     until(lambda: any(VENUE in row["what"] for row in running.reading()["reasons"]), "that it is shown")
+    until(lambda: any(fills_after(running, other, began_ns) for other in OTHERS), "that the other venues go on")
     until(lambda: time.monotonic_ns() - began_ns > edge_s * 1_000_000_000, "the edge's end")
+    running.simulator.clear_faults()
     over_ns = time.monotonic_ns()
     until(lambda: fills_after(running, VENUE, over_ns), "trading at the venue again, by itself")
     assert running.breakers() == {} and not running.reading()["halted"]
     running.end()
     pages = [row for row in running.ledger() if row["kind"] == "request" and "page_status" in row.get("fault", "")]
     assert pages, "the edge was met"
-    others = [row for row in running.ledger() if row["kind"] == "fill" and row["venue"] != VENUE]
-    assert any(began_ns < row["mono_ns"] < over_ns for row in others), "the other venues went on"
     placed = [row["client_id"] for row in running.ledger() if row["kind"] == "request" and row["operation"] == "place"]
     assert len(placed) == len(set(placed)), "nothing was sent twice"
     assert {e.record.client_id for e in running.entries() if isinstance(e.record, OrderIntentRecord)} >= set(placed)

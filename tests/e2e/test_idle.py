@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.worlds.instance_rig import Rig
+from tests.worlds.instance_rig import PATIENT, Rig
 from tests.worlds.waiting import until
 from workers.view.status import read_status
 from workers.view.status_text import status_text
@@ -35,7 +35,7 @@ def cpu_s(pid: int) -> float:
 
 
 def test_a_pipeline_without_frames_parks_and_wakes_again() -> None:
-    running = Rig(f"t-{secrets.token_hex(4)}", scenario="null_flat")
+    running = Rig(f"t-{secrets.token_hex(4)}", scenario="null_flat", guard=PATIENT)
     running.config["processes"] = {name: {"wait": "park"} for name in ("feed", "detector", "executor")}
     cpu = min(os.sched_getaffinity(0))
     running.config["processes"]["detector"]["cpus"] = [cpu]

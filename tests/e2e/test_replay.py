@@ -22,6 +22,7 @@ def test_every_recorded_depth_message_arrives_in_order_at_max(captures_dir: Path
     assert fields["messages"] >= 3449 + 6547
     assert fields["books_published"] > 9_900
     assert fields["frames"]["received"] >= fields["sim"]["source"]["venues"]["binance_spot"]["sent"]
+    assert all(row["confirmed"] >= row["sent"] > 0 for row in fields["sim"]["source"]["venues"].values())
     assert fields["pnl"]["equal"] is True
     assert [path.name for path in own_state.iterdir() if path.name != "key-locks"] == []
 

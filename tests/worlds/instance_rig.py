@@ -15,21 +15,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.execution.ledger import Ledger
+from shm.liveness import LivenessView
 from tests.paths import REPO
 from tests.worlds.waiting import WAIT_S, until
 from workers.control_socket import ControlError, ask
-from workers.demo.kill import await_half_done
+from workers.demo.kill import IN_FLIGHT_MS, await_half_done
 from workers.demo.run_checker import Violation, check_all, deltas, until_stop, venue_changes
-from workers.demo.summary import JournalTotals, plain_journal
+from workers.demo.summary import JournalTotals, plain_journal, plain_ledger
 from workers.kills.rig import BrokenInstance, children_of
 from workers.last_run.half_done import replayed
 
 #: The demo's venues, with so many dislocations that no test waits long for a trade.
 LIVELY = str(REPO / "tests" / "cases" / "lively.yaml")
+
+#: A busy host may keep an executor off its CPU, or from READY, for seconds: for scenarios that are not LIVELY.
+PATIENT: dict[str, Any] = {"hung_after_ms": 10_000, "restart_within_ms": 60_000}
+ASK_S = 60.0
+LEFT_MS = 1300.0  # of a delayed leg's time on its way, so that what a test does next comes before it arrives
 
 
 class Rig(BrokenInstance):
@@ -96,6 +103,59 @@ def running(**config: Any) -> Iterator[Rig]:
         yield rig
 
 
+def asked(rig: Rig, socket: str, **request: Any) -> dict[str, Any]:
+    """The reply of ``<socket>.sock`` to a request that may be given twice: who waits for a CPU in the middle of it is
+    cut off (the guard waits 0.2 s for a line), or too late. One that is wrong raises BadInput at once."""
+    replies: list[dict[str, Any]] = []
+
+    def answered() -> bool:
+        with contextlib.suppress(ControlError):
+            replies.append(ask(rig.engine.state_dir / f"{socket}.sock", request, timeout_s=ASK_S))
+        return bool(replies)
+
+    until(answered, f"an answer of the {socket} to {request}")
+    return replies[0]
+
+
+def running_pid(rig: Rig, process: str) -> int:
+    """Pid of a child, which is waited for: 0, of one that is down, is this very process group for ``os.kill``."""
+    found: list[int] = []
+
+    def is_there() -> bool:
+        found[:] = [rig.engine.process_pid(process)]
+        return bool(found[0])
+
+    until(is_there, f"{process} runs")
+    return found[0]
+
+
+def next_pid(rig: Rig, process: str, before: int, *, ready: bool = False) -> int:
+    """Waits for another process than ``before`` under this name (``ready``: and for everything READY: ``run.json`` may
+    still show the one that has ended, and all READY); its pid."""
+    until(
+        lambda: rig.engine.process_pid(process) not in (0, before) and (not ready or rig.engine.all_ready()),
+        f"the next {process}",
+    )
+    return running_pid(rig, process)
+
+
+def state_of(pid: int) -> str:
+    """The kernel's letter for what a process does; X: it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as handle:
+            return handle.read().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "X"
+
+
+def stand_still(*pids: int) -> None:
+    """SIGSTOP, and the kernel's word for it: until then a process may go on writing."""
+    assert all(pids), f"0 is our own process group: {pids}"
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: all(state_of(pid) in "TtZX" for pid in pids), "they stand still")
+
+
 def takeover(rig: Rig) -> dict[str, Any]:
     """What the guard says about its takeover; {} while it does not answer."""
     with contextlib.suppress(ControlError):
@@ -104,9 +164,16 @@ def takeover(rig: Rig) -> dict[str, Any]:
 
 
 def taken_over(rig: Rig) -> dict[str, Any]:
-    """Waits for a takeover that has ended; how."""
-    until(lambda: takeover(rig).get("flat") is not None, "a takeover that ended")
-    return takeover(rig)
+    """Waits for a takeover that has ended; how: of the very answer that said so, a guard may not give another."""
+    last: dict[str, Any] = {}
+
+    def ended() -> bool:
+        last.clear()
+        last.update(takeover(rig))
+        return last.get("flat") is not None
+
+    until(ended, "a takeover that ended")
+    return last
 
 
 def holds_a_hedge(rig: Rig) -> None:
@@ -123,22 +190,44 @@ def keeps_a_hedge(rig: Rig, wanted: Callable[[Ledger], bool] = lambda ledger: bo
         assert ledger is not None
         return ledger
 
+    def rounds(epoch: int, seen: int) -> bool:
+        executor.refresh()
+        return executor.epoch != epoch or executor.progress - seen >= 3 or not executor.alive()
+
+    executor = LivenessView.attach(rig.instance, "executor")
     while True:
         holds_a_hedge(rig)
-        detector = rig.engine.process_pid("detector")
-        os.kill(detector, signal.SIGSTOP)
+        detector = running_pid(rig, "detector")
+        stand_still(detector)
+        executor.refresh()
+        until(partial(rounds, executor.epoch, executor.progress), "what was offered before is judged")
         until(lambda: not known().open_operations, "no operation under way")
         ledger = known()
-        if wanted(ledger):
+        if wanted(ledger) and state_of(detector) == "T":  # else its watchdog has ended it, and another one offers exits
             return ledger
-        os.kill(detector, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(detector, signal.SIGCONT)
 
 
 def half_done(rig: Rig, venue: str) -> None:
     """Waits for an operation with one leg filled and the other on its way to ``venue``."""
     give_up = time.monotonic() + WAIT_S
-    found = await_half_done(rig.engine, rig.simulator, venue, lambda: time.monotonic() < give_up)
-    assert found is not None, f"no operation with a leg on its way to {venue} came"
+    while True:
+        found = await_half_done(rig.engine, rig.simulator, venue, lambda: time.monotonic() < give_up)
+        assert found is not None, f"no operation with a leg on its way to {venue} came"
+        if _is_delayed(rig, found[1].client_id):
+            return
+        rig.simulator.clear_faults()  # else each attempt leaves a delay behind it
+
+
+def _is_delayed(rig: Rig, client_id: str) -> bool:
+    """Whether the venue keeps this very order waiting, and will for a while: on a busy host any answer takes as long as
+    ``await_half_done`` looks at it."""
+    rows = plain_ledger(rig.simulator.control("/ledger?kind=request")["rows"])
+    until_ns = time.monotonic_ns() - int((IN_FLIGHT_MS - LEFT_MS) * 1e6)
+    return any(
+        row["client_id"] == client_id and "delay_ns" in row["fault"] and row["mono_ns"] > until_ns for row in rows
+    )
 
 
 def exposure(rig: Rig) -> dict[str, Decimal]:

@@ -30,7 +30,7 @@ from workers.last_run.symbol_switch import keep_symbols
 from workers.tradable import fields
 
 DETECTION_POLL_S = 0.01
-DETECTION_POLLS = 300  # 3 s: a detector that sleeps looks every half second
+DETECTION_POLLS = 1000  # 10 s of the 15 that callers wait: a detector that sleeps looks every half second
 EXECUTOR_TIMEOUT_S = 15.0  # an execution is awaited to its end, at most this long
 
 

@@ -23,7 +23,7 @@ from workers.demo.simulator import SimulatorProcess
 KILLABLE = ("feed", "detector", "executor")
 IN_FLIGHT_MS = 2600.0  # longer than a restart with its sweep: the filled leg is repaired before the other arrives
 SETTLED_AFTER_S = 0.1  # an order that was not delayed is answered by then
-REARM_AFTER_S = 2.0
+LOOK_AFTER_S = 0.25  # two looks at a rule that has hit: the leg that it delayed would be known by then
 GIVE_UP_S = 15.0
 POLL_S = 0.001
 
@@ -80,14 +80,17 @@ def await_half_done(
     rule = msgspec.json.encode(
         {"kind": "delay_request", "venue": venue, "target": "place", "count": 1, "delay_ms": IN_FLIGHT_MS}
     )
-    rearm_at = 0.0
+    rule_id, has_hit, look_at = 0, True, 0.0
     seen, seen_at = None, 0.0
     try:
         watch.poll()
         while goes_on():
-            if time.monotonic() >= rearm_at and seen is None:  # what was delayed may have been an exit or a repair
-                rearm_at = time.monotonic() + REARM_AFTER_S
-                simulator.control("/faults", rule)
+            if time.monotonic() >= look_at and seen is None:
+                look_at, had_hit = time.monotonic() + LOOK_AFTER_S, has_hit
+                has_hit = all(row["rule_id"] != rule_id for row in simulator.control("/faults")["armed"])
+                if has_hit and had_hit:  # what was delayed was an exit, a repair, or a leg whose other one got nothing
+                    (rule_id,) = simulator.control("/faults", rule)["ids"]
+                    has_hit = False
             watch.poll()
             found = watch.find(venue)
             if found != seen:

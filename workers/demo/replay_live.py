@@ -38,6 +38,7 @@ POLL_S = 0.05
 CONFIRM_POLL_S = 0.001
 FEED_METRICS_S = 0.002  # at ``max`` the feeds' counters are the pace
 SETTLE_S = 0.5  # after the last frame
+HANDLED_WAIT_S = 120.0  # at ``max``: for the last 64 frames; a feed that has died meanwhile lost some for ever
 DRAIN_TIMEOUT_S = 10.0
 NUMERAIRE = "USDT"
 
@@ -166,7 +167,7 @@ def run_replay(options: ReplayOptions) -> DemoResult:
             show(f"engine READY {start_seconds:.1f} s after its launch")
             on_terminal = stderr_is_terminal() and not options.quiet
             with LiveView(instance, config, enabled=on_terminal, plain=not options.quiet) as view:
-                progress = _until_done(simulator, engine, interrupt, view)
+                progress = _until_done(simulator, engine, interrupt, view, options.speed)
             seconds = time.monotonic() - began
             reading = drained(engine, DRAIN_TIMEOUT_S)
             confirmer.stop()
@@ -194,15 +195,21 @@ def run_replay(options: ReplayOptions) -> DemoResult:
         engine.clean()
 
 
-def _until_done(simulator: SimulatorProcess, engine: Launched, interrupt: Interrupt, view: LiveView) -> dict[str, Any]:
+def _until_done(
+    simulator: SimulatorProcess, engine: Launched, interrupt: Interrupt, view: LiveView, speed: str
+) -> dict[str, Any]:
     """Wait until the last frame has been handled; the source's last report of its progress."""
     settled_at: float | None = None
+    give_up: float | None = None
     while True:
         progress: dict[str, Any] = simulator.control("/replay")
         if not engine.alive():
             raise LaunchError(f"the engine ended in the middle of the replay:\n{engine.last_message()}")
         if progress["done"] and settled_at is None:
-            settled_at = time.monotonic() + SETTLE_S
+            give_up = give_up or time.monotonic() + HANDLED_WAIT_S
+            handled = all(row["confirmed"] >= row["sent"] for row in progress["venues"].values())
+            if handled or speed != "max" or time.monotonic() >= give_up:
+                settled_at = time.monotonic() + SETTLE_S
         if interrupt.requested or (settled_at is not None and time.monotonic() >= settled_at):
             return progress
         view.update(f"{progress['t_ms'] / 1000:.1f} s played")

@@ -19,7 +19,7 @@ from pipeline.chaos.tape import Row
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.journal.guard_journal import whole_journal
 from pipeline.execution.records import BreakerRecord
-from pipeline.model.errors import ArbitrageEngineError
+from pipeline.model.errors import ArbitrageEngineError, BadInput
 from workers.control_plane.launch import Launched, block_new_risk
 from workers.control_socket import ControlError, ask
 from workers.credentials import store_credentials
@@ -184,8 +184,18 @@ class BrokenInstance:
         return found
 
     def rearm(self, name: str) -> None:
+        """Re-arm a breaker, unless that has happened by itself meanwhile. Raises BadInput."""
         request = {"op": "rearm", "name": name, "reason": "campaign"}
-        until(lambda: self._answers("executor.sock", request), f"{name} re-armed")
+
+        def rearmed() -> bool:
+            try:
+                return self._answers("executor.sock", request)
+            except BadInput:  # it may have been answered by an executor that died before we heard of it
+                if name in self.breakers():
+                    raise
+                return True
+
+        until(rearmed, f"{name} re-armed")
 
     def pause(self, process: str, seconds: float) -> None:
         """SIGSTOP, SIGCONT later."""

@@ -19,7 +19,7 @@ from pipeline.chaos.recorded import recorded_tape
 from pipeline.chaos.tape import digest_text
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
 from pipeline.execution.journal import JournalEntry
-from pipeline.execution.records import BreakerRecord, ExternalRecord, StopRecord
+from pipeline.execution.records import BreakerRecord, ExternalRecord, FillRecord, StopRecord
 from pipeline.model.config_load import load_config
 from workers.control_plane.launch import LaunchError
 from workers.demo.run_checker import check_collar, check_double_entry, check_fresh, check_published, until_stop
@@ -121,6 +121,7 @@ def _back_to_work(rig: BrokenInstance, outcome: Outcome) -> None:
     with contextlib.suppress(NeverCame):
         until(lambda: rig.counter("entries") > before, "an operation after the faults", DRAIN_S)
         outcome.counts["planted"] = 1
+        until(lambda: any(isinstance(entry.record, FillRecord) for entry in rig.entries()), "a fill in any life")
 
 
 def _judge(rig: BrokenInstance, outcome: Outcome, keep: Path | None, stale_max_ms: float) -> None:

@@ -40,7 +40,10 @@ from tests.worlds.instance_rig import (
     holds_a_hedge,
     is_judged,
     running,
+    running_pid,
     segments_of,
+    stand_still,
+    state_of,
     takeover,
 )
 from tests.worlds.waiting import until
@@ -75,18 +78,17 @@ print(time.monotonic_ns() if words[HALT.latch] else 0, flush=True)
 
 
 def pid_of(rig: Rig, name: str) -> int:
-    """Pid of a process by its name in the matrix; 0 while it is down."""
+    """Pid of a process by its name in the matrix; one that is down is waited for."""
     if name == "supervisor":
         return rig.engine.pid
-    return rig.fork_server() if name == "fork server" else rig.engine.process_pid(name)
+    return rig.fork_server() if name == "fork server" else running_pid(rig, name)
 
 
 @contextlib.contextmanager
 def stopped(*pids: int) -> Iterator[None]:
     """SIGSTOP meanwhile."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
     try:
+        stand_still(*pids)
         yield
     finally:
         for pid in pids:
@@ -100,8 +102,7 @@ def disk_full(rig: Rig) -> Iterator[None]:
 
     def limit(bytes_max: int) -> None:
         server = rig.fork_server()
-        with stopped(server):
-            until(lambda: _state_of(server) == "T", "no fork under way: its child would keep the limit of before")
+        with stopped(server):  # no fork under way: its child would keep the limit of before
             for pid in rig.pids():
                 with contextlib.suppress(ProcessLookupError):
                     resource.prlimit(pid, resource.RLIMIT_FSIZE, (bytes_max, resource.RLIM_INFINITY))
@@ -111,15 +112,6 @@ def disk_full(rig: Rig) -> Iterator[None]:
         yield
     finally:
         limit(resource.RLIM_INFINITY)
-
-
-def _state_of(pid: int) -> str:
-    """The kernel's letter for what a process does; X: it has ended."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as handle:
-            return handle.read().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return "X"
 
 
 # --- looking ---
@@ -277,7 +269,7 @@ def hang_until_ended(rig: Rig, names: Sequence[str]) -> str:
     half_done(rig, "gateio_futures")
     pid = pid_of(rig, name)
     os.kill(pid, signal.SIGSTOP)
-    until(lambda: _state_of(pid) in "ZX", "the end of what hangs")
+    until(lambda: state_of(pid) in "ZX", "the end of what hangs")
     if name == "fork server":
         rig.begun_anew(life)
     well_again(rig)

@@ -24,6 +24,7 @@ SCENARIO = """
 extends: demo
 name: calm
 dislocations: {rate_per_s: 0}
+engine: {guard: {hung_after_ms: 10000, restart_within_ms: 60000}}
 """
 
 

@@ -15,7 +15,16 @@ from shm.liveness import LivenessView
 from shm.pages import HaltPage
 from tests.campaigns.outlives.cases import SMALL, disk_full, kept, nothing_naked, pid_of, stopped, trades_on, well_again
 from tests.exhausted import no_descriptors
-from tests.worlds.instance_rig import Rig, arb, half_done, holds_a_hedge, is_judged, running, taken_over
+from tests.worlds.instance_rig import (
+    Rig,
+    arb,
+    half_done,
+    holds_a_hedge,
+    is_judged,
+    next_pid,
+    running,
+    taken_over,
+)
 from tests.worlds.waiting import until
 from workers.halt_file import read_halt
 from workers.last_run.half_done import replayed
@@ -38,13 +47,13 @@ def test_a_full_disk_with_open_legs_ends_flat() -> None:
                 "entries refused for the journal's room",
             )
             before = rig.engine.process_pid("executor")
-            done = arb("flatten", "--instance", rig.instance, "--json")
-            assert done.returncode == 0 and msgspec.json.decode(done.stdout)["flat"], (done.stdout, done.stderr)
+            until(lambda: arb("flatten", "--instance", rig.instance).returncode == 0, "flat, if not in one answer")
             nothing_naked(rig)
             assert rig.engine.process_pid("executor") == before, "the reserve of the journal was enough"
             done = arb("halt", "--instance", rig.instance, "--reason", "the disk is full", "--json")
             assert done.returncode == 0 and msgspec.json.decode(done.stdout)["halted"]
-            assert not read_halt(rig.engine.state_dir).halted, "not on the disk"
+            # Where the guard does not answer within 100 ms the command writes itself, whose disk is not full.
+            assert "does not answer" in done.stderr or not read_halt(rig.engine.state_dir).halted, "not on the disk"
             rig.kill("guard")
             rig.kill("executor")  # comes back on what room is left, or the guard ends what it leaves
             rig.kill("recorder")
@@ -64,8 +73,7 @@ def _halts(rig: Rig, names: tuple[str, ...]) -> None:
         assert done.returncode == 0 and page.latched, (done.stdout, done.stderr)
     until(lambda: kept(rig, reason), "the halt on the disk")
     page.close()
-    rig.resume()
-    until(rig.all_ready, "READY and no halt")
+    well_again(rig)
 
 
 def _trades_or_halts(rig: Rig) -> None:
@@ -88,8 +96,7 @@ def test_what_hangs_and_what_has_no_descriptors_keeps_nobody_from_a_halt_or_from
                 rig.kill("poller")
                 until(lambda: rig.engine.process_pid("poller") == 0 or rig.engine.all_ready(), "the end is noticed")
                 _trades_or_halts(rig)
-            rig.resume()
-            until(rig.all_ready, "READY again, without a halt")
+            well_again(rig)
         is_judged(rig)
 
 
@@ -104,39 +111,62 @@ def test_where_the_supervisor_hangs_the_guard_ends_what_a_killed_executor_leaves
             nothing_naked(rig)
         well_again(rig)
         with stopped(pid_of(rig, "recorder"), pid_of(rig, "poller")):
+            before = pid_of(rig, "guard")
             rig.kill("guard")
-            until(lambda: rig.engine.process_pid("guard") != 0, "the guard again")
-        until(rig.all_ready, "every process READY")
-        trades_on(rig)
+            next_pid(rig, "guard", before)
+        well_again(rig)
         is_judged(rig)
+
+
+def _ended_by_an_error(rig: Rig) -> bool:
+    """Its error, while the supervisor stands still, and what the guard makes of it; False where it came before."""
+    executor = LivenessView.attach(rig.instance, "executor")
+    with stopped(rig.engine.pid):
+        if rig.engine.describe()["processes"]["executor"]["restarts"] or not executor.alive():
+            return False
+        until(lambda: not executor.alive(), "its end")
+        executor.refresh()
+        assert executor.state == ProcessState.STOPPING
+        ended = taken_over(rig)
+        assert ended["flat"] and not ended["left"]
+        nothing_naked(rig)
+    return True
 
 
 def test_an_executor_that_ends_by_an_error_and_is_not_started_again_leaves_nothing_naked() -> None:
     """It says STOPPING when it closes its sockets after the error: the guard must not take that for a planned stop."""
     crash = {"ARB_CRASH_AT": "first_fill:60,raise"}  # at the 60th fill: the supervisor is to stand still before that
-    with running(environment=crash, guard={"restart_within_ms": 2000}) as rig:
-        executor = LivenessView.attach(rig.instance, "executor")
-        with stopped(rig.engine.pid):
-            assert executor.alive()
-            until(lambda: not executor.alive(), "its end")
-            executor.refresh()
-            assert executor.state == ProcessState.STOPPING
-            ended = taken_over(rig)
-            assert ended["flat"] and not ended["left"]
-            nothing_naked(rig)
-        well_again(rig)
-        trades_on(rig)
-        is_judged(rig)
+    for _ in range(5):
+        with running(environment=crash, guard={"restart_within_ms": 2000}) as rig:
+            if _ended_by_an_error(rig):
+                well_again(rig)
+                is_judged(rig)
+                return
+    raise AssertionError("the executor has always been sooner than we")
+
+
+def _killed_half_done(rig: Rig) -> bool:
+    """SIGKILL of executor and supervisor with a leg on its way; of the executor alone where we came too late."""
+    half_done(rig, "gateio_spot")
+    executor = LivenessView.attach(rig.instance, "executor")
+    pid = pid_of(rig, "executor")
+    with stopped(rig.engine.pid):  # it starts no other executor in between
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not executor.alive(), "the executor's end")
+        left = replayed(rig.engine.state_dir)
+        assert left is not None
+        if left.open_operations:
+            rig.kill_instance()
+            return True
+    next_pid(rig, "executor", pid, ready=True)
+    return False
 
 
 def test_where_supervisor_and_executor_are_killed_together_the_guard_ends_what_is_half_done_and_itself() -> None:
     with running() as rig:
         holds_a_hedge(rig)
-        half_done(rig, "gateio_spot")
         guard = LivenessView.attach(rig.instance, "guard")
-        with stopped(rig.engine.pid):  # it starts no other executor in between
-            os.kill(rig.engine.process_pid("executor"), signal.SIGKILL)
-            rig.kill_instance()
+        until(lambda: _killed_half_done(rig), "a death with a leg on its way")
         until(lambda: not guard.alive(), "the orphaned guard's end")
         ledger = replayed(rig.engine.state_dir)
         assert ledger is not None and not (ledger.open_operations or ledger.unsettled)
@@ -152,11 +182,12 @@ def test_a_lost_fork_server_begins_anew_and_a_killed_supervisor_leaves_nothing_n
         holds_a_hedge(rig)
         half_done(rig, "gateio_spot")
         rig.kill_fork_server()
-        trades_on(rig)
+        well_again(rig)  # an orphaned executor that could not end it in its 6 s has left it to the guard, which halts
         half_done(rig, "gateio_futures")
-        executor = LivenessView.attach(rig.instance, "executor")
+        executor, guard = (LivenessView.attach(rig.instance, name) for name in ("executor", "guard"))
         rig.kill_instance()
         until(lambda: not executor.alive(), "the orphaned executor's end")
+        until(lambda: not guard.alive(), "the orphaned guard's end, which ends what that had no time for")
         ledger = replayed(rig.engine.state_dir)
         assert ledger is not None and not ledger.open_operations
         nothing_naked(rig)
