@@ -19,6 +19,8 @@ from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.output import emit, say
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.chaos.schedule import Schedule  # not imported at a start: it loads numba
 
 SHOWN_MAX = 20  # schedules whose violations are shown as text
@@ -59,12 +61,15 @@ def chaos(
             f"--mutants: found no tests/planted in {CHECKOUT}, wanted a checkout; run scripts/install in one and its "
             ".venv/bin/arb chaos --mutants"
         )
+    deaths: Iterator[Schedule] = iter(())
     if replay is not None:
-        chosen, deaths = iter([_schedule(replay)]), iter([])
+        chosen = iter([_schedule(replay)])
     else:
         if not (span or directed or crashes or mutants):
             raise BadInput(f"--seeds: found {seeds!r}, which is no seed, wanted some, e.g. `arb chaos --seeds 1:101`")
-        chosen, deaths = random_schedules(span), iter(crash_schedules(crashes, span.start) if crashes else [])
+        chosen = random_schedules(span)
+        if crashes:
+            deaths = iter(crash_schedules(crashes, span.start))
         if directed:
             chosen = itertools.chain(directed_schedules(), chosen)
     began_s, began_cpu_s = time.monotonic(), time.process_time()

@@ -28,7 +28,7 @@ def test_after_kills_stops_and_faults_no_rule_is_broken(seed: int, stale_max_ms:
     assert outcome.violations == [], outcome.rows()
     assert outcome.counts["fills"] > 0 and outcome.deaths.total() > 1
     assert_contract("kills", summed([outcome]))
-    assert outcome.points and outcome.recovery_ms and not outcome.orphans
+    assert outcome.recovery_ms and not outcome.orphans
 
 
 def test_the_same_seed_is_the_same_plan() -> None:

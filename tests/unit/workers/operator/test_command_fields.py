@@ -18,7 +18,7 @@ from pipeline.virtual.margin_storm import Storm, storm_world
 from pipeline.virtual.world import VirtualWorld
 from tests.command_line import CONTRACT, OTHER_FIELDS, assert_contract
 from tests.paths import REPO
-from tests.unit.workers.operator.test_operator_texts import stopped
+from tests.worlds.hedged_world import stopped
 from workers.cli.app import app
 from workers.cli.main import main
 from workers.reference.commands import leaves
@@ -120,12 +120,12 @@ def test_the_benches_of_the_checkout_have_their_fields(capfd: pytest.CaptureFixt
     assert_contract("bench", json.loads(capfd.readouterr().out))
 
 
-def going_on(*arguments: str) -> subprocess.Popen[str]:
+def going_on(*arguments: str) -> subprocess.Popen[bytes]:
     run = [sys.executable, "-m", "workers", *arguments]
-    return subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=REPO, env=os.environ)
+    return subprocess.Popen(run, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPO, env=os.environ)
 
 
-def line_of(running: subprocess.Popen[str]) -> dict[str, Any]:
+def line_of(running: subprocess.Popen[bytes]) -> dict[str, Any]:
     assert running.stdout is not None
     assert select.select([running.stdout], [], [], END_S)[0], "nothing was written"
     found: dict[str, Any] = json.loads(running.stdout.readline())
@@ -143,14 +143,17 @@ def test_what_runs_on_writes_an_object_a_line_until_it_is_interrupted(
     try:
         for _ in range(2):
             found = line_of(running)
-            assert_contract("top", found) if command == ("top",) else found["text"] == "hello"
+            if command == ("top",):
+                assert_contract("top", found)
+            else:
+                assert found["text"] == "hello"
         running.send_signal(signal.SIGINT)
         out, said = running.communicate(timeout=END_S)
     finally:
         running.kill()
     assert running.returncode == 130, said
     last = json.loads(out.splitlines()[-1])
-    assert (last["error"], last["exit"]) == ("interrupted", 130) and "interrupted" in said
+    assert (last["error"], last["exit"]) == ("interrupted", 130) and b"interrupted" in said
 
 
 @pytest.mark.parametrize("command", [("top",), ("logs", "-f")], ids=" ".join)
