@@ -35,8 +35,9 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
     """The demo's venues; their JSON line stands in ``sim.json`` beside the log."""
     folder = tmp_path_factory.mktemp("venues")
     simulator = SimulatorProcess(seed=1, scenario="demo", log=folder / "simulator.log")
-    assert_contract("sim", simulator.wait_ready())
-    (folder / "sim.json").write_bytes(msgspec.json.encode(simulator.wait_ready()))
+    ready = simulator.wait_ready()
+    assert_contract("sim", ready)
+    (folder / "sim.json").write_bytes(msgspec.json.encode(ready))
     yield simulator
     simulator.stop()
 

@@ -1,8 +1,9 @@
 """Plants every bug and looks whether the chaos checker sees it, in a bounded number of schedules.
 
-    python -m tests.planted
+    python -m tests.planted [NAME...]
 
-One JSON object on stdout: ``caught``, ``total``, ``missed`` (names). `arb chaos --mutants` calls it.
+Without a name every one. One JSON object on stdout: ``caught``, ``total``, ``missed`` (names). `arb chaos --mutants`
+calls it.
 """
 
 from __future__ import annotations
@@ -56,13 +57,13 @@ def seen(name: str) -> bool:
 
 def main() -> int:
     """Exit code 1 where a bug is not seen."""
-    missed = []
-    for number, name in enumerate(MUTANTS, 1):
+    names, missed = sys.argv[1:] or list(MUTANTS), []
+    for number, name in enumerate(names, 1):
         caught = seen(name)
         missed += [] if caught else [name]
-        sys.stderr.write(f"bug {number} of {len(MUTANTS)}: {name}: {'caught' if caught else 'NOT CAUGHT'}\n")
+        sys.stderr.write(f"bug {number} of {len(names)}: {name}: {'caught' if caught else 'NOT CAUGHT'}\n")
         sys.stderr.flush()
-    found = {"caught": len(MUTANTS) - len(missed), "total": len(MUTANTS), "missed": missed}
+    found = {"caught": len(names) - len(missed), "total": len(names), "missed": missed}
     sys.stdout.write(json.dumps(found) + "\n")
     return int(bool(missed))
 
