@@ -39,6 +39,8 @@ def test_the_command_of_the_planted_bugs_says_how_many_it_has_caught() -> None:
 
 def checkout_of(folder: Path, script: str) -> Path:
     (folder / "tests" / "planted").mkdir(parents=True)
+    for package in (folder / "tests", folder / "tests" / "planted"):
+        (package / "__init__.py").touch()
     (folder / "tests" / "planted" / "__main__.py").write_text(script)
     return folder
 

@@ -39,7 +39,7 @@ def test_whatever_a_run_meets_makes_it_a_broken_run(error: Exception, monkeypatc
     monkeypatch.setattr(run, "run_seed", ends)
     outcome = partial(attempt, seconds=10.0, keep=None)(7)
     ((rule, text),) = outcome.violations
-    assert rule == "run" and text.startswith(f"{type(error).__name__}: {error} (test_kills_campaign.py:")
+    assert rule == "run" and text.startswith(f"{type(error).__name__}: {error} (test_campaign.py:")
     assert outcome.seed == 7 and outcome.plan
 
 
