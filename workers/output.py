@@ -115,16 +115,18 @@ def emit(value: Any, *, as_json: bool, text: Callable[[Any], str]) -> None:
     write(to_json(value) if as_json else text(value))
 
 
-def write(text: str) -> None:
-    """Write ``text`` and a line end on stdout; a reader that has gone (``| head``) is no error.
+def write(text: str) -> bool:
+    """Write ``text`` and a line end on stdout; False where its reader has gone (``| head``), which is no error.
 
     Raises OutputLost where stdout cannot take it (a full device).
     """
     try:
         sys.stdout.write(text.rstrip("\n") + "\n")
         sys.stdout.flush()
+        return True
     except BrokenPipeError:
         drop_stdout()
+        return False
     except OSError as error:
         drop_stdout()
         raise OutputLost(

@@ -34,15 +34,10 @@ class Verdict:
     violations: list[Violation]
     counts: Counter[str] = field(default_factory=Counter)
 
-    def report(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {
-            "seed": self.schedule.seed,
-            "name": self.schedule.name,
-            "digest": self.digest,
-            "violations": [one.fields() for one in self.violations],
-            "schedule": self.schedule.text(),
-        }
+    def rows(self, shrunk: str) -> list[dict[str, Any]]:
+        """The violations, JSON-ready; ``shrunk``: the smallest schedule that shows the first of them, "" = unknown."""
+        of_schedule = {"name": self.schedule.name, "schedule": self.schedule.text(), "shrunk": shrunk}
+        return [{"seed": self.schedule.seed, **one.fields(), **of_schedule} for one in self.violations]
 
 
 class Broken(Exception):

@@ -20,6 +20,7 @@ from pipeline.model.enums import Mode
 from pipeline.model.errors import ConfigInvalid
 
 VARIABLE = "ARB_CRASH_AT"
+MARKS = "ARB_CRASH_MARKS"  # a file: the name of each point that acts is a line of it
 
 #: Points of whoever carries out a core's actions: the executor and, with ``GUARD`` before them, the guard.
 CORE_POINTS = (
@@ -157,6 +158,9 @@ def crash_points_here(mode: Mode) -> Callable[[str], None]:
 
 
 def _act(one: CrashAt) -> None:
+    if marks := os.environ.get(MARKS):
+        with open(marks, "ab", buffering=0) as file:
+            file.write(f"{one.point}\n".encode())
     if one.end == "sleep":
         threading.Event().wait(one.sleep_ms / 1000)
     elif one.end == "raise":

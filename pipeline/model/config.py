@@ -387,6 +387,7 @@ ENV_ELSEWHERE = frozenset(
         "ARB_CACHE_DIR",
         "ARB_CAPTURES",
         "ARB_CRASH_AT",
+        "ARB_CRASH_MARKS",
         "ARB_CONFIG",
         "ARB_OPENED_KEYS",
         "ARB_PROFILE",

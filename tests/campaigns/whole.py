@@ -57,11 +57,12 @@ class Ended:
 
 
 def of_json(*names: str) -> Callable[[str], Found]:
-    """Reads the JSON object that a command of ours prints: ``names`` are its sums."""
+    """Reads the JSON object that a command of ours prints: ``names`` are its counts, one by one or by a kind."""
 
     def read(output: str) -> Found:
         found = json.loads(output)
-        return ", ".join(f"{found[name]:,} {name}" for name in names), int(found["broken"])
+        counts = {name: sum(found[name].values()) if isinstance(found[name], dict) else found[name] for name in names}
+        return ", ".join(f"{count:,} {name}" for name, count in counts.items()), len(found["violations"])
 
     return read
 
@@ -92,10 +93,10 @@ def chaos(name: str, *arguments: str) -> Stage:
     return Stage(name, [*ARB, "chaos", *arguments, "--json"], of_json("schedules", "orders", "fills", "lives"))
 
 
-def kills(runs: int, seed: int, jobs: int) -> Stage:
+def kills(count: int, seed: int, jobs: int) -> Stage:
     """Deaths of real processes."""
-    command = [*ARB, "kills", "--runs", str(runs), "--seed", str(seed), "--jobs", str(jobs), "--json"]
-    return Stage("deaths of real processes", command, of_json("runs", "deaths", "orders"))
+    command = [*ARB, "kills", "--count", str(count), "--seed", str(seed), "--jobs", str(jobs), "--json"]
+    return Stage("deaths of real processes", command, of_json("runs", "kills", "points", "orders"))
 
 
 def pytest(name: str, *arguments: str) -> Stage:
@@ -120,7 +121,7 @@ VIRTUAL = "tests/unit/chaos"
 
 def some(seed: int, *more: str) -> Stage:
     """5,000 random schedules from a seed on: 600 s."""
-    return chaos(f"schedules from {seed} on", "--schedules", "5000", "--seed", str(seed), *more)
+    return chaos(f"schedules from {seed} on", "--seeds", f"{seed}:{seed + 5000}", *more)
 
 
 Lane = list[Stage]
@@ -132,7 +133,7 @@ PLANS: dict[str, list[list[Lane]]] = {
                 module("margin storms, virtual", "200 seeds a row", "bench.margin_storm"),  # 1,690 s
             ],
             [
-                chaos("directed, every death", "--schedules", "0", "--directed", "--crashes", "-1"),  # 125 s
+                chaos("directed, every death", "--seeds", "1:1", "--directed", "--crashes", "-1"),  # 125 s
                 *(some(seed) for seed in (5_001, 10_001, 15_001)),
                 fuzz(5_000_000, 1),  # 400 s
                 module("rules of exits", "20 seeds", "bench.economics"),  # 45 s

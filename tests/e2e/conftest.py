@@ -13,7 +13,7 @@ from tests.worlds.instance_rig import Rig, arb, ready_rig
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """``ARB_STATE_DIR`` in the test's folder; no ``ARB_*`` of the caller's shell reaches the engine."""
-    for name in ("ARB_MODE", "ARB_ENGINE_NAME", "ARB_CONFIG", "ARB_CRASH_AT"):
+    for name in ("ARB_MODE", "ARB_ENGINE_NAME", "ARB_CONFIG", "ARB_CRASH_AT", "ARB_CRASH_MARKS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ARB_STATE_DIR", str(tmp_path / "state"))
     return tmp_path / "state"

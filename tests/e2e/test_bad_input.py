@@ -17,6 +17,7 @@ import pytest
 
 from pipeline.execution.journal import SEGMENT_BYTES_MIN, Journal
 from pipeline.execution.records import BootRecord
+from tests.command_line import assert_contract
 from tests.worlds.instance_rig import arb
 
 pytestmark = pytest.mark.e2e
@@ -195,6 +196,7 @@ def test_a_gap_that_nothing_heals_is_a_failed_check(tmp_path: Path, captures_dir
     holed.write_bytes(gzip.compress(b"".join(lines[: depth[500]] + lines[depth[500] + 1 :]), 1))
     done = arb("books", str(holed), "--json")
     fields = msgspec.json.decode(done.stdout)
+    assert_contract("books", fields)
     assert (done.returncode, fields["gaps"], fields["broken"]) == (1, 1, ["binance_spot:BTCUSDT"])
     assert "no later snapshot" in done.stderr
     assert arb("books", str(captures_dir / "spot_btcusdt_20240808.gz")).returncode == 0

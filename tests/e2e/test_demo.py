@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command_line import assert_contract
 from tests.worlds.instance_rig import segments_of
 from workers.cli.report import read_report
 from workers.demo.demo import DemoOptions, run_demo
@@ -19,17 +20,12 @@ from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e
 
-FIELDS = {
-    "seconds", "venues", "instruments", "messages", "books_published", "gaps", "resyncs", "opportunities", "operations",
-    "dislocations", "orders", "fills", "pnl", "flat", "dust", "open_hedges", "latency_us", "sim", "violations",
-}  # fmt: skip
-
 
 def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(own_state: Path) -> None:
     for seconds in (16, 60, 240):  # longer only where the machine is too busy for it all
         result = run_demo(DemoOptions(seconds=seconds, kill="executor", quiet=True))
         fields = result.fields
-        assert set(fields) >= FIELDS
+        assert_contract("demo", fields)
         assert fields["violations"] == []
         killed = fields["killed"]
         in_flight = killed["at"] == "one leg filled, the other in flight" and killed.get("recovery_ms") is not None

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.command_line import assert_contract
 from tests.worlds.instance_rig import Rig, asked, running_pid, stand_still
 from tests.worlds.waiting import until
 from workers.halt_file import latch_on_disk, read_halt
@@ -128,23 +129,28 @@ def hedged(rig: Rig) -> None:
 def test_hedges_are_shown_closed_and_flattened(running: Rig) -> None:
     hedged(running)
     code, reply = arb(running, "hedges")
+    assert_contract("hedges", reply)
     assert code == 0
     code, dry = arb(running, "close", "--all", "--dry-run")
+    assert_contract("close", dry)
     assert dry["dry_run"] is True
     code, reply = arb(running, "close", "nosuch")
     assert code == 2 and "nosuch" in reply["error"]
     code, reply = arb(running, "balance")
+    assert_contract("balance", reply)
     assert {"venue", "asset", "total", "free", "reserved", "target"} <= reply["balances"][0].keys()
     assert code == 0 and isinstance(reply["proposals"], list)
 
     def flat() -> bool:
         code, reply = arb(running, "flatten", "--reason", "going home")
+        assert_contract("flatten", reply)
         assert (code == 0) == reply["flat"]
         assert all(row["closed"] for row in reply["hedges"]) or not reply["flat"], reply["hedges"]
         return bool(reply["flat"])
 
     until(flat, "everything at its target")
     code, reply = arb(running, "status")
+    assert_contract("status", reply)
     assert (code, reply["state"], reply["hedges"]) == (1, "stopped", []) and "going home" in whats(reply)
     assert arb(running, "positions")[1]["positions"] == []
     assert "going home" not in str(arb(running, "resume", "--reason", "back")[1]["blocking"])
@@ -154,6 +160,7 @@ def test_hedges_are_shown_closed_and_flattened(running: Rig) -> None:
 def test_a_stop_says_what_stays_open_and_status_after_it_too(running: Rig) -> None:
     hedged(running)
     code, reply = arb(running, "stop", "--reason", "end of the day")
+    assert_contract("stop", reply)
     assert reply["stopped"] is True
     assert code == (0 if reply["flat"] else 1)
     assert not running.engine.alive() or running.engine.stop() == 0

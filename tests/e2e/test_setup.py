@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from pipeline.model.config_load import load_config
+from tests.command_line import assert_contract
 from tests.worlds.instance_rig import arb
 from tests.worlds.waiting import until
 from workers.cli import main as cli
@@ -34,7 +35,9 @@ def sim(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatorProcess]:
     """The demo's venues; their JSON line stands in ``sim.json`` beside the log."""
     folder = tmp_path_factory.mktemp("venues")
     simulator = SimulatorProcess(seed=1, scenario="demo", log=folder / "simulator.log")
-    (folder / "sim.json").write_bytes(msgspec.json.encode(simulator.wait_ready()))
+    ready = simulator.wait_ready()
+    assert_contract("sim", ready)
+    (folder / "sim.json").write_bytes(msgspec.json.encode(ready))
     yield simulator
     simulator.stop()
 
@@ -62,6 +65,7 @@ def test_pairs_are_what_the_venues_share_with_volume_and_identity(
     urls: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, fields, _ = run(capsys, "pairs", "--venues", VENUES, "--urls", urls)
+    assert_contract("pairs", fields)
     assert code == 0
     rows = {row["pair"]: row for row in fields["pairs"]}
     assert rows["BTC/USDT"]["identity"] == "trusted"
@@ -79,6 +83,7 @@ def test_init_writes_what_config_check_accepts_and_says_what_live_lacks(
 ) -> None:
     out = tmp_path / "config.yaml"
     code, fields, _ = init(capsys, urls, out, "--profile", "cautious")
+    assert_contract("init", fields)
     assert code == 0 and fields["next"] == f"arb up --config {out} --instance main-paper"
     config = load_config(out)
     assert {venue.name for venue in config.venues} == set(VENUES.split(","))
@@ -381,6 +386,7 @@ def test_doctor_asks_the_venues_their_clocks_and_the_keys(
     out = tmp_path / "config.yaml"
     assert init(capsys, urls, out, "--name", "t-doctor", "--mode", "sim")[0] == 0
     code, fields, _ = run(capsys, "doctor", "--config", str(out), "--offline")
+    assert_contract("doctor", fields)
     rows = {row["name"]: row for row in fields["checks"]}
     assert code == 1 and rows["key of mexc"]["state"] == "fail"
     assert rows["key of mexc"]["fix"] == "`arb keys add mexc --instance t-doctor`"

@@ -25,7 +25,7 @@ def stage(name: str, script: str, read: Callable[[str], Found]) -> Stage:
     return Stage(name, [sys.executable, "-c", script], read)
 
 
-SCHEDULES = json.dumps({"schedules": 5000, "broken": 0, "digest": "ab"}, indent=1)
+SCHEDULES = json.dumps({"schedules": 5000, "violations": [], "digest": "ab"}, indent=1)
 
 
 def test_each_stage_has_a_row_with_what_it_ran_and_found() -> None:
@@ -53,6 +53,11 @@ def test_each_stage_has_a_row_with_what_it_ran_and_found() -> None:
     assert lines[-1].split() == ["all", "3", "61"] and len(lines) == 5
 
 
+def test_the_deaths_of_every_process_are_one_count_and_each_violation_counts() -> None:
+    found = {"runs": 4, "kills": {"executor": 3, "feed.mexc": 2}, "violations": [{"seed": 1}, {"seed": 1}]}
+    assert of_json("runs", "kills")(json.dumps(found)) == ("4 runs, 5 kills", 2)
+
+
 def test_a_stage_that_fails_or_says_nothing_is_a_violation() -> None:
     assert run(stage("goals", "raise SystemExit(1)", of_code("3 seeds"))).row()[1:3] == ("3 seeds", "1")
     assert run(stage("silent", "pass", of_fuzz)).row()[1:3] == ("said nothing", "1")
@@ -65,8 +70,8 @@ def number_after(option: str, command: list[str]) -> int:
 
 def test_the_whole_has_every_seed_once() -> None:
     commands = [list(one.command) for lanes in PLANS["whole"] for lane in lanes for one in lane]
-    spans = [(number_after("--seed", one), number_after("--schedules", one)) for one in commands if "chaos" in one]
-    seeds = [seed for first, count in spans for seed in range(first, first + count)]
+    spans = [one[one.index("--seeds") + 1].split(":") for one in commands if "chaos" in one]
+    seeds = [seed for first, last in spans for seed in range(int(first), int(last))]
     assert len(seeds) == len(set(seeds)) == 20_000
     assert sum(number_after("--inputs", one) for one in commands) == 5_000_000
-    assert sum(number_after("--runs", one) for one in commands if "kills" in one) == 50
+    assert sum(number_after("--count", one) for one in commands if "kills" in one) == 50

@@ -14,6 +14,7 @@ from pipeline.book.recording.capture_books import DamagedCapture
 from pipeline.model.errors import BadInput
 from pipeline.replay import run_exact
 from pipeline.replay_rows import FeeChoice, split_symbol
+from tests.command_line import assert_contract
 from tests.naive.detection import Fees, FoundEpisode, replay_twin
 
 SPOT_BTC, SPOT_ETH = "spot_btcusdt_20240808.gz", "spot_ethusdt_20240808.gz"
@@ -75,6 +76,7 @@ def small(tmp_path: Path) -> list[Path]:
 def test_one_line_per_episode_with_executable_size_and_limits(small: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     result = run_exact(small, "zero", 0, out)
+    assert_contract("replay --exact", result)
     assert result["found"] == 1 and result["tradable"] == 1 and result["assumed"] == []
     (line,) = out.read_bytes().splitlines()
     found = json.loads(line)

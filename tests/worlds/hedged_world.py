@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
+
+import msgspec
 
 from pipeline.model.config import DetectionConfig, ExecutionConfig, HedgeConfig, HedgeExitConfig, RiskLimits
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.execution_world import World
+from workers.executor.publisher import Publisher
+from workers.executor_file import write_executor_state
+from workers.state_folder import instance_dir
 
 D = Decimal
 SPOT, FUTURES = ("gateio_spot", "BTC_USDT"), ("gateio_futures", "BTC_USDT")
@@ -62,3 +68,12 @@ def restore_depth(world: VirtualWorld) -> None:
 
 def is_flat(world: VirtualWorld) -> bool:
     return not world.core.ledger.hedges and world.position(*FUTURES) == 0
+
+
+def stopped(world: VirtualWorld, instance: str) -> Path:
+    """The state folder of ``instance`` as an orderly stop of ``world`` leaves it."""
+    folder = instance_dir(instance, create=True)
+    (folder / "run.json").write_bytes(msgspec.json.encode({"state": "stopped", "mode": "sim"}))
+    (folder / "lock").touch()
+    write_executor_state(folder, Publisher(world.core, folder, lambda level, text: None).state(stopped=True))
+    return folder

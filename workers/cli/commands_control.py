@@ -69,7 +69,7 @@ def status(
 
 def top(
     instance: Instance = "",
-    once: Annotated[bool, typer.Option("--once", help="Draw one screen and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="One screen or reading; exit codes as `arb status`.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One screen, redrawn, without tabs and keys.")] = False,
     json: Json = False,
 ) -> int:
@@ -77,11 +77,11 @@ def top(
 
     Keys: 1 to 7, left and right for the tabs; up, down, page up and page down to scroll; p pauses, r reads now; q
     leaves the view, not the engine. It changes nothing: what decides is a command.
+    With --json the fields of `arb status`, one object a line, twice a second until Ctrl-C (exit code 130).
     """
     from workers.view.top import run_top  # imported here: it loads numba
 
-    run_top(existing(instance), once=once, plain=plain, as_json=json)
-    return EXIT_OK
+    return run_top(existing(instance), once=once, plain=plain, as_json=json)
 
 
 def _release(instance: str, reason: str, json: bool) -> int:
@@ -91,7 +91,7 @@ def _release(instance: str, reason: str, json: bool) -> int:
         raise BadInput(NO_REASON)
     reply = _asked(name, {"op": "resume", "reason": reason}) or _released_on_disk(name, reason)
     fields: dict[str, Any] = {"halted": reply["halted"], "reason": reply["reason"], "running": is_running(name)}
-    fields["blocking"] = reply.get("blocking", [])
+    fields |= {"blocking": reply.get("blocking", []), "adopted": []}
     emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
     return EXIT_CHECK_FAILED if fields["blocking"] else EXIT_OK
 
@@ -103,11 +103,11 @@ def _latch_text(name: str, fields: dict[str, Any]) -> str:
     lines = [f"{name}: halt, drain and venue blocks are released ({fields['reason']})"]
     if not fields.get("running", True):
         lines.append(f"  {name} does not run, so nothing trades; `{start_command(name)}` starts it")
-    for row in fields.get("adopted", []):
+    for row in fields["adopted"]:
         place = f"{row['venue']} {row['symbol']}".rstrip()
         what = "not taken over:" if row["what"] == "left" else f"taken over: {row['what']}"
         lines.append(f"  {what} {row['qty']} {row['base']} on {place}: {row['detail']}")
-    for row in fields.get("blocking", []):
+    for row in fields["blocking"]:
         lines += [f"  still in the way: {row['what']}", f"    solve: {row['solve']}"]
     return "\n".join(lines)
 
@@ -164,7 +164,7 @@ def resume(
     if not reason.strip():
         raise BadInput(NO_REASON)
     reply = ask_running(name, {"op": "resume", "adopt": True, "reason": reason}, timeout_s=ADOPT_TIMEOUT_S)
-    fields = {key: reply[key] for key in ("halted", "reason", "adopted", "blocking")}
+    fields = {key: reply[key] for key in ("halted", "reason", "blocking", "adopted")}
     emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
     return EXIT_CHECK_FAILED if fields["blocking"] else EXIT_OK
 

@@ -238,7 +238,8 @@ def logs(
 ) -> int:
     """Show the newest of what every process of an instance said, in order; also after a crash or a stop.
 
-    With -f over restarts of the instance and rotations of the file; with --json then one object a line."""
+    With -f over restarts of the instance and rotations of the file; with --json then one object a line, and the last
+    one says that it was interrupted (exit code 130)."""
     from workers.control_plane.instances import existing
     from workers.view.log_lines import LEVELS, LogTail, line_text, log_file, wanted
 
@@ -253,13 +254,10 @@ def logs(
             fields = {"instance": name, "lines": rows}
             emit(fields, as_json=json, text=lambda _: "\n".join(map(line_text, rows)) or f"{name}: nothing is logged")
             return EXIT_OK
-        while True:
-            for row in rows:
-                write(to_json(row) if json else line_text(row))
+        while all(write(to_json(row) if json else line_text(row)) for row in rows):
             time.sleep(LOG_POLL_S)
             rows = [row for row in tail.poll() if is_wanted(row)]
-    except KeyboardInterrupt:
-        return EXIT_OK
+        return EXIT_OK  # its reader (``| head``) has ended
     finally:
         tail.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from pipeline.model.errors import BadInput
 from workers.cli.options import Json
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.output import emit, say
+
+if TYPE_CHECKING:
+    from pipeline.conformance.suite import Outcome  # not imported at a start: it loads numba
 
 dialect_app = typer.Typer(
     help="Dialects of exchanges: list, begin a new one, check one (docs/adding-a-venue.md).", no_args_is_help=True
@@ -62,7 +65,7 @@ def dialect_check(
     json: Json = False,
 ) -> int:
     """Run the conformance suite of a dialect against its own simulated venue (exit code 1: something fails)."""
-    from pipeline.conformance.suite import Outcome, check_names, run_suite  # imported here: it loads numba
+    from pipeline.conformance.suite import check_names, run_suite  # imported here: it loads numba
 
     if root is not None:
         add_root(root)
@@ -75,16 +78,23 @@ def dialect_check(
         state = f"fails: {outcome.said}" if outcome.said else "passes"
         say(f"arb: {outcome.phase}: {outcome.market}: {outcome.check}: {state}")
 
-    found = run_suite(name, tell, only or ())
-    failed = [row for row in found if row.said]
-    fields = {
-        "dialect": name,
-        "trade": facts_of(name).trade,
-        "passed": len(found) - len(failed),
-        "failed": [{"phase": r.phase, "market": r.market, "check": r.check, "said": r.said} for r in failed],
-    }
-    emit(fields, as_json=json, text=lambda f: f"{name}: {f['passed']} checks pass, {len(f['failed'])} fail")
-    return EXIT_CHECK_FAILED if failed else EXIT_OK
+    checks = [
+        {"name": row.check, "phase": row.phase, "market": row.market, "state": _state(row), "found": row.said}
+        for row in run_suite(name, tell, only or ())
+    ]
+    fields = {"dialect": name, "trade": facts_of(name).trade, "checks": checks}
+    emit(fields, as_json=json, text=_checked_text)
+    return EXIT_CHECK_FAILED if any(row["state"] == "fail" for row in checks) else EXIT_OK
+
+
+def _state(outcome: Outcome) -> str:
+    """As in the rows of `arb doctor`."""
+    return "fail" if outcome.said else "ok"
+
+
+def _checked_text(fields: dict[str, Any]) -> str:
+    failed = sum(row["state"] == "fail" for row in fields["checks"])
+    return f"{fields['dialect']}: {len(fields['checks']) - failed} checks pass, {failed} fail"
 
 
 def register(app: typer.Typer) -> None:

@@ -156,17 +156,23 @@ def breakers(
         head = f"{reply.get('rearmed', rearm)}: re-armed\n"
     else:
         _, reply = _read(instance, "breakers")
+    reply["breakers"] = [_breaker(row) for row in reply["breakers"]]
     emit(reply, as_json=json, text=lambda r: head + _breaker_lines(r["breakers"]) + _unknown_now(r))
     return EXIT_CHECK_FAILED if reply["breakers"] or reply.get("unknown_now") else EXIT_OK
 
 
-def _breaker_lines(rows: list[dict[str, Any]]) -> str:
+def _breaker(row: dict[str, Any]) -> dict[str, Any]:
+    """As shown: ``since`` is UTC, None where it is not known, as of the reasons of `arb status`."""
     from workers.tradable import utc
 
+    since = utc(int(row.get("since_wall_ns") or 0))
+    return {"name": row["name"], "since": since, "reason": row["reason"], "solve": row["solve"]}
+
+
+def _breaker_lines(rows: list[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
-        since = utc(int(row.get("since_wall_ns") or 0))
-        lines.append(f"{row['name']}: {row['reason']}" + (f" (since {since})" if since else ""))
+        lines.append(f"{row['name']}: {row['reason']}" + (f" (since {row['since']})" if row["since"] else ""))
         lines.append(f"  solve: {row['solve']}")
     return "\n".join(lines) or "no breaker is tripped"
 

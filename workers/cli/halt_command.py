@@ -25,6 +25,7 @@ def halt_named(instance: str, reason: str, *, as_json: bool) -> int:
     if "warning" in reply:
         say(f"arb: {name}: {reply['warning']}")
     fields = {"halted": reply["halted"], "reason": reply["reason"], "running": is_running(name)}
+    fields |= {"blocking": [], "adopted": []}  # of `arb resume`: the two have the same fields
     emit(fields, as_json=as_json, text=lambda r: f"{name}: HALTED ({r['reason']})")
     return EXIT_OK
 

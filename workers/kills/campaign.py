@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -14,20 +15,48 @@ from typing import Any
 from workers.kills.run import Outcome, attempt, unplayed
 
 SECONDS = 10.0  # of trouble in each run
+RECOVERS = ("feed", "detector", "executor")  # kinds of process whose recovery is always shown
 
 
-def campaign(runs: int, seed: int, jobs: int, keep: Path | None, say: Callable[[str], None]) -> dict[str, Any]:
-    """Seeds ``seed`` to ``seed + runs - 1``, ``jobs`` at a time. JSON-ready: sums, and every broken run with its plan.
+def campaign(count: int, seed: int, jobs: int, keep: Path | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seeds ``seed`` to ``seed + count - 1``, ``jobs`` at a time; :func:`summed`, for JSON.
 
     ``keep``: folder for the tapes of the broken ones."""
-    counts, failures = Counter[str](), []
-    for outcome in outcomes(partial(attempt, seconds=SECONDS, keep=keep), range(seed, seed + runs), jobs):
-        counts.update(outcome.counts)
+    found: list[Outcome] = []
+    for outcome in outcomes(partial(attempt, seconds=SECONDS, keep=keep), range(seed, seed + count), jobs):
         say(_line(outcome))
-        if outcome.violations:
-            failures.append(outcome.fields())
-    failures.sort(key=lambda row: int(row["seed"]))
-    return {"runs": runs, "broken": len(failures), **dict(sorted(counts.items())), "failures": failures}
+        found.append(outcome)
+    return summed(sorted(found, key=lambda one: one.seed))
+
+
+def summed(found: Sequence[Outcome]) -> dict[str, Any]:
+    """``kills``: deaths by process; ``points``: how many named points were reached; ``violations``, each with its seed
+    and plan; ``recovery_ms``: from an end to READY by kind of process; ``orphans``: processes that outlived their
+    instance; and what happened besides, counted."""
+    kills, counts = Counter[str](), Counter[str]()
+    times: dict[str, list[float]] = {kind: [] for kind in RECOVERS}
+    for outcome in found:
+        kills.update(outcome.deaths)
+        counts.update(outcome.counts)
+        for process, values in outcome.recovery_ms.items():
+            times.setdefault(process.partition(".")[0], []).extend(values)
+    return {
+        "runs": len(found),
+        "kills": {process: number for process, number in sorted(kills.items()) if number},
+        "points": len({point for outcome in found for point in outcome.points}),
+        "violations": [row for outcome in found for row in outcome.rows()],
+        "recovery_ms": {kind: _percentiles(values) for kind, values in times.items()},
+        "orphans": sum(outcome.orphans for outcome in found),
+        **dict(sorted(counts.items())),
+    }
+
+
+def _percentiles(values: Sequence[float]) -> dict[str, float | int | None]:
+    """p50, p99 and max by the nearest rank; None where nothing was measured."""
+    ranked = sorted(values)
+    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    ranks = {name: ranked[max(0, math.ceil(share * len(ranked)) - 1)] if ranked else None for name, share in at.items()}
+    return {**ranks, "n": len(ranked)}
 
 
 def outcomes(play: Callable[[int], Outcome], seeds: range, jobs: int) -> Iterator[Outcome]:
@@ -46,4 +75,4 @@ def outcomes(play: Callable[[int], Outcome], seeds: range, jobs: int) -> Iterato
 
 def _line(outcome: Outcome) -> str:
     said = "; ".join(f"{rule}: {text[:300]}" for rule, text in outcome.violations[:3]) or "no rule broken"
-    return f"seed {outcome.seed}: {outcome.counts['deaths']} deaths, {outcome.counts['orders']} orders; {said}"
+    return f"seed {outcome.seed}: {outcome.deaths.total()} deaths, {outcome.counts['orders']} orders; {said}"

@@ -26,6 +26,7 @@ from workers.credentials import store_credentials
 from workers.demo.kill import await_half_done, kill_executor
 from workers.demo.simulator import SimulatorProcess, keys_of
 from workers.demo.summary import plain_ledger
+from workers.kills.watch import ProcessWatch
 from workers.view.status import Reader, read_status
 
 IN_FLIGHT_WAIT_S = 4.0
@@ -71,7 +72,7 @@ class BrokenInstance:
             self.config[section] = {**self.config.get(section, {}), **values}
         self.uids = frozenset(str(row["uid"]) for row in self.sim["venues"].values())
         self.restarts = 0
-        self.deaths = 0  # of processes that were started again, and of whole instances
+        self.watch = ProcessWatch(lambda: self.engine.describe())
         self.acts: list[Row] = []  # what was done to the processes (``pipeline/chaos/recorded.py``)
 
     @property
@@ -84,6 +85,7 @@ class BrokenInstance:
         """Keys, configuration, and READY. Raises LaunchError."""
         for exchange, key in keys_of(self.sim["venues"]).items():
             store_credentials(self.instance, exchange, key)
+        self.watch.start()
         self.engine.configure(self.config)
         self.engine.wait_ready()
         self.simulator.control("/begin", b"{}")
@@ -91,7 +93,7 @@ class BrokenInstance:
     def start_again(self) -> None:
         """``arb up`` on the same state, after the instance has ended."""
         self.restarts += 1
-        self.deaths += self._restarted()
+        self.watch.look()
         self.engine = Launched(self.instance)
         self.engine.configure(self.config)
         self.engine.wait_ready()
@@ -99,13 +101,8 @@ class BrokenInstance:
     def kill_instance(self) -> None:
         """SIGKILL of the supervisor; the kernel kills every process below it."""
         os.kill(self.engine.pid, signal.SIGKILL)
-        self.deaths += 1
+        self.watch.deaths["supervisor"] += 1
         self.engine.stop()
-
-    def _restarted(self) -> int:
-        """How often the supervisor of this life has started a process again."""
-        rows = self.engine.describe().get("processes", {}).values()
-        return sum(int(row["restarts"]) for row in rows)
 
     def fork_server(self) -> int:
         """Pid of the fork server."""
@@ -115,7 +112,8 @@ class BrokenInstance:
     def kill_fork_server(self) -> None:
         """SIGKILL of the fork server: its children die with it, and the instance begins anew by itself."""
         begun = self.engine.describe()["started_wall_ns"]
-        self.deaths += 1 + self._restarted()
+        self.watch.look()
+        self.watch.deaths["fork_server"] += 1
         os.kill(self.fork_server(), signal.SIGKILL)
         self.begun_anew(begun)
 
@@ -227,6 +225,7 @@ class BrokenInstance:
         self.fault(kind="resume_symbol")
 
     def close(self) -> None:
+        self.watch.stop()
         with contextlib.suppress(OSError):
             self.engine.stop()
         self.simulator.stop()
@@ -259,7 +258,7 @@ class BrokenInstance:
             if not orders.get("open_operations", 1) and not orders.get("unsettled_orders", 1):
                 break
             time.sleep(POLL_S)
-        self.deaths += self._restarted()
+        self.watch.look()
         self.engine.stop()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any
 from pipeline.chaos.checker.judge import Judge
 from pipeline.chaos.recorded import recorded_tape
 from pipeline.chaos.tape import digest_text
+from pipeline.execution.crash_points import MARKS, VARIABLE
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import BreakerRecord, ExternalRecord, FillRecord, StopRecord
@@ -28,6 +30,7 @@ from workers.kills.plan import Plan, plan
 from workers.kills.rig import DRAIN_S, BrokenInstance, NeverCame, until
 
 STALE_MAX_MS = 900.0  # lateness that a feed tolerates (500), age limit (100), one publication, scheduling of 2 CPUs
+ENDING_S = 3.0  # the kernel ends what is left below a supervisor that has ended
 COLLAR_BPS = Decimal(250)  # unwind_max_slippage_bps, and what a book may move in a flight
 #: Breakers that venues may trip here, or legs that stood alone while everybody died; any other: we lost track.
 EXPECTED_BREAKERS = ("venue.", "naked_exposure")
@@ -35,17 +38,24 @@ EXPECTED_BREAKERS = ("venue.", "naked_exposure")
 
 @dataclass
 class Outcome:
-    """What became of a seed. ``violations``: (rule, text); ``naked_ms``: of each operation with a fill."""
+    """What became of a seed. ``violations``: (invariant, text); ``deaths``: by process; ``recovery_ms``: of each
+    process that was READY again; ``points``: named points that were reached; ``orphans``: processes that are left."""
 
     seed: int
     plan: list[str]
     violations: list[tuple[str, str]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    deaths: Counter[str] = field(default_factory=Counter)
+    recovery_ms: dict[str, list[float]] = field(default_factory=dict)
+    points: list[str] = field(default_factory=list)
+    orphans: int = 0
 
-    def fields(self) -> dict[str, Any]:
-        """JSON-ready."""
-        broken = [{"rule": rule, "text": text} for rule, text in self.violations]
-        return {"seed": self.seed, "violations": broken, "counts": dict(self.counts), "plan": self.plan}
+    def rows(self) -> list[dict[str, Any]]:
+        """The violations, JSON-ready, each with what the seed does."""
+        return [
+            {"seed": self.seed, "invariant": invariant, "text": text, "plan": self.plan}
+            for invariant, text in self.violations
+        ]
 
 
 def run_seed(
@@ -60,10 +70,11 @@ def run_seed(
     clock, so that a slow host breaks it. Raises ArbitrageEngineError and OSError where the run could not go on."""
     made = plan(seed, seconds)
     outcome = Outcome(seed, made.lines())
+    marks = tempfile.NamedTemporaryFile("r", prefix="arb-kills-", encoding="ascii")  # noqa: SIM115  closed at the end
     rig = BrokenInstance(
         f"k{seed}-{random.SystemRandom().randrange(16**6):06x}",
         seed=seed,
-        environment={"ARB_CRASH_AT": made.crash_at},
+        environment={VARIABLE: made.crash_at, MARKS: marks.name},
         **made.config,
     )
     try:
@@ -79,10 +90,18 @@ def run_seed(
             rig.resume()
         _back_to_work(rig, outcome)
         rig.end()
-        outcome.counts["deaths"] = rig.deaths
+        outcome.deaths, outcome.recovery_ms = rig.watch.deaths, rig.watch.recovery_ms
+        outcome.points = marks.read().split()
+        with contextlib.suppress(NeverCame):
+            until(lambda: not rig.watch.left(), "the end of every process", ENDING_S)
+        left = rig.watch.left()
+        outcome.orphans = len(left)
+        if left:
+            outcome.violations.append(("orphans", f"processes {left} run on after the stop of their instance"))
         _judge(rig, outcome, keep, stale_max_ms)
     finally:
         rig.close()
+        marks.close()
     return outcome
 
 
@@ -93,7 +112,7 @@ def _start(rig: BrokenInstance) -> None:
     except LaunchError:
         if rig.engine.alive():
             raise
-        rig.deaths += 1
+        rig.watch.deaths["supervisor"] += 1
         rig.start_again()
 
 
@@ -103,7 +122,7 @@ def _play(rig: BrokenInstance, made: Plan, seconds: float, say: Callable[[str], 
         time.sleep(max(0.0, began + step.at_s - time.monotonic()))
         say(f"seed {made.seed}: {time.monotonic() - began:5.1f} s {step.what}")
         if not rig.engine.alive():  # the supervisor's point
-            rig.deaths += 1
+            rig.watch.deaths["supervisor"] += 1
             rig.start_again()
         step.do(rig)
     time.sleep(max(0.0, began + seconds - time.monotonic()))

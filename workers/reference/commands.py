@@ -12,8 +12,9 @@ from workers.cli.app import app
 from workers.reference.markdown import cell, code, page, table
 
 INTRODUCTION = (
-    "Every command has `--help` and `--json` (one JSON object on stdout, prose on stderr). Exit codes: 0 done and "
-    "healthy, 1 done but a check failed, 2 bad usage or configuration, 3 could not start, 130 interrupted."
+    "Every command has `--help` and `--json` (one JSON object on stdout, prose on stderr; what runs on, `arb up`, `arb "
+    "top` and `arb logs -f`, writes one object a line). Exit codes: 0 done and healthy, 1 done but a check failed, 2 "
+    "bad usage or configuration, 3 could not start, 130 interrupted."
 )
 
 

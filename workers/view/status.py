@@ -261,7 +261,10 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
         "changes": {asset: value for asset, value in known.accounts.per_asset().items() if value},
         "operations": counts.fields(),
         **_rates(counts),
-        "breakers": [{"name": name, "reason": text, "solve": solve(name)} for name, text in known.breakers.items()],
+        "breakers": [
+            {"name": name, "since_wall_ns": known.since_wall_ns.get(name, 0), "reason": text, "solve": solve(name)}
+            for name, text in known.breakers.items()
+        ],
         **left_by_journal(known),
         "average_execution_time_ms": None,
     }

@@ -21,6 +21,7 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 
 from pipeline.execution.results.counts import OperationCounts
 from shm.errors import ShmError
+from workers.exit_codes import EXIT_INTERRUPTED
 from workers.report.recent import NOTHING_YET, Recent
 from workers.view.live_view import (
     REDRAW_S,
@@ -195,7 +196,7 @@ class TopApp(App[None]):
         *(Binding(str(number), f"tab('{name}')", show=False) for number, name in enumerate(TABS, 1)),
         Binding("left", "step(-1)", show=False, priority=True),
         Binding("right", "step(1)", "Next tab", priority=True),
-        Binding("ctrl+c", "quit", show=False, priority=True),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
     ]
     ENABLE_COMMAND_PALETTE = False
 
@@ -263,6 +264,10 @@ class TopApp(App[None]):
     def on_resize(self) -> None:
         """What fits changes with the size."""
         self.show()
+
+    def action_interrupt(self) -> None:
+        """Leave, with the exit code of Ctrl-C."""
+        self.exit(return_code=EXIT_INTERRUPTED)
 
     def action_tab(self, name: str) -> None:
         """Open a tab."""

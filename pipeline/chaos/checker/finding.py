@@ -18,7 +18,7 @@ class Violation:
 
     def fields(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"rule": self.rule, "text": self.text, "seq": self.seq, "mono_ns": self.mono_ns}
+        return {"invariant": self.rule, "text": self.text, "seq": self.seq, "mono_ns": self.mono_ns}
 
 
 Find = Callable[[str, str], None]  # rule, text

@@ -6,6 +6,8 @@ import math
 
 import pytest
 
+from tests.command_line import assert_contract
+from workers.kills.campaign import summed
 from workers.kills.plan import plan
 from workers.kills.run import STALE_MAX_MS, run_seed
 
@@ -23,8 +25,10 @@ def test_after_kills_stops_and_faults_no_rule_is_broken(seed: int, stale_max_ms:
     """Of the default run nothing depends on how fast the host is; how old a book may be is for the campaign, and on the
     virtual clock for the chaos checker."""
     outcome = run_seed(seed, SECONDS, stale_max_ms=stale_max_ms)
-    assert outcome.violations == [], outcome.fields()
-    assert outcome.counts["fills"] > 0 and outcome.counts["deaths"] > 1
+    assert outcome.violations == [], outcome.rows()
+    assert outcome.counts["fills"] > 0 and outcome.deaths.total() > 1
+    assert_contract("kills", summed([outcome]))
+    assert outcome.recovery_ms and not outcome.orphans
 
 
 def test_the_same_seed_is_the_same_plan() -> None:

@@ -7,12 +7,15 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.chaos import campaign
 from pipeline.chaos.campaign import crash_schedules
 from pipeline.chaos.crashes import pairs, points
 from pipeline.chaos.directed import CRASHED, TAKEN_OVER, directed
 from pipeline.chaos.runner import run
 from pipeline.chaos.schedule import Schedule, draw, read
 from pipeline.chaos.shrink import shrink
+from tests.command_line import assert_contract
+from tests.planted.engine_bugs import planted
 from workers.cli.main import main
 
 SLICE = 1_000
@@ -107,10 +110,36 @@ def test_a_schedule_shrinks_to_the_step_that_matters() -> None:
 
 
 def test_the_command_prints_the_trace_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["chaos", "--schedules", "1", "--seed", "2", "--json"]) == 0
+    assert main(["chaos", "--seeds", "2:3", "--crashes", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["schedules"], found["broken"], found["failures"]) == (1, 0, [])
-    assert len(found["digest"]) == 64
+    assert_contract("chaos", found)
+    assert (found["schedules"], found["crash_points"], found["violations"], found["mutants"]) == (2, 1, [], None)
+    assert found["trace_equal"] and found["events"] > found["orders"] > 0 and len(found["digest"]) == 64
+
+
+def test_a_violation_is_told_with_its_seed_and_fails_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with planted("repairs are put off"):
+        assert main(["chaos", "--seeds", "1:1", "--directed", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert_contract("chaos", found)
+    assert {row["invariant"] for row in found["violations"]} == {"naked"}
+    assert all(read(row["shrunk"]) and read(row["schedule"]).seed == row["seed"] for row in found["violations"])
+
+
+def test_a_trace_that_differs_the_second_time_fails_the_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = iter(("one", "another"))
+    monkeypatch.setattr(campaign, "run", lambda schedule: replace(run(schedule), digest=next(digests)))
+    assert main(["chaos", "--seeds", "2:3", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["trace_equal"] is False and "another trace" in shown.err
+
+
+@pytest.mark.parametrize("seeds", ["5", "3:1", "a:b", "1:1", "-1:3"])
+def test_seeds_that_are_none_are_refused(seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["chaos", f"--seeds={seeds}"]) == 2
+    assert "arb chaos --seeds 1:101" in capsys.readouterr().err
 
 
 def test_a_file_that_holds_no_schedule_is_refused(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]

@@ -19,6 +19,7 @@ from pipeline.model.config_load import config_from_mapping
 from pipeline.model.dialects import add_root, dialect_names, facts_of, folder_of
 from pipeline.model.errors import BadInput
 from pipeline.sim.server import SimExchangeServer
+from tests.command_line import assert_contract
 from workers.cli.app import run
 
 CASES = [(name, market, check) for name in dialect_names() for market, check in check_names(name)]
@@ -85,7 +86,9 @@ def test_a_frame_that_means_something_else_is_found(monkeypatch: pytest.MonkeyPa
         frames.golden_of.cache_clear()
 
 
-def test_a_skeleton_is_a_dialect_that_says_what_is_not_written_yet(outside: Path) -> None:
+def test_a_skeleton_is_a_dialect_that_says_what_is_not_written_yet(
+    outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     written = write_skeleton("acme", outside)
     assert len(written) == len({path.relative_to(outside) for path in written}) > 8
     add_root(outside)
@@ -93,6 +96,9 @@ def test_a_skeleton_is_a_dialect_that_says_what_is_not_written_yet(outside: Path
     assert run_check("acme", "spot", "parts").said == ""
     assert "has no frames of spot" in run_check("acme", "spot", "golden frames").said
     assert "is not written yet" in run_check("acme", "spot", "lists and precision").said
+    assert run(["dialect", "check", "acme", "--root", str(outside), "--only", "golden frames", "--json"]) == 1
+    (row,) = json.loads(capsys.readouterr().out)["checks"]
+    assert row["state"] == "fail" and "has no frames of spot" in row["found"]
     with pytest.raises(BadInput, match="'acme' in use"):
         write_skeleton("acme", outside)
     with pytest.raises(BadInput, match="lower-case letters"):
@@ -111,7 +117,9 @@ def test_a_pair_from_outside_passes_like_our_own(outside: Path, capsys: pytest.C
             path.write_text(path.read_text().replace(".bybit", ".elsewhere"))
     code = run(["dialect", "check", "elsewhere", "--root", str(outside), "--only", "books and gaps", "--json"])
     found = json.loads(capsys.readouterr().out)
-    assert (code, found["failed"], found["passed"]) == (0, [], 2)
+    assert_contract("dialect check", found)
+    assert code == 0
+    assert [(row["name"], row["state"], row["found"]) for row in found["checks"]] == [("books and gaps", "ok", "")] * 2
 
 
 def test_a_scenario_brings_its_dialects_and_hands_them_to_the_engine(outside: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,14 @@ def test_crash_points_are_a_no_op_when_unset_and_refuse_unknown_names() -> None:
     for wrong in ("sent:1,halt", "sent:0", "sent:1,life=x", "sent:1,sleep"):
         with pytest.raises(ValueError, match="wanted"):
             crash_points(wrong)
+
+
+def test_a_point_that_acts_leaves_its_name_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARB_CRASH_MARKS", str(tmp_path / "marks"))
+    point = crash_points("sent:2,sleep=1;judged:1,sleep=1;dequeued:3,sleep=1")
+    for name in ("sent", "judged", "sent", "dequeued", "sent"):
+        point(name)
+    assert (tmp_path / "marks").read_text().split() == ["judged", "sent"]
 
 
 def test_a_crash_point_can_be_an_error_instead_of_a_kill() -> None:

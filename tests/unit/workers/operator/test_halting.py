@@ -94,7 +94,8 @@ def test_the_command_halts_before_the_command_line_is_loaded(words: list[str], s
     arguments = [sys.executable, "-c", HALTS, "halt", "--instance", state.name, *words]
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True)
     assert done.stderr.endswith("0 []\n") and page.latched and page.reason == "odd fills"
-    assert msgspec.json.decode(done.stdout) == {"halted": True, "reason": "odd fills", "running": False}
+    in_force = {"halted": True, "reason": "odd fills", "running": False}
+    assert msgspec.json.decode(done.stdout) == {**in_force, "blocking": [], "adopted": []}
 
 
 @pytest.mark.parametrize(

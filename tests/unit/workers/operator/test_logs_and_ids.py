@@ -17,6 +17,7 @@ from workers.cli.why import read_trail
 from workers.control_plane.instances import resolve
 from workers.control_plane.supervisor import Supervisor
 from workers.demo.kept import keep_as_last
+from workers.exit_codes import EXIT_INTERRUPTED
 from workers.recorder.sqlite_ledger import SqliteLedger
 from workers.view.log_lines import LogTail, line_text, wanted
 
@@ -109,8 +110,10 @@ def test_follow_writes_what_is_added_one_object_a_line(
             file.write(line("added"))
 
     monkeypatch.setattr("workers.cli.commands_data.time.sleep", pause)
-    assert run(["logs", "-f", "--json", "--instance", "t-one"]) == 0
-    assert [json.loads(text)["text"] for text in capsys.readouterr().out.splitlines()] == ["before", "added", "added"]
+    assert run(["logs", "-f", "--json", "--instance", "t-one"]) == EXIT_INTERRUPTED
+    *rows, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [row["text"] for row in rows] == ["before", "added", "added"]
+    assert (last["error"], last["exit"]) == ("interrupted", EXIT_INTERRUPTED)
 
 
 def test_an_operation_is_found_by_the_beginning_of_its_id_and_several_are_listed(folder: Path) -> None:

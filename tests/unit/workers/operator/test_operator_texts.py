@@ -21,6 +21,7 @@ from pipeline.model.fixedpoint import plain
 from pipeline.virtual.margin_storm import Storm, storm_world
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, place
+from tests.worlds.hedged_world import stopped
 from workers.audit_log import who
 from workers.cli import main as cli
 from workers.cli.closing import EXECUTOR_SOCKET
@@ -29,9 +30,7 @@ from workers.control_plane.instances import ledger_path
 from workers.control_plane.left_open import flat_line, unwatched_lines
 from workers.control_plane.preflight import lock_instance
 from workers.control_socket import GUARD_SOCKET, ControlServer
-from workers.executor.publisher import Publisher
 from workers.executor.views import CoreViews
-from workers.executor_file import write_executor_state
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_COULD_NOT_START, EXIT_USAGE
 from workers.halt_file import read_halt
 from workers.recorder.sqlite_ledger import SqliteLedger
@@ -47,15 +46,6 @@ def hedged() -> VirtualWorld:
     world.run(2500)
     world.core.context.now = world.now()
     return world
-
-
-def stopped(world: VirtualWorld, instance: str) -> Path:
-    """The state folder of ``instance`` as an orderly stop of ``world`` leaves it."""
-    folder = instance_dir(instance, create=True)
-    (folder / "run.json").write_bytes(msgspec.json.encode({"state": "stopped", "mode": "sim"}))
-    (folder / "lock").touch()
-    write_executor_state(folder, Publisher(world.core, folder, lambda level, text: None).state(stopped=True))
-    return folder
 
 
 @pytest.mark.parametrize("rows", [40, 60])
@@ -74,7 +64,7 @@ def test_top_shows_what_stays_open_after_a_stop(
     reading = read_status(instance)
     assert reading["positions"], "the world holds a position"
     qty = reading["positions"][0]["qty"]
-    assert cli.main(["top", "--once", "--instance", instance]) == 0
+    assert cli.main(["top", "--once", "--instance", instance]) == EXIT_CHECK_FAILED  # it does not run
     assert str(qty) in capsys.readouterr().out
     assert any(f"{qty} @ " in line for line in small_screen(reading, "", 120, rows))
     render(reading, "", 120, rows)

@@ -170,6 +170,16 @@ def test_keys_go_round_the_tabs_scroll_pause_read_and_leave(reading: dict[str, A
     asyncio.run(run())
 
 
+def test_ctrl_c_leaves_the_view_as_an_interruption(reading: dict[str, Any]) -> None:
+    async def run() -> None:
+        app = TopApp(lambda: reading, lambda: NOTHING_YET)
+        async with app.run_test() as pilot:
+            await pilot.press("ctrl+c")
+        assert app.return_code == 130
+
+    asyncio.run(run())
+
+
 def test_an_instance_that_cannot_be_read_just_now_is_told_and_looked_at_again(reading: dict[str, Any]) -> None:
     broken = [True]
 

@@ -8,8 +8,9 @@ from functools import partial
 
 import pytest
 
+from tests.command_line import assert_contract
 from workers.kills import run
-from workers.kills.campaign import outcomes
+from workers.kills.campaign import outcomes, summed
 from workers.kills.run import Outcome, attempt
 
 
@@ -38,5 +39,26 @@ def test_whatever_a_run_meets_makes_it_a_broken_run(error: Exception, monkeypatc
     monkeypatch.setattr(run, "run_seed", ends)
     outcome = partial(attempt, seconds=10.0, keep=None)(7)
     ((rule, text),) = outcome.violations
-    assert rule == "run" and text.startswith(f"{type(error).__name__}: {error} (test_kills_campaign.py:")
+    assert rule == "run" and text.startswith(f"{type(error).__name__}: {error} (test_campaign.py:")
     assert outcome.seed == 7 and outcome.plan
+
+
+def test_the_sums_of_a_campaign_are_those_of_its_seeds() -> None:
+    first = Outcome(1, [], [], Counter(orders=2), Counter({"feed.mexc": 1, "executor": 2}), {"feed.mexc": [400.0]})
+    second = Outcome(2, ["plan"], [("flat", "it is not")], Counter(orders=3), Counter({"executor": 1}), points=["sent"])
+    second.recovery_ms = {"feed.gateio": [600.0], "executor": [float(number) for number in range(1, 101)]}
+    first.points, second.orphans = ["sent", "judged"], 1
+    found = summed([first, second])
+    assert (found["kills"], found["points"], found["orphans"], found["orders"]) == (
+        {"executor": 3, "feed.mexc": 1},
+        2,
+        1,
+        5,
+    )
+    assert found["violations"] == [{"seed": 2, "invariant": "flat", "text": "it is not", "plan": ["plan"]}]
+    assert found["recovery_ms"] == {
+        "feed": {"p50": 400.0, "p99": 600.0, "max": 600.0, "n": 2},
+        "detector": {"p50": None, "p99": None, "max": None, "n": 0},
+        "executor": {"p50": 50.0, "p99": 99.0, "max": 100.0, "n": 100},
+    }
+    assert_contract("kills", found)
