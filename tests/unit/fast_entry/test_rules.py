@@ -22,7 +22,7 @@ from pipeline.execution.events import AccountSnapshot, Tick
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.fast_entry.memory import LIMITS
-from pipeline.model.config import EngineConfig, VenueLimitConfig, RiskLimits
+from pipeline.model.config import EngineConfig, RiskLimits, VenueLimitConfig
 from pipeline.model.enums import ArbitrageState, InstrumentKind, OpportunityType, OrderState, Refusal
 from pipeline.rehearsal.entry_world import EntryWorld, engine_config
 from pipeline.rehearsal.instruments import spec
