@@ -18,8 +18,10 @@ PAIRS_MAX = 10  # names of pairs in one sentence
 
 
 def read_refused(path: Path, wanted: str) -> list[dict[str, Any]]:
-    """Rows (pair, reason, count; last time, detail, opportunity) of refusals of the pair ``wanted`` (``BTC/USDT``, or as
-    a venue spells it), or of ``ALL``; the most frequent first. The journal keeps a few refusals a second at most, so counts are lower bounds.
+    """Rows (pair, reason, count; last time, detail, opportunity) of refusals, the most frequent first.
+
+    ``wanted``: a pair (``BTC/USDT``, or as a venue spells it), or ``ALL``. The journal keeps a few refusals a second at
+    most, so counts are lower bounds.
 
     Raises BadInput without a ledger.
     """
