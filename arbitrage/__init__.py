@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pipeline.execution.positions import PositionEntry as PositionEntry
     from pipeline.model.config import LimitConfig as LimitConfig
     from pipeline.model.config import RiskLimits as RiskLimits
+    from pipeline.model.config import VenueLimitConfig as VenueLimitConfig
     from pipeline.model.enums import ArbitrageState as ArbitrageState
     from pipeline.model.enums import Mode as Mode
     from pipeline.model.enums import OpportunityType as OpportunityType
@@ -84,6 +85,7 @@ _HOMES = {
     "SimulatedExchanges": "arbitrage.simulation",
     "StateController": "arbitrage.states",
     "Symbol": "arbitrage.names",
+    "VenueLimitConfig": "pipeline.model.config",
     "get_config": "arbitrage.config",
     "get_exchange_config": "arbitrage.config",
 }

@@ -84,6 +84,8 @@ class MarketDataAggregator:
         self._config = config
         self._subscribe = subscribe
         self.dead_after_ns = config.detection.dead_after_ms * 1_000_000
+        self.max_age_ms = config.detection.max_age_to_trade_ms
+        self.feeds = tuple(config.feeds)  # by the feed's number
         venues = config.trading_venues if traded_alone else config.venues
         self._venues = {venue.venue_id: venue.name for venue in venues}
         self._catalogue: CataloguePage | None = None
@@ -221,7 +223,7 @@ class MarketDataAggregator:
 
     def _snapshot(self, row: InstrumentRow, view: BookView, now: int) -> BookSnapshot:
         age = (now - view.proof_mono_ns) / 1e6 if view.proof_mono_ns else None
-        fresh = age is not None and age <= self._config.detection.max_age_to_trade_ms
+        fresh = age is not None and age <= self.max_age_ms
         return BookSnapshot(
             venue=row.spec.venue,
             symbol=row.spec.symbol,

@@ -47,7 +47,7 @@ LOG_TEXT_CODE = 0  # low 24 bits of a text's third word; events use codes from 1
 FLAG_SNAPSHOT = 1  # first record after a (re)synchronisation
 FLAG_GAP = 2  # continuity lost; waiting for a snapshot
 FLAG_CROSSED = 4  # best bid >= best ask
-FLAG_UNPROVED = 8  # connection lost, or contradicted by a comparable ticker
+FLAG_UNPROVED = 8  # the feed does not vouch for it: no connection (REST alone), late frames, its ticker contradicts
 FLAG_HALTED = 16  # tick, lot, multiplier or status changed; instrument not tradable
 FLAG_HORIZON = 32  # levels end where the snapshot's depth ended: what lies behind is not known whole, and left out
 FLAG_OWN_PROOF = 64  # proved by its own updates alone, by no other frame of its connection

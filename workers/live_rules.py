@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.exchanges.factory import trading_problems
 from pipeline.execution.crash_points import live_problem
-from pipeline.model.config import EngineConfig, LimitConfig, VenueConfig
+from pipeline.model.config import EngineConfig, LimitConfig, VenueConfig, VenueLimitConfig
 from pipeline.model.dialects import facts_of, symbol_problem
 from pipeline.model.enums import Mode
 
@@ -181,11 +181,12 @@ def _losses(config: EngineConfig) -> Iterator[str]:
 
 def _never_binds(path: str, limit: LimitConfig, config: EngineConfig) -> Iterator[str]:
     limits = config.risk_limits
-    wider = {
+    wider: dict[str, Decimal | int] = {
         "max_position_size_usd": limits.max_position_size_usd,
         "max_exposure_usd": limits.max_total_exposure_usd,
-        "max_orders_per_s": limits.max_orders_per_s,
     }
+    if isinstance(limit, VenueLimitConfig):
+        wider["max_orders_per_s"] = limits.max_orders_per_s
     for key, whole in wider.items():
         found = getattr(limit, key)
         if found is not None and found > whole:
@@ -213,11 +214,12 @@ def _pairs(venues: tuple[VenueConfig, ...]) -> tuple[set[str], set[str], bool]:
 
 
 def _bound_tables(config: EngineConfig) -> Iterator[str]:
-    pairs, assets, whole = _pairs(config.trading_venues)
+    pairs, _, whole = _pairs(config.trading_venues)
     for name in config.risk_limits.per_venue:
         if name not in {venue.name for venue in config.trading_venues}:
             yield f"risk_limits.per_venue.{name}: nothing is traded there (trade: false), it would never bind"
-    known: dict[str, set[str]] = {"per_asset": assets, "per_pair": pairs}
+    bases = {pair.partition("/")[0] for pair in pairs}  # an asset's limits are those of what is bought and sold
+    known: dict[str, set[str]] = {"per_asset": bases, "per_pair": pairs}
     for table, names in known.items():
         for name in getattr(config.risk_limits, table):
             if whole and name not in names:

@@ -117,12 +117,17 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class LimitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits of one venue, asset or pair; absent = only the engine's own limits hold."""
+    """Limits of one asset or pair; absent = only the engine's own limits hold."""
 
     max_position_size_usd: Decimal | None = None  # of one coin on one venue
     max_exposure_usd: Decimal | None = None  # of all its positions
-    max_orders_per_s: int | None = None  # of one venue
     enabled: bool = True  # false: no entries there
+
+
+class VenueLimitConfig(LimitConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one venue; absent = only the engine's own limits hold."""
+
+    max_orders_per_s: int | None = None  # to this venue; every order counts, entries beyond it are refused
 
 
 class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -144,7 +149,7 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_unhedged_ms: int = 2000  # while an operation is broken for longer, no new risk is taken anywhere
     max_naked_usd_s: Decimal = Decimal(50000)  # USD x seconds of what stands alone in all open operations
     max_unexplained_loss_usd: Decimal = Decimal(50)  # money gone from the accounts without a reason: more halts
-    per_venue: dict[str, LimitConfig] = {}
+    per_venue: dict[str, VenueLimitConfig] = {}
     per_asset: dict[str, LimitConfig] = {}
     per_pair: dict[str, LimitConfig] = {}
 

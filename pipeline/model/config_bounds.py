@@ -97,10 +97,11 @@ BOUNDS: dict[str, Bound] = {
     "risk_limits.max_unhedged_ms": MS,
     "risk_limits.max_naked_usd_s": Bound(0, USD_MAX * DAY_S, above=True),
     "risk_limits.max_unexplained_loss_usd": USD,
+    "risk_limits.per_venue.*.max_orders_per_s": COUNT,
     **{
-        f"risk_limits.{table}.*.{key}": bound
+        f"risk_limits.{table}.*.{key}": USD
         for table in ("per_venue", "per_asset", "per_pair")
-        for key, bound in (("max_position_size_usd", USD), ("max_exposure_usd", USD), ("max_orders_per_s", COUNT))
+        for key in ("max_position_size_usd", "max_exposure_usd")
     },
     "execution.balance_refresh_interval_ms": MS,
     "execution.target_execution_time_ms": MS,

@@ -30,6 +30,7 @@ from pipeline.model.config import (
     ProcessConfig,
     RecordingConfig,
     RiskLimits,
+    VenueLimitConfig,
 )
 from pipeline.model.config_bounds import check_numbers
 from pipeline.model.config_files import laid_over, profile_layers, read_python
@@ -42,6 +43,7 @@ from pipeline.model.strict_yaml import RepeatedKeys, load_strict
 ENGINE_NAME_RE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 NAME_RE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 Origins = dict[str, str]
+_LIMITS_OF = {"per_venue": VenueLimitConfig, "per_asset": LimitConfig, "per_pair": LimitConfig}
 
 
 def load_config(path: str | Path | None, env: Mapping[str, str] | None = None) -> EngineConfig:
@@ -208,10 +210,12 @@ def _fields_one_by_one(value: Any, kind: Any, path: str, errors: list[str]) -> A
     for key, item in value.items():
         field = fields.get(str(key))
         if field is None:
-            errors.append(f"{path}.{key}: unknown key; known: {', '.join(sorted(fields))}")
+            elsewhere = kind is LimitConfig and key in VenueLimitConfig.__struct_fields__
+            where = "; it is a limit of a venue (risk_limits.per_venue), or of all (risk_limits)" if elsewhere else ""
+            errors.append(f"{path}.{key}: unknown key; known: {', '.join(sorted(fields))}{where}")
             continue
-        if path == "risk_limits" and key in ("per_venue", "per_asset", "per_pair"):
-            good[key] = _table(item, LimitConfig, f"{path}.{key}", errors)
+        if path == "risk_limits" and key in _LIMITS_OF:
+            good[key] = _table(item, _LIMITS_OF[key], f"{path}.{key}", errors)
             continue
         if path == "monitoring" and key == "targets":
             good[key] = _table(item, TargetConfig, f"{path}.{key}", errors)

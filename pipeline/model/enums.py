@@ -198,10 +198,10 @@ class Refusal(IntEnum):
     NO_BOOK = 1  # no book of the instrument has come yet, or none that can be read
     GAP = 2  # updates are missing in the book; it is being synchronised again
     CROSSED = 3  # the book's best bid is not below its best ask
-    UNPROVED = 4  # the feed vouches for nothing: no connection, late frames, a book by REST
+    UNPROVED = 4  # the feed does not vouch for it: no connection (REST alone), late frames, its ticker contradicts
     HALTED = 5  # halted by the feed or an operator, or a book of another epoch than its catalogue row's
     WRITER_DEAD = 6  # the feed that writes the book has gone
-    QUIET_UNPROVED = 7  # no proof of currency within max_age_to_trade_ms (executor: STALE_AT_EXECUTOR)
+    QUIET_UNPROVED = 7  # proved current, but longer ago than max_age_to_trade_ms (executor: STALE_AT_EXECUTOR)
     SKEW = 8  # the proofs of two legs further apart than max_skew_ms
     QUARANTINED = 9  # the coin's identity is in doubt
     STATUS = 10  # venue status or wallet switch forbids the direction

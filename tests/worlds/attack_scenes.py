@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from pipeline.execution.events import Tick
-from pipeline.model.config import LimitConfig
+from pipeline.model.config import VenueLimitConfig
 from pipeline.model.enums import OpportunityType, OrderState
 from pipeline.rehearsal.entry_world import EntryWorld, with_crc
 from shm.layout import LEG, OPPORTUNITY
@@ -171,7 +171,7 @@ def unproved(venue: str) -> Attack:
 
 
 def venue_off(world: EntryWorld) -> Any:
-    configured(world, per_venue={"gateio_spot": LimitConfig(enabled=False)})
+    configured(world, per_venue={"gateio_spot": VenueLimitConfig(enabled=False)})
     return ordinary(world)
 
 

@@ -33,7 +33,11 @@ def status(
     instance: Instance = "",
     refused: Annotated[
         str,
-        typer.Option("--refused", metavar="PAIR|all", help="Instead: the executor's refusals by pair and reason."),
+        typer.Option(
+            "--refused",
+            metavar="BASE/QUOTE|all",
+            help="Instead: the executor's refusals by pair (BTC/USDT) and reason.",
+        ),
     ] = "",
     json: Json = False,
 ) -> int:
@@ -49,18 +53,20 @@ def status(
     what open hedges have lost at mid, and what trades of others on the account have lost today (gains of both do not
     count).
 
-    Why ONE instrument or pair is refused: `arb status --refused PAIR` (the executor's refusals by reason), `arb inspect
-    book VENUE SYMBOL` (its book now), `arb inspect journal 50` (the last records), `arb why ID` (an operation that did
-    begin).
+    Why ONE instrument or pair is refused: `arb inspect book VENUE SYMBOL` (may its book be traded now, and why not),
+    `arb status --refused BTC/USDT` (the executor's refusals of a pair by reason), `arb inspect journal 50` (the last
+    records), `arb why ID` (an operation that did begin).
     """
     from workers.view.status import read_status  # imported here: it loads numba
     from workers.view.status_text import status_text
 
     if refused:
-        from workers.report.refused import read_refused, refused_text
+        from workers.report.refused import ALL, read_refused, refused_text
 
-        rows = read_refused(ledger_path(existing(instance)), refused)
-        emit({"refused": rows}, as_json=json, text=lambda fields: refused_text(fields["refused"], refused))
+        path = ledger_path(existing(instance))
+        rows = read_refused(path, refused)
+        recorded = [] if rows else sorted({row["pair"] for row in read_refused(path, ALL)})
+        emit({"refused": rows}, as_json=json, text=lambda fields: refused_text(fields["refused"], refused, recorded))
         return EXIT_OK
     reading = read_status(existing(instance))
     emit(reading, as_json=json, text=status_text)

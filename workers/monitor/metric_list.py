@@ -236,7 +236,7 @@ METRICS: tuple[Metric, ...] = (
         _rows("feeds", lambda r: r["cross_topic_lag_ms"] / 1000 if "cross_topic_lag_ms" in r else None),
     ),
     Metric("arb_books", "gauge", "Books.", ("venue",), _books(False)),
-    Metric("arb_books_tradable", "gauge", "Books that are proved current and whole.", ("venue",), _books(True)),
+    Metric("arb_books_tradable", "gauge", "Books that may be traded now.", ("venue",), _books(True)),
     Metric(
         "arb_book_age_seconds_max",
         "gauge",

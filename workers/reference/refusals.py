@@ -12,7 +12,7 @@ from workers.reference.source_text import comments_of
 EXECUTOR_FROM = 100  # numbers from here on are given by the executor alone
 INTRODUCTION = (
     "The first gate that refuses an opportunity counts it, under these names: `arb status` (`opportunities.refused`), "
-    "`arb status --refused PAIR` for one pair, `arb why NUMBER` for one opportunity with its books. The numbers "
+    "`arb status --refused BTC/USDT` for one pair, `arb why NUMBER` for one opportunity with its books. The numbers "
     "stand in journals. Limits: keys of the [configuration](configuration.md) that set them."
 )
 

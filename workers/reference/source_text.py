@@ -12,13 +12,18 @@ from functools import cache
 from types import ModuleType
 from typing import NamedTuple
 
+import msgspec
+
 HOLE = "…"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def comments_of(kind: type) -> dict[str, str]:
-    """Name of a field or member of a class -> the comment beside it (``#:`` lines above it, or behind it); a comment
-    that goes on in lines of its own below is taken whole. Names without a comment are left out."""
+    """Name of a field or member of a class, or of a struct that it extends -> the comment beside it (``#:`` lines above
+    it, or behind it); a comment that goes on in lines of its own below is taken whole. Names without one are left out.
+    """
+    inherited = [base for base in kind.__bases__ if issubclass(base, msgspec.Struct) and base is not msgspec.Struct]
+    found = {name: text for base in inherited for name, text in comments_of(base).items()}
     source = textwrap.dedent(inspect.getsource(kind))
     beside: dict[int, str] = {}
     alone: dict[int, str] = {}
@@ -26,7 +31,6 @@ def comments_of(kind: type) -> dict[str, str]:
         if token.type == tokenize.COMMENT:
             text = token.string.lstrip("#:").strip()
             (alone if token.line.strip().startswith("#") else beside)[token.start[0]] = text
-    found = {}
     (body,) = (node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     for node in body:
         target = (

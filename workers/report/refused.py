@@ -14,11 +14,14 @@ from workers.recorder.sqlite_ledger import open_reader
 from workers.tradable import utc
 
 ALL = "all"
+PAIRS_MAX = 10  # names of pairs in one sentence
 
 
 def read_refused(path: Path, wanted: str) -> list[dict[str, Any]]:
-    """Rows (pair, reason, count; last time, detail, opportunity) of refusals of the pair ``wanted``, or of ``ALL``; the
-    most frequent first. The journal keeps a few refusals a second at most, so counts are lower bounds.
+    """Rows (pair, reason, count; last time, detail, opportunity) of refusals, the most frequent first.
+
+    ``wanted``: a pair (``BTC/USDT``, or as a venue spells it), or ``ALL``. The journal keeps a few refusals a second at
+    most, so counts are lower bounds.
 
     Raises BadInput without a ledger.
     """
@@ -29,7 +32,7 @@ def read_refused(path: Path, wanted: str) -> list[dict[str, Any]]:
         rows = db.execute("SELECT wall_ns, body_json FROM events WHERE kind = 'refusal' ORDER BY seq").fetchall()
     for wall_ns, body in rows:
         record = msgspec.json.decode(body)
-        if wanted not in (ALL, record["pair"]):
+        if wanted != ALL and _letters(wanted) != _letters(record["pair"]):
             continue
         row = found.setdefault((record["pair"], record["refusal"]), {"count": 0})
         row |= {"count": row["count"] + 1, "last": utc(wall_ns), "detail": record["detail"]}
@@ -38,10 +41,20 @@ def read_refused(path: Path, wanted: str) -> list[dict[str, Any]]:
     return sorted(listed, key=lambda row: (-row["count"], row["pair"], row["reason"]))
 
 
-def refused_text(rows: Sequence[dict[str, Any]], wanted: str) -> str:
-    """The rows under each other."""
+def _letters(pair: str) -> str:
+    """A pair without what venues put between its coins."""
+    return pair.upper().translate(dict.fromkeys(map(ord, "/_-")))
+
+
+def refused_text(rows: Sequence[dict[str, Any]], wanted: str, recorded: Sequence[str] = ()) -> str:
+    """The rows under each other; where there are none, of which pairs there are (``recorded``)."""
     if not rows:
-        return f"refused by the executor: none of {wanted} is recorded (`arb status` counts what the detector refused)"
+        listed = ", ".join([*recorded[:PAIRS_MAX], *(["..."] if len(recorded) > PAIRS_MAX else [])])
+        others = f"; recorded are {listed}" if listed else ""
+        return (
+            f"refused by the executor: none of {wanted} is recorded{others}; `arb status` counts what the detector "
+            "refused, `arb inspect book VENUE SYMBOL` says what keeps a book from being traded now"
+        )
     lines = [
         "refused by the executor, as recorded (a few a second at most; `arb status` counts all, by reason;",
         "`arb why NUMBER` shows the books and the verdict of the opportunity in brackets):",

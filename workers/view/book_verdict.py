@@ -1,4 +1,5 @@
-"""One sentence about a book: may it be traded now, and if not, why and what solves it.
+"""May a book be traded now, and if not, why and what solves it: for `arb inspect book`, and for the books of `arb
+status`, `arb top` and the page (``workers/view/status.py``), which ask the same (:class:`BookJudge`).
 
 The reasons are those of the one answer (``workers/tradable.py``) as far as they concern the book's venue and symbol,
 and what book and catalogue row say themselves: the detector's gates of one book (``pipeline/detection/gates.py``), each
@@ -8,14 +9,14 @@ size or a balance (skew, inventory, minimum, ...) is not judged here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipeline.model.enums import Refusal, TradingStatus
 from pipeline.model.instruments import InstrumentRow, wallet_open
 from pipeline.trade_state import LOOK, RESUME, Effect, Reason
-from shm.bookring import proof_mono_ns
-from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, HEADER
+from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
+from shm.liveness import FEED_MISSED_BEATS, LivenessView
 from shm.pages import HaltPage
 from shm.words import Words
 from workers.control_plane.instances import described, is_running
@@ -53,37 +54,60 @@ class BookState(NamedTuple):
 
 
 def state_of_book(
-    feed: Words, feed_off: int, record: Words, *, status: int, feed_lives: bool, now_mono_ns: int
+    record: Words | Sequence[int],
+    *,
+    status: int,
+    proof_mono_ns: int,
+    feed_epoch: int,
+    feed_lives: bool,
+    now_mono_ns: int,
 ) -> BookState:
-    """What a copy of a record (int64[BOOK.WORDS]) says whose feed lies at word ``feed_off`` of ``feed``."""
-    proof = int(proof_mono_ns(feed, feed_off, record))
+    """What a copy of a record (int64[BOOK.WORDS]) says whose feed is in its run ``feed_epoch``."""
     return BookState(
         status=status,
         flags=int(record[BOOK.flags]),
-        age_ms=(now_mono_ns - proof) / 1e6 if proof else None,
+        age_ms=(now_mono_ns - proof_mono_ns) / 1e6 if proof_mono_ns else None,
         row_epoch=int(record[BOOK.row_epoch]),
-        writer_lives=feed_lives and int(record[BOOK.writer_epoch]) == int(feed[feed_off + HEADER.epoch]),
+        writer_lives=feed_lives and int(record[BOOK.writer_epoch]) == feed_epoch,
     )
 
 
+def feed_lives(view: LivenessView | None) -> bool:
+    """As the detector judges it."""
+    return view is not None and view.alive() and not view.hung(missed_beats=FEED_MISSED_BEATS)
+
+
+class BookJudge:
+    """What keeps each book of an instance from being traded, as it stands at one moment.
+
+    ``fields``: content of ``run.json``; ``reasons``: those of the one answer.
+    """
+
+    def __init__(self, instance: str, fields: Mapping[str, Any], reasons: Iterable[Reason]) -> None:
+        self._reasons = [*reasons, *(_reason(note.what, note.solve) for note in books_alone(fields))]
+        self._page = HaltPage.attach(instance)
+
+    def against(self, row: InstrumentRow, book: BookState) -> list[Reason]:
+        """Every reason, the worst first; [] where it may be traded."""
+        found = against(row, book, self._reasons)
+        if self._page.mapped and self._page.instrument_blocked(row.instrument_id):
+            found.append(_reason("the instrument is blocked", RESUME))
+        return sorted(found, key=lambda reason: -reason.effect)
+
+
 def verdict(instance: str, row: InstrumentRow, book: BookState) -> dict[str, Any]:
-    """``tradable``, and ``sentence`` with the worst reason why not and what solves it."""
-    running = is_running(instance)
+    """``tradable``, and ``sentence`` with the reasons why not, the worst first, and what solves that one."""
     fields = described(instance)
-    reasons = InstanceReasons(instance, instance_dir(instance)).reasons(fields, running=running)
-    reasons += [_reason(note.what, note.solve) for note in books_alone(fields)]
-    page = HaltPage.attach(instance)
-    if page.mapped and page.instrument_blocked(row.instrument_id):
-        reasons.append(_reason("the instrument is blocked", RESUME))
-    found = against(row, book, reasons)
+    reasons = InstanceReasons(instance, instance_dir(instance)).reasons(fields, running=is_running(instance))
+    found = BookJudge(instance, fields, reasons).against(row, book)
     name = f"{row.spec.venue} {row.spec.symbol}"
     if not found:
         return {"tradable": True, "sentence": f"{name} may be traded now."}
-    worst = max(found, key=lambda reason: reason.effect)
-    more = f" (and {len(found) - 1} more reasons: {LOOK})" if len(found) > 1 else ""
+    worst, *others = found
+    besides = f"; besides: {'; '.join(reason.what for reason in others)}" if others else ""
     return {
         "tradable": False,
-        "sentence": f"{name} may not be traded now: {worst.what}; solve: {worst.solve}{more}.",
+        "sentence": f"{name} may not be traded now: {worst.what}; solve: {worst.solve}{besides}.",
     }
 
 

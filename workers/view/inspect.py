@@ -55,7 +55,7 @@ from shm.layout import (
     REPORT,
 )
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW, CATALOGUE_TEXT_WORDS
-from shm.liveness import FEED_MISSED_BEATS, LivenessView
+from shm.liveness import LivenessView
 from shm.metrics import Metrics
 from shm.pages import CataloguePage, read_row
 from shm.queue import read_at
@@ -64,7 +64,7 @@ from shm.segment import SHM_FOLDER, Segment, list_segments, owner_lives, segment
 from shm.words import Words
 from workers.control_plane.instances import run_file
 from workers.state_folder import instance_dir
-from workers.view.book_verdict import BookState, book_age_limit_ms, state_of_book, verdict
+from workers.view.book_verdict import BookState, book_age_limit_ms, feed_lives, state_of_book, verdict
 
 PAGES = ("catalogue", "inventory", "halt", "account")
 PAYLOADS = {"opps": OPPORTUNITY, "reports": REPORT}
@@ -283,9 +283,16 @@ def read_market_book(instance: str, venue: str, symbol: str) -> Result:
         if status < 0:
             state = BookState(status=status)
         if status > 0 and int(record[BOOK.instrument]) == index:  # else another feed's
-            lives, now_ns = _feed_lives(instance, name), time.monotonic_ns()
-            state = state_of_book(segment.words, 0, record, status=status, feed_lives=lives, now_mono_ns=now_ns)
-            proof = int(proof_mono_ns(segment.words, 0, record))
+            lives = feed_lives(LivenessView.attach(instance, name, missing_ok=True))
+            proof, now_ns = int(proof_mono_ns(segment.words, 0, record)), time.monotonic_ns()
+            state = state_of_book(
+                record,
+                status=status,
+                proof_mono_ns=proof,
+                feed_epoch=int(segment.words[HEADER.epoch]),
+                feed_lives=lives,
+                now_mono_ns=now_ns,
+            )
             result = _result(instance, f"book {venue} {symbol}", segment)
             result["readable"] = True
             result["proof_mono_ns"] = proof
@@ -302,12 +309,6 @@ def _verdict(instance: str, venue: str, index: int, row: Words, state: BookState
     removed = bool(int(row[CATALOGUE_ROW.flags]) & CAT_FLAG_REMOVED)
     state = state._replace(max_age_ms=book_age_limit_ms(run_file(instance)), removed=removed)
     return verdict(instance, words_to_row(index, row, venue), state)
-
-
-def _feed_lives(instance: str, segment: str) -> bool:
-    """As the detector judges it."""
-    view = LivenessView.attach(instance, segment, missing_ok=True)
-    return view.alive() and not view.hung(missed_beats=FEED_MISSED_BEATS)
 
 
 def _connection(words: Words, conn: int) -> list[Result]:

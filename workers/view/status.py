@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.execution.ledger import Ledger
-from pipeline.execution.market import best_price_fp, tradable
+from pipeline.execution.market import best_price_fp
 from pipeline.execution.results.counts import OperationCounts, counts_of
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import EngineConfig
@@ -17,7 +18,7 @@ from pipeline.model.errors import ArbitrageEngineError
 from pipeline.model.fixedpoint import from_fp
 from pipeline.risk.breakers import solve
 from shm.errors import ShmError
-from shm.layout import BOOK
+from shm.layout import BOOK, HEADER
 from shm.layout_pages import ACCOUNT_BALANCE, ACCOUNT_POSITION, ASSET_WORDS
 from shm.liveness import LivenessView
 from shm.metrics import Histogram, Metrics
@@ -31,6 +32,7 @@ from workers.last_run.half_done import replayed
 from workers.last_run.journal_rows import left_by_journal
 from workers.state_folder import instance_dir
 from workers.tradable import Answer, InstanceReasons, allowed_cpus, fields, utc
+from workers.view.book_verdict import BookJudge, feed_lives, state_of_book
 from workers.view.budgets import budgets
 
 PERCENTILES = (50.0, 99.0, 99.9)
@@ -86,6 +88,7 @@ class Reader:
         self._reasons.market = market = self._attached(described)
         answer = self._reasons.answer(described, running=running)
         executor = executor_fields(self.state_dir, running=running)
+        judge = BookJudge(self.instance, described, answer.reasons)
         return {
             "instance": self.instance,
             "state": str(answer.state),
@@ -100,7 +103,7 @@ class Reader:
             **executor,
             "processes": self._processes(described, views),
             "feeds": self._feeds(described, counters, running),
-            "books": [] if market is None else books(market),
+            "books": [] if market is None else books(market, views, judge),
             "opportunities": opportunities(counters),
             "orders": orders(counters),
             "positions": self._positions(market) or executor_positions(self.state_dir),
@@ -286,14 +289,25 @@ def _ended(row: dict[str, Any]) -> str:
     return "dead" if said in ("starting", "ready", "stopping") else said
 
 
-def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
-    """One row per instrument: its best prices and quantities, ms since its book was proved current, tradable or not."""
-    now, rows = time.monotonic_ns(), []
+def books(market: MarketDataAggregator, views: Mapping[str, LivenessView], judge: BookJudge) -> list[dict[str, Any]]:
+    """One row per instrument: its best prices and quantities, ms since its book was proved current, tradable or not: as
+    `arb inspect book` says. ``views``: of the instance's processes."""
+    rows: list[dict[str, Any]] = []
+    words, offsets = market.memory
+    lives = {feed: feed_lives(views.get(f"feed.{feed}")) for feed in market.feeds}
     for row in market.instruments:
         view = market.book(row.instrument_id)
         if view is None or row.instrument_id in market.removed:
             continue
         bid, ask = best_price_fp(view, OrderSide.SELL), best_price_fp(view, OrderSide.BUY)
+        state = state_of_book(
+            view.words,
+            status=1,
+            proof_mono_ns=view.proof_mono_ns,
+            feed_epoch=int(words[offsets[row.feed_id] + HEADER.epoch]),
+            feed_lives=lives[market.feeds[row.feed_id]],
+            now_mono_ns=time.monotonic_ns(),
+        )
         rows.append(
             {
                 "venue": row.spec.venue,
@@ -303,8 +317,8 @@ def books(market: MarketDataAggregator) -> list[dict[str, Any]]:
                 "bid_qty": None if bid is None else from_fp(view.words[BOOK.bid_qty_fp], row.qty_exp).normalize(),
                 "ask": None if ask is None else from_fp(ask, row.price_exp).normalize(),
                 "ask_qty": None if ask is None else from_fp(view.words[BOOK.ask_qty_fp], row.qty_exp).normalize(),
-                "age_ms": round((now - view.proof_mono_ns) / 1e6, 1) if view.proof_mono_ns else None,
-                "tradable": tradable(view, row) and row.tradable_pair,
+                "age_ms": None if state.age_ms is None else round(state.age_ms, 1),
+                "tradable": not judge.against(row, state._replace(max_age_ms=market.max_age_ms)),
             }
         )
     return rows

@@ -46,4 +46,6 @@ class Counters(msgspec.Struct):
     deepened: int = 0  # snapshots taken by standing books whose price had come near the end of the last one
     behind_ticker: int = 0  # books lost because no update followed a ticker that was ahead of them
     uncompared: int = 0  # books, now, that are other than their tickers for good: their own updates prove them
-    quiet: int = 0  # connections without data whose books the venue's REST has confirmed
+    quiet: int = (
+        0  # connections without data whose books the venue's REST has confirmed (refused by age: quiet_unproved)
+    )

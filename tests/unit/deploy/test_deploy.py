@@ -22,6 +22,7 @@ from pipeline.model.enums import Mode
 from tests.paths import REPO
 from workers.cli.app import app
 from workers.credentials import KEY_FORMAT
+from workers.last_run.journal_mode import name_of_mode
 from workers.setup.host_checks import SHM_FREE_WARN
 
 DEPLOY = REPO / "deploy"
@@ -139,7 +140,7 @@ def test_the_image_runs_as_its_own_user_and_starts_the_engine() -> None:
 
 def test_the_configuration_that_comes_along_is_valid_and_trades_nothing(state_dir: Path) -> None:
     config = engine_config()
-    assert config.mode is Mode.PAPER and config.instance == "main" and config.monitoring is not None
+    assert config.mode is Mode.PAPER and config.instance == "main-paper" and config.monitoring is not None
     assert {venue.name for venue in config.venues} == {"mexc_spot", "gateio_spot", "gateio_futures"}
 
 
@@ -247,7 +248,10 @@ def test_live_as_both_files_say_it_is_understood() -> None:
     comment = re.findall(r"live: (\[.*?\])", (DEPLOY / "kubernetes.yaml").read_text())[0]
     readme = re.findall(r"`command: (\[.*?\])`", (DEPLOY / "README.md").read_text())[0]
     assert yaml.safe_load(comment) == yaml.safe_load(readme)
-    assert parse(yaml.safe_load(comment))["live_name"] == engine_config().instance
+    live_name = parse(yaml.safe_load(comment))["live_name"]
+    assert live_name != engine_config().instance, "a live start on paper's journal is refused"
+    assert name_of_mode(live_name, Mode.PAPER) == engine_config().instance
+    assert f"`engine_name: {live_name}`" in (DEPLOY / "README.md").read_text()
 
 
 @pytest.mark.parametrize("names", [[], ["mexc.json", "gateio.json"]])

@@ -7,6 +7,8 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ import pytest
 import yaml
 
 import arbitrage
+from pipeline.model.config import RiskLimits
 from pipeline.model.config_load import config_from_mapping
-from pipeline.model.enums import Refusal
+from pipeline.model.enums import Mode, Refusal
 from pipeline.risk.breakers import MEANINGS
 from tests.paths import REPO
+from workers.last_run.journal_mode import name_of_mode
 from workers.reference.alerts import core_modules, reasons
 from workers.reference.configuration import keys
 from workers.reference.source_text import HOLE, calls, comments_of
+from workers.setup.limits import Profile, derive_limits
 
 DOCS = REPO / "docs"
 DOCUMENTS = sorted(DOCS.rglob("*.md"))
@@ -113,6 +118,44 @@ def test_configurations_in_the_documents_are_valid() -> None:
                 count += 1
                 config_from_mapping({**venues, **yaml.safe_load(text)})
     assert count >= 2
+
+
+def test_the_documents_know_every_market_that_comes_along() -> None:
+    facts = [tomllib.loads(path.read_text()) for path in (REPO / "pipeline" / "exchanges").glob("*/manifest.toml")]
+    trading = [one for one in facts if one.get("trade", True)]
+    markets = sum(len(one["markets"]) for one in trading)
+    assert f"| {len(trading)} companies, {markets} markets |" in (DOCS / "comparison.md").read_text()
+    (header,) = [line for line in (DOCS / "venues.md").read_text().splitlines() if line.startswith("| | ")]
+    columns = [column.strip() for column in header.strip("| ").split("|")]
+    going_live = (DOCS / "going-live.md").read_text().partition("\n## ")[0]
+    for one in trading:
+        assert len([column for column in columns if column.startswith(one["title"])]) == len(one["markets"]), one
+        assert one["title"] in going_live
+    assert "## One wallet" in (DOCS / "venues.md").read_text() and any(one.get("one_wallet") for one in trading)
+
+
+@pytest.mark.parametrize("name", ["docs/going-live.md", "README.md"])
+def test_paper_and_live_of_a_guide_are_different_instances(name: str) -> None:
+    """A journal is of one mode: what paper has written into the live instance's refuses the live start."""
+    ups = re.findall(r"^ +(arb up\b[^#\n]*)", (REPO / name).read_text(), re.MULTILINE)
+    (live,) = [re.findall(r"--i-understand-live-trading (\S+)", line)[0] for line in ups if "--mode live" in line]
+    paper = [line for line in ups if "--instance" in line]
+    assert [line.split("--instance ")[1].strip() for line in paper] == [name_of_mode(live, Mode.PAPER)]
+    assert not [line for line in ups if "--mode paper" in line and line not in paper]
+
+
+def test_limits_of_the_guide_let_an_entry_of_half_the_size_pass() -> None:
+    text = (DOCS / "going-live.md").read_text()
+    (sample,) = [yaml.safe_load(found) for language, found in FENCED.findall(text) if language == "yaml"]
+    config = config_from_mapping({**yaml.safe_load((REPO / "deploy" / "engine.yaml").read_text()), **sample})
+    whole = config.detection.max_notional_usd * config.risk_limits.min_profit_margin_bps / 10_000
+    assert 0 < config.risk_limits.min_profit_usd <= whole / 2
+    written = derive_limits(Decimal(500), Profile.CAUTIOUS, 2)
+    least = written.limits.min_profit_usd
+    assert f"{written.max_notional_usd:.0f} USD, {written.limits.min_profit_margin_bps} bps and {least} USD" in text
+    default = RiskLimits().min_profit_usd
+    reached_bps = default / written.max_notional_usd * 10_000
+    assert f"{default} USD, which {written.max_notional_usd:.0f} USD reach at {reached_bps:.0f} bps" in text
 
 
 def test_programs_in_the_documents_compile_and_import_what_is_there() -> None:

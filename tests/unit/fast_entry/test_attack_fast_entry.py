@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.execution.events import AccountSnapshot
 from pipeline.execution.plan import Rejected
-from pipeline.model.config import LimitConfig
+from pipeline.model.config import LimitConfig, VenueLimitConfig
 from pipeline.model.enums import Refusal, TradingStatus
 from pipeline.model.errors import InstrumentRefused, VenueRejected
 from pipeline.model.structs import CoinIdentity
@@ -157,7 +157,8 @@ def position_of_what_is_open(world: EntryWorld) -> Any:
 def within_a_scope(scope: str, key: str, **limits: Any) -> Attack:
     def attack(world: EntryWorld) -> Any:
         entered(world)
-        configured(world, **{scope: {key: LimitConfig(**limits)}})
+        kind = VenueLimitConfig if scope == "per_venue" else LimitConfig
+        configured(world, **{scope: {key: kind(**limits)}})
         return other_direction(world)
 
     return attack

@@ -22,7 +22,7 @@ from pipeline.execution.events import AccountSnapshot, Tick
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.fast_entry.memory import LIMITS
-from pipeline.model.config import EngineConfig, LimitConfig, RiskLimits
+from pipeline.model.config import EngineConfig, RiskLimits, VenueLimitConfig
 from pipeline.model.enums import ArbitrageState, InstrumentKind, OpportunityType, OrderState, Refusal
 from pipeline.rehearsal.entry_world import EntryWorld, engine_config
 from pipeline.rehearsal.instruments import spec
@@ -187,12 +187,12 @@ def candidates(value: Any) -> list[Any]:
     raise AssertionError(f"no candidates for {value!r}: say here which values of this type may forbid")
 
 
-def scoped_limits() -> list[LimitConfig]:
+def scoped_limits() -> list[VenueLimitConfig]:
     found = []
-    for field in msgspec.structs.fields(LimitConfig):
-        now = getattr(LimitConfig(), field.name)
+    for field in msgspec.structs.fields(VenueLimitConfig):
+        now = getattr(VenueLimitConfig(), field.name)
         wanted = [not now] if isinstance(now, bool) else [0 if "int" in str(field.type) else Decimal("0.000001")]
-        found += [LimitConfig(**{field.name: value}) for value in wanted]
+        found += [VenueLimitConfig(**{field.name: value}) for value in wanted]
     return found
 
 

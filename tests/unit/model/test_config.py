@@ -134,6 +134,15 @@ def test_every_error_is_listed_at_once_with_its_path() -> None:
     }
 
 
+@pytest.mark.parametrize("table", ["per_asset", "per_pair"])
+def test_orders_a_second_of_an_asset_or_a_pair_are_refused_and_the_place_is_named(table: str) -> None:
+    with pytest.raises(ConfigInvalid) as caught:
+        config_from_mapping({"risk_limits": {table: {"BTC": {"max_orders_per_s": 1}}}})
+    (said,) = caught.value.errors
+    assert said.startswith(f"risk_limits.{table}.BTC.max_orders_per_s: unknown key; known: enabled, ")
+    assert said.endswith("it is a limit of a venue (risk_limits.per_venue), or of all (risk_limits)")
+
+
 def test_live_mode_refuses_plain_text_and_sim_mode_refuses_other_hosts() -> None:
     market = {"rest": "http://127.0.0.1:1", "ws": "wss://wbs-api.mexc.com/ws", "symbols": ["BTCUSDT"]}
     exchanges = {"mexc": {"dialect": "mexc", "markets": {"spot": market}}}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
 
 from pipeline.execution.events import BookView, CatalogueChanged, Command, CommandKind, Opportunity
-from pipeline.model.config import LimitConfig
+from pipeline.model.config import LimitConfig, RiskLimits, VenueLimitConfig
 from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.model.structs import Balance, CoinIdentity
 from pipeline.model.venue_events import SessionState
@@ -172,10 +172,10 @@ def test_no_new_intent_before_the_book_is_later_than_our_own_fill() -> None:
         ({"max_total_exposure_usd": Decimal(50)}, Refusal.EXPOSURE_LIMIT),
         ({"max_open_operations": 0}, Refusal.IN_FLIGHT_LIMIT),
         ({"max_orders_per_s": 1}, Refusal.ORDER_RATE),
-        ({"per_venue": {"mexc_spot": LimitConfig(max_position_size_usd=Decimal(50))}}, Refusal.POSITION_LIMIT),
+        ({"per_venue": {"mexc_spot": VenueLimitConfig(max_position_size_usd=Decimal(50))}}, Refusal.POSITION_LIMIT),
         ({"per_asset": {"BTC": LimitConfig(max_exposure_usd=Decimal(50))}}, Refusal.EXPOSURE_LIMIT),
         ({"per_pair": {"BTC/USDT": LimitConfig(enabled=False)}}, Refusal.INSTRUMENT_BLOCKED),
-        ({"per_venue": {"gateio_spot": LimitConfig(max_orders_per_s=0)}}, Refusal.ORDER_RATE),
+        ({"per_venue": {"gateio_spot": VenueLimitConfig(max_orders_per_s=0)}}, Refusal.ORDER_RATE),
         ({"max_position_size_usd": Decimal("NaN")}, None),
     ],
 )
@@ -187,6 +187,33 @@ def test_limits(limits: dict[str, Any], wanted: Refusal | None) -> None:
         assert not world.core.ledger.operations
     else:
         assert refusal(world, offer(world)) is wanted
+
+
+def scoped_fields() -> list[tuple[str, type[LimitConfig], str]]:
+    """(table, type of its limits, field) of every limit that a venue, an asset or a pair may have."""
+    hints = get_type_hints(RiskLimits)
+    tables = {name: get_args(hint)[1] for name, hint in hints.items() if get_origin(hint) is dict}
+    return [(table, kind, field) for table, kind in tables.items() for field in kind.__struct_fields__]
+
+
+#: A value of each limit that leaves no room for any entry.
+FORBIDS = {
+    "max_position_size_usd": (Decimal("0.01"), Refusal.POSITION_LIMIT),
+    "max_exposure_usd": (Decimal("0.01"), Refusal.EXPOSURE_LIMIT),
+    "max_orders_per_s": (0, Refusal.ORDER_RATE),
+    "enabled": (False, Refusal.INSTRUMENT_BLOCKED),
+}
+
+
+@pytest.mark.parametrize(("table", "kind", "field"), scoped_fields())
+def test_every_limit_that_a_scope_may_have_binds(table: str, kind: type[LimitConfig], field: str) -> None:
+    """A limit that is accepted and read by nobody is no limit."""
+    value, wanted = FORBIDS[field]
+    name = {"per_venue": "gateio_spot", "per_asset": "BTC", "per_pair": "BTC/USDT"}[table]
+    world = ready_world(limits={table: {name: kind(**{field: value})}})
+    assert refusal(world, offer(world)) is wanted
+    world = ready_world(limits={table: {name: kind()}})
+    assert refusal(world, offer(world)) is Refusal.NONE
 
 
 def test_a_hedge_whose_quote_has_no_rate_takes_no_entry_beside_it() -> None:

@@ -12,7 +12,7 @@ from pipeline.detection.memory import DETECTOR_SETTINGS, FEED_READER
 from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.enums import InstrumentKind, Refusal, TradingStatus
 from pipeline.rehearsal.detection_world import NOW, Listing, World
-from shm.bookring import read_book
+from shm.bookring import proof_mono_ns, read_book
 from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, HEADER
 from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_ENDING, CAT_FLAG_IDENTITY, CAT_FLAG_WITHDRAW, CATALOGUE_ROW
 from workers.view.book_verdict import against, state_of_book
@@ -108,7 +108,15 @@ def inspect_says(made: World) -> set[Refusal]:
     row, record = made.rows[0], np.zeros(BOOK.WORDS, dtype=np.int64)
     status = int(read_book(made.feeds, 0, int(row[CATALOGUE_ROW.book_index]), record))
     lives, now_ns = bool(made.memory.feeds[0, FEED_READER.alive]), int(made.mem[DETECTOR_SETTINGS.now_ns])
-    state = state_of_book(made.feeds, 0, record, status=status, feed_lives=lives, now_mono_ns=now_ns)
+    proof = int(proof_mono_ns(made.feeds, 0, record))
+    state = state_of_book(
+        record,
+        status=status,
+        proof_mono_ns=proof,
+        feed_epoch=int(made.feeds[HEADER.epoch]),
+        feed_lives=lives,
+        now_mono_ns=now_ns,
+    )
     reasons = against(words_to_row(0, row, "a_spot"), state._replace(max_age_ms=MAX_AGE_MS), [])
     return {Refusal[reason.what.partition(":")[0].upper()] for reason in reasons}
 

@@ -263,6 +263,12 @@ def test_refusals_are_counted_by_pair_and_reason(
     assert cli.main(["status", "--refused", "XRP/USDT", "--instance", instance, "--json"]) == 0
     row = {"pair": "XRP/USDT", "reason": "halted", "count": 2, "last": "1970-01-01T00:00:03Z", "detail": "new"}
     assert msgspec.json.decode(capsys.readouterr().out)["refused"] == [{**row, "opportunity": 2}]
+    for spelling in ("XRPUSDT", "XRP_USDT", "xrp-usdt"):  # as venues spell it
+        assert cli.main(["status", "--refused", spelling, "--instance", instance, "--json"]) == 0
+        assert msgspec.json.decode(capsys.readouterr().out)["refused"] == [{**row, "opportunity": 2}]
+    assert cli.main(["status", "--refused", "SOL/USDT", "--instance", instance]) == 0
+    text = capsys.readouterr().out
+    assert "none of SOL/USDT is recorded; recorded are BTC/USDT, XRP/USDT;" in text and "`arb inspect book" in text
     assert cli.main(["status", "--refused", "all", "--instance", instance]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines[2:]] == [["XRP/USDT", "halted", "2"], ["BTC/USDT", "halted", "1"]]

@@ -165,6 +165,7 @@ def test_the_defaults_and_the_venues_own_urls_are_accepted() -> None:
         ("exchanges__mexc__markets__spot__symbols", ["BTC_USDT"], "'BTC_USDT', wanted the venue's spelling"),
         ("exchanges__gateio__markets__spot__symbols", ["BTCUSDT"], "'BTCUSDT', wanted the venue's spelling"),
         ("risk_limits__per_asset", {"BTCC": {"max_exposure_usd": 9}}, "risk_limits.per_asset.BTCC: no such asset"),
+        ("risk_limits__per_asset", {"USDT": {"enabled": False}}, "risk_limits.per_asset.USDT: no such asset"),
         ("risk_limits__per_pair", {"BTCUSDT": {"max_exposure_usd": 9}}, "risk_limits.per_pair.BTCUSDT: no such pair"),
         ("risk_limits__per_pair", {"BTC/USDT": {}}, "risk_limits.per_pair.BTC/USDT: found no limit"),
         ("risk_limits__per_asset", {"BTC": {"max_exposure_usd": 90000}}, "it would never bind"),
@@ -181,8 +182,9 @@ def test_live_refuses(path: str, value: object, said: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("risk_limits__per_asset", {"BTC": {"max_exposure_usd": 9}, "USDT": {"enabled": False}}),
-        ("risk_limits__per_pair", {"ETH/USDT": {"max_orders_per_s": 1}}),
+        ("risk_limits__per_asset", {"BTC": {"max_exposure_usd": 9}, "ETH": {"enabled": False}}),
+        ("risk_limits__per_pair", {"ETH/USDT": {"max_exposure_usd": 9}}),
+        ("risk_limits__per_venue", {"mexc_spot": {"max_orders_per_s": 1}}),
         ("inventory__targets", {"mexc_spot": {"BTC": 1, "USDT": 5}}),
         ("detection__execute_edge_bps", 10),
     ],

@@ -94,6 +94,7 @@ def test_a_book_ends_with_one_sentence_whether_it_may_be_traded(
     _, result, _ = arb("book", "aa_spot", "S")
     assert not result["tradable"]
     assert result["sentence"].startswith("aa_spot S may not be traded now: the instance does not run; solve: arb up")
+    assert "; besides: " in result["sentence"] and "gap: updates are missing" in result["sentence"], "its own are said"
     assert inspect_text(inspect(instance, ["book", "aa_spot", "S"])).splitlines()[-1] == result["sentence"]
 
 

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from pipeline.market_data import MarketDataAggregator
+from pipeline.trade_state import Effect, Reason
+from shm.atomics import mono_ns
 from shm.layout import FLAG_GAP
-from shm.liveness import Liveness, LivenessView
-from tests.worlds.books_world import CONFIG, BooksWorld
+from shm.liveness import Liveness, LivenessView, beat
+from tests.worlds.books_world import CONFIG, FUTURE_NS, BooksWorld
+from workers.view.book_verdict import BookJudge
 from workers.view.live_view import BOOKS_MAX, _book_rows
 from workers.view.status import books
 from workers.view.status_text import answer_lines
@@ -20,18 +23,33 @@ from workers.view.status_text import answer_lines
 
 @pytest.fixture
 def world(instance: str) -> Iterator[BooksWorld]:
+    """Two feeds that live."""
     made = BooksWorld(instance)
+    beating = [Liveness.create(instance, f"feed.{name}") for name in ("aa", "bb")]
+    for live in beating:  # of the future: a slow host does not make them hang
+        beat(live.words, 0, int(mono_ns()) + FUTURE_NS)
     yield made
+    for live in beating:
+        live.close()
     made.close()
 
 
-def test_books_show_the_best_level_their_age_and_whether_they_are_tradable(world: BooksWorld) -> None:
+def attached(world: BooksWorld) -> MarketDataAggregator:
     market = MarketDataAggregator(world.instance, CONFIG)
     asyncio.run(market.start_aggregation())
-    assert books(market) == []
+    return market
+
+
+def living(world: BooksWorld) -> dict[str, LivenessView]:
+    return LivenessView.attach_all(world.instance)
+
+
+def test_books_show_the_best_level_their_age_and_whether_they_are_tradable(world: BooksWorld) -> None:
+    market, views, judge = attached(world), living(world), BookJudge(world.instance, {}, [])
+    assert books(market, views, judge) == []
     world.publish(0, "100.5", "101")
     world.publish(1, "100", "101", flags=FLAG_GAP)
-    good, gap = books(market)
+    good, gap = books(market, views, judge)
     assert (good["bid"], good["bid_qty"], good["ask"], good["ask_qty"]) == (
         Decimal("100.5"), Decimal(2), Decimal(101), Decimal(3),
     )  # fmt: skip
@@ -41,6 +59,23 @@ def test_books_show_the_best_level_their_age_and_whether_they_are_tradable(world
     assert rows[1][:4] == ["BTC/USDT", "aa_spot", "100.5 x 2", "101 x 3"]
     assert rows[0][4] == "refused"
     assert _book_rows({"books": [good] * (BOOKS_MAX + 3)})[-1][0].startswith("and 3 more")
+
+
+def test_a_book_is_tradable_here_where_inspect_says_so(world: BooksWorld) -> None:
+    """Age, the life of its feed and what stops the instance count, not its flags alone."""
+    market, views, judge = attached(world), living(world), BookJudge(world.instance, {}, [])
+    stopped = Reason(what="HALTED", solve="x", effect=Effect.HALTS)
+    halted = BookJudge(world.instance, {}, [stopped])
+    alone = BookJudge(world.instance, {"venues": {"aa_spot": {"trade": False}, "bb_spot": {"trade": True}}}, [])
+    for feed in (0, 1):
+        world.publish(feed, "100", "101")
+    assert [row["tradable"] for row in books(market, views, judge)] == [True, True]
+    assert [row["tradable"] for row in books(market, {"feed.bb": views["feed.bb"]}, judge)] == [False, True]
+    assert [row["tradable"] for row in books(market, views, halted)] == [False, False]
+    assert [row["tradable"] for row in books(market, views, alone)] == [False, True]
+    world.publish(0, "100", "101", recv_mono_ns=int(mono_ns()) - (CONFIG.detection.max_age_to_trade_ms + 1) * 1_000_000)
+    old, young = books(market, views, judge)
+    assert old["age_ms"] > CONFIG.detection.max_age_to_trade_ms and not old["tradable"] and young["tradable"]
 
 
 @pytest.mark.parametrize("bad", [{"tradable": False}, {"age_ms": None}])
