@@ -103,8 +103,8 @@ class Snapshots:
             self.keep_updates_for_snapshot(book_index)
 
     def renew(self) -> None:
-        """A new snapshot for every standing book, while it goes on: a piece of a recording begins with them. Pushed whole
-        books have none: a new subscription would interrupt them."""
+        """A new snapshot for every standing book, while it goes on: a piece of a recording begins with them. Pushed
+        whole books get none: a new subscription would interrupt them."""
         for book_index in () if self._pushed else self._instruments:
             if self._books.is_synced(book_index):
                 self.keep_updates_for_snapshot(book_index)
