@@ -10,7 +10,7 @@ from pipeline.exchanges.transport.spend import spent_of
 
 
 def budgets(instance: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """By venue and bucket: ``limit``, ``window_s``, ``used``, ``left`` (units), ``silent_s``; what markets share by exchange.
+    """By venue (what markets share: by exchange) and bucket: ``limit``, ``window_s``, ``used``, ``left``, ``silent_s``.
 
     An exchange's ``all`` has no limit: it tells for how long it asked for silence. Empty while nothing has asked."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
