@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
+from arbitrage.direct.sharing import shared
 from arbitrage.exchange_names import ExchangeName
 from arbitrage.names import Symbol, is_futures, market_name
 from pipeline.exchanges.base import VenueClient
@@ -109,12 +110,14 @@ class _Exchange:
         return None
 
     async def _asked(self, market: str, question: Callable[[VenueClient], Any]) -> Any:
-        """One question to the venue, on a connection of its own."""
-        client = make_venue(self.venue_config(market), self._key())
-        try:
-            return await question(client)
-        finally:
-            await client.close()
+        """One question to the venue, on a connection of its own, within the budgets and silences of all processes."""
+        venue = self.venue_config(market)
+        with shared():
+            client = make_venue(venue, self._key())
+            try:
+                return await question(client)
+            finally:
+                await client.close()
 
     async def get_server_time(self, market: str = "spot") -> int:
         """The venue's clock, unix ms. Raises a VenueError."""

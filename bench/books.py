@@ -122,7 +122,7 @@ class Ours:
 
     def _load(self) -> None:
         books = self.source.books
-        books.invalidate(0, "next round")
+        books.invalidate(0)
         if books.on_snapshot(0, self.source.snapshot, 1, 0) is not SnapshotResult.SYNCED:
             raise BenchFailed(f"{self.source.case}: snapshot refused")
 

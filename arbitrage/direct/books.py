@@ -39,7 +39,7 @@ def book_of(venue: VenueConfig, spec: InstrumentSpec, payload: bytes, limit: int
         symbol=spec.symbol,
         bids=tuple(bids[:limit]),
         asks=tuple(asks[:limit]),
-        update_id=found.last,
+        update_id=0 if make_public_stream(venue).whole_books_pushed else found.last,  # those number their pushes alone
         recv_mono_ns=recv_mono_ns,
     )
 
@@ -79,7 +79,7 @@ class BookStream:
     async def follow(self, specs: Sequence[InstrumentSpec]) -> AsyncGenerator[OrderBook, None]:
         """Each book of ``specs`` when it is first whole, and whenever it has changed: the newest, not every step.
 
-        Raises BadInput for more symbols than it takes."""
+        Ends with :meth:`close`. Raises BadInput for more symbols than it takes, and what has ended the feed."""
         rows = [self._row(spec) for spec in specs]
         changed = asyncio.Event()
         self._changed.append(changed)
@@ -97,6 +97,8 @@ class BookStream:
                     waiting = asyncio.ensure_future(changed.wait())
                     await asyncio.wait([waiting, self._task], return_when=asyncio.FIRST_COMPLETED)
                     waiting.cancel()
+            if not self._task.cancelled():
+                self._task.result()  # raises what ended the feed
         finally:
             self._changed.remove(changed)
 

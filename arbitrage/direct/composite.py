@@ -36,7 +36,7 @@ from pipeline.model.clock import wall_ms
 from pipeline.model.config import VenueConfig
 from pipeline.model.dialects import facts_of
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
-from pipeline.model.errors import AuthRefused, BadInput, VenueError
+from pipeline.model.errors import AuthRefused, BadInput, VenueError, VenueUnavailable
 from pipeline.model.fixedpoint import quantize_down, quantize_up
 from pipeline.model.structs import Balance, Credentials, InstrumentSpec, OrderRequest, OrderUpdate
 from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome, VenueEvent
@@ -56,10 +56,12 @@ class CompositeExchange:
         self._specs: dict[str, InstrumentSpec] = {}
         self._orders: OrderedDict[str, OrderRequest] = OrderedDict()
         self._updates: OrderedDict[str, OrderUpdate] = OrderedDict()
+        self._unanswered: dict[str, OrderRequest] = {}  # by client id; bounded by what is sent and never asked for
         self._waiting: dict[tuple[type, str], asyncio.Future[PlaceOutcome | CancelOutcome]] = {}
         self._trading: VenueTrading | None = None
         self._books: BookStream | None = None
         self._client: VenueClient | None = None
+        self._shares = False
 
     @property
     def exchange_name(self) -> str:
@@ -69,6 +71,7 @@ class CompositeExchange:
     async def __aenter__(self) -> Self:
         """Opens order entry where there is a key and the dialect places orders. Raises a VenueError."""
         share()
+        self._shares = True
         try:
             self._client = make_venue(self.venue, self._key)
             if self._key is not None and facts_of(self.venue.dialect).trade:
@@ -86,15 +89,15 @@ class CompositeExchange:
 
     async def close(self) -> None:
         """Closes every socket. An order whose answer is waited for ends as UNKNOWN."""
-        books, trading, client = self._books, self._trading, self._client
+        opened = [one for one in (self._books, self._trading, self._client) if one is not None]
         self._books = self._trading = self._client = None
-        if books is not None:
-            await books.close()
-        if trading is not None:
-            await trading.close()
-        if client is not None:
-            await client.close()
-            unshare()
+        shares, self._shares = self._shares, False
+        try:
+            for one in opened:
+                await one.close()
+        finally:
+            if shares:
+                unshare()
 
     # --- market data ---
 
@@ -178,33 +181,62 @@ class CompositeExchange:
         *,
         tif: TimeInForce = TimeInForce.GTC,
         reduce_only: bool = False,
+        client_id: str = "",
     ) -> Order:
         """A limit order, sent once and never again. The price is put on the venue's tick so that it is never worse than
-        ``price``, the quantity is rounded down to its lot.
+        ``price``, the quantity is rounded down to its lot. ``client_id``: letters and digits, of one order alone; ""
+        makes one.
 
         Returns when the venue has answered; ``state`` UNKNOWN where it has not. Raises ``VenueRejected`` where it says
-        no, ``VenueUnavailable`` where nothing was sent, BadInput for what is too small."""
+        no, ``VenueUnavailable`` where nothing was sent, BadInput for what is too small and for a used ``client_id``.
+        Cancelled while it waits, the order may live: it is among :attr:`unanswered_orders`."""
         trading, spec = self._entry(), await self.get_symbol_info(symbol)
-        request = self._request(spec, side, quantity, price, tif, reduce_only)
-        _keep(self._orders, request.client_id, request)
-        outcome = await self._answer(PlaceOutcome, request.client_id, lambda: trading.place(request))
+        if client_id in self._orders or client_id in self._unanswered:
+            raise BadInput(f"client_id: found {client_id!r} of an order that was sent, wanted a new one, or none")
+        request = self._request(spec, side, quantity, price, tif, reduce_only, client_id)
+        outcome = await self._answer(PlaceOutcome, request.client_id, lambda: self._send_order(trading, request))
+        if outcome.kind is not OutcomeKind.UNKNOWN:
+            self._unanswered.pop(request.client_id, None)
         if outcome.kind is OutcomeKind.REJECTED and outcome.error is not None:
             raise outcome.error
         if outcome.kind is OutcomeKind.UNKNOWN:
             return self._order(request.client_id, None, OrderState.UNKNOWN, str(outcome.error or ""))
         return self._order(request.client_id, _newest(outcome.update, self._updates.get(request.client_id)))
 
+    @property
+    def unanswered_orders(self) -> list[Order]:
+        """Orders that may have been sent and whose answer no caller has, oldest first: the venue was silent, or
+        ``place_order`` was cancelled. Each until its status is found, or a cancel of it is confirmed."""
+        known = [(client_id, self._updates.get(client_id)) for client_id in self._unanswered]
+        return [self._order(client_id, update, OrderState.UNKNOWN) for client_id, update in known]
+
+    def _send_order(self, trading: VenueTrading, request: OrderRequest) -> None:
+        self._unanswered[request.client_id] = request
+        _keep(self._orders, request.client_id, request)
+        try:
+            trading.place(request)
+        except VenueUnavailable:  # nothing was sent
+            del self._unanswered[request.client_id], self._orders[request.client_id]
+            raise
+
     async def get_order_status(self, order: Order) -> Order | None:
         """The order as the venue answers now. None: not found, which does not prove that it never existed."""
         found = await self._rest().query_order(order.symbol, order.client_id, order.order_id)
-        return None if found is None else self._order(order.client_id, found)
+        if found is None:
+            return None
+        answered = self._order(order.client_id, found)
+        self._unanswered.pop(order.client_id, None)
+        return answered
 
     async def cancel_order(self, order: Order) -> CancelResult:
-        """Raises ``VenueUnavailable`` where nothing was sent."""
+        """A cancel while another one of the order waits is that one: both get its answer. Raises ``VenueUnavailable``
+        where nothing was sent."""
         trading = self._entry()
         outcome = await self._answer(
             CancelOutcome, order.client_id, lambda: trading.cancel(order.symbol, order.client_id, order.order_id)
         )
+        if outcome.kind is OutcomeKind.ACKED:
+            self._unanswered.pop(order.client_id, None)
         done = {OutcomeKind.ACKED: True, OutcomeKind.REJECTED: False, OutcomeKind.UNKNOWN: None}[outcome.kind]
         return CancelResult(
             client_id=order.client_id,
@@ -249,6 +281,7 @@ class CompositeExchange:
         price: Decimal,
         tif: TimeInForce,
         reduce_only: bool,
+        client_id: str,
     ) -> OrderRequest:
         to_tick = quantize_down if side is OrderSide.BUY else quantize_up
         limit, qty = to_tick(price, spec.tick), quantize_down(quantity, spec.lot)
@@ -258,7 +291,7 @@ class CompositeExchange:
                 f"in steps of {spec.lot} and {spec.min_notional} {spec.quote}"
             )
         return OrderRequest(
-            client_id=f"d{secrets.token_hex(10)}",
+            client_id=client_id or f"d{secrets.token_hex(10)}",
             venue=self.venue.name,
             symbol=spec.symbol,
             side=side,
@@ -272,21 +305,29 @@ class CompositeExchange:
         )
 
     async def _answer(self, kind: type, client_id: str, send: Callable[[], object]) -> PlaceOutcome | CancelOutcome:
-        """What the venue says to one request that ``send`` hands over."""
-        waiting: asyncio.Future[PlaceOutcome | CancelOutcome] = asyncio.get_running_loop().create_future()
-        self._waiting[(kind, client_id)] = waiting
-        try:
-            send()
-            return await waiting
-        finally:
-            del self._waiting[(kind, client_id)]
+        """What the venue says to one request that ``send`` hands over; whoever asks the same meanwhile gets its answer,
+        and who is cancelled takes it from nobody."""
+        waiting = self._waiting.get((kind, client_id))
+        if waiting is None:
+            waiting = self._waiting[(kind, client_id)] = asyncio.get_running_loop().create_future()
+            try:
+                send()
+            except BaseException:
+                del self._waiting[(kind, client_id)]
+                raise
+        return await asyncio.shield(waiting)
 
     def _on_event(self, event: VenueEvent) -> None:
         if isinstance(event, PlaceOutcome | CancelOutcome):
-            waiting = self._waiting.get((type(event), event.client_id))
+            if isinstance(event, PlaceOutcome) and event.kind is OutcomeKind.REJECTED:
+                self._unanswered.pop(event.client_id, None)  # it does not exist, whoever still waits
+            waiting = self._waiting.pop((type(event), event.client_id), None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(event)
-        elif isinstance(event, OrderUpdate):
+            if event.update is None:
+                return
+            event = event.update
+        if isinstance(event, OrderUpdate):
             newest = _newest(event, self._updates.get(event.client_id))
             if newest is not None:
                 _keep(self._updates, event.client_id, newest)
@@ -295,7 +336,7 @@ class CompositeExchange:
         self, client_id: str, update: OrderUpdate | None, state: OrderState = OrderState.SENT, reason: str = ""
     ) -> Order:
         """What is known of an order: its terms where this object has sent it, and what the venue says."""
-        sent = self._orders.get(client_id)
+        sent = self._orders.get(client_id) or self._unanswered.get(client_id)
         return Order(
             venue=self.venue.name,
             symbol=update.symbol if update is not None else sent.symbol if sent is not None else "",

@@ -28,17 +28,22 @@ class RequestConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of requests: seconds for each attempt, and how often a GET that failed is asked again.
 
     Only questions are repeated, whatever ``max_retries`` says: an order that was not answered may have been taken.
-    ``require_auth``: the client must have a key. Raises BadInput."""
+    The seconds begin when the request leaves: budgets and silences are waited for before. ``require_auth``: the client
+    must have a key. ``weight``: units of the venue's limit that one attempt uses; 0 = the most that the engine's own
+    questions at the path weigh, else 1. Raises BadInput."""
 
     timeout: float = 5.0
     max_retries: int = 2
     require_auth: bool = False
+    weight: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.timeout > 0:
             raise BadInput(f"RequestConfig.timeout: found {self.timeout!r}, wanted more than 0 s")
         if not 0 <= self.max_retries <= RETRIES_MAX:
             raise BadInput(f"RequestConfig.max_retries: found {self.max_retries!r}, wanted 0 to {RETRIES_MAX}")
+        if not 0 <= self.weight < float("inf"):
+            raise BadInput(f"RequestConfig.weight: found {self.weight!r}, wanted 0 or more units")
 
 
 def create_market_data_config() -> RequestConfig:

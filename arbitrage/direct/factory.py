@@ -71,12 +71,15 @@ class FullExchangeFactory:
 
     def _make(self, name: str, source: Source) -> CompositeExchange:
         if isinstance(source, EngineConfig):
-            return CompositeExchange(source.venue(name))
+            known = {venue.name: venue for venue in source.venues}
+            if name not in known:
+                raise BadInput(f"exchange: found {name!r}, wanted a venue of the configuration: {', '.join(known)}")
+            return CompositeExchange(known[name])
         exchange, _, market = name.rpartition("_")
         if exchange not in dialect_names():
-            known = ", ".join(dialect_names())
             raise BadInput(
-                f"exchange: found {name!r}, wanted EXCHANGE_MARKET, as 'x_spot', with an exchange of: {known}"
+                f"exchange: found {name!r}, wanted EXCHANGE_MARKET, as 'x_spot', with an exchange of: "
+                f"{', '.join(dialect_names())}"
             )
         given = source or self._exchanges.get(exchange) or public_class(exchange)(markets=(market,))
         venue = msgspec.structs.replace(given.venue_config(market), name=name)

@@ -80,10 +80,13 @@ class RestClient:
 
     async def __aenter__(self) -> Self:
         share()
-        client = make_venue(self.venue, self._key)
-        if not isinstance(client, RestVenueClient):
+        try:
+            client = make_venue(self.venue, self._key)
+            if not isinstance(client, RestVenueClient):
+                raise BadInput(f"{self.venue.dialect}: found a client of another kind, wanted one on RestVenueClient")
+        except BaseException:
             unshare()
-            raise BadInput(f"{self.venue.dialect}: found a client of another kind, wanted one on RestVenueClient")
+            raise
         wanted = self._connection
         client.transport.pool = Pool(
             connections=wanted.connector_limit,
@@ -98,10 +101,12 @@ class RestClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
-            unshare()
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                await client.close()
+            finally:
+                unshare()
 
     async def get(
         self, path: str, params: Mapping[str, Any] | None = None, *, config: RequestConfig | None = None
@@ -133,14 +138,11 @@ class RestClient:
         self._requests += 1
         began_ns = time.perf_counter_ns()
         try:
-            async with asyncio.timeout(asked.timeout):
-                reply = await client.ask(path, query, signed=asked.require_auth)
+            reply = await client.ask(
+                path, query, signed=asked.require_auth, weight=asked.weight, answer_s=asked.timeout
+            )
             self._times.append((time.perf_counter_ns() - began_ns) / 1e9)
             return msgspec.json.decode(reply.body)
-        except TimeoutError:
-            self._failures += 1
-            text = f"{self.venue.name}: no answer to {path} within {asked.timeout} s"
-            raise OutcomeUnknown(text, venue=self.venue.name) from None
         except msgspec.DecodeError as error:
             self._failures += 1
             text = f"{self.venue.name}: the answer to {path} is no JSON: {error}"

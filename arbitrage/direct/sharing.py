@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pipeline.exchanges.transport.shared_budgets import Joined, join, joined
 
 INSTANCE, PROCESS = "library", "python"
@@ -27,3 +30,13 @@ def unshare() -> None:
     if _Program.users == 0 and _Program.part is not None:
         _Program.part.leave()
         _Program.part = None
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """An object is open for as long as the block runs."""
+    share()
+    try:
+        yield
+    finally:
+        unshare()

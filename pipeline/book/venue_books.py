@@ -433,9 +433,8 @@ class VenueBooks(BookTable):
 
     # --- state ---
 
-    def invalidate(self, book_index: int, reason: str, flags: int = FLAG_GAP) -> None:
-        """Publishes the book as untradable and waits for a snapshot. ``reason`` is for the caller's log."""
-        del reason
+    def invalidate(self, book_index: int, flags: int = FLAG_GAP) -> None:
+        """Publishes the book as untradable and waits for a snapshot."""
         self._invalidate(self._slot_of_index[book_index], flags)
 
     def invalidate_connection(self, conn: int) -> list[int]:
@@ -445,7 +444,7 @@ class VenueBooks(BookTable):
         ]
         for index in lost:
             self.ticker_trust.forget(self.mem, self._slot_of_index[index])
-            self._invalidate(self._slot_of_index[index], FLAG_UNPROVED | FLAG_GAP)
+            self._invalidate(self._slot_of_index[index], FLAG_UNPROVED)
         return lost
 
     def move_connection(self, old: int, new: int) -> None:

@@ -61,7 +61,7 @@ class BudgetedLink(VenueLink):
     def answered(self, error: VenueError | None, faults: RequestFaults) -> None:
         """What a placement's answer asks for; a connection that closes answers nothing."""
         if isinstance(error, RateLimited) or not (faults.drop_request or faults.drop_response):
-            self._budgets.gateway.note(error, ORDERS, ban_is_of_bucket=True)
+            self._budgets.gateway.note(error, ORDERS)
 
     def ask(self, operation: str, symbol: str, answer: Callable[[str], Any], client_id: str = "") -> None:
         """Waits until the budget and a silence allow it."""

@@ -231,9 +231,9 @@ class OrderSession(VenueTrading):
                 f"{self.venue}: client id must be 1-{CLIENT_ID_MAX} letters and digits: {client_id!r}", venue=self.venue
             )
 
-    def note_answer(self, error: VenueError | None, bucket: str, *, ban_is_of_bucket: bool = True) -> None:
+    def note_answer(self, error: VenueError | None, bucket: str) -> None:
         """What an answer says about the venue's gateway and its limits; ``error`` None: it was a success."""
-        self.client.gateway.note(error, bucket, ban_is_of_bucket=ban_is_of_bucket)
+        self.client.gateway.note(error, bucket)
 
     # --- work beside the events ---
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from pipeline.exchanges.base import HttpCall, HttpReply, VenueClient
-from pipeline.exchanges.listing import Listing
+from pipeline.exchanges.listing import Listing, PublicQuestion
 from pipeline.exchanges.parsing.rows import NO_NAME, OddRows, OwnRows
 from pipeline.exchanges.recent_trades import PublicTrade, TradesQuestion
 from pipeline.exchanges.transport.gateway_watch import GatewayWatch
@@ -98,10 +98,14 @@ class RestVenueClient(VenueClient):
         bucket: str = "public",
         weight: float = 1.0,
         headers: Mapping[str, str] | None = None,
+        answer_s: float | None = None,
     ) -> HttpReply:
         target = f"{self.transport.prefix}{path}{'?' if query else ''}{query}"
         reply = await self.transport.send(
-            lambda: HttpCall(method="GET", target=target, headers=headers or {}), bucket=bucket, weight=weight
+            lambda: HttpCall(method="GET", target=target, headers=headers or {}),
+            bucket=bucket,
+            weight=weight,
+            answer_s=answer_s,
         )
         self.note_left(reply, bucket)
         error = self.error_of(reply)
@@ -119,6 +123,7 @@ class RestVenueClient(VenueClient):
         body: bytes = b"",
         bucket: str = "private",
         weight: float = 1.0,
+        answer_s: float | None = None,
     ) -> HttpReply:
         """One signed call. A refusal for its timestamp is definitive: the clock is corrected and it is sent once more.
 
@@ -133,7 +138,7 @@ class RestVenueClient(VenueClient):
         full_path = self.transport.prefix + path
         for attempt in range(2):
             reply = await self.transport.send(
-                lambda: self._sign(method, full_path, query, body), bucket=bucket, weight=weight
+                lambda: self._sign(method, full_path, query, body), bucket=bucket, weight=weight, answer_s=answer_s
             )
             self.note_left(reply, bucket)
             error = self.error_of(reply)
@@ -146,11 +151,23 @@ class RestVenueClient(VenueClient):
             raise error
         raise AssertionError("unreachable: the second attempt returns or raises")
 
-    async def ask(self, path: str, query: str, *, signed: bool) -> HttpReply:
+    async def ask(
+        self, path: str, query: str, *, signed: bool, weight: float = 0.0, answer_s: float | None = None
+    ) -> HttpReply:
         """A question (GET) of the venue's documents that no other method asks; ``path``: below the client's base.
 
-        Raises the errors of every method."""
-        return await (self._signed("GET", path, query) if signed else self._public(path, query))
+        ``weight`` 0: :meth:`weight_of` the path. ``answer_s``: as of :meth:`RestTransport.send`. Raises the errors of
+        every method."""
+        weight = weight or self.weight_of(path)
+        if signed:
+            return await self._signed("GET", path, query, weight=weight, answer_s=answer_s)
+        return await self._public(path, query, weight=weight, answer_s=answer_s)
+
+    def weight_of(self, path: str) -> float:
+        """The most that a question of ours at ``path`` weighs, of any market; 1 where none is listed."""
+        listings = (question for market in self.listings.values() for question in (market.symbols, market.volumes))
+        questions: list[PublicQuestion | TradesQuestion] = [*listings, *self.recent.values()]
+        return max((one.weight for one in questions if one.path == path), default=1.0)
 
     async def listing(self) -> list[Listed]:
         market = self.listings[self.config.market]

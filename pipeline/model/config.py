@@ -215,7 +215,7 @@ class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     market: bool = False  # raw frames and the detector's inputs, compressed, in the state folder's market/
     market_max_bytes: int = 4 * 1024 * 1024 * 1024  # all of it; beyond that the oldest piece goes
     market_keep_hours: int = 72  # a piece that ended longer ago goes
-    market_piece_s: int = 600  # a piece can be read alone: with each, every book gets a new snapshot
+    market_piece_s: int = 600  # a piece can be read alone: with each, books get new snapshots by REST
 
 
 class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -108,11 +108,15 @@ class VenueRejected(VenueError):
 
 
 class RateLimited(VenueRejected):
-    """429 or the venue's own code for it; nothing may be sent for ``retry_after_s`` seconds."""
+    """429 or the venue's own code for it; nothing of the kind may be sent for ``retry_after_s`` seconds, and nothing at
+    all from this address where ``of_address``."""
 
-    def __init__(self, message: str, *, retry_after_s: float, venue: str = "", api_code: str = "") -> None:
+    def __init__(
+        self, message: str, *, retry_after_s: float, venue: str = "", api_code: str = "", of_address: bool = False
+    ) -> None:
         super().__init__(message, venue=venue, code=429, api_code=api_code)
         self.retry_after_s = retry_after_s
+        self.of_address = of_address
 
 
 class InsufficientBalance(VenueRejected):

@@ -10,9 +10,9 @@ from pipeline.exchanges.transport.spend import spent_of
 
 
 def budgets(instance: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """By venue and bucket: ``limit``, ``window_s``, ``used``, ``left`` (units), ``silent_s``.
+    """By venue (what markets share: by exchange) and bucket: ``limit``, ``window_s``, ``used``, ``left``, ``silent_s``.
 
-    A venue's ``all`` has no limit: it tells for how long the venue asked for silence. Empty while nothing has asked."""
+    An exchange's ``all`` has no limit: it tells for how long it asked for silence. Empty while nothing has asked."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     now_ns = time.monotonic_ns()
     for row in spent_of(instance, now_ns):

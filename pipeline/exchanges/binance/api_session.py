@@ -158,7 +158,7 @@ class BinanceTrading(OrderSession):
         bucket = "order" if key.startswith("p-") else "cancel"
         error = wsapi.reply_error(self.venue, frame)
         update: OrderUpdate | None = None
-        self.note_answer(error, bucket, ban_is_of_bucket=frame.status != wsapi.IP_BAN)
+        self.note_answer(error, bucket)
         left = wsapi.orders_left(frame)
         if left is not None:
             self.client.transport.throttle.remaining("order", left)

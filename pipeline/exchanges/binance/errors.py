@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.transport.refusals import OwnCode, error_of_reply, printable
-from pipeline.model.errors import VenueError
+from pipeline.model.errors import RateLimited, VenueError
+
+_Error = TypeVar("_Error", bound=VenueError | None)
 
 _KINDS: dict[str, tuple[int, ...]] = {
     "funds": (-2019, -2018, -4050, -4051),
@@ -62,6 +66,8 @@ _KIND_OF_TEXT: tuple[tuple[str, str], ...] = (
 _FAILED_503 = ("Service Unavailable.", "Internal error; unable to process your request. Please try again.")
 
 
+#: The weight of the address is used up: the venue's code for it, or a gateway's 429.
+_OF_WEIGHT = ("-1003", "429")
 #: Throttled before anything was looked at, whatever the status (USDⓈ-M answers 503).
 _THROTTLED = -1008
 
@@ -115,4 +121,11 @@ def _is_failure(payload: bytes) -> bool:
 
 def error_of(venue: str, reply: HttpReply) -> VenueError | None:
     """The error that a REST reply carries; None for a success."""
-    return error_of_reply(venue, reply, own_code)
+    return of_weight(error_of_reply(venue, reply, own_code))
+
+
+def of_weight(error: _Error) -> _Error:
+    """``error``, which is of the address where its weight is used up: that counts questions, cancels and orders."""
+    if isinstance(error, RateLimited) and error.api_code in _OF_WEIGHT:
+        error.of_address = True
+    return error

@@ -147,6 +147,10 @@ class BinanceClient(RestVenueClient):
         if used.isascii() and used.isdigit():
             self.transport.throttle.remaining("weight", WEIGHT_MAX[self._market] - int(used))
 
+    def weight_of(self, path: str) -> float:
+        calls: list[Call] = [getattr(self.calls, name) for name in self.calls.__struct_fields__]
+        return max(super().weight_of(path), *(call.weight for call in calls if call.path == path), 0.0)
+
     def _learn(self, updates: Iterable[OrderUpdate]) -> None:
         for update in updates:
             self._client_ids[update.order_id] = update.client_id

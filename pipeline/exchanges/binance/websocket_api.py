@@ -23,11 +23,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pipeline.exchanges.binance.errors import code_of
+from pipeline.exchanges.binance.errors import code_of, of_weight
 from pipeline.exchanges.binance.signing import BinanceSigner
 from pipeline.exchanges.parsing.venue_json import ABSENT, decode
 from pipeline.exchanges.transport.refusals import (
     BAN_DEFAULT_S,
+    IP_BAN,
     RETRY_AFTER_DEFAULT_S,
     SILENCE_MAX_S,
     error_of_code,
@@ -38,7 +39,6 @@ from pipeline.templates import template as st
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import Pieces
 
-IP_BAN = 418
 #: Intervals of order counts that matter here; a day's is never near.
 ORDER_INTERVALS = ("SECOND", "MINUTE")
 
@@ -96,7 +96,7 @@ def reply_error(venue: str, frame: ApiFrame) -> VenueError | None:
     if refusal.code is None:
         text = printable(refusal.msg or "no error")
         return GatewayRefused(f"{venue}: status {frame.status} without a code: {text}", venue=venue, code=frame.status)
-    return error_of_code(venue, frame.status, code_of(refusal.code, refusal.msg or ""), _silence_s(frame))
+    return of_weight(error_of_code(venue, frame.status, code_of(refusal.code, refusal.msg or ""), _silence_s(frame)))
 
 
 def _silence_s(frame: ApiFrame) -> float:

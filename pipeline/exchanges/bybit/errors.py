@@ -14,10 +14,11 @@ from __future__ import annotations
 import msgspec
 
 from pipeline.exchanges.base import HttpReply
-from pipeline.exchanges.transport.refusals import OwnCode, error_of_reply, printable
-from pipeline.model.errors import RateLimited, VenueError
+from pipeline.exchanges.transport.refusals import OwnCode, error_of_reply, printable, reported_silence_s
+from pipeline.model.errors import RateLimited, VenueError, VenueRejected
 
-ADDRESS_SILENCE_S = 600.0  # after 403: too many requests of an address
+ADDRESS_BAN = 403  # too many requests of an address, whatever the body: the venue's edge answers with a page
+ADDRESS_SILENCE_S = 600.0  # after it
 SILENCE_MIN_S, SILENCE_MAX_S = 1.0, 600.0  # budgets count per second
 
 _KINDS: dict[str, tuple[int, ...]] = {
@@ -79,11 +80,12 @@ def own_code(reply: HttpReply) -> OwnCode | None:
 def error_of(venue: str, reply: HttpReply) -> VenueError | None:
     """The error that a REST reply carries; None for a success."""
     error = error_of_reply(venue, reply, own_code)
+    if reply.status == ADDRESS_BAN and (isinstance(error, RateLimited) or not isinstance(error, VenueRejected)):
+        silence_s = max(ADDRESS_SILENCE_S, reported_silence_s(reply) or 0.0)
+        text = error.message if error is not None else f"{venue}: HTTP {reply.status}"
+        return RateLimited(text, retry_after_s=silence_s, venue=venue, api_code=str(reply.status), of_address=True)
     if isinstance(error, RateLimited):
-        if reply.status == 403:
-            error.retry_after_s = max(error.retry_after_s, ADDRESS_SILENCE_S)
-        else:
-            error.retry_after_s = _until_reset_s(reply) or error.retry_after_s
+        error.retry_after_s = _until_reset_s(reply) or error.retry_after_s
     return error
 
 

@@ -27,7 +27,7 @@ from pipeline.exchanges.bybit.signing import BybitSigner
 from pipeline.exchanges.parsing.rows import OwnRows
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, RestVenueClient
-from pipeline.exchanges.transport.throttle import Limit
+from pipeline.exchanges.transport.throttle import SPARE, Limit
 from pipeline.model.errors import OrderNotFound, ProtocolViolation, VenueError
 from pipeline.model.structs import (
     Balance,
@@ -57,15 +57,16 @@ ACCOUNT_TYPE = "accountType=UNIFIED"
 
 
 def limits_of(market: str) -> dict[str, Limit]:
-    """Budgets of one account and address."""
+    """Budgets of one account, and the address's over all requests of both markets; orders go another way."""
     orders_per_s = ORDERS_PER_S[market]
     return {
-        "public": Limit(600, 5),
-        "private": Limit(50, 1, account=True),
-        "query": Limit(50, 1, part=1.0, account=True),
-        "slow": Limit(5, 1, account=True),
+        "address": Limit(600, 5, part=1.0, of_host=True),
+        "public": Limit(600, 5, pool="address", spare=SPARE),
+        "private": Limit(50, 1, account=True, pool="address", spare=SPARE),
+        "query": Limit(50, 1, part=1.0, account=True, pool="address"),
+        "slow": Limit(5, 1, account=True, pool="address", spare=SPARE),
         "order": Limit(orders_per_s, 1, part=1.0, account=True),
-        "cancel": Limit(orders_per_s, 1, part=1.0, account=True),
+        "cancel": Limit(orders_per_s, 1, part=1.0, account=True, pool="address"),
     }
 
 

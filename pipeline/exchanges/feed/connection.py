@@ -145,12 +145,6 @@ class FeedConnection:
             self._asked.pop(topic, None)
         await self._send(self._public.unsubscribe(known, self._next_id(len(known)), wall_ms() // 1000))
 
-    async def resubscribe(self, topic: str) -> None:
-        """Ask for a topic anew, for what its subscription is answered with."""
-        if topic in self.wanted:
-            await self.unsubscribe([topic])
-            await self.subscribe([topic])
-
     def _next_id(self, count: int) -> int:
         first = self._request_id + 1
         self._request_id += max(1, count)

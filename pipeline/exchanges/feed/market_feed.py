@@ -123,7 +123,8 @@ class MarketFeed:
             feed_off=feed_off,
             instruments=self._by_book,
             carrier=self._carrier,
-            pushed_topic=public.book_topic if public.whole_books_pushed else None,
+            book_topic=public.book_topic,
+            whole_books_pushed=public.whole_books_pushed,
             counters=self.counters,
             say=say,
             tap=tap,
@@ -268,7 +269,7 @@ class MarketFeed:
             last_data_ns=lambda: self.proofs.last_data_ns(conn),
             life_s=self._life_s,
             stall_after_s=self._stall_after_s,
-            on_ack=self._acked,
+            on_ack=lambda _, topics: self.snapshots.acknowledged(topics),
             on_refused=self._refused,
             is_quiet=self._is_quiet,
         )
@@ -390,7 +391,7 @@ class MarketFeed:
             self.proofs.ticked(now_ns)
             for book_index in self.books.invalidate_books_behind_ticker(BEHIND_TICKER_NS):
                 self.counters.behind_ticker += 1
-                self.snapshots.want(book_index)
+                self.snapshots.lost(book_index, "no update followed its ticker")
             for symbol in map(self.books.symbol_of, self.books.ticker_trust.take_news()):
                 self._say("warning", f"{self.venue.name} {symbol}: never agrees with its ticker: own updates prove it")
             self.counters.uncompared = self.books.ticker_trust.uncompared
@@ -442,7 +443,7 @@ class MarketFeed:
         if result == _PRICE_PRECISION:
             self.snapshots.too_fine(book_index)
         elif book_index >= 0:
-            self.snapshots.want(book_index)
+            self.snapshots.lost(book_index, "its bytes cannot be read" if result == _REJECTED else "")
 
     def _control(self, payload: bytes, conn: int) -> None:
         connection = self._connections.get(conn)
@@ -467,12 +468,6 @@ class MarketFeed:
         if len(seen) == BAD_FRAMES_MAX and recv_mono_ns - seen[0] < BAD_FRAMES_WINDOW_S * 1e9:
             self._connections[conn].drop(f"{BAD_FRAMES_MAX} bad frames within {BAD_FRAMES_WINDOW_S:g} s")
 
-    def _acked(self, connection: FeedConnection, topics: tuple[str, ...]) -> None:
-        """Book topics stand: their books may be aligned."""
-        for symbol, instrument in self.instruments.items():
-            if self.public.book_topic(symbol) in topics:
-                self.snapshots.carried(instrument)
-
     def _carrier(self, instrument: FeedInstrument) -> FeedConnection | None:
         """The open connection that carries the instrument's book topic, acknowledged."""
         topic = self.public.book_topic(instrument.symbol)
@@ -486,6 +481,8 @@ class MarketFeed:
         self.counters.refused_topics += len(topics)
         named = ", ".join(topics) or "a topic that the answer does not name"
         self._say("warning", f"{self.venue.name}: refused {named}: {reason}")
+        others = list(self._connections.values())
+        self.snapshots.refused([topic for topic in topics if not any(one.carries(topic) for one in others)])
 
     # --- REST while a connection is down ---
 

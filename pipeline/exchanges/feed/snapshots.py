@@ -10,7 +10,7 @@ otherwise an update could fall between the two, unseen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from pipeline.exchanges.transport.backoff import Backoff
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import VenueError
 from shm.bookring import publish_book, read_book
-from shm.layout import BOOK, FLAG_GAP, FLAG_UNPROVED
+from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_UNPROVED
 from shm.words import Words
 
 IN_FLIGHT_MAX = 4
@@ -33,6 +33,8 @@ RETRY_CAP_S = 10.0
 STOOD_NS = 5_000_000_000  # a book that was lost sooner after its snapshot is asked for less and less often
 DEEPEN_AGAIN_NS = 5_000_000_000  # of the book's own time: no more often does it ask for a deeper snapshot
 WHOLE_BOOK_NS = 1_000_000_000  # a pushed whole book comes with the answer to its subscription
+LOSSES_NS = 60_000_000_000
+LOSSES_SAID_MAX = 20  # of a venue, in ``LOSSES_NS``: a storm of gaps must not be a storm of lines
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 
 #: The connection that carries an instrument's book topic, acknowledged; None = none does
@@ -52,7 +54,8 @@ class Snapshots:
         feed_off: int,
         instruments: dict[int, FeedInstrument],
         carrier: Carrier,
-        pushed_topic: Callable[[str], str] | None = None,
+        book_topic: Callable[[str], str],
+        whole_books_pushed: bool = False,
         counters: Counters,
         say: Callable[[str, str], None],
         tap: FrameTap | None = None,
@@ -64,7 +67,8 @@ class Snapshots:
         self._feed_off = feed_off
         self._instruments = instruments
         self._carrier = carrier
-        self._pushed_topic = pushed_topic  # of a symbol, where whole books come by the stream
+        self._book_topic = book_topic  # of a symbol
+        self._pushed = whole_books_pushed  # by the stream, with the answer to a subscription
         self._subscribed_ns: dict[int, int] = {}  # by book: when its topic was last acknowledged or asked for anew
         self._counters = counters
         self._say = say
@@ -77,6 +81,8 @@ class Snapshots:
         self._deepening: set[int] = set()  # standing books that get a new snapshot
         self._deepened_ns: dict[int, int] = {}  # when they last asked for one, by their own time
         self._event = asyncio.Event()
+        self._losses_began_ns = mono_ns()
+        self._losses = 0  # since then
         self._too_fine: set[int] = set()  # books whose prices need a finer exponent than their row has
         self.wanted_digits: dict[int, int] = {}  # by instrument: most digits that a refused price needed
         self._rest_filled: set[int] = set()  # books that show a REST snapshot without a stream behind it
@@ -97,8 +103,9 @@ class Snapshots:
             self.keep_updates_for_snapshot(book_index)
 
     def renew(self) -> None:
-        """A new snapshot for every standing book, while it goes on: a piece of a recording begins with them."""
-        for book_index in self._instruments:
+        """A new snapshot for every standing book, while it goes on: a piece of a recording begins with them. Pushed
+        whole books get none: a new subscription would interrupt them."""
+        for book_index in () if self._pushed else self._instruments:
             if self._books.is_synced(book_index):
                 self.keep_updates_for_snapshot(book_index)
 
@@ -115,13 +122,54 @@ class Snapshots:
         self._books.keep_updates_for_snapshot(book_index)
         self.want(book_index)
 
+    def acknowledged(self, topics: Collection[str]) -> None:
+        """Book topics stand: their books may be aligned."""
+        for instrument in self._of(topics):
+            self.carried(instrument)
+
+    def refused(self, topics: Collection[str]) -> None:
+        """The venue refuses book topics that nothing carries: no later frame of another topic may prove their books."""
+        for instrument in self._of(topics):
+            self._say_lost(instrument.book_index, "its topic is refused")
+            self._books.invalidate(instrument.book_index, FLAG_UNPROVED)
+
+    def _of(self, topics: Collection[str]) -> list[FeedInstrument]:
+        return [row for row in self._instruments.values() if self._book_topic(row.symbol) in topics]
+
+    def lost(self, book_index: int, reason: str = "") -> None:
+        """A book fell out of sync; ``reason`` "": what its newest record is flagged with. Says so, and queues it."""
+        self._say_lost(book_index, reason)
+        self.want(book_index)
+
+    def _say_lost(self, book_index: int, reason: str) -> None:
+        """One line for a book that stood; at most ``LOSSES_SAID_MAX`` in ``LOSSES_NS``, the rest are counted."""
+        instrument = self._instruments.get(book_index)
+        if instrument is None or not self._books.ever_synced(book_index):
+            return
+        now_ns = mono_ns()
+        if now_ns - self._losses_began_ns >= LOSSES_NS:
+            self._losses_began_ns, self._losses = now_ns, max(0, self._losses - LOSSES_SAID_MAX)
+            if self._losses:
+                self._say("warning", f"{self._venue}: {self._losses} more books were lost")
+            self._losses = 0
+        self._losses += 1
+        if self._losses <= LOSSES_SAID_MAX:
+            why = reason or self._flagged(book_index)
+            self._say("warning", f"{self._venue} {instrument.symbol}: book lost: {why}")
+
+    def _flagged(self, book_index: int) -> str:
+        if read_book(self._words, self._feed_off, book_index, self._record) <= 0:
+            return "gap"
+        flags = int(self._record[BOOK.flags])
+        return "crossed" if flags & FLAG_CROSSED else "contradicted by its ticker" if flags & FLAG_UNPROVED else "gap"
+
     def carried(self, instrument: FeedInstrument) -> None:
         """A stream carries the book's topic now: align it (a quiet book gets no update that would ask for it)."""
         index = instrument.book_index
         self._subscribed_ns[index] = mono_ns()
         if index in self._rest_filled:
             self._rest_filled.discard(index)
-            self._books.invalidate(index, "a stream carries it again", FLAG_UNPROVED | FLAG_GAP)
+            self._books.invalidate(index, FLAG_UNPROVED | FLAG_GAP)
         if not self._books.is_synced(index):
             self._books.request_snapshot(index)
             self.want(index)
@@ -190,8 +238,8 @@ class Snapshots:
         backoff = self._backoff.setdefault(index, Backoff(base_s=RETRY_BASE_S, cap_s=RETRY_CAP_S))
         if self._pauses(index, backoff):
             return False
-        if self._pushed_topic is not None:
-            return await self._await_whole(instrument, connection, backoff, self._pushed_topic(instrument.symbol))
+        if self._pushed:
+            return await self._await_whole(instrument, connection, backoff, self._book_topic(instrument.symbol))
         asked_ns = mono_ns()  # the answer is at least as new as its question
         try:
             payload = await self._client.depth_snapshot(instrument.symbol)
@@ -255,12 +303,20 @@ class Snapshots:
         if self._instruments.get(index) is not instrument:
             return True
         if self._books.is_synced(index):
-            self._synced_ns[index] = mono_ns()
+            self._synced_ns.setdefault(index, mono_ns())
             return False
         self._counters.snapshots_failed += 1
         await asyncio.sleep(backoff.next_s())
+        if self._instruments.get(index) is not instrument or self._carrier(instrument) is not connection:
+            return True
+        if self._books.is_synced(index):  # its whole book came meanwhile: a book that stands keeps its subscription
+            return True
         self._subscribed_ns[index] = mono_ns()
-        await connection.resubscribe(topic)
+        await connection.unsubscribe([topic])
+        if index in self._instruments:
+            # what came meanwhile is of a subscription that has ended: other topics must not go on proving it
+            self._books.invalidate(index, FLAG_UNPROVED | FLAG_GAP)
+            await connection.subscribe([topic])
         return True
 
     async def confirms(self, instrument: FeedInstrument) -> bool:

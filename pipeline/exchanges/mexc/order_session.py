@@ -47,7 +47,6 @@ POOL_SIZE = 4  # three legs of a triangle and one cancel
 KEY_RENEW_NS = 30 * 60 * 1_000_000_000
 CONNECTION_LIFE_S = 23 * 3600.0
 SUBSCRIBE_KEY = "subscribe"
-IP_BAN = 418  # everything is silent; a 429 is of one endpoint
 
 
 class _PrivateStream(StreamSession):
@@ -191,7 +190,7 @@ class MexcTrading(OrderSession):
         try:
             update = orders.parse_ack(self.venue, client_id, reply)
         except VenueError as error:
-            self.note_answer(error, "order", ban_is_of_bucket=reply.status != IP_BAN)
+            self.note_answer(error, "order")
             self.check_clock(error)
             self.end(key, error=error, recv_mono_ns=reply.recv_mono_ns)
             return
@@ -203,7 +202,7 @@ class MexcTrading(OrderSession):
 
     def _cancelled(self, key: str, client_id: str, reply: HttpReply) -> None:
         error = error_of(self.venue, reply)
-        self.note_answer(error, "cancel", ban_is_of_bucket=reply.status != IP_BAN)
+        self.note_answer(error, "cancel")
         if error is not None:
             self.check_clock(error)
             self.end(key, error=error, recv_mono_ns=reply.recv_mono_ns)

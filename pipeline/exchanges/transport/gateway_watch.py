@@ -49,10 +49,11 @@ class GatewayWatch:
         """When the oldest series of refusals began that still goes on; 0 = the venue itself answered last."""
         return min((series.since_mono_ns for series in self._series.values() if series.since_mono_ns), default=0)
 
-    def note(self, error: VenueError | None, bucket: str, *, ban_is_of_bucket: bool = False) -> None:
+    def note(self, error: VenueError | None, bucket: str) -> None:
         """One whole answer to a request of ``bucket``; ``error``: what it carried, None for a success.
 
-        ``ban_is_of_bucket``: a silence that the venue asks for is this bucket's alone (limits of order entry)."""
+        A silence that the venue asks for is this bucket's alone, but for one of the address: what asks too much of one
+        endpoint must not keep an order or a cancel from leaving."""
         if isinstance(error, GatewayRefused):
             self._refused(error, bucket)
             return
@@ -62,7 +63,7 @@ class GatewayWatch:
             series.pauses.reset()
         if isinstance(error, RateLimited):
             self.rate_limited += 1
-            self._throttle.silence(error.retry_after_s, bucket if ban_is_of_bucket else "")
+            self._throttle.silence(error.retry_after_s, "" if error.of_address else bucket)
 
     def _refused(self, error: GatewayRefused, bucket: str) -> None:
         series, now_ns = self._series[bucket], self._clock_ns()

@@ -4,8 +4,8 @@
   kind "auth" are a refused key.
 * Everything else (a page, an empty body, a proxy's JSON, whatever the status) is the word of a gateway before the venue
   (CDN, WAF, load balancer): ``GatewayRefused``. It says nothing about a key and nothing about an order, and it passes.
-* 429 and 418 ask for silence, whoever said them. How long stands in Retry-After, in a header with the time of the
-  reset, or only in the text ("banned until 1795899827562").
+* 429 and 418 ask for silence, whoever said them: a 429 for its kind of requests, a 418 for the address. How long
+  stands in Retry-After, in a header with the time of the reset, or only in the text ("banned until 1795899827562").
 
 *Source:* API documents of MEXC, Gate.io and Binance, sections on rate limits and errors; RFC 9110 section 10.2.3
 (Retry-After).
@@ -38,7 +38,8 @@ from pipeline.model.errors import (
 RETRY_AFTER_DEFAULT_S = 10.0  # a 429 without a time: one whole window of every venue here
 BAN_DEFAULT_S = 120.0  # a 418 lasts two minutes at least
 SILENCE_MAX_S = 3 * 86_400.0  # the longest ban that a venue here knows
-SILENCE_STATUS = (418, 429)
+IP_BAN = 418
+SILENCE_STATUS = (IP_BAN, 429)
 RESET_HEADERS = ("x-gate-ratelimit-reset-timestamp", "x-gat-ratelimit-reset-timestamp")  # the documents spell both
 TEXT_BYTES_MAX = 4096  # of a body that is searched for a time
 
@@ -93,7 +94,7 @@ def error_of_code(venue: str, status: int, own: OwnCode, retry_s: float = RETRY_
     text = f"{venue}: status {status}: {own.text}"
     ambiguous = (status >= 500 or status == 408) and not own.certain
     if status in SILENCE_STATUS or (own.kind == "rate" and not ambiguous):
-        return RateLimited(text, retry_after_s=retry_s, venue=venue, api_code=own.api_code)
+        return RateLimited(text, retry_after_s=retry_s, venue=venue, api_code=own.api_code, of_address=status == IP_BAN)
     definitive = DEFINITIVE.get(own.kind or "")
     if definitive is not None and not ambiguous:
         return definitive(text, venue=venue, api_code=own.api_code)
@@ -106,7 +107,13 @@ def gateway_error(venue: str, reply: HttpReply, where: str = "") -> GatewayRefus
     text = printable(reply.body) or "empty body"
     message = f"{venue}: HTTP {reply.status}{where} without the venue's own code: {text}"
     if reply.status in SILENCE_STATUS:
-        return RateLimited(message, retry_after_s=silence_s(reply), venue=venue, api_code=str(reply.status))
+        return RateLimited(
+            message,
+            retry_after_s=silence_s(reply),
+            venue=venue,
+            api_code=str(reply.status),
+            of_address=reply.status == IP_BAN,
+        )
     return GatewayRefused(message, venue=venue, code=reply.status, retry_after_s=reported_silence_s(reply) or 0.0)
 
 
@@ -119,7 +126,7 @@ def silence_s(reply: HttpReply) -> float:
     """Seconds of silence that a 429, a 418 or a ban asks for; a default where it does not say."""
     reported = reported_silence_s(reply)
     if reported is None:
-        return BAN_DEFAULT_S if reply.status == 418 else RETRY_AFTER_DEFAULT_S
+        return BAN_DEFAULT_S if reply.status == IP_BAN else RETRY_AFTER_DEFAULT_S
     return reported
 
 

@@ -12,6 +12,7 @@ compression is not offered (a small reply must not become a large one).
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -110,14 +111,23 @@ class RestTransport:
             )
         return self._session
 
-    async def send(self, sign: Callable[[], HttpCall], *, bucket: str, weight: float = 1.0) -> HttpReply:
-        """Wait for budget, then sign (so that the timestamp is fresh) and send once.
+    async def send(
+        self, sign: Callable[[], HttpCall], *, bucket: str, weight: float = 1.0, answer_s: float | None = None
+    ) -> HttpReply:
+        """Wait for budget, then sign (so that the timestamp is fresh) and send once. ``answer_s``: how long its answer
+        is waited for, where that is less than the pool's time; the wait for budget comes before.
 
         Raises ``VenueUnavailable`` or ``OutcomeUnknown`` as the module's head says.
         """
         await self.throttle.acquire(bucket, weight)
         call = sign()
-        return await self.send_now(call)
+        try:
+            async with asyncio.timeout(answer_s):
+                return await self.send_now(call)
+        except TimeoutError:
+            path = call.target.partition("?")[0]
+            text = f"{self.venue}: no answer to {call.method} {path} within {answer_s} s"
+            raise OutcomeUnknown(text, venue=self.venue) from None
 
     async def send_now(self, call: HttpCall) -> HttpReply:
         """Send a signed call at once. Error messages hold the path only: a query may hold a signature."""

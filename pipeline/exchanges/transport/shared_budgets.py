@@ -3,8 +3,8 @@
 A process joins once (:func:`join`); every client that is made from then on publishes its spend in the process's segment
 (``spend.py``) and counts that of all other processes of this user. A process that has not joined counts alone.
 
-One budget is: a market of a dialect at one host, and this host's address or one account; an account is named by a hash
-of its key.
+One budget is: a market of a dialect at one host (or all of them, ``Limit.of_host``), and this host's address or one
+account; an account is named by a hash of its key.
 """
 
 from __future__ import annotations
@@ -96,10 +96,11 @@ class VenueBudgets:
     def window(self, bucket: str, limit: Limit) -> Window:
         """The window of the venue's ``bucket``."""
         whose = f"account {self._account}" if limit.account else "address"
-        place = f"{self._venue.dialect} {self._venue.market} {urlsplit(self._venue.rest).netloc}"
+        market, name = ("", self._venue.exchange) if limit.of_host else (self._venue.market, self._venue.name)
+        place = f"{self._venue.dialect} {market} {urlsplit(self._venue.rest).netloc}"
         text = f"{place} {whose} {bucket} {limit.capacity} {limit.window_s}"
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-        return self._joined.window(int.from_bytes(digest, "little", signed=True), f"{self._venue.name} {bucket}", limit)
+        return self._joined.window(int.from_bytes(digest, "little", signed=True), f"{name} {bucket}", limit)
 
 
 _joined: Joined | None = None

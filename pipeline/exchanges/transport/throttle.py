@@ -33,15 +33,15 @@ LOOK_S = 0.25  # who waits looks again so often: units come back, too, and proce
 CONTENDED_S = (0.001, 0.005)  # two processes have met at the last unit: one of them comes first the next time
 STOOD_PART = 50  # a process that stood still for longer than this part of a window has published a wrong time
 ATTEMPTS = 8  # of one that stands still again and again
-ALL = "all"  # what has no limit, only silences: every request to the venue from this address
+ALL = "all"  # what has no limit, only silences: every request to the host from this address
 _NS = 1_000_000_000
 
 
 class Limit(msgspec.Struct, frozen=True):
     """At most ``capacity`` units in any ``window_s`` seconds, of which this bucket takes ``part``.
 
-    ``account``: the venue counts them for an account, else for an address. ``pool``: a bucket whose units these are as
-    well; ``spare``: part of that one which this bucket leaves."""
+    ``account``: the venue counts them for an account, else for an address; ``of_host``: over all markets that its host
+    serves. ``pool``: a bucket whose units these are as well; ``spare``: part of that one which this bucket leaves."""
 
     capacity: float
     window_s: float
@@ -49,6 +49,7 @@ class Limit(msgspec.Struct, frozen=True):
     account: bool = False
     pool: str = ""
     spare: float = 0.0
+    of_host: bool = False
 
 
 class SharedWindows(Protocol):
@@ -167,7 +168,7 @@ class Throttle:
         self._windows = {
             name: Window(limit) if shared is None else shared.window(name, limit) for name, limit in limits.items()
         }
-        everything = Limit(math.inf, 1.0)
+        everything = Limit(math.inf, 1.0, of_host=True)
         self._all = Window(Limit(0, 0)) if shared is None else shared.window(ALL, everything)
 
     @property

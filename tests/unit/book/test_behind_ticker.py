@@ -104,7 +104,7 @@ def test_a_loss_is_noticed_on_a_connection_that_says_little() -> None:
 def test_a_ticker_from_before_the_snapshot_is_not_held_against_it() -> None:
     """Tickers went on for seconds while the book waited; the snapshot stands a moment before the newest one."""
     rig = Rig()
-    rig.books.invalidate(0, "the test")
+    rig.books.invalidate(0)
     for k in range(40):
         rig.ticker(105 + k, 10 * S + k * 50 * MS)
     snapshot = {"id": 143, "current": 1, "update": 1, "bids": [{"p": "10", "s": 1}], "asks": [{"p": "11", "s": 1}]}

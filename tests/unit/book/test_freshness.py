@@ -149,6 +149,7 @@ def test_a_book_asks_for_a_deeper_snapshot_by_its_own_time() -> None:
         feed_off=0,
         instruments={0: btc},
         carrier=lambda instrument: None,
+        book_topic=lambda symbol: symbol,
         counters=rig.counters,
         say=lambda level, text: None,
     )

@@ -142,7 +142,7 @@ def test_an_update_that_is_older_than_the_ticker_leaves_the_next_one_owed() -> N
 
 def test_a_ticker_from_before_the_snapshot_says_nothing_about_it() -> None:
     rig = Rig()
-    rig.books.invalidate(0, "the test")
+    rig.books.invalidate(0)
     rig.ticker(1, (9, 11), 10 * S + 10 * MS)
     rig.snapshot(0, (10, 11), last=rig.last[BTC], at_ns=10 * S + 20 * MS)
     rig.others(10 * S + 30 * MS, 11 * S)

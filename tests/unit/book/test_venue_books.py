@@ -389,7 +389,7 @@ def test_connection_loss_unproves_its_books_only() -> None:
     rig.books.on_frame(spot_update(5, 5, s="ETHUSDT"), rig.time, 7)
     rig.books.on_snapshot(1, snapshot(5), rig.time, 7)
     assert rig.books.invalidate_connection(CONN) == [2]
-    assert rig.flags() == FLAG_UNPROVED | FLAG_GAP
+    assert rig.flags() == FLAG_UNPROVED
     assert rig.books.is_synced(1)
 
 

@@ -98,6 +98,22 @@ def test_a_page_to_an_order_leaves_it_unknown_and_rests_order_entry() -> None:
 
 
 @pytest.mark.parametrize("name", TRADED)
+def test_a_429_to_a_book_question_stops_no_order_and_no_cancel(name: str) -> None:
+    async def body() -> None:
+        async with trading_venue(name) as it:
+            it.box.fault(kind="rate_limit", venue=name, target="depth", count=1, retry_after_s=3600.0)
+            with pytest.raises(RateLimited):
+                await it.client.depth_snapshot(it.box.venue(name).symbols[0])
+            throttle = it.client.transport.throttle
+            silent = {bucket for bucket in throttle.buckets if throttle.delay_s(bucket) > 0}
+            assert len(silent) == 1 and not silent & {"order", "cancel", "query", "private"}
+            it.trading.place(it.buy("g1"))
+            assert (await it.events.one(PlaceOutcome, client_id="g1")).kind is OutcomeKind.ACKED
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("name", TRADED)
 def test_a_page_to_a_question_is_the_gateways_and_the_next_one_is_answered(name: str) -> None:
     async def body() -> None:
         async with trading_venue(name) as it:
@@ -157,9 +173,10 @@ def test_the_silence_after_pages_grows_and_ends_with_the_venues_own_answer() -> 
     assert throttle.delay_s("query") == 0.0, "who asks paces himself after a 5xx"
     watch.note(GatewayRefused("maintenance", code=503, retry_after_s=30), "query")
     assert throttle.delay_s("query") == pytest.approx(30)
-    watch.note(RateLimited("429", retry_after_s=50), "order", ban_is_of_bucket=True)
-    assert throttle.delay_s("order") == pytest.approx(50)
-    watch.note(RateLimited("418", retry_after_s=500), "query")
+    watch.note(RateLimited("429", retry_after_s=50), "query")
+    assert throttle.delay_s("query") == pytest.approx(50)
+    assert throttle.delay_s("order") == 0.0, "a limit of one endpoint stops no order"
+    watch.note(RateLimited("418", retry_after_s=500, of_address=True), "query")
     assert throttle.delay_s("order") == pytest.approx(500)
 
 

@@ -50,6 +50,7 @@ def test_a_lost_update_resyncs_that_book_and_leaves_the_others(name: str) -> Non
         await it.equal()
         counters = it.feed.books.counters
         assert counters.gaps == counters.resyncs == 1 and counters.snapshots <= before + 4
+        assert [text for text in it.said if "book lost" in text] == [f"{name} {symbol}: book lost: gap"]
 
     on(name, scenario)
 
@@ -78,6 +79,7 @@ def test_a_cut_connection_unproves_at_once_and_heals(name: str) -> None:
         await until(it.all_tradable, "whole books again")
         await it.equal()
         assert it.feed.counters.connects == 2
+        assert not any("book lost" in text for text in it.said), "its connection's line says it for all of its books"
 
     on(name, scenario)
 
@@ -153,7 +155,7 @@ def test_a_book_that_never_stands_for_long_is_asked_for_less_and_less_often() ->
     async def scenario(it: Bench) -> None:
         row, book, snapshots = it.rows[0], it.feed.books, it.feed.snapshots
         for lost in range(1, 4):
-            book.invalidate(row.book_index, "the test")
+            book.invalidate(row.book_index)
             snapshots.want(row.book_index)
             await until(lambda lost=lost: book.counters.resyncs >= lost, "the book again")  # type: ignore[misc]
         assert snapshots._backoff[row.book_index]._attempt >= 3

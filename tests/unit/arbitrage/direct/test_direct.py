@@ -7,16 +7,21 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from arbitrage.direct.composite import CompositeExchange
 from arbitrage.direct.config import ConnectionConfig, RequestConfig, create_market_data_config, create_trading_config
 from arbitrage.direct.factory import FullExchangeFactory
 from arbitrage.direct.rest import RestClient, create_trading_client
-from arbitrage.exchanges import PrivateExchangeInterface, private_class
+from arbitrage.direct.structs import Order
+from arbitrage.exchanges import PrivateExchangeInterface, private_class, public_class
 from examples import direct_exchanges
 from pipeline.conformance.venue import Checked, checked_venue
+from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport import shared_budgets
+from pipeline.model.clock import mono_ns
+from pipeline.model.config import EngineConfig
 from pipeline.model.dialects import dialect_names, facts_of
 from pipeline.model.enums import OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import AuthRefused, BadInput, OutcomeUnknown, VenueRejected
@@ -106,6 +111,132 @@ def test_an_order_without_an_answer_is_unknown_and_sent_once() -> None:
             assert order.state is OrderState.UNKNOWN and order.reason
             found = await exchange.get_order_status(order)
             assert found is not None and found.filled_qty == qty
+
+    asyncio.run(body())
+
+
+async def resting(exchange: CompositeExchange, client_id: str = "") -> Order:
+    spec, book = await exchange.get_symbol_info(PAIR), await exchange.get_orderbook(PAIR)
+    qty, price = quantize_up(Decimal(50) / book.asks[0][0], spec.lot), book.bids[-1][0] * Decimal("0.9")
+    return await exchange.place_order(PAIR, OrderSide.BUY, qty, price, client_id=client_id)
+
+
+def test_two_cancels_of_one_order_get_one_answer_and_who_gives_up_takes_it_from_nobody() -> None:
+    async def body() -> None:
+        async with direct(*TRADED[0]) as (_, exchange):
+            order = await resting(exchange)
+            first, second, third = (asyncio.create_task(exchange.cancel_order(order)) for _ in range(3))
+            await asyncio.sleep(0)
+            first.cancel()
+            answers = await asyncio.gather(second, third)
+            assert [answer.cancelled for answer in answers] == [True, True]
+            assert first.cancelled() and not exchange._waiting
+
+    asyncio.run(body())
+
+
+def test_an_order_whose_caller_gave_up_is_listed_until_its_status_is_found() -> None:
+    async def body() -> None:
+        async with direct(*TRADED[0]) as (_, exchange):
+            spec, book = await exchange.get_symbol_info(PAIR), await exchange.get_orderbook(PAIR)
+            qty, price = quantize_up(Decimal(50) / book.asks[0][0], spec.lot), book.bids[-1][0] * Decimal("0.9")
+            sending = exchange.place_order(PAIR, OrderSide.BUY, qty, price, client_id="mine1")
+            named = asyncio.create_task(sending)
+            await asyncio.sleep(0)  # it is sent, and its answer is waited for
+            named.cancel()
+            await asyncio.gather(named, return_exceptions=True)
+            (lost,) = exchange.unanswered_orders
+            assert lost.client_id == "mine1" and lost.symbol and lost.qty
+            with pytest.raises(BadInput, match="mine1"):
+                await resting(exchange, "mine1")
+            while (found := await exchange.get_order_status(lost)) is None:
+                pass
+            assert found.state is OrderState.OPEN and not exchange.unanswered_orders
+            assert (await exchange.cancel_order(lost)).cancelled is True
+            assert (await resting(exchange)).state is OrderState.OPEN and not exchange.unanswered_orders
+
+    asyncio.run(body())
+
+
+def test_an_order_without_an_answer_is_listed_and_a_cancel_of_it_ends_that() -> None:
+    async def body() -> None:
+        async with direct(*TRADED[0]) as (it, exchange):
+            it.fault(kind="http_error_after", target="place")
+            order = await resting(exchange)
+            assert order.state is OrderState.UNKNOWN
+            assert [one.client_id for one in exchange.unanswered_orders] == [order.client_id]
+            assert (await exchange.cancel_order(order)).cancelled is True
+            assert not exchange.unanswered_orders
+
+    asyncio.run(body())
+
+
+def test_what_cannot_be_opened_leaves_no_part_in_the_budgets() -> None:
+    async def body() -> None:
+        async with checked_venue(*TRADED[0]) as it:
+            broken = msgspec.structs.replace(it.config, dialect="nowhere")
+            for one in (CompositeExchange(broken), RestClient(broken)):
+                with pytest.raises(Exception, match="nowhere"):
+                    await one.__aenter__()
+                assert shared_budgets.joined() is None
+        with pytest.raises(BadInput, match="wanted a venue of the configuration"):
+            await FullExchangeFactory().create_exchange("nowhere_spot", EngineConfig())
+
+    asyncio.run(body())
+
+
+def test_questions_of_exchange_objects_obey_silences_of_other_processes() -> None:
+    async def body() -> None:
+        async with checked_venue("mexc", "spot") as it:
+            endpoints = {"spot": {"rest": it.config.rest, "ws": it.config.ws, "symbols": list(it.config.symbols)}}
+            exchange = public_class("mexc")(endpoints=endpoints)
+            assert await exchange.get_server_time() > 0 and shared_budgets.joined() is None
+            async with CompositeExchange(exchange.venue_config()) as other:
+                assert isinstance(other._client, RestVenueClient)
+                other._client.transport.throttle.silence(3600.0)
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        await exchange.get_server_time()
+
+    asyncio.run(body())
+
+
+def test_a_silence_is_waited_for_and_is_no_missing_answer() -> None:
+    async def body() -> None:
+        async with checked_venue("mexc", "spot") as it, RestClient(it.config) as client:
+            assert client._client is not None
+            throttle = client._client.transport.throttle
+            throttle.silence(2.5)
+            brief = RequestConfig(timeout=2.0, max_retries=0)
+            assert (await client.get("/time", config=brief))["serverTime"] > 0
+            before = throttle.delay_s("public", 0)
+            assert before == 0.0 and throttle._windows["public"].over(mono_ns(), 0.0) == 1 - 270
+            await client.get("/ticker/24hr", config=brief)
+            assert throttle._windows["public"].over(mono_ns(), 0.0) == 1 + 40 - 270, "the heaviest of its kind"
+            light = RequestConfig(weight=2)
+            await client.get("/ticker/24hr", {"symbol": it.config.symbols[0]}, config=light)
+            assert throttle._windows["public"].over(mono_ns(), 0.0) == 1 + 40 + 2 - 270
+
+    asyncio.run(body())
+
+
+def test_a_feed_that_dies_of_a_bug_ends_its_books_with_it() -> None:
+    async def body() -> None:
+        async with direct("bybit", "spot") as (_, exchange):
+            assert (await exchange.get_orderbook(PAIR)).update_id == 0, "its books by REST have no number"
+            stream = exchange.subscribe_orderbook(PAIR)
+            async with aclosing(stream):
+                await anext(stream)
+
+                async def broken() -> None:
+                    raise ZeroDivisionError("a bug")
+
+                assert exchange._books is not None
+                exchange._books._feed._group.create_task(broken())
+                with pytest.raises(ExceptionGroup) as caught:
+                    async for _book in stream:
+                        pass
+                assert caught.value.subgroup(ZeroDivisionError) is not None
 
     asyncio.run(body())
 

@@ -19,6 +19,7 @@ from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import (
     AccountSettingsWrong,
+    AuthRefused,
     ConfigInvalid,
     OutcomeUnknown,
     ProtocolViolation,
@@ -98,6 +99,20 @@ def test_a_throttled_question_waits_until_its_window_ends(status: int, headers: 
     body = b'{"retCode":10006,"retMsg":"Too many visits!","time":1700000000000}'
     error = error_of("b", HttpReply(status=status, headers=headers, body=body, recv_mono_ns=1))
     assert isinstance(error, RateLimited) and error.retry_after_s == wanted
+    assert error.of_address is (status == 403)
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>Request blocked</html>", b"", b"access too frequent", b'{"retCode":31,"time":1}']
+)
+def test_a_403_silences_the_address_for_ten_minutes_whatever_its_body(body: bytes) -> None:
+    error = error_of("b", HttpReply(status=403, headers={}, body=body, recv_mono_ns=1))
+    assert isinstance(error, RateLimited) and error.retry_after_s == 600.0 and error.of_address
+
+
+def test_a_403_with_a_refused_key_is_a_refused_key() -> None:
+    refused = HttpReply(status=403, headers={}, body=b'{"retCode":10003,"retMsg":"x","time":1}', recv_mono_ns=1)
+    assert isinstance(error_of("b", refused), AuthRefused)
 
 
 def test_an_order_is_the_documents_bytes() -> None:

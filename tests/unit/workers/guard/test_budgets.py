@@ -13,6 +13,7 @@ from pipeline.exchanges.transport import shared_budgets
 from pipeline.exchanges.transport.shared_budgets import Joined, join
 from pipeline.exchanges.transport.spend import OF_ALL
 from pipeline.model.config import VenueConfig
+from pipeline.model.errors import RateLimited
 from pipeline.model.structs import Credentials
 from shm.segment import cleanup_instance, list_segments
 from tests.worlds.execution_world import make_config
@@ -98,6 +99,41 @@ def test_status_shows_what_is_left_of_each_venue(instance: str, processes: Any) 
     (line,) = budget_lines(seen)
     assert "gateio_spot: cancel SILENT for" in line and "query 188 of 200 in 11 s" in line
     assert budgets("nobody-here") == {} and not budget_lines({})
+
+
+BYBIT = [
+    VenueConfig(
+        name=f"bybit_{market}",
+        exchange="bybit",
+        market=market,
+        dialect="bybit",
+        venue_id=number,
+        feed_id=0,
+        rest="http://127.0.0.1:1",
+        ws="",
+        ws_private="",
+        ws_api="",
+        symbols=(),
+    )
+    for number, market in enumerate(("spot", "futures"))
+]
+
+
+def test_both_markets_of_one_address_share_its_budget_and_its_ban(instance: str, processes: Any) -> None:
+    processes("feed")
+    spot = make_venue(BYBIT[0]).transport.throttle  # type: ignore[attr-defined]
+    while spot.try_acquire("public", 10):
+        pass
+    processes("poller")
+    futures = make_venue(BYBIT[1], KEY)
+    throttle = futures.transport.throttle  # type: ignore[attr-defined]
+    assert throttle.delay_s("public", 10) > 0 and throttle.delay_s("private") > 0, "one address, whichever market asks"
+    assert throttle.delay_s("query") == throttle.delay_s("order") == 0.0, "a part is left to what repairs"
+    futures.gateway.note(RateLimited("403", retry_after_s=600.0, of_address=True), "public")  # type: ignore[attr-defined]
+    processes("executor")
+    silent = make_venue(BYBIT[0], OTHER_KEY).transport.throttle  # type: ignore[attr-defined]
+    assert min(silent.delay_s(bucket) for bucket in silent.buckets) > 500
+    assert budgets(instance)["bybit"]["all"]["silent_s"] > 500
 
 
 def test_clients_made_in_several_threads_have_one_segment_and_one_window(instance: str, processes: Any) -> None:
