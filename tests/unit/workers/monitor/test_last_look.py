@@ -18,7 +18,6 @@ from workers.monitor.log_events import LogEvents
 from workers.monitor.watch import Watch
 from workers.state_folder import instance_dir
 
-
 READY, STOPPING = ProcessState.READY, ProcessState.STOPPING
 
 
