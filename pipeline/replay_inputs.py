@@ -3,7 +3,7 @@
 A recording (``pipeline.book.recording.pieces``) has the detector's state at the beginning of every piece and then every
 word that decided something, in the order of reading. The same kernels run on them in one process, without a clock and
 without books; each record that they push is compared with the one that was pushed then, all 64 words of it, ids and
-stamps among them. A span ends where messages were dropped; the next state begins another.
+stamps among them. A span ends where messages were dropped, or a piece is cut; the next state begins another.
 
 ``--out``: one JSON line per record, as the executor decodes it. ``digest``: the SHA-256 of the replayed records.
 """
@@ -146,8 +146,13 @@ def _write(sink: IO[bytes], span: Span, record: Words) -> None:
 def _records(files: list[Path], totals: Totals) -> Iterator[tuple[Span, Words]]:
     """Every record of every span, in order."""
     span: Span | None = None
+    cut: set[Path] = set()
     for file in files:
-        for kind, payload in messages(file):
+        if span is not None and cut:  # its recorder was killed in the middle: what it had not written yet is gone
+            totals.dropped += 1
+            span = None
+        cut.clear()
+        for kind, payload in messages(file, cut):
             if kind == PIECE:
                 piece_of(file, payload)
             elif kind == DETECTOR_STATE:

@@ -34,6 +34,7 @@ def latch_page(instance: str, reason: str) -> None:
         for number, word in enumerate(memoryview(padded(reason, HALT_REASON_WORDS)).cast("q")):
             words[HALT.reason + number] = word
         words[HALT.unsaved] = 1  # SYNC halt.unsaved: release; pairs with HaltPage.unsaved
+        words[HALT.latch] = 1  # a guard that had looked for the mark before has released it meanwhile
 
 
 def forget_unsaved(instance: str) -> None:

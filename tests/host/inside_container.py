@@ -103,8 +103,25 @@ def drive() -> dict[str, Any]:
     until(lambda: all(show(unit, "ActiveState") in ("inactive", "failed") for unit in units), "every unit stopped")
     seen["ends"] = {unit: show(unit, "Result") for unit in units}
     seen["segments"] = [path.name for path in Path("/dev/shm").glob("arb.main.*")]
+    seen["one_unit"] = one_unit()
     simulator.stop()
     return seen
+
+
+def one_unit() -> dict[str, Any]:
+    """``arb@main.service`` stopped in order, and with its supervisor killed: the others have their time to end."""
+    unit, state = "arb@main.service", Path("/var/lib/arb/main/executor.json")
+    run("mkdir", "-p", f"{UNITS}/{unit}.d")
+    Path(f"{UNITS}/{unit}.d/99-once.conf").write_text("[Service]\nRestart=no\n")  # what is left behind is looked at
+    run("systemctl", "daemon-reload")
+    ends: dict[str, Any] = {}
+    for what, command in (("stopped", ("systemctl", "stop", unit)), ("killed", ("kill", "-KILL"))):
+        run("systemctl", "start", unit)
+        until(lambda: not json.loads(state.read_bytes())["stopped"] and completed() > 0, "an operation of the one unit")
+        run(*command, *([show(unit, "MainPID")] if what == "killed" else []))
+        until(lambda: show(unit, "ActiveState") in ("inactive", "failed"), "the end of the one unit")
+        ends[what] = [show(unit, "Result"), json.loads(state.read_bytes())["stopped"]]
+    return ends
 
 
 def main() -> int:

@@ -23,12 +23,13 @@ from workers.control_plane.instances import described, existing, is_running, run
 from workers.control_plane.left_open import flat_line, not_ours_text, unwatched_lines
 from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
-from workers.halt_file import read_halt, write_halt
+from workers.halt_file import Block, read_halt, write_halt
 from workers.output import emit, say
 from workers.state_folder import instance_dir
 
 STOP_TIMEOUT_S = 90.0  # of a supervisor that has not said how long its stop may take
 POLL_S = 0.1
+STOP_DRAIN = "arb stop --flatten"  # how the reason of a stop's own drain begins
 NOT_SENT = "not_sent"  # OrderState.NOT_SENT in rows of orders
 Why = Annotated[str, typer.Option("--reason", help="Why; kept in the journal and in audit.jsonl.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the orders, send none.")]
@@ -337,7 +338,6 @@ def stop(
         raise ControlError(f"{name} does not run; see `arb status --instance {name}`")
     if described(name).get("units") and not dry_run:  # before anything is closed: the supervisor refuses the stop
         raise ControlError(stopped_by_systemd(name))
-    folder, before = instance_dir(name), read_halt(instance_dir(name))
     closed: dict[str, Any] = {"orders": [], "hedges": [], "recoveries": []}
     if flat:
         closed = _flattened(name, dry_run=dry_run, reason=reason)
@@ -354,8 +354,7 @@ def stop(
             time.sleep(POLL_S)
         if is_running(name):
             raise ControlError(f"{name} has not stopped after {bound_s:.0f} s; see `arb status`")
-        if flat and before.drain is None:  # the drain was ours: it must not outlive this stop
-            write_halt(folder, msgspec.structs.replace(read_halt(folder), drain=None))
+        _end_stop_drain(name)
     from workers.last_run.journal_rows import half_done_text  # imported here: they load numba
     from workers.view.status import read_status
 
@@ -391,8 +390,23 @@ def _drained(name: str, reason: str) -> str:
     return ""
 
 
+def _of_stop(drain: Block | None) -> bool:
+    """Whether a stop has drained, this one or an earlier one that did not end."""
+    return drain is not None and drain.reason.startswith(STOP_DRAIN)
+
+
+def _end_stop_drain(name: str) -> None:
+    """A stop's own drain must not outlive it: the next start takes new risk again. Somebody else's stays."""
+    found = read_halt(instance_dir(name))
+    if _of_stop(found.drain):
+        write_halt(instance_dir(name), msgspec.structs.replace(found, drain=None))
+
+
 def _flattened(name: str, *, dry_run: bool, reason: str) -> dict[str, Any]:
-    undrained = "" if dry_run else _drained(name, reason or "arb stop --flatten")
+    drain = read_halt(instance_dir(name)).drain
+    undrained = ""
+    if not dry_run and (drain is None or _of_stop(drain)):  # somebody else's does the same, and goes on after this
+        undrained = _drained(name, f"{STOP_DRAIN}: {reason}" if reason else STOP_DRAIN)
     try:
         return close_hedges(name, {"op": "flatten", "dry_run": dry_run, "reason": reason or "arb stop --flatten"})
     except ControlError as error:

@@ -150,9 +150,7 @@ def trail_text(trail: dict[str, Any]) -> str:
             events.append((order["last_mono_ns"], f"order {order['client_id']}: {state}"))
     for fill in trail["fills"]:
         terms = f"{fill['side']} {fill['qty']} @ {fill['price']} fee {fill['fee']} {fill['fee_asset']}"
-        terms += "".join(
-            f" + {amount} {asset}" for asset, amount in msgspec.json.decode(fill.get("extra_fees_json", "[]"))
-        )
+        terms += "".join(f" + {fee} {asset}" for asset, fee in fill.get("extra_fees", ()))
         events.append((fill["recv_mono_ns"], f"fill {fill['trade_id']} {fill['venue']}: {terms} ({fill['source']})"))
     lines.extend(f"  {at(mono_ns)}  {text}" for mono_ns, text in sorted(events, key=lambda event: event[0] or 0))
     if trail["stages_us"]:

@@ -1,7 +1,8 @@
 """The table of child processes: started, ready, watched, restarted with backoff, stopped in order.
 
 A process that ends is started again at once, then after 0.2 s, doubling to 5 s; one that ends ``STORM_EXITS`` times
-within ``STORM_WINDOW_S`` (a restart storm) is not started again, and the instance is halted; the guard always is.
+within ``STORM_WINDOW_S`` (a restart storm), or refuses its configuration, is not started again, and the instance is
+halted; the guard always is, once it has been READY.
 Nothing here opens a socket or reads a clock: times are monotonic seconds, given by the caller.
 """
 
@@ -63,6 +64,7 @@ class Child:
         self.status = ""
         self.exit_status: int | None = None
         self.wanted = False
+        self.was_ready = False  # once, in whatever life
         self.start_at_s = 0.0
         self.started_s = 0.0
         self.ready_s = 0.0
@@ -134,6 +136,7 @@ class Child:
             if key == "READY" and self.state is ChildState.STARTING:
                 self.state = ChildState.READY
                 self.ready_s = now_s
+                self.was_ready = True
                 became_ready = True
                 if self._exited_s is not None:
                     self.recovery_ms = (now_s - self._exited_s) * 1000
@@ -148,7 +151,8 @@ class Child:
         return became_ready
 
     def exited(self, status: int, now_s: float) -> bool:
-        """It has ended. True when it is given up: a restart storm, or a configuration that it refuses."""
+        """It has ended. True when it is given up: a restart storm (not ``NEVER_GIVEN_UP``), or a configuration that it
+        refuses (those: before their first READY)."""
         self._forget_pid()
         self.exit_status = status
         if not self.wanted:
@@ -162,8 +166,8 @@ class Child:
         if self._exited_s is None:
             self._exited_s = now_s
         storm = len(self._exits) == STORM_EXITS and now_s - self._exits[0] <= STORM_WINDOW_S
-        storm = storm and self.process not in NEVER_GIVEN_UP
-        if storm or status == EXIT_USAGE:
+        never = self.process in NEVER_GIVEN_UP
+        if (storm and not never) or (status == EXIT_USAGE and not (never and self.was_ready)):
             self.state = ChildState.FAILED
             return True
         self.state = ChildState.WAITING

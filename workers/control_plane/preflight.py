@@ -17,7 +17,7 @@ from pipeline.model.config_load import load_config
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ArbitrageEngineError, AuthRefused, ConfigInvalid, VenueError
 from workers.control_plane.instances import run_file
-from workers.credentials import load_credentials, missing_keys
+from workers.credentials import KeysLocked, load_credentials, missing_keys, without_guard_key
 from workers.last_run.journal_mode import mode_problem
 from workers.live_rules import live_errors, trade_errors
 from workers.state_folder import instance_dir, state_root
@@ -152,11 +152,23 @@ def check_mode(config: EngineConfig, instance: str, *, live_name: str, given: Co
         )
     if config.mode is not Mode.PAPER:
         errors.extend(missing_keys(config, instance, given))
+        errors.extend(_guard_key_errors(config, instance))
         errors.extend(trade_errors(config))
     if config.mode is Mode.LIVE:
         errors.extend(live_errors(config))
     if errors:
         raise ConfigInvalid(errors)
+
+
+def _guard_key_errors(config: EngineConfig, instance: str) -> list[str]:
+    """What is wrong with the guard's own keys, where it has some: a guard that finds that later goes on."""
+    try:
+        without_guard_key(config, instance)
+    except KeysLocked:
+        return []  # the start asks for the passphrase
+    except ConfigInvalid as error:
+        return error.errors
+    return []
 
 
 def reloaded_config(path: str | None) -> EngineConfig:

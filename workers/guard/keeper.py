@@ -65,33 +65,40 @@ class HaltKeeper:
         self.state = read_halt(ctx.state_dir)
         if self.state.by == BY_UNREADABLE:
             self._stamp = None  # it is read again
-        if page.unsaved:  # of a guard before, or of a command while there was none
-            self.state = self._halted_by_page()
+        self.state = self._halted_by_page()  # of a guard before, or of a command while there was none
         self._show()
 
     def _halted_by_page(self) -> HaltState:
-        """The state with the page's halt, where it has none of its own."""
-        if self.state.halted:
-            return self.state
-        return msgspec.structs.replace(
-            self.state, halted=True, reason=self._page.reason, by=BY_COMMAND, wall_ns=time.time_ns()
-        )
+        """The state with the halt that is on the page alone, where it has none of its own or one that would go with the
+        fence."""
+        state, reason = self.state, self._page.reason
+        beside_fence = self._goes_with_fence() and not state.reason.startswith(reason)  # the page has 256 bytes of it
+        if not self._page.unsaved or (state.halted and not beside_fence):
+            return state
+        return msgspec.structs.replace(state, halted=True, reason=reason, by=BY_COMMAND, wall_ns=time.time_ns())
+
+    def _goes_with_fence(self) -> bool:
+        state, fence = self.state, self.state.fence
+        return fence is not None and state.halted and (state.by, state.reason) == (BY_GUARD, fence.reason)
 
     def _show(self) -> None:
-        """Set the page's fence, latch and blocks as the state says."""
+        """Set the page's fence, latch and blocks as the state says. A halt that a command has latched on the page
+        (``unsaved``) stays until it is the state's own."""
         if self.state.fence is not None:
             self._page.fence()
         else:
             self._page.lift_fence()
         if self.state.halted:
             self._page.latch(self.state.reason)
-        else:
+        elif not self._page.unsaved:
             self._page.release()
         for name, venue_id in self._venues.items():
             self._page.block_venue(venue_id, self.state.drain is not None or name in self.state.venues)
 
     def look_at_disk(self) -> None:
-        """Take over what somebody else has written into ``halt.json``. A file that was removed changes nothing."""
+        """Take over what somebody else has latched on the page or written into ``halt.json``. A file that was removed
+        changes nothing."""
+        self.state = self._halted_by_page()
         stamp = stamp_of(self._ctx.state_dir)
         if stamp is None or stamp == self._stamp:
             return
@@ -104,8 +111,7 @@ class HaltKeeper:
             return
         self._stamp = stamp
         self.state = found
-        if self._page.unsaved:
-            self.state = self._halted_by_page()
+        self.state = self._halted_by_page()
         self._show()
         said = f"HALTED: {self.state.reason}" if self.state.halted else "not halted"
         self._ctx.say("warning", f"halt.json was changed by {self.state.by}: {said}")
@@ -141,6 +147,7 @@ class HaltKeeper:
         with the fence, for the guard that comes after one that dies."""
         now_ns = time.time_ns()
         names = None if hedges is None else tuple(hedges)
+        self.state = self._halted_by_page()  # a command's halt is none that goes with the fence
         for _ in range(SET_ATTEMPTS):
             fence = Fence(reason=reason, by=BY_GUARD, wall_ns=now_ns, hedges=names, planned=planned)
             wanted = msgspec.structs.replace(self.state, fence=fence)
@@ -154,6 +161,7 @@ class HaltKeeper:
     def widen_fence(self, hedges: Sequence[str] | None) -> None:
         """The takeover under way closes these hedges (as in :meth:`fence`); the latch stays as it is."""
         names = None if hedges is None else tuple(hedges)
+        self.state = self._halted_by_page()
         for _ in range(SET_ATTEMPTS):
             fence = self.state.fence
             if fence is None or fence.hedges == names:
@@ -169,7 +177,7 @@ class HaltKeeper:
         if fence is None:
             return ""
         wanted = msgspec.structs.replace(state, fence=None)
-        if state.halted and (state.by, state.reason) == (BY_GUARD, fence.reason):
+        if self._goes_with_fence():
             if what:
                 wanted = msgspec.structs.replace(wanted, reason=f"{fence.reason}; {what}")
             else:
@@ -238,6 +246,8 @@ class HaltKeeper:
         """Make ``wanted`` the state, on the page and on the disk. Returns what went wrong on the disk, else "": what
         adds a block is in force all the same, a ``release`` is not."""
         before, self._overtaken = self.state, False
+        # On the page alone so far: written or ended by this. What a command latches meanwhile is neither.
+        unsaved = self._page.unsaved and (wanted.halted or before.halted)
         if not release:
             self.state = wanted
             self._show()  # before the disk, which may take seconds
@@ -255,7 +265,9 @@ class HaltKeeper:
             return self._not_written(error)
         self._problem = ""
         self.state = wanted
-        self._page.keep_unsaved(False)
+        if unsaved:
+            self._page.keep_unsaved(False)
+        self.state = self._halted_by_page()
         self._show()
         return ""
 

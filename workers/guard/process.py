@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from pipeline.execution.crash_points import crash_points_here
-from pipeline.model.errors import BadInput
+from pipeline.model.errors import BadInput, ConfigInvalid
 from shm.liveness import LivenessView
 from shm.pages import HaltPage
 from workers.audit_log import audit, who
@@ -171,7 +171,10 @@ def _said(guard: Guard, ctx: WorkerContext) -> str:
     """The line of the process's status."""
     state = guard.keeper.state
     text = "HALTED: " + state.reason if state.halted else "latch open"
-    without = without_guard_key(ctx.config, ctx.instance)
+    try:
+        without = without_guard_key(ctx.config, ctx.instance)
+    except (ConfigInvalid, OSError) as error:  # told and no end: leases, halt and what is open do not wait for a key
+        return f"{text}; {error}"
     return f"{text}; no key of its own at {', '.join(without)}: would use the trade key" if without else text
 
 

@@ -10,8 +10,14 @@ from pipeline.execution.journal.guard_journal import missing, read_guard_journal
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.settled.checkpoint import recover
 from pipeline.model.errors import ArbitrageEngineError
-from workers.executor_file import read_executor_state
-from workers.last_run.journal_rows import HELD_STATES, half_done_text, held_by_operator, open_operations
+from workers.executor_file import FILE_NAME, read_executor_state
+from workers.last_run.journal_rows import (
+    HELD_STATES,
+    half_done_text,
+    held_by_operator,
+    open_operations,
+    recoveries,
+)
 
 UNREADABLE = "the journal cannot be read, so that what is open is not known"
 
@@ -41,6 +47,27 @@ def replayed(state_dir: Path) -> Ledger | None:
     except (ArbitrageEngineError, OSError):
         return None
     return ledger if ledger.records else None
+
+
+def left_open_text(state_dir: Path) -> str:
+    """What stays open at the venues, in words, by the executor's last word, else by the journals; "" where nothing
+    does. What cannot be read is not nothing."""
+    state = read_executor_state(state_dir)
+    if state is not None and state.stopped:
+        hedges, positions, repairs = len(state.hedges), len(state.positions), len(state.recoveries)
+        rest = half_done_text(state.open_operations, state.unsettled_orders)
+    else:
+        try:
+            ledger = replay(state_dir)
+        except (ArbitrageEngineError, OSError):
+            return UNREADABLE
+        if not ledger.records:
+            return UNREADABLE if (state_dir / FILE_NAME).exists() else ""  # nobody has traded yet
+        hedges, repairs = len(ledger.hedges), len(recoveries(ledger))
+        positions = 0 if state is None else len(state.positions)
+        rest = half_done_text(open_operations(ledger), len(ledger.unsettled))
+    counts = {"hedges": hedges, "positions": positions, "recoveries": repairs}
+    return ", ".join([*(f"{count} {what}" for what, count in counts.items() if count), *([rest] if rest else [])])
 
 
 def half_done(state_dir: Path) -> str:

@@ -17,7 +17,7 @@ from shm.errors import ShmError
 from shm.liveness import LivenessView
 from shm.metrics import Metrics
 from workers.control_plane.instances import described as instance_description
-from workers.executor_file import read_executor_state
+from workers.last_run.half_done import left_open_text
 from workers.monitor.alert_list import AlertList, Condition, Message, key_of
 from workers.monitor.conditions import conditions_of, unhealthy_components
 from workers.monitor.log_events import LogEvents, condition_text
@@ -76,21 +76,39 @@ class Watch:
             self._put(message)
 
     def stopped(self, wall_ns: int) -> None:
-        """The last look of an orderly stop: what was said meanwhile, and what stays open at the venues."""
+        """The last look of this process: what was said meanwhile; where the instance stops, what stays open at the
+        venues. Where this process alone is stopped, its successor tells the rest."""
         for at_ns, event in self._logs.poll():
             self._event(event, at_ns, wall_ns)
         self._tell_held(None, wall_ns)
-        state = read_executor_state(self.reader.state_dir)
-        hedges, positions = (0, 0) if state is None else (len(state.hedges), len(state.positions))
-        left = bool(hedges or positions)
-        text = f"the instance stops; {hedges} hedges and {positions} positions stay open, and nobody watches them"
+        if not self._instance_stops():
+            return
+        left = left_open_text(self.reader.state_dir)
+        text = f"the instance stops; open at the venues, and nobody watches it: {left}"
         event = Condition(
             source="engine",
             severity=AlertSeverity.WARNING if left else AlertSeverity.INFO,
             text=text if left else "the instance stops; nothing stays open at the venues",
-            solve="arb hedges; start it again (arb status names the command), then arb close --all" if left else "",
+            solve=(
+                "arb hedges; start it again (arb status names the command): it ends what is half done; then "
+                "arb close --all"
+                if left
+                else ""
+            ),
         )
         self._event(event, wall_ns, wall_ns, dedupe_ns=0)
+
+    def _instance_stops(self) -> bool:
+        """Whether the supervisor ends it in order, or those are gone who trade (units stop before this one, and the
+        supervisor's after it)."""
+        views = {
+            name: LivenessView.attach(self._instance, name, missing_ok=True)
+            for name in ("supervisor", "guard", "executor")
+        }
+        supervisor = views["supervisor"]
+        if supervisor.alive() and supervisor.state in (ProcessState.STOPPING, ProcessState.STOPPED):
+            return True
+        return not (views["guard"].alive() or views["executor"].alive())
 
     def supervisor_alive(self) -> bool:
         """Whether the instance's supervisor lives."""

@@ -60,12 +60,12 @@ class _Source:
         try:
             for done, (kind, payload) in enumerate(found):  # noqa: B007  how far it came
                 self._write(kind, payload)
+            if found and time.monotonic_ns() - self._flushed_ns >= FLUSH_NS:
+                self._flush(zlib.Z_SYNC_FLUSH)
         except OSError:
-            self._unsaid += len(found) - done
+            self._unsaid += len(found) - done  # and those before them that the compressor still had
             self._abandon()
             raise
-        if found and time.monotonic_ns() - self._flushed_ns >= FLUSH_NS:
-            self._flush(zlib.Z_SYNC_FLUSH)
         return len(found)
 
     def _write(self, kind: int, payload: bytes) -> None:

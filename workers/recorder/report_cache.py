@@ -21,7 +21,7 @@ from workers.recorder.attribution import OperationPnl
 from workers.recorder.sqlite_ledger import read_fill
 
 FILE_NAME = "report.sqlite"
-VERSION = "1"  # of what is kept; another one is dropped
+VERSION = "2"  # of what is kept; another one is dropped (1: a count could be of a later moment than its sums)
 CHECKPOINTS_MAX = 32
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
@@ -72,7 +72,8 @@ class ReportCache:
 
     def accounts_before(self, ledger: sqlite3.Connection, wall_ns: int) -> Accounts:
         """The accounts by all fills of ``ledger`` before ``wall_ns``: from the newest checkpoint that still holds, and
-        the fills since then."""
+        the fills since then. ``ledger`` is read at one moment (``open_reader``): what is kept is the sums of those
+        fills beside the count of the same."""
         since, kept = self._newest(ledger, wall_ns)
         rows = ledger.execute("SELECT * FROM fills WHERE wall_ns >= ? AND wall_ns < ?", (since, wall_ns))
         fills = sorted((read_fill(row) for row in rows), key=venue_order)

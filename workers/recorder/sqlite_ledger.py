@@ -400,7 +400,11 @@ def read_fill(row: sqlite3.Row) -> FillRecord:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A read-only connection with named columns, safe beside the running recorder. Raises sqlite3.OperationalError."""
+    """A read-only connection with named columns, safe beside the running recorder. Raises sqlite3.OperationalError.
+
+    Within ``with`` all that is read is of one moment, that of the first statement: the recorder commits every 100 ms,
+    and a sum beside a count of another moment is of neither."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
+    connection.execute("BEGIN")
     return connection

@@ -104,10 +104,11 @@ def piece_files(path: Path, *, detector: bool = False) -> dict[str, list[Path]]:
     return found
 
 
-def messages(file: Path) -> Iterator[tuple[int, bytes]]:
-    """(kind, payload) of every whole message of a piece. Raises ``BadInput`` where the file cannot be opened, or a
-    message says a length that none can have."""
+def messages(file: Path, cut: set[Path] | None = None) -> Iterator[tuple[int, bytes]]:
+    """(kind, payload) of every whole message of a piece, which is put into ``cut`` where its end is missing. Raises
+    ``BadInput`` where the file cannot be opened, or a message says a length that none can have."""
     count = 0
+    cut = set() if cut is None else cut
     try:
         with gzip.open(file, "rb") as handle:
             while len(head := handle.read(MESSAGE.size)) == MESSAGE.size:
@@ -116,13 +117,15 @@ def messages(file: Path) -> Iterator[tuple[int, bytes]]:
                     raise BadInput(f"{file}: a message of {length} bytes: this is no recording, or it is damaged")
                 payload = handle.read(length)
                 if len(payload) < length:
+                    cut.add(file)
                     return
                 count += 1
                 yield kind, payload
     except (EOFError, zlib.error):
-        return  # its writer was killed: what is whole was given
+        cut.add(file)  # its writer was killed: what is whole was given
     except OSError as error:
         if isinstance(error, gzip.BadGzipFile) and (count or file.stat().st_size < len(GZIP_MAGIC)):
+            cut.add(file)
             return  # the same, within its first or its last bytes
         raise BadInput(f"cannot read recording {file}: {error.strerror or error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import signal
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.book.recording.pieces import DETECTOR
+from pipeline.book.recording.pieces import DETECTOR, PIECE, SUFFIX, message, messages
 from pipeline.detection.opportunity_record import OpportunityRecord, decode_record
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.config_load import load_config
@@ -222,6 +223,13 @@ def test_detector_finds_restarts_parks_and_stops_and_a_replay_of_it_gives_the_sa
     replayed = run_inputs(tmp_path / "market")
     assert replayed["exact"] and replayed["equal"] == len(engine.got) == counters["taken"]
     assert replayed["digest"] == hashlib.sha256(b"".join(engine.got)).hexdigest()
+    newest = max((tmp_path / "market" / DETECTOR).iterdir())
+    newest.write_bytes(newest.read_bytes()[:-8])  # its recorder was killed, and a new one repeats the header
+    assert run_inputs(tmp_path / "market")["exact"], "a recording may end in the middle"
+    _, header = next(messages(newest))
+    newest.with_name(f"{time.time_ns()}{SUFFIX}").write_bytes(gzip.compress(message(PIECE, header)))
+    replayed = run_inputs(tmp_path / "market")
+    assert not replayed["exact"] and replayed["dropped"], "nobody knows what stood between them"
 
 
 def test_a_detector_that_begins_looks_for_nothing_where_detection_was_stopped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import os
 import random
@@ -165,6 +166,37 @@ def test_what_a_full_disk_does_not_take_is_said_where_it_is_missing(
     (capture,) = read_recording(tmp_path)
     assert [record.payload for record in capture.records] == [b"whole", b"whole again"]
     assert capture.dropped == 2
+
+
+#: Fits into the compressor, so that the flush alone needs the disk, and is more than a file's buffer keeps for later.
+LOST = base64.b64encode(random.Random(3).randbytes(11_000)).decode()
+
+
+def test_a_full_disk_at_the_flush_ends_the_piece_before_the_hole_and_says_it(
+    ring: RingWriter, instance: str, tmp_path: Path
+) -> None:
+    kept = keeper(instance, tmp_path)
+    ring.refresh()
+    begin_piece(ring, SOURCE, MARKETS)
+    frames(ring, "whole")
+    kept.round()  # the first messages are flushed at once
+    (source,) = kept._sources
+    with full_disk():
+        source._flushed_ns = 0  # the next flush is due
+        frames(ring, LOST)
+        with pytest.raises(OSError):
+            kept.round()
+    for text in ("whole again", "and more"):
+        frames(ring, text)
+        kept.round()
+    kept.close()
+    assert [[kind for kind, _ in messages(path)] for path in pieces(tmp_path)] == [
+        [PIECE, FRAME],
+        [PIECE, DROPPED, FRAME, FRAME],
+    ]
+    (capture,) = read_recording(tmp_path)
+    assert [record.payload for record in capture.records] == [b"whole", b"whole again", b"and more"]
+    assert capture.dropped == 1
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,7 @@ def test_trail_and_report_read_it_back(journal: Path, tmp_path: Path, monkeypatc
     assert read_trail("t-one", "5")["operation"]["operation_id"] == "op1"
     text = trail_text(trail)
     assert "gate approved" in text and "fill 77" in text and "edge bps: detected 12.50" in text
+    assert "fee 0.0000000000001 BTC + 0.25 GT + 1E-12 POINT (ws)" in text
     report = read_report("t-one", "")
     found = report["operations"]
     assert (found["total"], found["completed"], found["won"], found["lost"]) == (1, 1, 0, 1)
@@ -184,6 +185,38 @@ def test_trail_and_report_read_it_back(journal: Path, tmp_path: Path, monkeypatc
     assert report["pnl"] == {asset: Decimal(text) for asset, text in changes.items()}, "fees taken off"
     assert report["edge_bps"] == {"expected": 12.5, "at_send": 11.0, "realised": -3.0}
     assert read_report("t-one", "2100-01-01")["operations"]["total"] == 0
+
+
+@pytest.mark.parametrize("before", ["SELECT * FROM fills", "SELECT MAX(wall_ns)", "SELECT operation_id, COUNT(*)"])
+def test_a_fill_that_is_committed_while_a_report_is_read_is_in_the_next_one(
+    before: str, journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorder commits every 100 ms; a report reads for longer."""
+    monkeypatch.setenv("ARB_STATE_DIR", str(tmp_path))
+    (tmp_path / "t-one").mkdir()
+    path = tmp_path / "t-one" / "ledger.sqlite"
+    fold(journal, path, 1000)
+    (first,) = (record for record in records() if isinstance(record, FillRecord))
+    writer = Journal.open(journal, segment_bytes=64 * 1024)
+    writer.append(msgspec.structs.replace(first, trade_id="78"), 2000, 1_700_000_000_000_002_000)
+    writer.close()
+    between: list[str] = []
+
+    def watched(ledger: Path) -> sqlite3.Connection:
+        def recorder(statement: str) -> None:
+            if statement.startswith(before) and not between:
+                between.append(statement)
+                fold(journal, path, 1000)
+
+        reader = open_reader(ledger)
+        reader.set_trace_callback(recorder)
+        return reader
+
+    monkeypatch.setattr("workers.cli.report.open_reader", watched)
+    during = read_report("t-one", "")
+    assert between and (during["fills"], during["pnl"]["GT"]) == (1, Decimal("-0.25")), "all of one moment"
+    after = read_report("t-one", "")
+    assert (after["fills"], after["pnl"]["GT"]) == (2, Decimal("-0.5"))
 
 
 def test_since_understands_spans_and_iso_times() -> None:

@@ -14,7 +14,9 @@ import yaml
 
 from pipeline.model.config_load import config_from_mapping
 from tests.paths import REPO
+from workers.base import STOP_GRACE_S
 from workers.control_plane.systemd_units import MARK, main, stale_files, unit_files
+from workers.guard.orphan import ORPHAN_NS
 
 UNITS = REPO / "systemd"
 ANALYZE = shutil.which("systemd-analyze")
@@ -115,6 +117,16 @@ def test_units_never_hide_processes_or_let_systemd_remove_live_shared_memory() -
     assert "ProtectSystem" in settings
     forbidden = {"DynamicUser", "RemoveIPC", "PrivateUsers", "MemoryDenyWriteExecute", "ProtectProc", "ProcSubset"}
     assert not forbidden & settings
+
+
+def test_the_one_unit_waits_for_those_whose_supervisor_has_died() -> None:
+    """systemd sends ``KillSignal`` to whoever is left, and SIGKILL after ``TimeoutStopSec``."""
+    lines = (UNITS / "arb@.service").read_text().splitlines()
+    found = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    assert (found["KillMode"], found["KillSignal"]) == ("control-group", "SIGCONT"), "a second SIGTERM would end them"
+    assert found["ExecStop"] == "-/bin/kill -TERM $MAINPID", "a stop in order is the supervisor's"
+    assert int(found["TimeoutStopSec"]) > ORPHAN_NS / 1e9 + 5
+    assert found["WatchdogSignal"] == "SIGTERM" and int(found["TimeoutAbortSec"]) > STOP_GRACE_S
 
 
 def test_every_unit_starts_a_module_that_exists() -> None:

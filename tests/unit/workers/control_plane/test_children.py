@@ -10,6 +10,7 @@ from pipeline.model.enums import ProcessState
 from workers.control_plane.children import (
     BACKOFF_FIRST_S,
     HEALTHY_AFTER_S,
+    NEVER_GIVEN_UP,
     START_TIMEOUT_S,
     STORM_EXITS,
     STORM_WINDOW_S,
@@ -184,6 +185,21 @@ def test_the_guard_is_never_given_up() -> None:
             verdicts.append(child.exited(-9, child.start_at_s + 0.001 * number))
         assert any(verdicts) == given_up
         assert (child.state is ChildState.FAILED) == given_up
+
+
+@pytest.mark.parametrize("process", NEVER_GIVEN_UP)
+def test_what_is_never_given_up_refuses_a_configuration_before_it_was_ready_alone(process: str) -> None:
+    child = Child(process)
+    child.want(0.0)
+    child.starting(0.0)
+    assert child.exited(EXIT_USAGE, 0.1) is True
+    child.want(1.0)
+    child.starting(1.0)
+    child.notified("READY=1", 1.5)
+    for number in range(2 * STORM_EXITS):
+        assert child.exited(EXIT_USAGE, 2.0 + number) is False
+        assert child.state is ChildState.WAITING
+        child.starting(child.start_at_s)
 
 
 def test_a_start_that_waits_for_somebody_else_and_says_so_is_not_late() -> None:

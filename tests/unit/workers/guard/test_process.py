@@ -27,7 +27,7 @@ from tests.worlds.waiting import until
 from workers.audit_log import FILE_NAME as AUDIT
 from workers.control_plane.restart_storm import BY
 from workers.control_socket import listen
-from workers.guard.keeper import RETRY_NS
+from workers.guard.keeper import RETRY_NS, HaltKeeper
 from workers.guard.process import Guard, _serve_one
 from workers.halt_file import latch_on_disk, read_halt
 from workers.halt_page import latch_page
@@ -234,6 +234,58 @@ def test_a_halt_that_a_command_has_latched_becomes_the_guards(life: Life) -> Non
     assert read_halt(life.context.state_dir).reason == "by hand" and life.guard.keeper.state.halted
     assert not life.ask(op="resume", reason="looked")["halted"]
     assert life.may_send(now_of(life))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [{"op": "note", "holds": ["ra1x2"]}, {"op": "undrain"}, {"op": "block", "venue": "mexc_spot", "reason": "odd"}],
+    ids=lambda request: request["op"],
+)
+def test_no_write_of_another_matter_ends_a_halt_that_a_command_has_latched(
+    life: Life, request_: dict[str, Any]
+) -> None:
+    life.ask(op="drain", reason="maintenance")
+    latch_page(life.instance, "by hand")
+    life.ask(**request_)
+    assert life.page.latched and life.guard.keeper.state.halted, "in force without a gap"
+    assert not life.may_send(now_of(life))
+    assert read_halt(life.context.state_dir).reason == "by hand" and not life.page.unsaved
+    assert not life.ask(op="resume", reason="looked")["halted"]
+    assert life.may_send(now_of(life) + RETRY_NS)
+
+
+def test_a_halt_that_a_command_latches_while_the_guard_writes_stays(life: Life) -> None:
+    def at(point: str) -> None:
+        if point == "guard_latched":  # the page shows what is about to be written
+            latch_page(life.instance, "by hand")
+
+    keeper = HaltKeeper(life.context, life.page, crash=at)  # type: ignore[arg-type]
+    keeper.handle({"op": "note", "holds": ["ra1x2"]})
+    assert life.page.latched and keeper.state.halted
+    assert not life.may_send(now_of(life)) and read_halt(life.context.state_dir).reason == "by hand"
+
+
+def test_a_halt_that_a_command_has_latched_stands_after_a_takeover(life: Life) -> None:
+    latch_page(life.instance, "by hand")
+    life.guard.keeper.fence("the executor hangs", ())
+    assert life.guard.keeper.lift_fence("") == ""
+    assert life.page.latched and read_halt(life.context.state_dir).reason == "by hand"
+
+
+def test_a_halt_that_a_command_latches_in_a_takeover_stands_after_it(life: Life) -> None:
+    life.guard.keeper.fence("the executor hangs", ())
+    latch_page(life.instance, "by hand")
+    assert life.guard.keeper.lift_fence("") == ""
+    assert life.page.latched and not life.may_send(now_of(life))
+    assert read_halt(life.context.state_dir).reason == "by hand"
+
+
+def test_a_fence_that_the_disk_does_not_take_leaves_no_latch_where_nothing_was_open(life: Life) -> None:
+    with full_disk():
+        life.guard.keeper.fence("the executor hangs", ())
+        assert life.page.unsaved
+    assert life.guard.keeper.lift_fence("") == ""
+    assert not life.page.latched and not life.guard.keeper.state.halted
 
 
 def test_a_file_that_cannot_be_read_for_a_moment_halts_for_that_moment_and_forgets_nothing(life: Life) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import threading
 from collections.abc import Iterator
@@ -20,14 +21,15 @@ from workers.control_plane.preflight import lock_instance
 from workers.control_plane.requests import Requests
 from workers.control_socket import EXECUTOR_READY, GUARD_SOCKET, SUPERVISOR_SOCKET, ControlServer, Handler
 from workers.exit_codes import EXIT_COULD_NOT_START
+from workers.halt_file import OPEN, Block, read_halt, write_halt
 from workers.state_folder import instance_dir
 
 CLOSED: dict[str, Any] = {"dry_run": False, "orders": [], "hedges": [], "open_hedges": [], "recoveries": []}
 
 
 @contextmanager
-def answered(instance: str, handlers: dict[str, Handler]) -> Iterator[None]:
-    """A running instance whose sockets answer so."""
+def answered(instance: str, handlers: dict[str, Handler]) -> Iterator[int]:
+    """A running instance whose sockets answer so; the descriptor of its lock."""
     instance_dir(instance, create=True)
     lock, loop = lock_instance(instance), asyncio.new_event_loop()
     servers = [ControlServer(instance_dir(instance) / name, handler, print) for name, handler in handlers.items()]
@@ -36,7 +38,7 @@ def answered(instance: str, handlers: dict[str, Handler]) -> Iterator[None]:
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield
+        yield lock
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
@@ -138,3 +140,37 @@ def test_what_could_not_be_drained_is_never_said_to_take_no_risk(
     with answered(instance, {EXECUTOR_SOCKET: executor, GUARD_SOCKET: drains}):
         assert cli.main(["flatten", "--instance", instance]) == 0
     assert "new risk stays off until `arb resume --reason R`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("first", [(), ("--flatten",), ("--flatten", "--reason", "a new kernel")])
+@pytest.mark.parametrize("then", [(), ("--flatten",)], ids=["stop", "flatten again"])
+@pytest.mark.parametrize("others", [None, Block(reason="arb flatten", by="uid 7 (ann)", wall_ns=1)])
+def test_a_stop_that_ends_leaves_no_drain_of_a_stop_and_every_other_one(
+    state_dir: Path, instance: str, first: tuple[str, ...], then: tuple[str, ...], others: Block | None
+) -> None:
+    folder = instance_dir(instance, create=True)
+    write_halt(folder, msgspec.structs.replace(OPEN, drain=others))
+    fails, held = [bool(first)], [-1]
+
+    async def executor(request: dict[str, Any]) -> dict[str, Any]:
+        return {"error": "the executor is fenced"} if fails.pop() else {**CLOSED, "flat": True}
+
+    async def guard(request: dict[str, Any]) -> dict[str, Any]:
+        if request["op"] != "drain":
+            return {"error": "no journal"}
+        block = Block(reason=request["reason"], by="uid 0", wall_ns=2)
+        write_halt(folder, msgspec.structs.replace(read_halt(folder), drain=block))
+        return {}
+
+    async def supervisor(request: dict[str, Any]) -> dict[str, Any]:
+        fcntl.flock(held[0], fcntl.LOCK_UN)  # it has ended
+        return {}
+
+    with answered(instance, {EXECUTOR_SOCKET: executor, GUARD_SOCKET: guard, SUPERVISOR_SOCKET: supervisor}) as lock:
+        held[0] = lock
+        if first:
+            assert cli.main(["stop", *first, "--instance", instance]) == EXIT_COULD_NOT_START
+            assert read_halt(folder).drain is not None, "nothing was stopped, and no new risk is taken"
+        fails[:] = [False]
+        assert cli.main(["stop", *then, "--instance", instance]) == 0
+    assert read_halt(folder).drain == others

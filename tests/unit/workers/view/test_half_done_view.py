@@ -19,7 +19,7 @@ from tests.worlds.external_world import FUTURES, HEDGE_QTY, MID, external_world
 from workers.control_plane.announcer import Announcer
 from workers.executor.publisher import Publisher
 from workers.executor_file import write_executor_state
-from workers.last_run.half_done import UNREADABLE
+from workers.last_run.half_done import UNREADABLE, left_open_text
 from workers.last_run.half_done import half_done as left_half_done
 from workers.tradable import InstanceReasons
 from workers.view.status import executor_fields
@@ -73,6 +73,8 @@ def test_a_naked_leg_is_shown_after_its_executor(
     assert any(f"{bought} BTC without a partner: nobody watches" in what for what in said), said
     left = Announcer(instance, tmp_path, make_config(), units=False).left_open()
     assert left["open_operations"] and left["unsettled_orders"] == 1
+    words = left_open_text(tmp_path)
+    assert f"1 operations half done, 1 orders without an answer, {bought} BTC without a partner" in words
     said_at_the_end = capfd.readouterr().err
     assert f"stays open: 1 operations half done, 1 orders without an answer, {bought} BTC" in said_at_the_end
     assert "nothing stays open" not in said_at_the_end and "goes on with it" in said_at_the_end
@@ -91,8 +93,22 @@ def test_every_recovery_that_is_not_over_is_shown_after_a_kill(tmp_path: Path) -
         lambda: any(r.state == "active" for r in world.core.ledger.recoveries.values()), limit_ms=5000
     )
     killed(world, tmp_path)
+    assert "1 recoveries" in left_open_text(tmp_path)
     (row,) = executor_fields(tmp_path, running=False)["recoveries"]
     assert row["state"] == "active" and row["unmatched"]["BTC"] and not row["requires_manual_approval"]
+
+
+def test_what_cannot_be_read_is_not_taken_for_nothing(half_done: VirtualWorld, tmp_path: Path) -> None:
+    assert left_open_text(tmp_path) == "", "nobody has traded"
+    killed(half_done, tmp_path)
+    (tmp_path / "executor.json").write_text("{")
+    assert "1 operations half done" in left_open_text(tmp_path), "the journal knows"
+    for segment in (tmp_path / "journal").iterdir():
+        segment.unlink()
+    killed(half_done, tmp_path)
+    for segment in (tmp_path / "journal").iterdir():
+        segment.unlink()
+    assert left_open_text(tmp_path) == UNREADABLE
 
 
 def test_what_was_left_half_done_is_known_though_the_last_word_is_older(
