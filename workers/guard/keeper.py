@@ -252,6 +252,7 @@ class HaltKeeper:
             self.state = wanted
             self._show()  # before the disk, which may take seconds
             self._crash("guard_latched")
+        reason = self._page.reason
         known = self._stamp if stamp_of(self._ctx.state_dir) is not None else None  # None: it was removed
         try:
             write_halt(self._ctx.state_dir, wanted, known=known)
@@ -265,7 +266,7 @@ class HaltKeeper:
             return self._not_written(error)
         self._problem = ""
         self.state = wanted
-        if unsaved:
+        if unsaved and self._page.reason == reason:  # else the mark is that of a halt that came meanwhile
             self._page.keep_unsaved(False)
         self.state = self._halted_by_page()
         self._show()

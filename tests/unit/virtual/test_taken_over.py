@@ -170,6 +170,32 @@ def test_an_order_by_hand_larger_than_what_stands_alone_takes_the_rest_of_anothe
     judge(world)
 
 
+def test_more_by_hand_than_stands_alone_trips_also_where_the_same_operation_holds_the_rest() -> None:
+    """A hedge's closing has sold its coins and waits with the contract. He buys a part of the coins again, and then the
+    whole contract back: only what stood alone of it was announced, and those coins stand alone now."""
+    world = external_world()
+    hedge(world, QTY)
+    for venue, after in (("mexc_spot", 0), ("gateio_spot", 1), (FUTURES, 0)):
+        world.arm(kind="reject", venue=venue, target="place", after=after, count=0, reason="too_many_orders")
+    world.command(CommandKind.CLOSE_HEDGES)
+    assert world.run_until(lambda: RECOVERY_HOLD in world.core.ledger.breakers, limit_ms=60_000)
+    (operation_id,) = world.core.ledger.open_operations
+    world.faults.clear()
+    for name in [name for name in world.core.ledger.breakers if name != RECOVERY_HOLD]:
+        world.command(CommandKind.REARM, name, "it takes orders again")
+    world.command(CommandKind.CANCEL_RECOVERY, f"r{operation_id}", "mine")
+    world.run(3000)
+    place(world, *GATEIO, QTY * D("0.6"))
+    world.run(8000)
+    assert not world.core.ledger.breakers
+    place(world, FUTURES, CONTRACT, HEDGED)
+    world.run(8000)
+    alone = world.core.ledger.open_operations[operation_id].exposure()["BTC"]
+    assert alone > QTY / 2 and abs(alone - venue_delta(world, "BTC")) < D("0.0000001")
+    assert f"venue.{FUTURES}" in world.core.ledger.breakers, "more than what was announced"
+    judge(world)
+
+
 def guarded(world: VirtualWorld, hedges: tuple[str, ...] | None) -> Takeover:
     """The executor is lost; the guard does what a takeover wants, and gives back."""
     world.take_over()

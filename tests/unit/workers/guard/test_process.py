@@ -27,6 +27,7 @@ from tests.worlds.waiting import until
 from workers.audit_log import FILE_NAME as AUDIT
 from workers.control_plane.restart_storm import BY
 from workers.control_socket import listen
+from workers.guard import keeper as keeper_module
 from workers.guard.keeper import RETRY_NS, HaltKeeper
 from workers.guard.process import Guard, _serve_one
 from workers.halt_file import latch_on_disk, read_halt
@@ -263,6 +264,24 @@ def test_a_halt_that_a_command_latches_while_the_guard_writes_stays(life: Life) 
     keeper.handle({"op": "note", "holds": ["ra1x2"]})
     assert life.page.latched and keeper.state.halted
     assert not life.may_send(now_of(life)) and read_halt(life.context.state_dir).reason == "by hand"
+
+
+def test_a_halt_that_a_command_latches_while_a_resume_is_written_stays(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latch_page(life.instance, "the first")  # on the page alone, as a guard that hung leaves it
+    written = keeper_module.write_halt
+
+    def slowly(*arguments: Any, **known: Any) -> None:
+        written(*arguments, **known)
+        latch_page(life.instance, "the second")
+
+    monkeypatch.setattr(keeper_module, "write_halt", slowly)
+    life.guard.keeper.handle({"op": "resume", "reason": "looked"})
+    monkeypatch.undo()
+    assert life.page.latched and life.guard.keeper.state.halted and not life.may_send(now_of(life))
+    life.guard.keeper.save_halt(now_of(life) + RETRY_NS)
+    assert read_halt(life.context.state_dir).reason == "the second"
 
 
 def test_a_halt_that_a_command_has_latched_stands_after_a_takeover(life: Life) -> None:
