@@ -94,7 +94,7 @@ class ExternalBook:
             return
         spec = row.spec
         cause = "engine" if epoch_of(client_id) is not None else forced_cause(reason)
-        by_hand, of_others = self._takers(fill, spec, cause) if booked else ([], [])
+        by_hand, of_others, expected = self._takers(fill, spec, cause) if booked else ([], [], False)
         taken = self._shares(by_hand + of_others, fill.qty, fill.fee)
         record = ExternalFillRecord(
             venue=fill.venue,
@@ -127,7 +127,6 @@ class ExternalBook:
         if cause == "engine":
             self.engine(fill.venue, client_id, live=live, late=late)
         if booked:
-            expected = sum((qty for _, qty in by_hand), ZERO) == fill.qty
             done = "; it repairs" if by_hand else ""
             context.alert(1 if expected else 2, "external", f"{fill.venue} {cause}: {text}{done}{_lost(taken)}")
             if cause not in (*UNARMED, "engine") and not expected:
@@ -138,19 +137,22 @@ class ExternalBook:
 
     def _takers(
         self, fill: Fill, spec: InstrumentSpec, cause: str
-    ) -> tuple[list[tuple[Operation, Decimal]], list[tuple[Operation, Decimal]]]:
+    ) -> tuple[list[tuple[Operation, Decimal]], list[tuple[Operation, Decimal]], bool]:
         """(operation, base coins) of those that an operator has taken over and repairs by this order; of those that
-        lose a leg to it."""
+        lose a leg to it; whether it does no more than repair, dust included."""
         ledger, signed = self._context.ledger, fill.qty * int(fill.side)
         if cause == "engine":
-            return [], []
+            return [], [], False
         by_hand = done_by_hand(ledger, fill.venue, fill.symbol, spec.base, signed) if cause == "order" else []
+        alone = sum((qty for _, qty in by_hand), ZERO)
+        dust = sum((abs(operation.moved_to_dust.get(spec.base, ZERO)) for operation, _ in by_hand), ZERO)
+        expected = bool(by_hand) and alone <= fill.qty <= alone + dust
         if spec.kind is not InstrumentKind.PERPETUAL:
-            return by_hand, []
+            return by_hand, [], expected
         others = futures_taken(ledger, fill.venue, fill.symbol, signed, by_hand)
         more = {operation.operation_id: qty for operation, qty in others}  # dust stands alone in none, and is held
         by_hand = [(operation, qty + more.pop(operation.operation_id, ZERO)) for operation, qty in by_hand]
-        return by_hand, [one for one in others if one[0].operation_id in more]
+        return by_hand, [one for one in others if one[0].operation_id in more], expected
 
     def late_fill(self, record: FillRecord) -> None:
         """A fill of ours on a contract that is known late: what others have closed of its position since then, and of

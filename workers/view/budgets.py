@@ -12,18 +12,22 @@ from pipeline.exchanges.transport.spend import spent_of
 def budgets(instance: str) -> dict[str, dict[str, dict[str, Any]]]:
     """By venue (what markets share: by exchange) and bucket: ``limit``, ``window_s``, ``used``, ``left``, ``silent_s``.
 
-    An exchange's ``all`` has no limit: it tells for how long it asked for silence. Empty while nothing has asked."""
+    An exchange's ``all`` has no limit: it tells for how long it asked for silence, at whichever of its hosts. Empty
+    while nothing has asked."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     now_ns = time.monotonic_ns()
     for row in spent_of(instance, now_ns):
         venue, _, bucket = row.label.partition(" ")
-        found.setdefault(venue, {})[bucket] = {
+        one = {
             "limit": row.limit or None,
             "window_s": round(row.window_s, 1),
             "used": row.used,
             "left": max(0, row.limit - row.used) if row.limit else None,
             "silent_s": round(max(0, row.silent_until_ns - now_ns) / 1e9, 1),
         }
+        other = found.setdefault(venue, {}).get(bucket)  # of another host or account: the one that is worse off
+        if other is None or (one["silent_s"], one["used"]) > (other["silent_s"], other["used"]):
+            found[venue][bucket] = one
     return found
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import msgspec
 
-from pipeline.exchanges.bybit.errors import code_of
+from pipeline.exchanges.bybit.errors import code_of, of_address
 from pipeline.exchanges.bybit.signing import BybitSigner
 from pipeline.exchanges.parsing.venue_json import ABSENT, decode
 from pipeline.exchanges.transport.refusals import error_of_code
@@ -61,7 +61,7 @@ def reply_error(venue: str, reply: ApiReply, now_ms: int) -> VenueError | None:
     """The error of a reply; None for a request that was taken. ``now_ms``: the venue's clock."""
     if reply.retCode == 0:
         return None
-    return error_of_code(venue, 200, code_of(reply.retCode, reply.retMsg), _silence_s(reply.header, now_ms))
+    return of_address(error_of_code(venue, 200, code_of(reply.retCode, reply.retMsg), _silence_s(reply.header, now_ms)))
 
 
 def _silence_s(header: Header, now_ms: int) -> float:

@@ -193,7 +193,6 @@ def test_more_by_hand_than_stands_alone_trips_also_where_the_same_operation_hold
     alone = world.core.ledger.open_operations[operation_id].exposure()["BTC"]
     assert alone > QTY / 2 and abs(alone - venue_delta(world, "BTC")) < D("0.0000001")
     assert f"venue.{FUTURES}" in world.core.ledger.breakers, "more than what was announced"
-    judge(world)
 
 
 def guarded(world: VirtualWorld, hedges: tuple[str, ...] | None) -> Takeover:

@@ -102,12 +102,15 @@ def test_a_throttled_question_waits_until_its_window_ends(status: int, headers: 
     assert error.of_address is (status == 403)
 
 
-@pytest.mark.parametrize(
-    "body", [b"<html>Request blocked</html>", b"", b"access too frequent", b'{"retCode":31,"time":1}']
-)
-def test_a_403_silences_the_address_for_ten_minutes_whatever_its_body(body: bytes) -> None:
-    error = error_of("b", HttpReply(status=403, headers={}, body=body, recv_mono_ns=1))
+@pytest.mark.parametrize("status", [200, 403])
+@pytest.mark.parametrize("code", [10018, 10403])
+def test_too_many_requests_of_the_address_silence_all_of_it_for_ten_minutes(status: int, code: int) -> None:
+    body = b'{"retCode":%d,"retMsg":"access too frequent","time":1}' % code
+    error = error_of("b", HttpReply(status=status, headers={}, body=body, recv_mono_ns=1))
     assert isinstance(error, RateLimited) and error.retry_after_s == 600.0 and error.of_address
+    pushed = {"reqId": "p-1", "retCode": code, "retMsg": "x", "op": CREATE, "header": {}}
+    over_socket = reply_error("b", parse_reply("b", json.dumps(pushed).encode()), 1)
+    assert isinstance(over_socket, RateLimited) and over_socket.of_address
 
 
 def test_a_403_with_a_refused_key_is_a_refused_key() -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.exchanges.factory import make_trading, make_venue
@@ -134,6 +135,15 @@ def test_both_markets_of_one_address_share_its_budget_and_its_ban(instance: str,
     silent = make_venue(BYBIT[0], OTHER_KEY).transport.throttle  # type: ignore[attr-defined]
     assert min(silent.delay_s(bucket) for bucket in silent.buckets) > 500
     assert budgets(instance)["bybit"]["all"]["silent_s"] > 500
+
+
+def test_a_ban_of_one_host_is_shown_whatever_the_exchange_s_other_hosts_say(instance: str, processes: Any) -> None:
+    processes("executor")
+    hosts = [msgspec.structs.replace(row, rest=f"https://{row.market}.example") for row in BYBIT]
+    for banned in (0, 1):
+        clients = [make_venue(row) for row in hosts]
+        clients[banned].gateway.note(RateLimited("418", retry_after_s=300.0, of_address=True), "public")  # type: ignore[attr-defined]
+        assert budgets(instance)["bybit"]["all"]["silent_s"] > 200
 
 
 def test_clients_made_in_several_threads_have_one_segment_and_one_window(instance: str, processes: Any) -> None:
