@@ -12,6 +12,7 @@ import pytest
 from pipeline.conformance.venue import EXCHANGE, scenario_of
 from tests.worlds.client_support import HostedSim
 from tests.worlds.later import pybit, pybit_trade
+from tests.worlds.waiting import until
 
 WATCHDOG_S = 240
 CATEGORIES = {"spot": "spot", "futures": "linear"}
@@ -69,6 +70,15 @@ def test_orders_lists_and_money_over_rest(box: HostedSim, market: str) -> None:
         assert (held["side"], held["size"], held["positionIdx"]) == ("Buy", "0.002", 0)
 
 
+class Subscriptions(dict[str, str]):
+    """The client's own list of what it has asked for. It notes a subscription after having sent it, and an answer that
+    is quicker ends its thread: here the answer waits for the note."""
+
+    def __getitem__(self, request_id: str) -> str:
+        until(lambda: request_id in self, "the client's note of its subscription")
+        return super().__getitem__(request_id)
+
+
 @BOTH
 def test_orders_over_the_socket_are_answered_and_pushed(
     box: HostedSim, market: str, monkeypatch: pytest.MonkeyPatch
@@ -87,6 +97,7 @@ def test_orders_over_the_socket_are_answered_and_pushed(
     # By default a login is good for a second: on a busy machine it comes too late, and the client then waits for ever.
     stream = pybit.WebSocket(testnet=False, channel_type="private", private_auth_expire=60, **keys(box, market))
     entry = pybit.WebSocketTrading(testnet=False, private_auth_expire=60, **keys(box, market))
+    stream.subscriptions = Subscriptions()
     try:
         stream.order_stream(push)
         stream.execution_stream(push)

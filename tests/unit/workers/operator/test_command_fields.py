@@ -121,7 +121,7 @@ def test_the_benches_of_the_checkout_have_their_fields(capfd: pytest.CaptureFixt
 
 
 def going_on(*arguments: str) -> subprocess.Popen[bytes]:
-    run = [sys.executable, "-m", "workers", *arguments]
+    run = ["env", "--default-signal=INT", sys.executable, "-m", "workers", *arguments]  # also where tests run with &
     return subprocess.Popen(run, bufsize=0, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPO, env=os.environ)
 
 
