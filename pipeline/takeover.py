@@ -16,11 +16,14 @@ from collections.abc import Sequence
 import msgspec
 
 from pipeline.core import ExecutionCore
+from pipeline.execution.bounds.unmatched import unmatched_quantities
+from pipeline.execution.bounds.windows import answer_expected
 from pipeline.execution.events import Command, CommandKind, HaltPort
-from pipeline.execution.ledger import Ledger
+from pipeline.execution.ledger import Ledger, Operation
 from pipeline.model.enums import ArbitrageState
 
 ASK_AGAIN_NS = 20_000_000_000  # a forced close is tried by the core for a minute; hedges that are left are asked again
+AWAY_NS = 20_000_000_000  # how long a whole hedge's venue must be away: a session that only comes up anew is no outage
 
 
 class TakeoverHalt(HaltPort):
@@ -51,7 +54,8 @@ class TakeoverHalt(HaltPort):
 
 class TakeoverResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a takeover ended, all by ids: ``orders`` sent, hedges ``closed`` and ``left``, operations and orders still
-    open, those operations that wait for an operator (``held``), and those for a venue that is away (``waiting``)."""
+    open, those operations that wait for an operator (``held``), and those operations and whole hedges that wait for a
+    venue that is away (``waiting``)."""
 
     orders: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
@@ -84,6 +88,7 @@ class Takeover:
         self._asked_mono_ns = 0
         self._had = tuple(core.ledger.hedges)
         core.context.taking_over = True
+        self._away_since: dict[str, int] = {}  # whole hedge whose venue is away -> mono ns when that was first seen
         self._released: set[str] = set()  # recoveries that were let go on: once each
         self.want(hedges)
 
@@ -109,6 +114,8 @@ class Takeover:
             self._released.update(waiting)
             found += [Command(CommandKind.APPROVE, name, reason) for name in waiting]
         left = sorted(self._left())
+        away = self._away()
+        self._away_since = {name: self._away_since.get(name, now_mono_ns) for name in away}
         if left and (not self._asked_mono_ns or now_mono_ns - self._asked_mono_ns >= ASK_AGAIN_NS):
             self._asked_mono_ns = now_mono_ns
             found += [Command(CommandKind.CLOSE_HEDGES, name, reason) for name in left]
@@ -130,10 +137,14 @@ class Takeover:
 
     @property
     def proven_closed(self) -> bool:
-        """As :meth:`done`, but for orders whose outcome is not known, and for hedges whose closing waits for a venue
-        that is away, or for an operator: an executor waits for them as well."""
-        ledger, waiting = self.core.ledger, self._held() | self._waiting().keys()
+        """As :meth:`done`, but for orders whose outcome is not known, for hedges whose closing waits for a venue that
+        is away, or for an operator, and for whole hedges whose venue has been away for a while, which no price can
+        hurt: an executor waits for them as well. Not for an exit by choice from a hedge that is to be closed: an
+        executor might undo it."""
+        ledger, now_ns = self.core.ledger, self.core.context.now.mono_ns
+        waiting = self._held() | {name for name in self._waiting() if self._stays(ledger.open_operations[name])}
         left_to_it = {o.record.closes for name, o in ledger.open_operations.items() if name in waiting}
+        left_to_it.update(n for n, since_ns in self._away_since.items() if now_ns - since_ns >= AWAY_NS)
         if not self._reconciled or not self._left() <= left_to_it:
             return False
         return ledger.open_operations.keys() <= waiting | {o.intent.operation_id for o in ledger.unsettled.values()}
@@ -146,18 +157,41 @@ class Takeover:
             answer = self.core.forced_close.answers.get(name)
             results = [one.result for one in self.core.ledger.closings.get(name, ()) if one.result is not None]
             found[name] = (answer.reason if answer is not None else "") or (results[-1].reason if results else "")
+        found.update(self._away())
         for operation_id, venue in self._waiting().items():
             closes = self.core.ledger.open_operations[operation_id].record.closes
             if closes in found:
                 found[closes] = f"operation {operation_id} waits for {venue}"
         return found
 
+    def _away(self) -> dict[str, str]:
+        """Hedge that is to be closed, of which nothing is under way, and a venue is away -> that venue, and how."""
+        attempts, hedges = self.core.hedges.attempts, self.core.ledger.hedges
+        found = {name: attempts.outage(hedges[name]) for name in self._left() if not attempts.under_way(name)}
+        return {name: why for name, why in found.items() if why}
+
     def _waiting(self) -> dict[str, str]:
         """Operation that leaves a hedge and can do no more before a venue is back -> that venue, and why."""
-        core = self.core
-        waits = {name: core.orders.repairs.waits_for_venue(o) for name, o in core.ledger.open_operations.items()}
-        recovering = ArbitrageState.RECOVERING
-        return {name: why for name, why in waits.items() if why and core.ledger.operations[name].state is recovering}
+        core, found = self.core, {}
+        for name, operation in core.ledger.open_operations.items():
+            if operation.state is ArbitrageState.RECOVERING and not self._goes_on(operation):
+                found[name] = core.orders.repairs.waits_for_venue(operation)
+        return {name: why for name, why in found.items() if why}
+
+    def _goes_on(self, operation: Operation) -> bool:
+        """Whether the answer to an order of an operation is due, or an order that repairs it could be sent now."""
+        context, repairs = self.core.context, self.core.orders.repairs
+        if any(answer_expected(context, order) for order in self.core.ledger.unsettled_of_operation(operation)):
+            return True
+        execution = context.config.execution
+        quantities = unmatched_quantities(operation, execution.numeraire, {})
+        found = (repairs.choose(operation, one, execution.unwind_max_slippage_bps)[0] for one in quantities)
+        return any(repair is not None for repair in found)
+
+    def _stays(self, operation: Operation) -> bool:
+        """Whether an executor, too, does not undo an operation, or may, as its hedge is to be kept."""
+        must_leave = operation.record.manual or self.core.orders.repairs.in_turn(operation)
+        return must_leave or operation.record.closes not in self._wanted
 
     def _held(self) -> set[str]:
         core = self.core
@@ -174,5 +208,5 @@ class Takeover:
             open_operations=tuple(ledger.open_operations),
             unsettled=tuple(ledger.unsettled),
             held=tuple(sorted(self._held())),
-            waiting=tuple(sorted(self._waiting().keys() - self._held())),
+            waiting=tuple(sorted((self._waiting().keys() | self._away().keys()) - self._held())),
         )

@@ -142,7 +142,7 @@ class RepairChooser:
         leaves by choice is, where that is cheaper, but not because an order of ours is under way on the other leg: that
         one is waited for. In a takeover an entry is rather undone than completed to a hedge that is closed again.
         """
-        record, urgent_bps, in_turn = operation.record, self._urgent_bps(operation), self._in_turn(operation)
+        record, urgent_bps, in_turn = operation.record, self._urgent_bps(operation), self.in_turn(operation)
         undone = self._context.taking_over and record.type is OpportunityType.SPOT_FUTURES_HEDGE
         reduces_first = undone or self._must_end(operation)
         reducing, whole = own_side_only(self._context.ledger, operation), quantity.amount
@@ -240,13 +240,15 @@ class RepairChooser:
         return UnmatchedQuantity(quantity.asset, -int(side) * left, ZERO)
 
     def _must_end(self, operation: Operation) -> bool:
-        urgent, taking_over = self._urgent_bps(operation) > 0, self._context.taking_over or self._in_turn(operation)
+        urgent, taking_over = self._urgent_bps(operation) > 0, self._context.taking_over or self.in_turn(operation)
         return must_end(operation, taking_over=taking_over, urgent=urgent)
 
     def waits_for_venue(self, operation: Operation) -> str:
         """The venue, and why it takes no such order now, for which a hedge that must leave waits: it is tried again
         when that is back, and needs no operator for it. "" where it waits for none."""
         for leg in operation.record.legs if self._must_end(operation) else ():
+            if not group_holds(self._context.ledger, operation, leg, everywhere=True):
+                continue  # nothing is left to do there
             row = self._row_of(leg)
             if row is None:
                 return f"{leg.venue} {leg.symbol}: not in the catalogue"
@@ -266,7 +268,7 @@ class RepairChooser:
             for order in ledger.unsettled_of_symbol(leg.venue, leg.symbol)
         )
 
-    def _in_turn(self, operation: Operation) -> bool:
+    def in_turn(self, operation: Operation) -> bool:
         """Whether the operation closes its hedge one leg after the other."""
         first = self._context.ledger.orders.get(operation.orders[0]) if operation.orders else None
         return first is not None and first.intent.purpose is Purpose.FLATTEN

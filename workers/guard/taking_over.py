@@ -184,5 +184,5 @@ def _words(result: TakeoverResult) -> str:
     if result.held:
         text += f", {len(result.held)} recoveries wait for an operator"
     if result.waiting:
-        text += f", {len(result.waiting)} operations wait for a venue that is away"
+        text += f", {len(result.waiting)} operations or hedges wait for a venue that is away"
     return f"{text}; look, then `arb resume --reason R`"

@@ -163,25 +163,41 @@ class ForcedAttempts:
                 return True
         return False
 
-    def _away(self, hedge: HedgeRecord) -> str:
-        """Which venue of a hedge takes no order of the side that closes it; "" where both do."""
-        for venue, symbol, side in (
-            (hedge.spot_venue, hedge.spot_symbol, _opposite(hedge.spot_side)),
-            (hedge.futures_venue, hedge.futures_symbol, hedge.spot_side),
-        ):
+    def outage(self, hedge: HedgeRecord) -> str:
+        """Which venue of a hedge is away, or takes no such order, and how: only time helps. "" where none is."""
+        for venue, symbol, side in _closing_places(hedge):
             row = self._context.instruments.find(venue, symbol)
             if row is None:
-                return f"{venue} {symbol}: not in the catalogue; `arb symbols add {venue} {symbol}`"
+                continue
             if venue not in self._reconciled:
                 return f"{venue} {symbol}: the venue is not connected and reconciled"
-            if self._row_questioned(venue, symbol):
-                return f"{venue} {symbol}: its row is being read anew, as an order there was refused"
-            if self._questioned(venue, symbol):
-                return f"{venue} {symbol}: what the position is, is being looked up at the venue"
             if not can_trade(row, side):
                 status = row.spec.status.name.lower()
                 return f"{venue} {symbol}: the venue takes no {side.name.lower()} order ({status})"
         return ""
+
+    def _away(self, hedge: HedgeRecord) -> str:
+        """Which leg of a hedge can have no order of the side that closes it, and why; "" where both can."""
+        for venue, symbol, _ in _closing_places(hedge):
+            if self._context.instruments.find(venue, symbol) is None:
+                return f"{venue} {symbol}: not in the catalogue; `arb symbols add {venue} {symbol}`"
+        away = self.outage(hedge)
+        if away:
+            return away
+        for venue, symbol, _ in _closing_places(hedge):
+            if self._row_questioned(venue, symbol):
+                return f"{venue} {symbol}: its row is being read anew, as an order there was refused"
+            if self._questioned(venue, symbol):
+                return f"{venue} {symbol}: what the position is, is being looked up at the venue"
+        return ""
+
+
+def _closing_places(hedge: HedgeRecord) -> tuple[tuple[str, str, OrderSide], ...]:
+    """(venue, symbol, side that closes it) of both legs."""
+    return (
+        (hedge.spot_venue, hedge.spot_symbol, _opposite(hedge.spot_side)),
+        (hedge.futures_venue, hedge.futures_symbol, hedge.spot_side),
+    )
 
 
 def _short(leg: PlannedLeg, usable: Decimal) -> str:

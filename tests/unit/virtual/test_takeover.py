@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from pipeline.execution.core_context import epoch_of
 from pipeline.execution.records import FillRecord, OperationResultRecord, OrderIntentRecord, Outcome, Purpose
-from pipeline.takeover import Takeover, needs_hands
+from pipeline.model.enums import ArbitrageState
+from pipeline.takeover import AWAY_NS, Takeover, needs_hands
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import FUTURES, MID, external_world, hedge, judge, venue_delta
@@ -175,6 +178,124 @@ def test_a_venue_that_is_away_with_the_coins_of_a_hedge_is_left_to_the_executor_
     assert world.run_until(lambda: not world.core.ledger.hedges and world.core.idle, limit_ms=20_000)
     assert flat(world)
     judge(world)
+
+
+def turn_of(world: VirtualWorld, takeover: Takeover) -> None:
+    """What the takeover wants now goes into its core."""
+    for command in takeover.commands(world.clock.mono_ns(), "test"):
+        world.feed(command)
+
+
+def goes_away(world: VirtualWorld, venue: str) -> None:
+    """Maintenance: no session, and no answer to any question."""
+    world.arm(kind="http_error", venue=venue, count=0, status=503)
+    world.links[venue].disconnect("maintenance")
+
+
+def test_whole_hedges_whose_venue_is_away_are_left_to_the_executor_too() -> None:
+    """The first one's contract is closed when the venue of the coins goes away; the second one had to wait for it."""
+    world = external_world()
+    hedge(world)
+    hedge(world)
+    held = world.position(FUTURES, "BTC_USDT")
+    world.take_over()
+    takeover = Takeover(world.core, None)
+    world.arm(kind="drop_request", venue="gateio_spot", target="place", count=0)
+    world.arm(kind="reject", venue="mexc_spot", target="place", count=0, reason="insufficient_balance")
+
+    def turn() -> bool:
+        turn_of(world, takeover)
+        return takeover.proven_closed
+
+    assert world.run_until(lambda: turn() or world.position(FUTURES, "BTC_USDT") == held / 2, limit_ms=20_000)
+    goes_away(world, "gateio_spot")
+    assert world.run_until(turn, limit_ms=90_000), (takeover.result(), takeover.why_left())
+    result = takeover.result()
+    (name,) = result.open_operations
+    begun = world.core.ledger.open_operations[name].record.closes
+    (whole,) = set(result.left) - {begun}
+    assert set(result.waiting) == {name, whole} and not takeover.done
+    assert all("gateio_spot" in reason for reason in takeover.why_left().values())
+    assert world.position(FUTURES, "BTC_USDT") == held / 2
+
+
+def test_a_hedge_whose_venue_was_away_before_is_left_once_that_has_lasted() -> None:
+    world = external_world()
+    hedge(world)
+    world.take_over()
+    takeover = Takeover(world.core, None)
+    goes_away(world, "gateio_spot")
+
+    def turn() -> bool:
+        turn_of(world, takeover)
+        return takeover.proven_closed
+
+    assert not world.run_until(turn, limit_ms=AWAY_NS / 1e6 - 1000), "a session that comes back at once is no outage"
+    assert world.run_until(turn, limit_ms=60_000), (takeover.result(), takeover.why_left())
+    result = takeover.result()
+    assert result.waiting == result.left and len(result.left) == 1 and not result.orders
+    assert "gateio_spot" in takeover.why_left()[result.left[0]]
+
+
+def test_an_exit_by_choice_is_kept_by_the_guard_as_an_executor_might_undo_it() -> None:
+    """The contract is closed, the coins' venue is away: to an executor the exit is one that may be bought back."""
+    world = external_world()
+    hedge(world)
+    world.arm(kind="reject", venue="mexc_spot", target="place", count=0, reason="insufficient_balance")
+    world.arm(kind="drop_request", venue="gateio_spot", target="place", count=1)
+    world.market.move("gateio_spot", "BTC_USDT", MID)
+    world.market.move(FUTURES, "BTC_USDT", MID)
+    world.run(50)
+    ((_, opened),) = world.core.ledger.hedges.items()
+    plan = world.core.hedges.attempts.attempt(opened, D(50)).plan
+    assert plan is not None
+    by_choice = replace(plan, opportunity=msgspec.structs.replace(plan.opportunity, manual=False))
+    now = world.now()
+    world.core.context.now = now
+    world.core.orders.execute_opportunity(by_choice, purpose=Purpose.CLOSE, closes=opened.operation_id)
+    world._perform(world.core.context.drain(), now)
+    assert world.run_until(lambda: world.position(FUTURES, "BTC_USDT") == 0, limit_ms=2000)
+    (operation,) = world.core.ledger.open_operations.values()
+    assert not operation.record.manual
+    world.take_over()
+    takeover = Takeover(world.core, None)
+    goes_away(world, "gateio_spot")
+
+    def turn() -> bool:
+        turn_of(world, takeover)
+        return takeover.proven_closed
+
+    assert not world.run_until(turn, limit_ms=60_000), takeover.result()
+    assert takeover.result().waiting and "gateio_spot" in "".join(takeover.why_left().values())
+    world.faults.clear()
+    world.links["gateio_spot"].connect()
+    assert world.run_until(turn, limit_ms=60_000), takeover.why_left()
+    assert takeover.done and flat(world) and world.position(FUTURES, "BTC_USDT") == 0
+
+
+@pytest.mark.parametrize(("away", "sells"), [(FUTURES, "gateio_spot"), ("gateio_spot", "mexc_spot")])
+def test_coins_that_a_living_venue_takes_are_sold_before_anything_is_given_back(away: str, sells: str) -> None:
+    """A leg with nothing left to do may be away, and so may the coins' own venue where another one sells them."""
+    world = external_world()
+    hedge(world)
+    world.take_over()
+    takeover = Takeover(world.core, None)
+    world.arm(kind="reject", venue="gateio_spot", target="place", count=3, reason="insufficient_balance")
+    world.arm(kind="reject", venue="mexc_spot", target="place", count=1, reason="insufficient_balance")
+    world.arm(kind="delay_request", venue=sells, target="place", count=0, delay_ms=200)
+
+    def turn() -> bool:
+        turn_of(world, takeover)
+        return takeover.proven_closed
+
+    recovering = ArbitrageState.RECOVERING
+    operations = world.core.ledger.operations
+    begun = lambda: any(o.record.closes and o.state is recovering for o in operations.values())  # noqa: E731
+    assert world.run_until(lambda: turn() or begun(), limit_ms=20_000)
+    assert not takeover.proven_closed and world.position(FUTURES, "BTC_USDT") == 0
+    goes_away(world, away)
+    assert world.run_until(turn, limit_ms=60_000), takeover.result()
+    assert takeover.done and flat(world), takeover.result()
 
 
 def test_spot_is_sold_as_far_as_the_futures_leg_has_filled() -> None:
