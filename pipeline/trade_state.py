@@ -22,7 +22,7 @@ from pipeline.model.enums import InstrumentKind, OpportunityType
 from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
-from pipeline.risk.breakers import ADOPT, blocking, solve, stops_everything
+from pipeline.risk.breakers import ADOPT, blocking, scope, solve, stops_everything
 from pipeline.risk.gate import INTENT_BYTES, REPAIR_HEADROOM
 
 RESUME = "arb resume --reason R"
@@ -49,12 +49,23 @@ class Effect(IntEnum):
 
 
 class Reason(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the engine takes no new risk, or not everywhere. ``since_wall_ns`` 0: not known."""
+    """Why the engine takes no new risk, or not everywhere. ``since_wall_ns`` 0: not known.
+
+    ``venues``, ``symbol``: the instruments that take none because of it, where it degrades: ``symbol`` of them, "" all.
+    """
 
     what: str
     solve: str
     effect: Effect
     since_wall_ns: int = 0
+    venues: tuple[str, ...] = ()
+    symbol: str = ""
+
+    def concerns(self, venue: str, symbol: str) -> bool:
+        """Whether this instrument takes no new risk because of it: one that degrades must name it."""
+        if self.effect is not Effect.DEGRADES:
+            return self.effect > Effect.DEGRADES
+        return venue in self.venues and self.symbol in ("", symbol)
 
 
 def state_of(reasons: Iterable[Reason]) -> TradeState:
@@ -65,15 +76,19 @@ def state_of(reasons: Iterable[Reason]) -> TradeState:
 
 def ledger_reasons(ledger: Ledger) -> list[Reason]:
     """Reasons that stand in the journal and so outlive the executor: breakers and recoveries."""
-    found = [
-        Reason(
-            what=f"breaker {name}: {text}",
-            solve=solve(name),
-            effect=Effect.STOPS if stops_everything(name) else Effect.DEGRADES,
-            since_wall_ns=ledger.since_wall_ns.get(name, 0),
+    found = []
+    for name, text in sorted(ledger.breakers.items()):
+        venue, symbol = scope(name)
+        found.append(
+            Reason(
+                what=f"breaker {name}: {text}",
+                solve=solve(name),
+                effect=Effect.DEGRADES if venue else Effect.STOPS,
+                since_wall_ns=ledger.since_wall_ns.get(name, 0),
+                venues=(venue,) if venue else (),
+                symbol=symbol,
+            )
         )
-        for name, text in sorted(ledger.breakers.items())
-    ]
     for record in ledger.recoveries.values():
         since = ledger.since_wall_ns.get(record.recovery_id, 0)
         if record.state == "waiting_approval":
@@ -145,6 +160,8 @@ def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -
             what=f"margin of {venue} {symbol}: {text}",
             solve="set the contract's leverage and margin mode at the venue as configured; it ends by itself",
             effect=Effect.DEGRADES,
+            venues=(venue,),
+            symbol=symbol,
         )
         for (venue, symbol), text in gate.margin.doubted.items()
     ]
@@ -213,6 +230,7 @@ def _account_rows(core: ExecutionCore) -> list[Reason]:
             "by our own books",
             solve=how,
             effect=effect,
+            venues=(venue,),
         )
         for venue, age_ns in missing.items()
     ]
@@ -293,6 +311,7 @@ def _venue_reasons(core: ExecutionCore) -> list[Reason]:
             + ("not reconciled" if core.balances.session_up(venue) else "no order entry, private stream down"),
             solve=f"{LOOK} (it connects again by itself); where it does not, its log/executor.log says why",
             effect=Effect.DEGRADES if left > 1 else Effect.STOPS,
+            venues=(venue,),
         )
         for venue in away
     ]
@@ -301,6 +320,7 @@ def _venue_reasons(core: ExecutionCore) -> list[Reason]:
             what=f"venue {text}",
             solve="check the host's clock (chronyc tracking); it ends by itself when the clocks agree",
             effect=Effect.DEGRADES if left > 1 else Effect.STOPS,
+            venues=(venue,),
         )
         for venue in venues
         if venue not in away and (text := core.risk.gate.clocks.refusal(venue))

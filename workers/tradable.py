@@ -257,7 +257,7 @@ def halt_reasons(halt: HaltState, venues: list[str], *, running: bool) -> list[R
     for venue, block in sorted(halt.venues.items()):
         effect = Effect.DEGRADES if len(left) > 1 else Effect.STOPS
         what = f"venue {venue}: blocked ({block.by}): {block.reason}"
-        found.append(Reason(what=what, solve=RESUME, effect=effect, since_wall_ns=block.wall_ns))
+        found.append(Reason(what=what, solve=RESUME, effect=effect, since_wall_ns=block.wall_ns, venues=(venue,)))
     return found
 
 
@@ -273,7 +273,7 @@ def page_reasons(page: HaltPage, halt: HaltState, venues: list[str]) -> list[Rea
     if blocked:
         what = f"no new risk is taken at {', '.join(blocked)}: drain or block {later}"
         effect = Effect.DEGRADES if len(venues) - len(blocked) > 1 else Effect.STOPS
-        found.append(Reason(what=what, solve=RESUME, effect=effect))
+        found.append(Reason(what=what, solve=RESUME, effect=effect, venues=tuple(blocked)))
     return found
 
 
@@ -367,7 +367,10 @@ def feed_reasons(venues: Mapping[str, Mapping[str, Any]], counters: Mapping[str,
             dead[venue] = "every book waits for its snapshot"
     effects = _effects([venue for venue, row in venues.items() if row.get("trade", True)], dead)
     solve = "it connects again by itself; check exchanges.*.markets.* and the network where it does not"
-    return [Reason(what=f"feed of {v}: {text}", solve=solve, effect=effects[v]) for v, text in dead.items()]
+    return [
+        Reason(what=f"feed of {venue}: {text}", solve=solve, effect=effects[venue], venues=(venue,))
+        for venue, text in dead.items()
+    ]
 
 
 def uncompared_notes(venues: Iterable[str], counters: Mapping[str, int]) -> list[Reason]:
@@ -396,6 +399,7 @@ def books_alone(described: Mapping[str, Any]) -> list[Reason]:
             what=f"venue {venue}: its books are read, nothing is traded there",
             solve=f"exchanges.{venue.rpartition('_')[0]}.trade: true, and a start",
             effect=Effect.NOTE,
+            venues=(venue,),
         )
         for venue, row in described.get("venues", {}).items()
         if not row.get("trade", True)
@@ -419,6 +423,7 @@ def book_reasons(market: MarketDataAggregator, traded: Collection[str], now_mono
             + (f" since {(now_mono_ns - proof) // 1_000_000_000} s" if proof else ""),
             solve=solve,
             effect=effects[venue],
+            venues=(venue,),
         )
         for venue, proof in dead.items()
     ]
@@ -454,7 +459,7 @@ def account_reasons(states: Mapping[str, int]) -> list[Reason]:
     for venue in bad:
         what, solve = _NO_ENTRIES[states[venue]]
         effect = Effect.DEGRADES if left > 1 else Effect.STOPS
-        found.append(Reason(what=f"account of {venue}: {what}", solve=solve, effect=effect))
+        found.append(Reason(what=f"account of {venue}: {what}", solve=solve, effect=effect, venues=(venue,)))
     for venue in paused:
         effect = Effect.NOTE if left - len(paused) > 0 else Effect.STOPS
         what = f"account of {venue}: paused by the venue's rate limit"

@@ -51,6 +51,14 @@ def stops_everything(name: str) -> bool:
     return not name.startswith(SCOPED)
 
 
+def scope(name: str) -> Symbol:
+    """Venue and symbol that a breaker of this name is limited to; "" for every one."""
+    if stops_everything(name):
+        return "", ""
+    venue, _, symbol = name.partition(".")[2].partition(".")
+    return venue, symbol
+
+
 def blocking(breakers: Iterable[str], instruments: Iterable[Symbol]) -> str:
     """The first of ``breakers`` that stands in the way of an entry on ``instruments``; "" when none does."""
     concerned = {name for venue, symbol in instruments for name in (venue_breaker(venue), fee_breaker(venue, symbol))}

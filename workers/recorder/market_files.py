@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from pipeline.book.recording.byte_ring import RingReader
+from pipeline.book.recording.byte_ring import RingReader, dropped_count
 from pipeline.book.recording.pieces import DROPPED, PIECE, SUFFIX, message, messages
 from workers.recording.rings import RING_BYTES, ring_of
 
@@ -26,6 +26,13 @@ LIMITS_NS = 10_000_000_000
 HOUR_NS = 3600 * 1_000_000_000
 GZIP = 16 + zlib.MAX_WBITS
 _COUNT = struct.Struct("<Q")
+
+
+def _stands_for(kind: int, payload: bytes) -> int:
+    """How many recorded messages are gone with this one; the header of a piece is kept."""
+    if kind == PIECE:
+        return 0
+    return dropped_count(payload) if kind == DROPPED else 1
 
 
 class _Source:
@@ -42,6 +49,7 @@ class _Source:
         self._flushed_ns = 0
         self._header = self._newest_header()
         self._unsaid = 0  # messages that the disk did not take
+        self._unflushed = 0  # messages that the compressor or the file's buffer may still have
 
     def _newest_header(self) -> bytes:
         """The header of the newest file: of the piece that an earlier recorder was within."""
@@ -56,17 +64,26 @@ class _Source:
         self.ring.refresh()
         found = self.ring.read(bytes_max)
         self.ring.done()  # what follows may fail: then these messages are lost, and counted
-        done = 0
+        put = 0
         try:
-            for done, (kind, payload) in enumerate(found):  # noqa: B007  how far it came
+            for kind, payload in found:
                 self._write(kind, payload)
+                put += 1
             if found and time.monotonic_ns() - self._flushed_ns >= FLUSH_NS:
                 self._flush(zlib.Z_SYNC_FLUSH)
         except OSError:
-            self._unsaid += len(found) - done  # and those before them that the compressor still had
+            self._lose(found[put:])
             self._abandon()
             raise
         return len(found)
+
+    def _lose(self, rest: Sequence[tuple[int, bytes]]) -> None:
+        """Counts ``rest`` and what was put since the last flush: the file ends somewhere within that."""
+        self._unsaid += self._unflushed + sum(_stands_for(kind, payload) for kind, payload in rest)
+        self._unflushed = 0
+        for kind, payload in rest:
+            if kind == PIECE:
+                self._header = payload  # what follows is of this piece
 
     def _write(self, kind: int, payload: bytes) -> None:
         if kind == PIECE:
@@ -80,8 +97,10 @@ class _Source:
             return
         if self._unsaid:
             self._put(message(DROPPED, _COUNT.pack(self._unsaid)))
+            self._unflushed += self._unsaid
             self._unsaid = 0
         self._put(message(kind, payload))
+        self._unflushed += _stands_for(kind, payload)
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +123,7 @@ class _Source:
             self._file.write(packed)
             self._file.flush()
             self.written += len(packed)
+            self._unflushed = 0
 
     def _abandon(self) -> None:
         """The file cannot be written any more: its end is cut off, and the next message begins another."""

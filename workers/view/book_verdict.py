@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from pipeline.model.enums import Refusal, TradingStatus
 from pipeline.model.instruments import InstrumentRow, wallet_open
 from pipeline.trade_state import LOOK, RESUME, Effect, Reason
@@ -84,7 +86,8 @@ class BookJudge:
     """
 
     def __init__(self, instance: str, fields: Mapping[str, Any], reasons: Iterable[Reason]) -> None:
-        self._reasons = [*reasons, *(_reason(note.what, note.solve) for note in books_alone(fields))]
+        alone = (replace(note, effect=Effect.DEGRADES) for note in books_alone(fields))
+        self._reasons = [*reasons, *alone]
         self._page = HaltPage.attach(instance)
 
     def against(self, row: InstrumentRow, book: BookState) -> list[Reason]:
@@ -113,7 +116,8 @@ def verdict(instance: str, row: InstrumentRow, book: BookState) -> dict[str, Any
 
 def against(row: InstrumentRow, book: BookState, reasons: list[Reason]) -> list[Reason]:
     """What keeps a book from being traded: those of the instance's ``reasons`` that concern it, and its own."""
-    return [reason for reason in [*reasons, *_own(row, book)] if _concerns(reason, row)]
+    spec = row.spec
+    return [*(reason for reason in reasons if reason.concerns(spec.venue, spec.symbol)), *_own(row, book)]
 
 
 def _reason(what: str, solve: str) -> Reason:
@@ -177,23 +181,6 @@ def _record_refusals(row: InstrumentRow, book: BookState, name: str) -> Iterator
     elif book.max_age_ms and book.age_ms > book.max_age_ms:
         what = f"it was proved current {book.age_ms:.0f} ms ago, detection.max_age_to_trade_ms is {book.max_age_ms}"
         yield Refusal.QUIET_UNPROVED, what, "the next update or ping proves it again"
-
-
-def _concerns(reason: Reason, row: InstrumentRow) -> bool:
-    """Whether a reason keeps this instrument from being traded: those that stop everything, and those that name it."""
-    if reason.effect is Effect.NOTE:
-        return False
-    if reason.effect >= Effect.STOPS:
-        return True
-    venue, symbol = row.spec.venue, row.spec.symbol
-    of_others = (
-        "breaker ", "venue ", "feed of ", "account of ", "margin of ", "recovery ", "process ", "the disk ",
-    )  # fmt: skip
-    mine = (
-        f"breaker venue.{venue}:", f"breaker fee.{venue}.{symbol}:", f"venue {venue}:", f"feed of {venue}:",
-        f"account of {venue}:", f"margin of {venue} {symbol}:",
-    )  # fmt: skip
-    return reason.what.startswith(mine) or not reason.what.startswith(of_others)
 
 
 def book_age_limit_ms(fields: Mapping[str, Any]) -> int:

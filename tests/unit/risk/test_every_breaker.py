@@ -415,6 +415,7 @@ def test_lease_journal_and_venues_have_their_reasons(tmp_path: Path) -> None:
     world.feed(SessionState(venue="mexc_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
     assert operator.reasons() == ["venue mexc_spot: no order entry, private stream down"]
     assert operator.state() is TradeState.DEGRADED, "the other two venues trade"
+    assert [reason.venues for reason in executor_reasons(world.core)] == [("mexc_spot",)]
     world.feed(SessionState(venue="gateio_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
     assert operator.state() is TradeState.STOPPED, "one venue alone is nothing"
 

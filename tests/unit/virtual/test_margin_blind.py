@@ -98,6 +98,7 @@ def test_after_five_seconds_without_rows_the_one_answer_says_so_until_they_come_
     assert not rows_reasons(world)
     world.run(2000)
     (reason,) = rows_reasons(world)
+    assert reason.venues == (FUTURES,)
     assert reason.effect >= Effect.DEGRADES and "arb status" in reason.solve
     world.faults.remove(rule)
     world.run(1000)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.book.recording.byte_ring import RingWriter
@@ -197,6 +198,62 @@ def test_a_full_disk_at_the_flush_ends_the_piece_before_the_hole_and_says_it(
     (capture,) = read_recording(tmp_path)
     assert [record.payload for record in capture.records] == [b"whole", b"whole again", b"and more"]
     assert capture.dropped == 1
+
+
+def test_all_that_the_compressor_still_had_is_counted_with_the_hole(
+    ring: RingWriter, instance: str, tmp_path: Path
+) -> None:
+    kept = keeper(instance, tmp_path)
+    ring.refresh()
+    begin_piece(ring, SOURCE, MARKETS)
+    frames(ring, "whole")
+    kept.round()  # the first messages are flushed at once
+    (source,) = kept._sources
+    source._flushed_ns = time.monotonic_ns() + 3600 * 10**9  # no flush is due
+    for _ in range(3):
+        frames(ring, "held by the compressor")
+        kept.round()
+    ring.write(DROPPED, (40).to_bytes(8, "little"))
+    kept.round()
+    with full_disk():
+        source._flushed_ns = 0
+        frames(ring, LOST)
+        with pytest.raises(OSError):
+            kept.round()
+    frames(ring, "whole again")
+    kept.round()
+    kept.close()
+    (capture,) = read_recording(tmp_path)
+    assert [record.payload for record in capture.records] == [b"whole", b"whole again"]
+    assert capture.dropped == 3 + 40 + 1
+
+
+def test_a_hole_that_is_lost_again_keeps_its_count_and_a_lost_header_begins_the_next_piece(
+    ring: RingWriter, instance: str, tmp_path: Path
+) -> None:
+    kept = keeper(instance, tmp_path)
+    ring.refresh()
+    begin_piece(ring, SOURCE, MARKETS)
+    frames(ring, "whole")
+    kept.round()
+    (source,) = kept._sources
+    other = [RecordedMarket("mexc_spot", "mexc", "spot", [msgspec.structs.replace(ROW, symbol="ETHUSDT")])]
+    big = random.Random(2).randbytes(200_000).hex()
+    with full_disk():
+        for texts in ((big, "lost"), (LOST,)):
+            source._flushed_ns = 0
+            frames(ring, *texts)
+            begin_piece(ring, SOURCE, other)
+            with pytest.raises(OSError):
+                kept.round()
+    frames(ring, "whole again")
+    kept.round()
+    kept.close()
+    first, newest = pieces(tmp_path)[0], pieces(tmp_path)[-1]
+    assert [kind for kind, _ in messages(first)] == [PIECE, FRAME]
+    kinds, payloads = zip(*messages(newest), strict=True)
+    assert kinds == (PIECE, DROPPED, FRAME) and b"ETHUSDT" in payloads[0]
+    assert int.from_bytes(payloads[1], "little") == 3
 
 
 @pytest.mark.parametrize(

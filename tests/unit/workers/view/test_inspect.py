@@ -14,14 +14,17 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from pipeline.execution.journal import SEGMENT_BYTES_MIN, Journal
+from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import BootRecord, BreakerRecord, LegPlan, OperationRecord
-from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
+from pipeline.model.enums import AccountState, InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.errors import BadInput
 from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.rehearsal.instruments import spec
-from pipeline.trade_state import Effect, Reason
+from pipeline.risk.breakers import fee_breaker, venue_breaker
+from pipeline.trade_state import Effect, Reason, ledger_reasons
 from shm.layout import (
     BOOK,
     FLAG_CROSSED,
@@ -39,6 +42,8 @@ from tests.worlds.books_world import CONFIG, BooksWorld
 from tests.worlds.queue_items import pop_new
 from workers.base import instance_dir
 from workers.cli.main import main
+from workers.halt_file import OPEN, Block
+from workers.tradable import account_reasons, feed_reasons, halt_reasons, page_reasons
 from workers.view.book_verdict import BookState, against
 from workers.view.inspect import inspect, inspect_text
 
@@ -106,18 +111,55 @@ def books_reasons(flags: int, *reasons: Reason, **book: Any) -> list[str]:
     return [reason.what for reason in against(row, state, list(reasons))]
 
 
-def test_reasons_of_other_venues_and_symbols_do_not_concern_a_book() -> None:
-    def degraded(what: str, effect: Effect = Effect.DEGRADES) -> Reason:
-        return Reason(what=what, solve="x", effect=effect)
-
+def test_reasons_of_other_venues_and_symbols_do_not_concern_a_book(instance: str) -> None:
     assert books_reasons(0) == []
-    others = ("breaker venue.bb_spot: x", "breaker fee.aa_spot.OTHER: x", "feed of bb_spot: dead",
-              "venue bb_spot: down", "margin of aa_spot OTHER: x", "process recorder is not running: x")  # fmt: skip
-    assert books_reasons(0, *(degraded(what) for what in others)) == []
-    mine = ("breaker venue.aa_spot: x", "breaker fee.aa_spot.S: x", "feed of aa_spot: dead", "account of aa_spot: old")
-    assert books_reasons(0, *(degraded(what) for what in mine)) == list(mine)
-    assert books_reasons(0, degraded("breaker bad_fill: x", Effect.STOPS)) == ["breaker bad_fill: x"]
-    assert books_reasons(0, degraded("aa_spot: too little USDT", Effect.NOTE)) == []
+    venues, block = ["aa_spot", "bb_spot", "cc_spot", "dd_spot"], Block(reason="why", by="me", wall_ns=1)
+    page = HaltPage.create(instance)
+    page.release()
+
+    def of(venue: str, symbol: str) -> list[Reason]:
+        ledger, number = Ledger(), venues.index(venue)
+        ledger.breakers = {venue_breaker(venue): "x", fee_breaker(venue, symbol): "x"}
+        page.block_venue(number, True)
+        found = [
+            *ledger_reasons(ledger),
+            *page_reasons(page, OPEN, venues),
+            *halt_reasons(replace(OPEN, venues={venue: block}), venues, running=True),
+            *feed_reasons({name: {} for name in venues}, {f"{venue}.connected": 0}),
+            *account_reasons({**dict.fromkeys(venues, 1), venue: AccountState.REFUSED}),
+            Reason(what="margin", solve="x", effect=Effect.DEGRADES, venues=(venue,), symbol=symbol),
+        ]
+        page.block_venue(number, False)
+        assert len(found) == 7 and {reason.effect for reason in found} == {Effect.DEGRADES}
+        return found
+
+    assert books_reasons(0, *of("bb_spot", "S")) == []
+    assert books_reasons(0, *of("aa_spot", "S")) == [reason.what for reason in of("aa_spot", "S")]
+    assert [what for what in books_reasons(0, *of("aa_spot", "OTHER")) if "OTHER" in what or "margin" in what] == []
+    stops = Ledger()
+    stops.breakers = {"bad_fill": "x"}
+    assert books_reasons(0, *ledger_reasons(stops)) == ["breaker bad_fill: x"]
+    note = Reason(what="too little USDT", solve="x", effect=Effect.NOTE, venues=("aa_spot",))
+    assert books_reasons(0, note) == []
+    page.close()
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "operation 7: 0.5 BTC stand alone, and wait until the other leg is known",
+        "no new risk is taken at bb_spot: drain or block in force, and not on the disk yet",
+        "the executor has not published its state",
+        "the executor's state is 30 s old",
+        "2 breakers are tripped, 1 of them by name above",
+        "the state folder cannot be read: Permission denied",
+        "process recorder is not running: nothing is recorded",
+        "recovery r7 waits for an operator: x",
+    ],
+)
+def test_what_degrades_and_names_no_venue_keeps_no_book_from_being_traded(what: str) -> None:
+    assert books_reasons(0, Reason(what=what, solve="x", effect=Effect.DEGRADES)) == []
+    assert books_reasons(0, Reason(what=what, solve="x", effect=Effect.STOPS)) == [what]
 
 
 @pytest.mark.parametrize(
