@@ -210,14 +210,18 @@ class RepairChooser:
         start = operation_start(operation, self._context.config.execution.numeraire)
         legs = [leg for leg in operation.record.legs if leg.base == quantity.asset and leg.quote == start]
         ledger = self._context.ledger
-        if not legs or own_side_only(ledger, operation) or not may_leave(ledger, operation, legs[0], amount):
+        if not legs or own_side_only(ledger, operation):
             return []
-        if self._must_end(operation) and undoes(ledger, operation, legs[0], amount):
+        like = next((leg for leg in legs if leg.kind is InstrumentKind.SPOT), legs[0])  # some plans name futures first
+        spot = msgspec.structs.replace(like, kind=InstrumentKind.SPOT)
+        if not may_leave(ledger, operation, spot, amount):
+            return []
+        if self._must_end(operation) and undoes(ledger, operation, spot, amount):
             return []
         known = {(leg.venue, leg.symbol) for leg in legs}
         rows = [self._context.instruments.find(leg.venue, leg.symbol) for leg in legs]
         pairs = {row.pair_id for row in rows if row is not None and row.tradable_pair}
-        index = next(i for i, leg in enumerate(operation.record.legs) if leg is legs[0])
+        index = next(i for i, leg in enumerate(operation.record.legs) if leg is like)
         empty = self._empty(operation)
         found: list[tuple[int, LegPlan, Decimal]] = []
         for row in self._context.instruments:
@@ -226,7 +230,7 @@ class RepairChooser:
                 continue
             if empty.get((spec.venue, spec.symbol), 0) < OTHER_TRIES and self._usable.besides(spec):
                 elsewhere = {"instrument_id": row.instrument_id, "venue": spec.venue, "symbol": spec.symbol}
-                found.append((index, msgspec.structs.replace(legs[0], kind=spec.kind, **elsewhere), amount))
+                found.append((index, msgspec.structs.replace(spot, **elsewhere), amount))
         return found
 
     def _less_in_flight(self, operation: Operation, quantity: UnmatchedQuantity) -> UnmatchedQuantity:

@@ -1,5 +1,5 @@
 """Exits that the margin watch has sent: under way while an order of theirs may still move the contract, and when their
-operations have ended, what came of each, in words.
+operations have ended, what came of each, in words. And what repairs of exits have still to close on a contract.
 
 Orders that were sent have closed nothing yet. Only the end of their operation says how much of the hedge has left, and
 what of it stays open, or waits for an operator.
@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from pipeline.execution.bounds.windows import answer_expected
 from pipeline.execution.core_context import CoreContext
+from pipeline.execution.external_shares import may_fill
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.records import Outcome
 from pipeline.model.fixedpoint import plain
@@ -113,3 +115,20 @@ class SentCuts:
 
     def _alert(self, key: Key, severity: int, text: str) -> None:
         self._context.alert(severity, "margin", f"{key[0]} {key[1]}: {text}")
+
+
+def to_come(context: CoreContext, key: Key, side: int) -> Decimal:
+    """Base coins that repairs of exits have still to close on a contract (``side``: of its position), because the coins
+    that belong to them are sold or are being sold just now. Exits that wait for an operator close none."""
+    ledger, found = context.ledger, ZERO
+    for operation in ledger.open_operations.values():
+        recovery = ledger.recoveries.get(f"r{operation.operation_id}")
+        held = recovery is not None and recovery.state in ("waiting_approval", "cancelled")
+        for leg in operation.record.legs if operation.record.closes and not held else ():
+            if (leg.venue, leg.symbol) != key or int(leg.side) == side:
+                continue
+            alone = operation.exposure().get(leg.base, ZERO) - operation.moved_to_dust.get(leg.base, ZERO)
+            others = (o for o in ledger.unsettled_of_operation(operation) if o.intent.side is not leg.side)
+            selling = sum((may_fill(order) for order in others if answer_expected(context, order)), ZERO)
+            found += max(ZERO, selling - int(leg.side) * alone)
+    return found

@@ -37,7 +37,7 @@ from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO
-from pipeline.risk.margin_cuts_sent import SentCut, SentCuts
+from pipeline.risk.margin_cuts_sent import SentCut, SentCuts, to_come
 from pipeline.risk.margin_state import MarginReading, MarginState
 from pipeline.risk.position_rows import Key
 
@@ -237,7 +237,11 @@ class MarginWatch:
         self._context.alert(severity, "margin", f"{key[0]} {key[1]}: {text}")
 
     def _cut(self, key: Key, reading: MarginReading, qty: Decimal, *, forced: bool = False) -> Decimal:
-        """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much of it is sent."""
+        """Closes ``qty`` base coins of the hedges on this contract, oldest first; how much of it is sent. What repairs
+        of earlier exits have still to close there is not cut again."""
+        qty -= to_come(self._context, key, reading.side)
+        if qty <= 0:
+            return ZERO
         left, why = qty, "no hedge of ours is on it"
         for hedge in self._hedges(key, reading.side):
             if not self._attempts.is_due(hedge, urgent=forced):

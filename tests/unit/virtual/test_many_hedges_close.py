@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from pipeline.execution.events import CommandKind
 from pipeline.execution.ledger import Order
 from pipeline.execution.orchestrator import RECOVERY_HOLD
 from pipeline.execution.records import HedgeRecord
-from pipeline.model.config import DetectionConfig, ExecutionConfig, RiskLimits
+from pipeline.model.config import DetectionConfig, ExecutionConfig, MarginConfig, RiskLimits
 from pipeline.model.enums import OrderSide
 from pipeline.sim.scenarios.specs import load_scenario
 from pipeline.takeover import Takeover
@@ -106,6 +107,22 @@ def by_rule(world: VirtualWorld) -> None:
     for hedge in list(world.core.ledger.hedges.values()):
         world.core.hedges.exits.hard_exit(hedge, "deadline")
     assert world.run_until(lambda: not world.core.ledger.hedges and world.core.idle, limit_ms=60_000)
+
+
+def watch_margin(world: VirtualWorld, *, trigger: int, target: int, out: int) -> None:
+    """Percent of distance to liquidation from now on; it is 33 at most."""
+    margin = MarginConfig(trigger_pct=D(trigger), target_pct=D(target), out_pct=D(out))
+    detection = world.config.detection
+    hedge = msgspec.structs.replace(detection.hedge, margin=margin)
+    detection = msgspec.structs.replace(detection, hedge=hedge)
+    world.core.reconfigure(msgspec.structs.replace(world.config, detection=detection))
+
+
+def by_margin(world: VirtualWorld) -> None:
+    """The margin watch finds every contract too near to its liquidation."""
+    watch_margin(world, trigger=80, target=90, out=70)
+    assert world.run_until(lambda: not world.core.ledger.hedges and world.core.idle, limit_ms=60_000)
+    assert world.core.margin.closes
 
 
 def by_two_lives(world: VirtualWorld) -> None:
@@ -203,7 +220,7 @@ def closed(way: Way, fault: Way) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("fault", [nothing, slow, a_lost_request, an_order_a_second, thin, refused, *FUTURES_FAULTS])
-@pytest.mark.parametrize("way", [by_guard, by_command, by_rule])
+@pytest.mark.parametrize("way", [by_guard, by_command, by_rule, by_margin])
 def test_nothing_is_bought_back_whatever_the_venues_do(way: Way, fault: Way) -> None:
     assert closed(way, fault) == {}
 
@@ -228,6 +245,34 @@ def test_a_venue_that_is_away_for_a_minute_is_waited_for_without_an_operator() -
     world.links["gateio_spot"].connect()
     assert world.run_until(lambda: not world.core.ledger.hedges and world.core.idle, limit_ms=20_000)
     assert bought_back(world, hedges, known) == []
+
+
+def test_coins_of_a_margin_cut_whose_venue_is_away_are_sold_at_another() -> None:
+    """Its plan names the contract first; that is closed, and nothing may open it again."""
+    world = hedged(spots=("gateio_spot",), contracts=("gateio_futures",))
+    hedges, known = dict(world.core.ledger.hedges), set(world.core.ledger.orders)
+    world.arm(kind="reject", venue="gateio_spot", target="place", count=0, reason="symbol_halted")
+    by_margin(world)
+    sold = {o.intent.venue for name, o in world.core.ledger.orders.items() if name not in known and o.filled}
+    assert len(sold) == 2 and "gateio_futures" in sold and "gateio_spot" not in sold
+    assert bought_back(world, hedges, known) == []
+
+
+@pytest.mark.parametrize("slow_ms", [0, 350])
+def test_a_margin_cut_whose_contract_is_refused_is_not_cut_off_the_next_hedge_too(slow_ms: int) -> None:
+    """Its coins are sold, the contract's part comes with its repairs; account rows come meanwhile."""
+    world = hedged(contracts=("gateio_futures",))
+    position = world.position("gateio_futures", "BTC_USDT")
+    world.arm(kind="drop_request", venue="gateio_futures", target="leverage", count=0)  # no margin is added
+    world.arm(kind="reject", venue="gateio_futures", target="place", count=0, reason="symbol_halted")
+    for venue in SPOTS if slow_ms else ():
+        world.arm(kind="delay_request", venue=venue, target="place", count=0, delay_ms=slow_ms)
+    watch_margin(world, trigger=36, target=38, out=1)
+    watch = world.core.margin
+    assert world.run_until(lambda: watch.cuts > 0, limit_ms=60_000)
+    world.run(4000)
+    assert world.position("gateio_futures", "BTC_USDT") == position and world.core.ledger.open_operations
+    assert watch.cuts == 1, "it is on its way"
 
 
 @pytest.mark.parametrize("action", range(4, 9))  # from 9 on the executor itself has sent the repair
