@@ -266,19 +266,11 @@ def test_a_halt_that_a_command_latches_while_the_guard_writes_stays(life: Life) 
     assert not life.may_send(now_of(life)) and read_halt(life.context.state_dir).reason == "by hand"
 
 
-def test_a_halt_that_a_command_latches_while_a_resume_is_written_stays(
-    life: Life, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_halt_that_a_command_latches_while_a_resume_is_written_stays(life: Life, monkeypatch: Any) -> None:
     latch_page(life.instance, "the first")  # on the page alone, as a guard that hung leaves it
-    written = keeper_module.write_halt
-
-    def slowly(*arguments: Any, **known: Any) -> None:
-        written(*arguments, **known)
-        latch_page(life.instance, "the second")
-
-    monkeypatch.setattr(keeper_module, "write_halt", slowly)
+    written, later = keeper_module.write_halt, lambda: latch_page(life.instance, "the second")
+    monkeypatch.setattr(keeper_module, "write_halt", lambda *given, **known: (written(*given, **known), later()))
     life.guard.keeper.handle({"op": "resume", "reason": "looked"})
-    monkeypatch.undo()
     assert life.page.latched and life.guard.keeper.state.halted and not life.may_send(now_of(life))
     life.guard.keeper.save_halt(now_of(life) + RETRY_NS)
     assert read_halt(life.context.state_dir).reason == "the second"
