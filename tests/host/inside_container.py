@@ -109,7 +109,7 @@ def drive() -> dict[str, Any]:
 
 
 def one_unit() -> dict[str, Any]:
-    """``arb@main.service`` stopped in order, and with its supervisor killed: the others have their time to end."""
+    """``arb@main.service`` stopped, its supervisor killed (the others have their time), and stopped before READY."""
     unit, state = "arb@main.service", Path("/var/lib/arb/main/executor.json")
     run("mkdir", "-p", f"{UNITS}/{unit}.d")
     Path(f"{UNITS}/{unit}.d/99-once.conf").write_text("[Service]\nRestart=no\n")  # what is left behind is looked at
@@ -121,6 +121,14 @@ def one_unit() -> dict[str, Any]:
         run(*command, *([show(unit, "MainPID")] if what == "killed" else []))
         until(lambda: show(unit, "ActiveState") in ("inactive", "failed"), "the end of the one unit")
         ends[what] = [show(unit, "Result"), json.loads(state.read_bytes())["stopped"]]
+    log = state.parent / "log" / "recorder.log"
+    log.unlink(missing_ok=True)
+    log.mkdir()  # the recorder cannot start, so the unit never says READY
+    run("systemctl", "start", "--no-block", unit)
+    until(lambda: not json.loads(state.read_bytes())["stopped"], "the executor of a unit that is still starting")
+    before = show(unit, "ActiveState")
+    run("systemctl", "stop", unit)
+    ends["starting"] = [before, show(unit, "Result"), json.loads(state.read_bytes())["stopped"]]
     return ends
 
 

@@ -8,6 +8,7 @@ import sys
 
 from workers.cli.halt_command import halt_at_once
 from workers.output import drop_stdout
+from workers.stop_signal import take_stop_signal
 
 
 def _open_streams() -> None:
@@ -24,6 +25,8 @@ def main(argv: list[str] | None = None) -> int:
         code = halt_at_once(sys.argv[1:] if argv is None else argv)
         if code is not None:
             return code
+        if argv is None:  # a process of its own: a stop while the imports run is not lost
+            take_stop_signal()
         from workers.cli.app import run  # imported here: a third of a second, which a halt must not wait for
 
         return run(argv)

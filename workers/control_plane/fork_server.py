@@ -47,6 +47,7 @@ from workers.base import die_with_parent, start_worker
 from workers.control_plane.process_modules import worker_module
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK
 from workers.locked_keys import keep_own_keys
+from workers.stop_signal import STOP_SIGNAL
 
 if TYPE_CHECKING:
     from workers.control_plane.warming import Warmer
@@ -89,7 +90,7 @@ class ForkServer:
         self._children: dict[int, tuple[str, int]] = {}  # pidfd -> (process, pid)
         self._config = EngineConfig()  # until the first "config"
         self._warmer: Warmer | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, STOP_SIGNAL):
             signal.signal(number, signal.SIG_IGN)  # only the supervisor ends this process
 
     def serve(self) -> int:

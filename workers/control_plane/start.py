@@ -31,6 +31,7 @@ from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_USAGE
 from workers.live_rules import at_stake
 from workers.locked_keys import close_keys, open_keys
 from workers.output import say
+from workers.stop_signal import take_stop_signal
 
 EARLY_MODULES = ("guard", "recorder", "detector")  # their kernels need no dialect, so no configuration
 AWAIT_CONFIG_POLL_S = 0.01
@@ -56,6 +57,7 @@ def run_instance(
     said to operators as objects. Call before any thread or event loop.
     Raises ConfigInvalid, CouldNotStart.
     """
+    take_stop_signal()
     if mode:
         os.environ["ARB_MODE"] = mode
     set_undumpable()  # it has keys, and so has every process that is forked from it

@@ -13,6 +13,7 @@ import sys
 import time
 
 from pipeline.execution.crash_points import VARIABLE
+from workers.stop_signal import hold_stop_signal
 
 AGAIN_MAX = 3
 WINDOW_S = 600.0
@@ -34,6 +35,7 @@ def start_again(fork_server_pid: int) -> None:
     os.environ.pop(VARIABLE, None)  # of the first life
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):  # what is ignored stays so through an exec
         signal.signal(number, signal.SIG_DFL)
+    hold_stop_signal()
     sys.stdout.flush()
     try:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

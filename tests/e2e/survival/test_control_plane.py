@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 
 import msgspec
@@ -16,6 +17,8 @@ from shm.pages import HaltPage
 from tests.campaigns.outlives.cases import SMALL, disk_full, kept, nothing_naked, pid_of, stopped, trades_on, well_again
 from tests.exhausted import no_descriptors
 from tests.worlds.instance_rig import (
+    LIVELY,
+    SHORT_WINDOWS,
     Rig,
     arb,
     half_done,
@@ -23,12 +26,16 @@ from tests.worlds.instance_rig import (
     is_judged,
     next_pid,
     running,
+    segments_of,
     taken_over,
 )
 from tests.worlds.waiting import until
+from workers.credentials import store_credentials
+from workers.demo.simulator import keys_of
 from workers.halt_file import read_halt
 from workers.last_run.half_done import replayed
 from workers.recorder.sqlite_ledger import open_reader
+from workers.stop_signal import STOP_SIGNAL
 
 pytestmark = pytest.mark.e2e
 
@@ -194,3 +201,25 @@ def test_a_lost_fork_server_begins_anew_and_a_killed_supervisor_leaves_nothing_n
         rig.start_again()
         os.kill(rig.engine.pid, signal.SIGTERM)  # the next life of a life that began anew is stopped like any other
         is_judged(rig)
+
+
+def test_a_stop_of_the_one_unit_before_ready_is_the_supervisors() -> None:
+    """systemd sends ``KillSignal`` to every process; a recorder that cannot start keeps the instance from READY."""
+    rig = Rig(f"g-{secrets.token_hex(4)}", scenario=LIVELY, **SHORT_WINDOWS)
+    try:
+        (rig.engine.state_dir / "log" / "recorder.log").mkdir()  # which it cannot write
+        for exchange, key in keys_of(rig.sim["venues"]).items():
+            store_credentials(rig.instance, exchange, key)
+        rig.engine.configure(rig.config)
+        rows = lambda: rig.engine.describe().get("processes", {})  # noqa: E731
+        until(lambda: all(rows().get(name, {}).get("ready") for name in ("executor", "guard")), "an executor that runs")
+        pids = [row["pid"] for name, row in rows().items() if row["pid"] and name != "recorder"]
+        assert rig.engine.describe()["state"] != "ready"
+        for pid in (*pids, rig.fork_server(), rig.engine.pid):
+            os.kill(pid, STOP_SIGNAL)
+        until(lambda: not rig.engine.alive(), "the supervisor's end")
+        assert rig.engine.stop() == 0, "no signal has ended it"
+        assert msgspec.json.decode((rig.engine.state_dir / "executor.json").read_bytes())["stopped"]
+        assert segments_of(rig.instance) == []
+    finally:
+        rig.close()

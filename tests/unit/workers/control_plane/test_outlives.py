@@ -143,6 +143,30 @@ def test_the_next_life_can_be_stopped() -> None:
     assert first.stdout.split() == ["False"] * 3, "a process that ignores signals hands that on to what it becomes"
 
 
+HOLDS_THE_STOP = """
+import os, signal
+from workers.control_plane.started_again import BEGUN, start_again
+from workers.stop_signal import STOP_SIGNAL, take_stop_signal
+
+if os.environ.get(BEGUN):
+    os.kill(os.getpid(), STOP_SIGNAL)  # nobody has asked for it yet
+    print("waits", flush=True)
+    take_stop_signal()
+    print("runs on")
+else:
+    take_stop_signal()
+    ended = os.fork()
+    if not ended:
+        os._exit(0)
+    start_again(ended)
+"""
+
+
+def test_a_stop_while_the_next_life_is_loaded_is_taken_by_it() -> None:
+    first = subprocess.run([sys.executable, "-c", HOLDS_THE_STOP], capture_output=True, text=True, check=False)
+    assert (first.stdout.split(), first.returncode) == (["waits"], -signal.SIGTERM), first.stderr
+
+
 def test_a_fault_at_every_start_does_not_start_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[list[str]] = []
     monkeypatch.setattr(os, "execv", lambda path, arguments: begun.append([path, *arguments]))
