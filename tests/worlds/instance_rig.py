@@ -77,6 +77,7 @@ def shown_rig(rig: Rig) -> Iterator[Rig]:
         yield rig
     except BaseException:
         print(arb("status", "--instance", rig.instance).stdout)
+        print(arb("logs", "--level", "warning", "--lines", "100", "--instance", rig.instance).stdout)
         raise
     finally:
         rig.close()

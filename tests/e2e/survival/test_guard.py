@@ -30,6 +30,7 @@ from tests.worlds.instance_rig import (
     running,
     running_pid,
     stand_still,
+    state_of,
     taken_over,
     takeover,
 )
@@ -116,11 +117,12 @@ def test_where_the_feeds_hang_as_well_the_venues_own_snapshots_will_do() -> None
 def test_an_executor_that_does_not_come_back_is_not_waited_for() -> None:
     with running(guard={"restart_within_ms": 2000, **HANGS}) as rig:
         holds_a_hedge(rig)
-        before = running_pid(rig, "executor")
+        second = running_pid(rig, "executor")
         rig.kill("executor")
-        second = next_pid(rig, "executor", before)
-        with contextlib.suppress(ProcessLookupError):  # the guard was sooner than we
-            os.kill(second, signal.SIGSTOP)
+        while takeover(rig).get("flat") is None and state_of(second) != "T":  # the guard may be sooner than we
+            second = next_pid(rig, "executor", second)
+            with contextlib.suppress(ProcessLookupError):
+                stand_still(second)
         assert not taken_over(rig)["left"]
         next_pid(rig, "executor", second, ready=True)
         well_again(rig)
