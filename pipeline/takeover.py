@@ -19,6 +19,7 @@ from pipeline.core import ExecutionCore
 from pipeline.execution.bounds.unmatched import unmatched_quantities
 from pipeline.execution.bounds.windows import answer_expected
 from pipeline.execution.events import Command, CommandKind, HaltPort
+from pipeline.execution.external_shares import position_unknown
 from pipeline.execution.ledger import Ledger, Operation
 from pipeline.model.enums import ArbitrageState
 
@@ -183,6 +184,8 @@ class Takeover:
         context, repairs = self.core.context, self.core.orders.repairs
         if any(answer_expected(context, order) for order in self.core.ledger.unsettled_of_operation(operation)):
             return True
+        if position_unknown(self.core.ledger, operation, self.core.recovery.questioned):
+            return False  # nothing is repaired before the venue, or an operator, has said what it holds
         execution = context.config.execution
         quantities = unmatched_quantities(operation, execution.numeraire, {})
         found = (repairs.choose(operation, one, execution.unwind_max_slippage_bps)[0] for one in quantities)

@@ -195,7 +195,8 @@ class WorkerContext:
                 self.budgets.refresh()
             if self._watchdog_ns and now - self._watchdog_at_ns >= self._watchdog_ns:
                 self._watchdog_at_ns = now
-                self._notifier.send("WATCHDOG=1")
+                # READY again: a supervisor without a CPU has a full socket, which drops what is sent.
+                self._notifier.send("READY=1\nWATCHDOG=1" if self.is_ready else "WATCHDOG=1")
 
     def say(self, level: str, text: str) -> None:
         """Write one line for operators into the log ring and, best effort, to stderr.
@@ -297,6 +298,7 @@ def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:
     # A terminal's Ctrl-C reaches the whole group: under the supervisor only the supervisor answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN if supervised else stop)
     signal.signal(signal.SIGHUP, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
 

@@ -250,9 +250,10 @@ class RepairChooser:
     def waits_for_venue(self, operation: Operation) -> str:
         """The venue, and why it takes no such order now, for which a hedge that must leave waits: it is tried again
         when that is back, and needs no operator for it. "" where it waits for none."""
+        exposure, dust = operation.exposure(), operation.moved_to_dust
         for leg in operation.record.legs if self._must_end(operation) else ():
-            if not group_holds(self._context.ledger, operation, leg, everywhere=True):
-                continue  # nothing is left to do there
+            if (exposure.get(leg.base, ZERO) - dust.get(leg.base, ZERO)) * int(leg.side) >= 0:
+                continue  # its order would do nothing for what stands alone
             row = self._row_of(leg)
             if row is None:
                 return f"{leg.venue} {leg.symbol}: not in the catalogue"

@@ -30,6 +30,7 @@ STORM_EXITS = 5
 STORM_WINDOW_S = 60.0
 WATCHDOG_S = 10.0  # a READY process that proves no progress for this long is killed
 START_TIMEOUT_S = 60.0  # and one that does not become READY
+LOOK_MAX_S = 1.0  # a look counts for no more time than this, however late it comes
 STOP_TIMEOUT_S = 12.0  # above base.STOP_GRACE_S
 
 #: Started again for ever: the guard alone closes what a lost executor leaves open, and nothing depends on the monitor.
@@ -69,6 +70,7 @@ class Child:
         self.started_s = 0.0
         self.ready_s = 0.0
         self.proof_s = 0.0
+        self._looked_s = 0.0
         self.recovery_ms: float | None = None  # last time from an exit to READY
         self._exits: deque[float] = deque(maxlen=STORM_EXITS)
         self._backoff_s = 0.0
@@ -192,7 +194,13 @@ class Child:
         self.state = state
 
     def hung(self, now_s: float) -> str:
-        """Why it must be killed: no progress, or not READY in time; "" when it need not."""
+        """Why it must be killed: no progress, or not READY in time; "" when it need not. Only time in which the
+        supervisor itself ran counts: what was sent meanwhile is read after this look."""
+        if self._looked_s:
+            late_s = max(0.0, now_s - self._looked_s - LOOK_MAX_S)
+            self.proof_s += late_s
+            self.started_s += late_s
+        self._looked_s = now_s
         if self.state is ChildState.READY and now_s - self.proof_s > WATCHDOG_S:
             return f"no proof of progress for {now_s - self.proof_s:.1f} s"
         if self.state is ChildState.STARTING and now_s - self.started_s > START_TIMEOUT_S:

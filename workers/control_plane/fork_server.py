@@ -179,6 +179,7 @@ class ForkServer:
         process: str = request["process"]
         in_order = process in ("executor", "guard") or process.startswith("feed.")
         die_with_parent(signal.SIGTERM if in_order else signal.SIGKILL, fork_server)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # a reload waits for who can take it (start_worker)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         keep_own_keys(process)

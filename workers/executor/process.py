@@ -252,7 +252,9 @@ class Executor:
         self.performer.feed(Command(CommandKind.STOP, reason="SIGTERM"))
 
     async def _close(self) -> None:
-        self.ctx.liveness.set_state(ProcessState.STOPPING)  # no beats from here on, and no hang
+        # No beats from here on, and no hang. After an error it is no planned stop: the guard counts from now.
+        planned = self.ctx.stop_requested()
+        self.ctx.liveness.set_state(ProcessState.STOPPING if planned else ProcessState.STARTING)
         self._inventory.block_all()
         self.loop.remove_reader(self._bell.fileno())
         self._spinning = False

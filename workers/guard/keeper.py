@@ -203,16 +203,20 @@ class HaltKeeper:
         venue = str(request.get("venue", ""))
         if operation in ("block", "unblock") and venue not in self._venues:
             return {"error": f"venue: found {venue!r}, wanted one of {', '.join(self._venues)}", "kind": BAD_INPUT}
+        halt = self._halt()
         for _ in range(SET_ATTEMPTS):
             wanted = self._wanted(str(operation), block, venue)
             problem = self._set(wanted, release=operation in ("resume", "undrain", "unblock"))
-            if not self._overtaken:
-                break
+            if not self._overtaken or (operation == "resume" and self._halt() != halt):
+                break  # who resumes has not seen a halt that came meanwhile
         audit(self._ctx.state_dir, op=str(operation), by=by, reason=reason, venue=venue, problem=problem)
         if problem and wanted is not self.state:
             return {"error": f"not carried out: {problem}"}
         self._ctx.say("warning", f"{operation} {venue}".strip() + f" by {by}: {reason}")
         return {**self._reply(), "warning": problem} if problem else self._reply()
+
+    def _halt(self) -> tuple[bool, str, str, int]:
+        return self.state.halted, self.state.reason, self.state.by, self.state.wall_ns
 
     def _wanted(self, operation: str, block: Block, venue: str) -> HaltState:
         state, replace = self.state, msgspec.structs.replace
@@ -253,20 +257,24 @@ class HaltKeeper:
             self._show()  # before the disk, which may take seconds
             self._crash("guard_latched")
         reason = self._page.reason
+        ends = unsaved and not wanted.halted
+        if ends:  # before the write: a mark that is there after it is of a newer halt
+            self._page.keep_unsaved(False)
         known = self._stamp if stamp_of(self._ctx.state_dir) is not None else None  # None: it was removed
         try:
             write_halt(self._ctx.state_dir, wanted, known=known)
             self._stamp = stamp_of(self._ctx.state_dir)
         except ChangedMeanwhile as error:
             self.state, self._overtaken = before, True
+            self._page.keep_unsaved(self._page.unsaved or ends)
             self.look_at_disk()
             return f"{error.strerror}: {self.state.reason}; ask again"
         except OSError as error:
-            self._page.keep_unsaved(self._page.unsaved or (wanted.halted and not release))
+            self._page.keep_unsaved(self._page.unsaved or ends or (wanted.halted and not release))
             return self._not_written(error)
         self._problem = ""
         self.state = wanted
-        if unsaved and self._page.reason == reason:  # else the mark is that of a halt that came meanwhile
+        if unsaved and wanted.halted and self._page.reason == reason:  # else the mark is a newer halt's
             self._page.keep_unsaved(False)
         self.state = self._halted_by_page()
         self._show()

@@ -56,7 +56,7 @@ class ExecutorWatch:
         beaten = (reading.epoch, reading.progress) != (before.epoch, before.progress)
         self.silent_ns = 0 if beaten or not serving else self.silent_ns + passed_ns
         self._served = self._served or serving
-        # One that ends by an error says STOPPING as well: only while it lives may that be a planned stop.
+        # A planned stop is one only while it lives: what dies in it has ended nothing.
         stops = reading.state == ProcessState.STOPPED or (reading.alive and reading.state == ProcessState.STOPPING)
         self.lost_ns = 0 if serving or stops else self.lost_ns + passed_ns
         if self.lost_ns >= self._restart_within_ns and not self._served and self._left_half_done is not None:

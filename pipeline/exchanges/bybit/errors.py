@@ -16,13 +16,14 @@ from typing import TypeVar
 import msgspec
 
 from pipeline.exchanges.base import HttpReply
-from pipeline.exchanges.transport.refusals import OwnCode, error_of_reply, printable
-from pipeline.model.errors import RateLimited, VenueError
+from pipeline.exchanges.transport.refusals import OwnCode, error_of_reply, is_page, printable, reported_silence_s
+from pipeline.model.errors import RateLimited, VenueError, VenueRejected
 
 _Error = TypeVar("_Error", bound=VenueError | None)
 
 ADDRESS_CODES = frozenset({"10018", "10403"})  # too many requests of the address, over all its accounts
-ADDRESS_SILENCE_S = 600.0  # after them
+ADDRESS_BAN = 403  # the same, as HTTP's status
+ADDRESS_SILENCE_S = 600.0  # after both
 SILENCE_MIN_S, SILENCE_MAX_S = 1.0, 600.0  # budgets count per second
 
 _KINDS: dict[str, tuple[int, ...]] = {
@@ -82,22 +83,32 @@ def own_code(reply: HttpReply) -> OwnCode | None:
 
 
 def error_of(venue: str, reply: HttpReply) -> VenueError | None:
-    """The error that a REST reply carries; None for a success. A 403 without a code is the edge's: of a refused region,
-    or of too many requests; both are backed off from."""
-    error = of_address(error_of_reply(venue, reply, own_code))
+    """The error that a REST reply carries; None for a success.
+
+    A 403 that refuses no key says that the address has asked too much. But for pages: an edge answers with those for
+    many reasons, and one that is gone after a minute must not cost ten.
+    """
+    error = error_of_reply(venue, reply, own_code)
+    if reply.status == ADDRESS_BAN and _bans(reply, error):
+        text = error.message if error is not None else f"{venue}: HTTP {reply.status}"
+        silence_s = max(ADDRESS_SILENCE_S, reported_silence_s(reply) or 0.0)
+        return RateLimited(text, retry_after_s=silence_s, venue=venue, api_code=str(reply.status), of_address=True)
     if isinstance(error, RateLimited):
-        if error.of_address or reply.status == 403:
-            error.of_address = True
-            error.retry_after_s = max(ADDRESS_SILENCE_S, error.retry_after_s)
-        else:
-            error.retry_after_s = _until_reset_s(reply) or error.retry_after_s
-    return error
+        error.retry_after_s = _until_reset_s(reply) or error.retry_after_s
+    return of_address(error)
+
+
+def _bans(reply: HttpReply, error: VenueError | None) -> bool:
+    if isinstance(error, RateLimited) or b"too frequent" in reply.body:
+        return True
+    return not is_page(reply) and not isinstance(error, VenueRejected)
 
 
 def of_address(error: _Error) -> _Error:
-    """``error``, which is of the address where its code says so."""
+    """``error``, which is of the address, and for ten minutes, where its code says so."""
     if isinstance(error, RateLimited) and error.api_code in ADDRESS_CODES:
         error.of_address = True
+        error.retry_after_s = max(ADDRESS_SILENCE_S, error.retry_after_s)
     return error
 
 

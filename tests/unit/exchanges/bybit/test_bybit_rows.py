@@ -21,6 +21,7 @@ from pipeline.model.errors import (
     AccountSettingsWrong,
     AuthRefused,
     ConfigInvalid,
+    GatewayRefused,
     OutcomeUnknown,
     ProtocolViolation,
     RateLimited,
@@ -110,7 +111,20 @@ def test_too_many_requests_of_the_address_silence_all_of_it_for_ten_minutes(stat
     assert isinstance(error, RateLimited) and error.retry_after_s == 600.0 and error.of_address
     pushed = {"reqId": "p-1", "retCode": code, "retMsg": "x", "op": CREATE, "header": {}}
     over_socket = reply_error("b", parse_reply("b", json.dumps(pushed).encode()), 1)
-    assert isinstance(over_socket, RateLimited) and over_socket.of_address
+    assert isinstance(over_socket, RateLimited) and over_socket.of_address and over_socket.retry_after_s == 600.0
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"access too frequent", b'{"retCode":31,"time":1}', b"<p>Access too frequent</p>"]
+)
+def test_a_403_that_is_no_page_of_an_edge_silences_the_address_for_ten_minutes(body: bytes) -> None:
+    error = error_of("b", HttpReply(status=403, headers={}, body=body, recv_mono_ns=1))
+    assert isinstance(error, RateLimited) and error.retry_after_s == 600.0 and error.of_address
+
+
+def test_an_edges_page_with_403_is_backed_off_from() -> None:
+    error = error_of("b", HttpReply(status=403, headers={}, body=b"<html>Request blocked</html>", recv_mono_ns=1))
+    assert isinstance(error, GatewayRefused) and error.retry_after_s < 60
 
 
 def test_a_403_with_a_refused_key_is_a_refused_key() -> None:

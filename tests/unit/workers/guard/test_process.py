@@ -18,10 +18,9 @@ from pipeline.execution.journal import Journal
 from pipeline.model.enums import ProcessState
 from pipeline.takeover import TakeoverResult
 from shm.liveness import Liveness
-from shm.metrics import Metrics
 from shm.pages import HaltPage
 from tests.exhausted import full_disk, no_descriptors
-from tests.worlds.execution_world import make_config
+from tests.unit.workers.guard.life import Context, Life, born
 from tests.worlds.external_world import FUTURES, external_world, hedge
 from tests.worlds.waiting import until
 from workers.audit_log import FILE_NAME as AUDIT
@@ -33,60 +32,6 @@ from workers.guard.process import Guard, _serve_one
 from workers.halt_file import latch_on_disk, read_halt
 from workers.halt_page import latch_page
 from workers.tradable import halt_reasons
-
-
-class Context:
-    """What the guard uses of its process."""
-
-    def __init__(self, instance: str, folder: Path) -> None:
-        self.instance = instance
-        self.config = make_config()
-        self.state_dir = folder
-        self.metrics = Metrics.private("guard")
-        self.said: list[str] = []
-        self.restarts = 0
-        self.beats = 0
-        self.orphaned = self.stopped = False
-
-    def progress(self) -> None:
-        self.beats += 1
-
-    def request_stop(self) -> None:
-        self.stopped = True
-
-    def say(self, level: str, text: str) -> None:
-        self.said.append(f"{level}: {text}")
-
-
-class Life:
-    """A guard on real pages, which can be born again on the same state folder."""
-
-    def __init__(self, instance: str, folder: Path) -> None:
-        self.instance = instance
-        self.executor = Liveness.create(instance, "executor")
-        self.executor.set_state(ProcessState.READY)
-        self.context = Context(instance, folder)
-        self.page = HaltPage.create(instance)
-        self.guard = Guard(self.context, self.page)  # type: ignore[arg-type]
-
-    def again(self) -> None:
-        """SIGKILL and restart."""
-        self.page.close()
-        self.page = HaltPage.create(self.instance)
-        self.guard = Guard(self.context, self.page)  # type: ignore[arg-type]
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        return self.guard.handle({**request, "uid": os.geteuid()})
-
-    def may_send(self, now_ns: int) -> bool:
-        """One lease period at ``now_ns``, then whether the executor may send new risk right after it."""
-        self.executor.beat()
-        self.guard.look(now_ns)
-        return self.page.may_send(self.executor.epoch, now_ns + 1)
-
-    def close(self) -> None:
-        self.page.close()
-        self.executor.close()
 
 
 @pytest.fixture
@@ -266,26 +211,35 @@ def test_a_halt_that_a_command_latches_while_the_guard_writes_stays(life: Life) 
     assert not life.may_send(now_of(life)) and read_halt(life.context.state_dir).reason == "by hand"
 
 
-def test_a_halt_that_a_command_latches_while_a_resume_is_written_stays(life: Life, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("second", ["the first", "the second", "on disk"])
+def test_a_halt_that_a_command_latches_while_a_resume_is_written_stays(
+    life: Life, monkeypatch: Any, second: str
+) -> None:
+    life.ask(op="drain", reason="maintenance")
     latch_page(life.instance, "the first")  # on the page alone, as a guard that hung leaves it
-    written, later = keeper_module.write_halt, lambda: latch_page(life.instance, "the second")
-    monkeypatch.setattr(keeper_module, "write_halt", lambda *given, **known: (written(*given, **known), later()))
+    written, folder = keeper_module.write_halt, life.context.state_dir
+
+    def slowly(*given: Any, **known: Any) -> None:
+        monkeypatch.undo()
+        if second == "on disk":
+            latch_on_disk(folder, second, by="me")
+        written(*given, **known)
+        latch_page(life.instance, second)
+
+    monkeypatch.setattr(keeper_module, "write_halt", slowly)
     life.guard.keeper.handle({"op": "resume", "reason": "looked"})
     assert life.page.latched and life.guard.keeper.state.halted and not life.may_send(now_of(life))
     life.guard.keeper.save_halt(now_of(life) + RETRY_NS)
-    assert read_halt(life.context.state_dir).reason == "the second"
+    assert read_halt(folder).reason == second
 
 
-def test_a_halt_that_a_command_has_latched_stands_after_a_takeover(life: Life) -> None:
-    latch_page(life.instance, "by hand")
+@pytest.mark.parametrize("before", [True, False])
+def test_a_halt_that_a_command_latches_stands_after_a_takeover(life: Life, before: bool) -> None:
+    if before:
+        latch_page(life.instance, "by hand")
     life.guard.keeper.fence("the executor hangs", ())
-    assert life.guard.keeper.lift_fence("") == ""
-    assert life.page.latched and read_halt(life.context.state_dir).reason == "by hand"
-
-
-def test_a_halt_that_a_command_latches_in_a_takeover_stands_after_it(life: Life) -> None:
-    life.guard.keeper.fence("the executor hangs", ())
-    latch_page(life.instance, "by hand")
+    if not before:
+        latch_page(life.instance, "by hand")
     assert life.guard.keeper.lift_fence("") == ""
     assert life.page.latched and not life.may_send(now_of(life))
     assert read_halt(life.context.state_dir).reason == "by hand"
@@ -361,8 +315,7 @@ def test_a_commanded_close_is_remembered_and_goes_on_after_the_guard_died(instan
 
 
 def test_an_executor_that_is_given_up_in_a_commanded_close_leaves_as_configured(instance: str, tmp_path: Path) -> None:
-    context, page = Context(instance, tmp_path), HaltPage.create(instance)
-    guard = Guard(context, page)  # type: ignore[arg-type]
+    context, page, guard = born(instance, tmp_path)
     guard.handle({"op": "close", "ids": ["a1x1"], "reason": "out", "uid": os.geteuid()})
     guard.handle({"op": "take_over", "reason": "restart storm of executor", "uid": os.geteuid()})
     assert guard.taking_over.hedges is None and _hedges_of(context) is None
@@ -406,8 +359,7 @@ def test_a_first_start_has_two_minutes_only_where_the_last_run_left_nothing_half
         journal.boot_epoch = entry.boot_epoch
         journal.append(entry.record, entry.mono_ns, entry.wall_ns)
     journal.close()  # a crash of the host: no last word
-    context, page = Context(instance, tmp_path), HaltPage.create(instance)
-    guard = Guard(context, page)  # type: ignore[arg-type]
+    context, page, guard = born(instance, tmp_path)
     looks = iter(range(now_of_host(), 1 << 62, 100_000_000))  # no executor comes for longer than a restart may take
     for _ in range(2 * context.config.guard.restart_within_ms // 100):
         guard.look_at_executor(next(looks))
@@ -430,8 +382,7 @@ def test_a_guard_that_looks_up_the_last_run_goes_on_and_kills_nobody_who_came_me
         return "1 operations half done"
 
     monkeypatch.setattr("workers.guard.last_run.half_done", long_journal)
-    context, page = Context(instance, tmp_path), HaltPage.create(instance)
-    guard = Guard(context, page)  # type: ignore[arg-type]
+    context, page, guard = born(instance, tmp_path)
     looks = iter(range(now_of_host(), 1 << 62, 100_000_000))
     for _ in range(2 * context.config.guard.restart_within_ms // 100):
         guard.look_at_executor(next(looks))
@@ -453,8 +404,7 @@ def test_a_guard_that_looks_up_the_last_run_goes_on_and_kills_nobody_who_came_me
 def test_an_orderly_stop_leaves_no_latch_though_the_guard_has_acted_in_it(
     instance: str, tmp_path: Path, planned: bool
 ) -> None:
-    context, page = Context(instance, tmp_path), HaltPage.create(instance)
-    guard = Guard(context, page)  # type: ignore[arg-type]
+    _, page, guard = born(instance, tmp_path)
     guard.handle({"op": "close", "ids": [], "reason": "stop", "planned": planned, "uid": os.geteuid()})
     assert guard.taking_over.active and page.fenced and page.latched
     done: Any = SimpleNamespace(result=TakeoverResult(orders=("g1x1",)), orders=[], reasons={}, acted=True, error="")
@@ -468,8 +418,7 @@ def test_an_orderly_stop_that_the_guard_could_not_end_leaves_no_latch_where_nobo
     instance: str, tmp_path: Path, acted: bool
 ) -> None:
     """The next start refuses what is wrong by itself, and goes on with what is open."""
-    context, page = Context(instance, tmp_path), HaltPage.create(instance)
-    guard = Guard(context, page)  # type: ignore[arg-type]
+    _, page, guard = born(instance, tmp_path)
     guard.handle({"op": "close", "ids": [], "reason": "stop", "planned": True, "uid": os.geteuid()})
     failed: Any = SimpleNamespace(result=None, orders=[], reasons={}, acted=acted, error="ConfigInvalid: no venue")
     while guard.taking_over.active:
@@ -479,12 +428,10 @@ def test_an_orderly_stop_that_the_guard_could_not_end_leaves_no_latch_where_nobo
 
 
 def test_a_fence_of_an_orderly_stop_is_one_for_the_next_guard(instance: str, tmp_path: Path) -> None:
-    context, page = Context(instance, tmp_path), HaltPage.create(instance)
-    guard = Guard(context, page)  # type: ignore[arg-type]
+    _, page, guard = born(instance, tmp_path)
     guard.handle({"op": "close", "ids": [], "reason": "stop", "planned": True, "uid": os.geteuid()})
     page.close()  # the guard ends in the middle
-    context, page = Context(instance, tmp_path), HaltPage.create(instance)
-    guard = Guard(context, page)  # type: ignore[arg-type]
+    _, page, guard = born(instance, tmp_path)
     assert guard.taking_over.active
     done: Any = SimpleNamespace(result=TakeoverResult(orders=("g1x1",)), orders=[], reasons={}, acted=True, error="")
     guard.taking_over._closed(done, now_of_host())
