@@ -122,10 +122,11 @@ def test_a_lost_journal_halts_until_its_positions_are_adopted(running: Rig) -> N
         done = subprocess.run(
             [*command, "--instance", running.instance], capture_output=True, text=True, check=False, timeout=WAIT_S
         )
-        if not done.stdout:
-            assert "not swept yet" in done.stderr or "answer" in done.stderr, done.stderr
+        reply = msgspec.json.decode(done.stdout)
+        if "error" in reply:
+            assert "not swept yet" in reply["error"] or "answer" in reply["error"], reply
             return False
-        replies.append(msgspec.json.decode(done.stdout))  # exit code 1 where something else still stands in the way
+        replies.append(reply)  # exit code 1 where something else still stands in the way
         return True
 
     until(adopted, "the adoption")
