@@ -24,6 +24,7 @@ KILLABLE = ("feed", "detector", "executor")
 IN_FLIGHT_MS = 2600.0  # longer than a restart with its sweep: the filled leg is repaired before the other arrives
 SETTLED_AFTER_S = 0.1  # an order that was not delayed is answered by then
 LOOK_AFTER_S = 0.25  # two looks at a rule that has hit: the leg that it delayed would be known by then
+REARM_AFTER_S = 2.0  # sooner, repairs of what was delayed would be too: the fifth fault in a row stops the venue
 GIVE_UP_S = 15.0
 POLL_S = 0.001
 
@@ -80,7 +81,7 @@ def await_half_done(
     rule = msgspec.json.encode(
         {"kind": "delay_request", "venue": venue, "target": "place", "count": 1, "delay_ms": IN_FLIGHT_MS}
     )
-    rule_id, has_hit, look_at = 0, True, 0.0
+    rule_id, has_hit, look_at, arm_at = 0, True, 0.0, 0.0
     seen, seen_at = None, 0.0
     try:
         watch.poll()
@@ -88,9 +89,10 @@ def await_half_done(
             if time.monotonic() >= look_at and seen is None:
                 look_at, had_hit = time.monotonic() + LOOK_AFTER_S, has_hit
                 has_hit = all(row["rule_id"] != rule_id for row in simulator.control("/faults")["armed"])
-                if has_hit and had_hit:  # what was delayed was an exit, a repair, or a leg whose other one got nothing
+                # What was delayed was an exit, a repair, or a leg whose other one got nothing.
+                if has_hit and had_hit and time.monotonic() >= arm_at:
                     (rule_id,) = simulator.control("/faults", rule)["ids"]
-                    has_hit = False
+                    has_hit, arm_at = False, time.monotonic() + REARM_AFTER_S
             watch.poll()
             found = watch.find(venue)
             if found != seen:
