@@ -7,6 +7,7 @@ import select
 import sys
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -49,6 +50,15 @@ def say(text: str) -> None:
     """Write one line for the operator on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def last_lines(log: Path, lines: int) -> str:
+    """The last ``lines`` of a text file; "" where it cannot be read."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
 
 
 class LogLines:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,6 +23,7 @@ from workers.control_plane.instances import is_running, run_file
 from workers.control_socket import ControlError, ask_supervisor
 from workers.credentials import OPENED_VARIABLE, handed_over
 from workers.locked_keys import sealed
+from workers.output import last_lines
 from workers.state_folder import instance_dir, replace_file
 
 READY_TIMEOUT_S = 120.0  # without counting the first compilation, which takes as long as the host needs
@@ -210,12 +210,3 @@ def block_new_risk(launched: Launched) -> None:
     """Ask the guard to block every venue for new risk; open operations go on. No error where it does not answer."""
     with contextlib.suppress(ControlError):
         launched.ask(op="drain", reason="drain")
-
-
-def last_lines(log: Path, lines: int) -> str:
-    """The last ``lines`` of a text file; "" where it cannot be read."""
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])

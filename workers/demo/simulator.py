@@ -18,7 +18,7 @@ import msgspec
 
 from pipeline.model.errors import ArbitrageEngineError
 from pipeline.model.structs import Credentials
-from workers.control_plane.launch import last_lines
+from workers.output import last_lines
 
 READY_TIMEOUT_S = 60.0
 

@@ -45,6 +45,7 @@ def test_lock_files_carry_hashes_and_no_addresses() -> None:
         ("workers", ("numba", "aiohttp", "asyncio")),
         ("workers.cli.app", ("numba", "aiohttp")),
         ("workers.cli.main", ("numpy", "asyncio", "typer")),
+        ("workers.demo.simulator_server", ("numpy",)),
     ],
 )
 def test_importing_a_light_module_loads_nothing_heavy(module: str, forbidden: tuple[str, ...]) -> None:
