@@ -99,9 +99,10 @@ def kills(count: int, seed: int, jobs: int) -> Stage:
     return Stage("deaths of real processes", command, of_json("runs", "kills", "points", "orders"))
 
 
-def pytest(name: str, *arguments: str) -> Stage:
-    """Tests of the marker ``campaign``."""
-    command = [PYTHON, "-m", "pytest", "-n", "logical", "--maxprocesses", "2", "-m", "campaign", *arguments]
+def pytest(name: str, *arguments: str, marker: str = "campaign") -> Stage:
+    """Tests of a marker, each on the next free worker."""
+    workers = ["-n", "logical", "--maxprocesses", "2", "--dist", "worksteal"]
+    command = [PYTHON, "-m", "pytest", *workers, "-m", marker, *arguments]
     return Stage(name, command, of_pytest)
 
 
@@ -145,7 +146,11 @@ PLANS: dict[str, list[list[Lane]]] = {
         [[module("recovery times", "3 rounds", "tests.campaigns.recovery", "--rounds", "3")]],
         [[module("margin storms, real", "3 seeds", "tests.campaigns.storms", "1:4")]],  # 90 s a seed
     ],
-    "slice": [[[pytest("schedules, deaths, planted bugs", VIRTUAL)]], [[fuzz(100_000, 1)], [fuzz(100_000, 2)]]],
+    "slice": [
+        [[pytest("schedules, deaths, planted bugs", VIRTUAL)]],
+        [[fuzz(100_000, 1)], [fuzz(100_000, 2)]],
+        [[pytest("whole instances", "tests/e2e", marker="slice")]],
+    ],
     "processes": [
         [[pytest("whole instances, rules of money", "--ignore", VIRTUAL, "tests", "bench")]],
         [[kills(4, 100, 2)]],

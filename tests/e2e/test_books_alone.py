@@ -62,6 +62,7 @@ def stopped_with_a_hedge(rig: Rig) -> bool:
     return False
 
 
+@pytest.mark.slice
 def test_an_exchange_with_an_open_hedge_is_traded_until_it_is_closed() -> None:
     rig = Rig(f"t-{secrets.token_hex(4)}", scenario=LIVELY)
     try:

@@ -70,6 +70,7 @@ class Looker:
         return all(row.get("books_whole") == count[venue] for venue, row in self.feeds().items() if venue in count)
 
 
+@pytest.mark.slice
 def test_what_was_switched_off_by_command_is_so_after_a_restart_and_as_configured_after_a_stop() -> None:
     with ready_rig() as rig:
         look = Looker(rig)

@@ -78,6 +78,7 @@ def test_report_status_and_summary_of_a_demo_agree_and_its_parts_add_up(own_stat
     assert "came after the start" not in said  # every process had its kernels before it was forked
 
 
+@pytest.mark.slice
 def test_five_venues_trade_and_reconcile(own_state: Path) -> None:
     """Binance USDⓈ-M takes its part: its fills are in the ledger, and money agrees on every venue."""
     for seconds in (15, 60, 240):  # longer only where the machine is too busy for it all
@@ -98,7 +99,7 @@ NULL_MARKETS = ("null_flat", "null_below_fees", "null_same_ticker", "null_shifte
 
 @pytest.mark.parametrize("scenario", NULL_MARKETS)
 def test_null_markets_give_no_order(scenario: str) -> None:
-    result = run_demo(DemoOptions(seconds=5, scenario=scenario, quiet=True))
+    result = run_demo(DemoOptions(seconds=3, scenario=scenario, quiet=True))
     assert result.fields["expect_no_orders"] is True
     assert result.fields["orders"] == 0
     assert result.fields["fills"] == 0

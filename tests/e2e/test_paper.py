@@ -134,6 +134,7 @@ def test_paper_trades_on_public_feeds_reconciles_and_stops(own_state: Path, tmp_
     assert sim.returncode == 0
 
 
+@pytest.mark.slice
 def test_a_paper_account_outlives_its_engine(own_state: Path, tmp_path: Path) -> None:
     """Killed with everything and started again: the account goes on, and nothing is sent twice."""
     instance = f"t-{secrets.token_hex(4)}"

@@ -248,6 +248,7 @@ class SqliteLedger:
     def close(self) -> int:
         """Move the write-ahead log into the database, where the disk takes it, and close it. 0."""
         try:
+            self._db.execute("PRAGMA busy_timeout=0")  # a report that is being read must not hold up the stop for 5 s
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             self._db.close()

@@ -53,11 +53,11 @@ SHOWN: dict[str, Callable[[Fields], bool]] = {
 
 
 #: What waits for funding times and for a fall of prices is shown within a minute or two only; of the others one will do
-#: for every run.
-LONG = ("drift", "funding_turn", "liquidation")
+#: for the slice.
+MARKS = {scenario: pytest.mark.slice if scenario == "foreign_orders" else pytest.mark.campaign for scenario in SHOWN}
 
 
-@pytest.mark.parametrize("scenario", [pytest.param(s, marks=pytest.mark.campaign) if s in LONG else s for s in SHOWN])
+@pytest.mark.parametrize("scenario", [pytest.param(scenario, marks=mark) for scenario, mark in MARKS.items()])
 def test_a_scenario_shows_what_it_is_about_and_its_money_agrees(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARB_TEST_CATALOGUE_REFRESH_S", "1")  # a funding rate is known as soon as it has turned
     for seconds in (20, 60):  # longer only where the machine is too busy for it all
