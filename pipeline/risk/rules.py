@@ -3,7 +3,7 @@
 Both paths of an entry obey these rules. The exact path judges every one of them in ``Rule.exact``. The fast path
 judges it in ``Rule.fast``, or is switched off where the rule needs more than the jitted verdict can do.
 
-Whoever adds a limit adds its rule here. Two things hold that: ``tests/unit/fast_entry/test_rules.py`` fails for a
+Whoever adds a limit adds its rule here. Two things hold that: ``tests/unit/risk/test_rules.py`` fails for a
 configured field or an executor's refusal without a row, without a test that tries to break it, or that the fast path
 does not see; and :func:`unknown_limits` switches the fast path off where a field has no row.
 """
@@ -49,7 +49,7 @@ _PLAN = "pipeline.execution.plan:"
 _LOOK = "pipeline.risk.last_look:LastLook."
 _FAST_TESTS = "tests/unit/fast_entry/"
 _MARGIN = "tests/unit/fast_entry/test_attack_margin.py::"
-_SENDS = "tests/unit/workers/test_performer.py::"
+_SENDS = "tests/unit/workers/executor/test_performer.py::"
 
 
 def _attack(name: str) -> str:

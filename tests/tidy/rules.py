@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.tidy import capitals, dead, exchange_names, faults, imports, readmes, sizes, texts
+from tests.tidy import capitals, dead, exchange_names, faults, imports, mirror, readmes, sizes, texts
 from tests.tidy.tree import Finding, Tree
 
 PRODUCT = ("shm", "pipeline", "workers", "arbitrage")
@@ -105,6 +105,15 @@ NAME_EXCHANGES: Mapping[str, str] = {
     "pipeline/model/network_names.py": "names of chains, of which one is called like an exchange",
 }
 
+#: Folders of unit tests that mirror no package -> reason.
+TESTS_OF_OTHERS: Mapping[str, str] = {
+    "tests/unit/deploy": "tests of deploy/",
+    "tests/unit/docs": "tests of docs/",
+    "tests/unit/fuzz": "tests of tests/campaigns/fuzz",
+    "tests/unit/tidy": "tests of tests/tidy",
+    "tests/unit/virtual/external": "whole cases on virtual time; beside the others there would be more than 25 files",
+}
+
 #: Files whose subject are forbidden marks.
 MARKS_EXEMPT = ("tests/tidy/texts.py", "tests/unit/tidy/test_walls.py")
 
@@ -132,6 +141,7 @@ CHECKS: Mapping[str, Check] = {
     "may import": lambda tree, root: imports.may_import(tree, ORDER),
     "paths in READMEs": lambda tree, root: texts.readme_paths(tree),
     "tables in READMEs": lambda tree, root: readmes.readme_tables(tree),
+    "tests mirror the tree": lambda tree, root: mirror.mirrored(tree, PRODUCT, TESTS_OF_OTHERS),
     "tests import no tests": lambda tree, root: imports.tests_import_no_tests(tree),
     "modules in their places": lambda tree, root: imports.libraries(tree, PRODUCT, CLOCKS, SOCKETS),
     "dead definitions": lambda tree, root: dead.dead_definitions(tree, PUBLIC),

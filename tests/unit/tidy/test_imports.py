@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tidy import imports
-from tests.unit.tidy.small_tree import places, tree
+from tests.worlds.tidy.small_tree import places, tree
 
 ORDER = ("low", "mid", "mid.wire", "high", "bench", "tests")
 

@@ -13,7 +13,7 @@ from tests.tidy import capitals, dead, exchange_names, faults, imports, readmes,
 from tests.tidy.__main__ import report
 from tests.tidy.rules import CHECKS
 from tests.tidy.tree import Finding
-from tests.unit.tidy.small_tree import places, tree
+from tests.worlds.tidy.small_tree import places, tree
 
 ORDER = ("low", "mid", "mid.wire", "high", "bench", "tests")
 

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import FillRecord, OperationRecord
-from tests.unit.virtual.naked_storm import storm
 from tests.worlds.external_world import FUTURES, external_world, hedge, records
 from tests.worlds.judging.naked_spans import naked_spans, quantile
+from tests.worlds.judging.naked_storm import storm
 
 D = Decimal
 

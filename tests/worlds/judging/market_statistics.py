@@ -1,7 +1,7 @@
 """What a market looks like from its feed: statistics of a simulated and of a recorded market, in the same terms.
 
 The comparison is of shapes, with bounds that are stated where they are used
-(tests/unit/sim/test_market_statistics.py): how often
+(tests/unit/sim/market/test_market_statistics.py): how often
 a book changes and how clustered that is, how many levels a message carries, spread, value at the best, how a price
 move travels between venues. Times are milliseconds, spreads bps, values quote coins.
 """

@@ -20,8 +20,8 @@ from pipeline.takeover import TakeoverResult
 from shm.liveness import Liveness
 from shm.pages import HaltPage
 from tests.exhausted import full_disk, no_descriptors
-from tests.unit.workers.guard.life import Context, Life, born
 from tests.worlds.external_world import FUTURES, external_world, hedge
+from tests.worlds.guard.life import Context, Life, born
 from tests.worlds.waiting import until
 from workers.audit_log import FILE_NAME as AUDIT
 from workers.control_plane.restart_storm import BY

@@ -1,6 +1,6 @@
 """Storms of entries and exits on virtual time, and for how long their fills stood alone by the venues' ledger.
 
-``python -m tests.unit.virtual.naked_storm`` prints the spans without an injected loss, and with one lost request
+``python -m tests.worlds.judging.naked_storm`` prints the spans without an injected loss, and with one lost request
 (or answer) an operation.
 """
 

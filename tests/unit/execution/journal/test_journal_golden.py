@@ -7,7 +7,7 @@ result had its marks, ``golden/journal_26_types.bin`` before a position named th
 ``golden/journal_27_types.bin`` before a refusal said whether it may be for want of a position,
 ``golden/journal_28_types.bin`` before fees of others in coins were valued. To write the first anew after a change that
 only adds fields at the end (the old file must still be readable, so keep it beside the new one):
-``python -m tests.unit.execution.test_journal_golden``.
+``python -m tests.unit.execution.journal.test_journal_golden``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ from pipeline.model.enums import (
     TimeInForce,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "journal.bin"
+GOLDEN = Path(__file__).parents[1] / "golden" / "journal.bin"
 OLDER = GOLDEN.with_name("journal_19_types.bin")
 WITHOUT_MARKS = GOLDEN.with_name("journal_24_types.bin")
 WITHOUT_CLAIMS = GOLDEN.with_name("journal_25_types.bin")

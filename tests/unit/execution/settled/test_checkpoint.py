@@ -228,7 +228,7 @@ def test_a_checkpoint_of_another_version_is_passed_over_with_words(stormy: World
 
 def test_a_checkpoint_that_an_earlier_build_wrote_is_read(tmp_path: Path) -> None:
     """``golden/checkpoint.bin`` stands behind the records of ``golden/journal_of_checkpoint.bin``."""
-    golden = Path(__file__).parent / "golden"
+    golden = Path(__file__).parents[1] / "golden"
     segment_path(tmp_path, 1).write_bytes((golden / "journal_of_checkpoint.bin").read_bytes().ljust(1 << 20, b"\0"))
     position = end_of(tmp_path)
     (tmp_path / f"checkpoint-{position.next_seq:016d}.bin").write_bytes((golden / "checkpoint.bin").read_bytes())

@@ -25,7 +25,7 @@ from pipeline.sim.exchange.orders import SimOrderRequest
 from pipeline.sim.exchange.venue import SimVenue
 from tests.worlds.exchange_world import World, world
 
-CASES = Path(__file__).parents[2] / "cases"
+CASES = Path(__file__).parents[3] / "cases"
 MULTIPLIERS = {"BTC_USDT": Decimal("0.0001")}
 VENUE, SPOT = "gateio_futures", "gateio_spot"
 THREE = Decimal(3)

@@ -39,8 +39,8 @@ from workers.cli.report import read_report, since_wall_ns
 from workers.cli.why import read_trail, trail_text
 from workers.recorder.sqlite_ledger import EVENT_KINDS, SqliteLedger, open_reader, read_fill
 
-#: A journal with one record of every type (tests/unit/execution/test_journal_golden.py holds it to that).
-EVERY_RECORD = Path(__file__).parents[1] / "execution" / "golden" / "journal.bin"
+#: A journal with one record of every type (tests/unit/execution/journal/test_journal_golden.py holds it to that).
+EVERY_RECORD = Path(__file__).parents[2] / "execution" / "golden" / "journal.bin"
 
 LEG = LegPlan(
     instrument_id=0, venue="v_spot", symbol="S", kind=InstrumentKind.SPOT, base="BTC", quote="USDT", side=OrderSide.BUY,
