@@ -226,6 +226,7 @@ def test_a_silence_is_waited_for_and_is_no_missing_answer() -> None:
 
             async def look() -> None:
                 looked.clear()
+                assert not asked.done(), "it waits for the end of the silence"
                 await looked.wait()
 
             def spent() -> float:
@@ -235,11 +236,11 @@ def test_a_silence_is_waited_for_and_is_no_missing_answer() -> None:
             throttle.silence(SILENCE_S)
             brief = RequestConfig(timeout=ANSWER_S, max_retries=0)
             asked = asyncio.create_task(client.get("/time", config=brief))
+            asked.add_done_callback(lambda _: looked.set())
             await look()
             hurry(SILENCE_S / 2)  # a timeout that ran by now would end it
-            await look()
-            await look()
-            assert not asked.done()
+            for _ in range(3):
+                await look()
             now_ns += int(SILENCE_S * 1e9)
             assert (await asked)["serverTime"] > 0
             assert throttle.delay_s("public", 0) == 0.0 and spent() == 1
