@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import assert_contract
-from tests.worlds.instance_rig import segments_of
+from tests.worlds.instance_rig import PATIENT, segments_of
 from workers.cli.report import read_report
 from workers.demo.demo import DemoOptions, run_demo
 from workers.demo.summary_text import summary_text
@@ -21,9 +22,17 @@ from workers.view.status import read_status
 pytestmark = pytest.mark.e2e
 
 
-def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(own_state: Path) -> None:
+def patient(folder: Path, scenario: str) -> str:
+    """The same venues with a guard that takes no executor of a busy host for hung."""
+    path = folder / f"{scenario}.yaml"
+    path.write_text(json.dumps({"extends": scenario, "name": f"{scenario}_patient", "engine": {"guard": PATIENT}}))
+    return str(path)
+
+
+def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(own_state: Path, tmp_path: Path) -> None:
+    scenario = patient(tmp_path, "demo")
     for seconds in (16, 60, 240):  # longer only where the machine is too busy for it all
-        result = run_demo(DemoOptions(seconds=seconds, kill="executor", quiet=True))
+        result = run_demo(DemoOptions(seconds=seconds, scenario=scenario, kill="executor", quiet=True))
         fields = result.fields
         assert_contract("demo", fields)
         assert fields["violations"] == []
@@ -48,9 +57,10 @@ def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(o
     assert read_report(fields["instance"], "")["attribution"]["residual"] == 0
 
 
-def test_report_status_and_summary_of_a_demo_agree_and_its_parts_add_up(own_state: Path) -> None:
+def test_report_status_and_summary_of_a_demo_agree_and_its_parts_add_up(own_state: Path, tmp_path: Path) -> None:
+    scenario = patient(tmp_path, "demo")
     for seconds in (10, 60):  # longer only where the machine is too busy for it all
-        fields = run_demo(DemoOptions(seconds=seconds, keep=True, quiet=True)).fields
+        fields = run_demo(DemoOptions(seconds=seconds, scenario=scenario, keep=True, quiet=True)).fields
         if fields["operations"]["total"] > 0 and fields["pnl"]["numeraire"].get("equity") is not None:
             break
     instance = fields["instance"]
@@ -79,10 +89,11 @@ def test_report_status_and_summary_of_a_demo_agree_and_its_parts_add_up(own_stat
 
 
 @pytest.mark.slice
-def test_five_venues_trade_and_reconcile(own_state: Path) -> None:
+def test_five_venues_trade_and_reconcile(own_state: Path, tmp_path: Path) -> None:
     """Binance USDⓈ-M takes its part: its fills are in the ledger, and money agrees on every venue."""
+    scenario = patient(tmp_path, "five_venues")
     for seconds in (15, 60, 240):  # longer only where the machine is too busy for it all
-        result = run_demo(DemoOptions(seconds=seconds, scenario="five_venues", keep=True, quiet=True))
+        result = run_demo(DemoOptions(seconds=seconds, scenario=scenario, keep=True, quiet=True))
         instance = max(own_state.glob("demo-*"), key=lambda path: path.stat().st_mtime_ns)
         with contextlib.closing(sqlite3.connect(instance / "ledger.sqlite")) as ledger:
             venues = {row[0] for row in ledger.execute("select distinct venue from fills")}

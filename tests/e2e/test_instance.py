@@ -248,7 +248,7 @@ def test_symbols_are_removed_and_added_while_running(running: Rig) -> None:
     )
     until(lambda: _judged_by_price(running.instance), "the executor judges the symbol that came back by its price")
     with pytest.raises(BadInput, match="does not list"):
-        ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "NOSUCHUSDT"}, timeout_s=15)
+        ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "NOSUCHUSDT"}, timeout_s=60)
     with pytest.raises(BadInput, match="not configured"):
         ask(sock, {"op": "symbols", "action": "add", "venue": "nowhere", "symbol": "X"})
 

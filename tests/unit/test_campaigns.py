@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 
 from tests.campaigns.whole import (
     PLANS,
@@ -19,6 +21,7 @@ from tests.campaigns.whole import (
     run_group,
     table,
 )
+from tests.paths import REPO
 
 
 def stage(name: str, script: str, read: Callable[[str], Found]) -> Stage:
@@ -75,3 +78,32 @@ def test_the_whole_has_every_seed_once() -> None:
     assert len(seeds) == len(set(seeds)) == 20_000
     assert sum(number_after("--inputs", one) for one in commands) == 5_000_000
     assert sum(number_after("--count", one) for one in commands if "kills" in one) == 50
+
+
+def reached(command: Sequence[str], path: str) -> bool:
+    """Whether a stage's command runs every marked test of a file; one that selects by name (``-k``) counts for none."""
+    words = list(command)
+    if "pytest" not in words or "-k" in words:
+        return False
+    options = words[words.index("pytest") + 1 :]
+    ignored = [options[at + 1] for at, word in enumerate(options) if word == "--ignore"]
+    given = [word for word in options if "/" in word or (REPO / word).is_dir()]
+    inside = [word for word in given if word not in ignored and (path == word or path.startswith(word + "/"))]
+    return bool(inside) and not any(path == word or path.startswith(word + "/") for word in ignored)
+
+
+def test_every_test_of_the_marker_is_run_by_a_stage() -> None:
+    """One outside every stage's folders would be run by no gate, and nothing would say so."""
+    commands = [one.command for lanes in chain(*PLANS.values()) for lane in lanes for one in lane]
+    rooms = sorted({path.parent for path in REPO.glob("*/__init__.py")})
+    marked = [
+        str(path.relative_to(REPO))
+        for room in rooms
+        for path in room.rglob("*.py")
+        if re.search(r"mark\.campaign\b", path.read_text(encoding="utf-8"))
+    ]
+    assert {path.split("/")[0] for path in marked} == {"tests", "bench"}
+    assert [path for path in marked if not any(reached(command, path) for command in commands)] == []
+    assert not any(reached(command, "examples/test_new.py") for command in commands)
+    without = [command for command in commands if "--ignore" not in command]
+    assert [path for path in marked if not any(reached(command, path) for command in without)], "the stage is needed"

@@ -204,7 +204,9 @@ def test_recorded_market_without_fees_gives_what_the_twin_finds(captures_dir: Pa
     result = run_exact(files, "zero", 0, out)
     wanted = twin_of(captures_dir, ALL, ZERO, Fraction(0))
     assert_same(out, wanted)
-    assert result["found"] == len(wanted) > 0
+    assert result["found"] == len(wanted) == 11
+    assert (result["messages"], result["tradable"], result["refused"]) == (20_022, 11, {})
+    assert result["digest"] == "9241988cabb617d4e364f3702078e3c4123d3f21a7dd2673212160a4c078bce6"
 
 
 def test_recorded_market_with_standard_fees_has_nothing(captures_dir: Path, tmp_path: Path) -> None:
@@ -215,5 +217,6 @@ def test_recorded_market_with_standard_fees_has_nothing(captures_dir: Path, tmp_
     runs = [run_exact(files, "standard", "-11.5", out) for out in (first, second)]
     assert first.read_bytes() == second.read_bytes() and runs[0] == runs[1]
     wanted = twin_of(captures_dir, [ALL[0], ALL[2]], STANDARD, Fraction(-23, 2))
-    assert wanted
+    assert (runs[0]["messages"], runs[0]["found"], len(wanted)) == (10_002, 95, 95)
+    assert runs[0]["digest"] == "aef7f6b41c4212f5dcfda846bf677d8e6566ef091c647f5158d02d417cccf35f"
     assert_same(first, wanted)

@@ -65,7 +65,7 @@ class Session:
 
     def ask_supervisor(self, **request: Any) -> dict[str, Any]:
         """One request to the supervisor, past the package."""
-        return ask_supervisor(self.engine.instance, request, timeout_s=15)
+        return ask_supervisor(self.engine.instance, request, timeout_s=60)
 
     def kill(self, process: str) -> int:
         """SIGKILL a process of the instance; its pid."""

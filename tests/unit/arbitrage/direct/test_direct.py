@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from decimal import Decimal
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from arbitrage.direct.composite import CompositeExchange
 from arbitrage.direct.config import ConnectionConfig, RequestConfig, create_market_data_config, create_trading_config
@@ -31,6 +31,9 @@ from tests.worlds.exchange_world import world
 MARKETS = [(dialect, market) for dialect in dialect_names() for market in facts_of(dialect).markets]
 TRADED = [(dialect, market) for dialect, market in MARKETS if facts_of(dialect).trade]
 PAIR = "BTC/USDT"
+ANSWER_S = 60.0  # no answer of a venue on a busy host takes so long
+PATIENT = ConnectionConfig(connect_timeout=ANSWER_S, total_timeout=ANSWER_S)
+SILENCE_S = 600.0
 EVERY = pytest.mark.parametrize(("dialect", "market"), MARKETS, ids=[f"{d}_{m}" for d, m in MARKETS])
 EVERY_TRADED = pytest.mark.parametrize(("dialect", "market"), TRADED, ids=[f"{d}_{m}" for d, m in TRADED])
 
@@ -115,6 +118,13 @@ def test_an_order_without_an_answer_is_unknown_and_sent_once() -> None:
     asyncio.run(body())
 
 
+def hurry(seconds: float) -> None:
+    """The running loop's clock goes forward: its timers of that time are due."""
+    loop = asyncio.get_running_loop()
+    time_s = loop.time
+    loop.time = lambda: time_s() + seconds  # type: ignore[method-assign]
+
+
 async def resting(exchange: CompositeExchange, client_id: str = "") -> Order:
     spec, book = await exchange.get_symbol_info(PAIR), await exchange.get_orderbook(PAIR)
     qty, price = quantize_up(Decimal(50) / book.asks[0][0], spec.lot), book.bids[-1][0] * Decimal("0.9")
@@ -174,7 +184,7 @@ def test_an_order_without_an_answer_is_listed_and_a_cancel_of_it_ends_that() -> 
 def test_what_cannot_be_opened_leaves_no_part_in_the_budgets() -> None:
     async def body() -> None:
         async with checked_venue(*TRADED[0]) as it:
-            broken = msgspec.structs.replace(it.config, dialect="nowhere")
+            broken = replace(it.config, dialect="nowhere")
             for one in (CompositeExchange(broken), RestClient(broken)):
                 with pytest.raises(Exception, match="nowhere"):
                     await one.__aenter__()
@@ -202,20 +212,43 @@ def test_questions_of_exchange_objects_obey_silences_of_other_processes() -> Non
 
 
 def test_a_silence_is_waited_for_and_is_no_missing_answer() -> None:
+    """On a clock of the budgets that stands still, so that no unit leaves its window meanwhile."""
+
     async def body() -> None:
-        async with checked_venue("mexc", "spot") as it, RestClient(it.config) as client:
+        async with checked_venue("mexc", "spot") as it, RestClient(it.config, connection=PATIENT) as client:
             assert client._client is not None
             throttle = client._client.transport.throttle
-            throttle.silence(2.5)
-            brief = RequestConfig(timeout=2.0, max_retries=0)
-            assert (await client.get("/time", config=brief))["serverTime"] > 0
-            before = throttle.delay_s("public", 0)
-            assert before == 0.0 and throttle._windows["public"].over(mono_ns(), 0.0) == 1 - 270
+            now_ns, looked = mono_ns(), asyncio.Event()
+
+            def clock_ns() -> int:
+                looked.set()
+                return now_ns
+
+            async def look() -> None:
+                looked.clear()
+                assert not asked.done(), "it waits for the end of the silence"
+                await looked.wait()
+
+            def spent() -> float:
+                return throttle._windows["public"].over(now_ns, 0.0) + 270
+
+            throttle._clock_ns = clock_ns
+            throttle.silence(SILENCE_S)
+            brief = RequestConfig(timeout=ANSWER_S, max_retries=0)
+            asked = asyncio.create_task(client.get("/time", config=brief))
+            asked.add_done_callback(lambda _: looked.set())
+            await look()
+            hurry(SILENCE_S / 2)  # a timeout that ran by now would end it
+            for _ in range(3):
+                await look()
+            now_ns += int(SILENCE_S * 1e9)
+            assert (await asked)["serverTime"] > 0
+            assert throttle.delay_s("public", 0) == 0.0 and spent() == 1
             await client.get("/ticker/24hr", config=brief)
-            assert throttle._windows["public"].over(mono_ns(), 0.0) == 1 + 40 - 270, "the heaviest of its kind"
-            light = RequestConfig(weight=2)
+            assert spent() == 1 + 40, "the heaviest of its kind"
+            light = RequestConfig(timeout=ANSWER_S, weight=2)
             await client.get("/ticker/24hr", {"symbol": it.config.symbols[0]}, config=light)
-            assert throttle._windows["public"].over(mono_ns(), 0.0) == 1 + 40 + 2 - 270
+            assert spent() == 1 + 40 + 2
 
     asyncio.run(body())
 
@@ -262,15 +295,19 @@ def test_who_has_no_key_sends_nothing_and_a_closed_one_says_so() -> None:
 def test_a_rest_client_asks_again_counts_and_signs() -> None:
     async def body() -> None:
         async with checked_venue("binance", "spot") as it:
-            fast = RequestConfig(timeout=5.0, max_retries=2)
-            async with create_trading_client(it.config, it.key, ConnectionConfig(connector_limit=7)) as client:
+            fast = RequestConfig(timeout=ANSWER_S, max_retries=2)
+            async with create_trading_client(it.config, it.key, replace(PATIENT, connector_limit=7)) as client:
                 it.fault(kind="http_error", target="ticker", count=1)
                 price = await client.get("/api/v3/ticker/price", {"symbol": it.config.symbols[0]}, config=fast)
                 assert Decimal(price["price"]) > 0
                 account, broken = await client.batch_request(
                     [
-                        ("/api/v3/account", {}, create_trading_config()),
-                        ("/api/v3/ticker/price", {"symbol": "NOPE"}, create_market_data_config()),
+                        ("/api/v3/account", {}, replace(create_trading_config(), timeout=ANSWER_S)),
+                        (
+                            "/api/v3/ticker/price",
+                            {"symbol": "NOPE"},
+                            replace(create_market_data_config(), timeout=ANSWER_S),
+                        ),
                     ]
                 )
                 assert account["balances"] and isinstance(broken, VenueRejected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 from decimal import Decimal
 from pathlib import Path
@@ -15,21 +16,37 @@ from pipeline.exchanges.factory import feed_codec, recording_shapes
 from pipeline.model.fixedpoint import from_fp
 from tests.naive.book import NaiveBook, binance_ticker, decimals, gate_event
 
+#: What ``arb books`` says of each (rest: 0), and the beginning of the SHA-256 of its lines (``--out``).
 BINANCE = [
-    ("spot_btcusdt_20240808.gz", "binance_spot", 3449),
-    ("spot_ethusdt_20240808.gz", "binance_spot", 3432),
-    ("usdm_btcusdt_20240808.gz", "binance_futures", 6547),
-    ("usdm_ethusdt_20240808.gz", "binance_futures", 6581),
+    ("spot_btcusdt_20240808.gz", "binance_spot", 3449, (2, 41_248, 28_040, 22), "9a0f769b22c2"),
+    ("spot_ethusdt_20240808.gz", "binance_spot", 3432, (2, 33_617, 24_077, 0), "ef6dc76b1f5c"),
+    ("usdm_btcusdt_20240808.gz", "binance_futures", 6547, (4, 93_953, 66_089, 722), "30afe1511005"),
+    ("usdm_ethusdt_20240808.gz", "binance_futures", 6581, (5, 74_654, 53_992, 0), "c00dced9d233"),
 ]
+NEVER = (
+    "gaps", "resyncs", "slow_path", "contradicted", "crossed", "rejected", "inexact_levels", "stale_snapshots",
+    "overflowed",
+)  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "venue", "applied"), BINANCE)
+def counts(result: dict[str, object], *names: str) -> tuple[object, ...]:
+    return tuple(result[name] for name in names)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(("name", "venue", "applied", "more", "lines"), BINANCE)
 def test_binance_books_equal_the_exchange_own_ticker_after_every_message(
-    captures_dir: Path, tmp_path: Path, name: str, venue: str, applied: int
+    captures_dir: Path, tmp_path: Path, name: str, venue: str, applied: int, more: tuple[int, ...], lines: str
 ) -> None:
     out = tmp_path / "books.jsonl"
     result = run_books([captures_dir / name], feed_codec, recording_shapes(), out)
-    assert (result["applied"], result["gaps"], result["resyncs"], result["slow_path"]) == (applied, 0, 0, 0)
+    assert counts(result, "messages", "applied", "snapshots") == (applied + more[0], applied, 1)
+    assert counts(result, "dropped", "frames", "tickers", "beyond_horizon") == more
+    assert counts(result, *NEVER, "bookless", "broken") == (*(0 for _ in NEVER), [], [])
+    assert digest(out) == lines
     tickers: list[tuple[int, tuple[Decimal, Decimal, Decimal, Decimal]]] = []
     with gzip.open(captures_dir / name) as handle:
         for line in handle:
@@ -114,6 +131,9 @@ def test_several_captures_run_one_after_the_other(captures_dir: Path, tmp_path: 
     result = run_books([captures_dir / "GATEIO", captures_dir / "GATEIO_FUTURES"], feed_codec, recording_shapes(), out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert result["messages"] == 172 + 352 and result["applied"] == len(rows)
+    assert counts(result, "applied", "dropped", "frames", "tickers", "snapshots") == (475, 49, 689, 75, 20)
+    assert counts(result, *NEVER, "bookless", "broken") == (*(0 for _ in NEVER), [], [])
+    assert digest(out) == "971c7e1e9a8f"
     assert [row["venue"] for row in rows] == sorted(
         (row["venue"] for row in rows), key=["gateio_spot", "gateio_futures"].index
     )
