@@ -18,8 +18,8 @@ class Limits(Table, writer=EXECUTOR):
     """What holds for every entry, and where the other sections of the arrays begin.
 
     line 0    | enabled | lease_token | max_age_ns | max_skew_ns | slip | slip_unit | types | open_left |
-    line 1    | rate_free_mono_ns | refresh_ns | last_detect_mono_ns | last_id | row_count | rows_off |
-              | float_rows_off | positions_off |
+    line 1    | rate_free_mono_ns | refresh_ns | last_detect_mono_ns | last_id | row_count | rows_off | float_rows_off |
+              | positions_off |
     line 2..9 | venues[64] |
     line 10   | assets[...] |
     """
