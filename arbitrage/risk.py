@@ -30,7 +30,7 @@ class RiskManager:
         self._instance = Instance(config)
         self.risk_alert_callback = risk_alert_callback
         self._watch = Watch(f"risk of {self._instance.name}", self._listen)
-        self._heard = -1  # number of the newest alert; -1: those before the start are not told
+        self._heard = -1  # number of the newest alert; -1: those before the start are not given to callbacks
 
     # --- monitoring ---
 

@@ -1,4 +1,4 @@
-"""What the components that look at an instance once a second have in common: the looking, and who is told of it."""
+"""What the components that look at an instance once a second share: the looking, and a user's callbacks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.model.errors import ArbitrageEngineError
 
 POLL_S = 1.0
-CALLBACKS_END_S = 1.0  # for callbacks that run at the stop: to end by themselves, and to heed their cancelling
+CALLBACKS_END_S = 1.0  # for callbacks that run at the stop: to end by themselves, and to end when they are cancelled
 logger = logging.getLogger("arbitrage")
 
 
@@ -91,9 +91,9 @@ class Watch:
         if callback is not None:
             call = asyncio.create_task(_called(callback, news), name=f"callback of {self.name}")
             self._calls.add(call)
-            call.add_done_callback(self._has_been_told)
+            call.add_done_callback(self._callback_ended)
 
-    def _has_been_told(self, call: asyncio.Task[None]) -> None:
+    def _callback_ended(self, call: asyncio.Task[None]) -> None:
         self._calls.discard(call)
         error = None if call.cancelled() else call.exception()
         if error is not None:

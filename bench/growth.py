@@ -194,11 +194,11 @@ def write_life(folder: Path, operations: int, bytes_max: int) -> dict[str, Any]:
 def life_in(state: Path, operations: int, bytes_max: int) -> tuple[str, dict[str, Any]]:
     """(instance, what was written) of the journal in ``state``, which is written where it is not there yet. Raises
     SystemExit where another one is, or one that was begun and not written to its end."""
-    wanted, told = {"operations": operations, "journal_max_bytes": bytes_max}, state / LIFE
-    if told.exists():
-        known = json.loads(told.read_text())
+    wanted, note = {"operations": operations, "journal_max_bytes": bytes_max}, state / LIFE
+    if note.exists():
+        known = json.loads(note.read_text())
         if known["wanted"] != wanted:
-            raise SystemExit(f"{told}: found a journal of {known['wanted']}, wanted {wanted}: name another folder")
+            raise SystemExit(f"{note}: found a journal of {known['wanted']}, wanted {wanted}: name another folder")
         return str(known["instance"]), {**known["life"], "written_s": 0.0}
     if any(state.iterdir()):
         raise SystemExit(f"{state}: found files and no {LIFE}, wanted an empty folder or a journal of an earlier run")
@@ -208,7 +208,7 @@ def life_in(state: Path, operations: int, bytes_max: int) -> tuple[str, dict[str
     began_s = time.perf_counter()
     life = write_life(folder, operations, bytes_max)
     life["written_s"] = round(time.perf_counter() - began_s, 1)
-    told.write_text(json.dumps({"wanted": wanted, "instance": instance, "life": life}))
+    note.write_text(json.dumps({"wanted": wanted, "instance": instance, "life": life}))
     return instance, life
 
 

@@ -72,7 +72,7 @@ class TakeoverResult(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.open_operations or self.unsettled)
 
 
-def needs_hands(ledger: Ledger, *, close: bool) -> bool:
+def anything_open(ledger: Ledger, *, close: bool) -> bool:
     """Whether anything is open that a takeover would act on. ``close``: hedges too."""
     return bool(ledger.open_operations or ledger.unsettled or (close and ledger.hedges))
 

@@ -27,7 +27,7 @@ from pipeline.risk.gate import INTENT_BYTES, REPAIR_HEADROOM
 
 RESUME = "arb resume --reason R"
 LOOK = "arb status"
-REFUSED_NS = 60_000_000_000  # how long a refusal for a position limit is told
+REFUSED_NS = 60_000_000_000  # how long a refusal for a position limit is shown
 
 
 class TradeState(StrEnum):

@@ -73,8 +73,8 @@ def direct(dispatcher: F, *example: object) -> F:
     """The compiled function behind a kernel for arguments of the types of ``example``, called without numba's look at
     each argument's type (a hundred nanoseconds and more per call).
 
-    The caller owes it exactly those types from then on. Where there is nothing behind the kernel (jit disabled), it is
-    the kernel itself.
+    From then on the caller must pass exactly those types. Where there is nothing behind the kernel (jit disabled), it
+    is the kernel itself.
     """
     if not hasattr(dispatcher, "compile"):
         return dispatcher

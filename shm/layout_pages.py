@@ -87,7 +87,7 @@ class CatalogueRow(Table, words=48, writer="supervisor"):
         },
     )
     price_band_ppm = word("|price - mark| <= mark * band; 0 = no bound")
-    trading_from_wall_s = word("listing; 0 = not told")
+    trading_from_wall_s = word("listing; 0 = not known")
     trading_until_wall_s = word("delisting, delivery, reduce-only; 0 = none announced")
     symbol = text_of(CATALOGUE_TEXT_WORDS, "the venue's own name of it", at=32)
     pair_text = text_of(CATALOGUE_TEXT_WORDS, "BASE/QUOTE")

@@ -288,7 +288,7 @@ class AccountPage(Page):
         return self._row(ACCOUNT.venues + venue * ACCOUNT_VENUE.WORDS, ACCOUNT_VENUE.WORDS)
 
     def fee_coin(self, venue: int) -> str | None:
-        """The coin that a venue takes the account's fees in, "" for plain fees; None where it has not told."""
+        """The coin that a venue takes the account's fees in, "" for plain fees; None where it has not said."""
         row = self.venue(venue)
         if row is None or not row[ACCOUNT_VENUE.fee_reported]:
             return None

@@ -109,7 +109,7 @@ def _lock(fd: int, length: int) -> bool:
 
 
 def _owner_lives(fd: int) -> bool:
-    """Whether an owner holds the lock; a cleaner, who holds it for an instant, is told by its length."""
+    """Whether an owner holds the lock; a cleaner, who holds it for an instant, is known by its length."""
     reply = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock_record(fcntl.F_WRLCK, _OWNER))
     kind, _, _, length, _ = struct.unpack("hhqqi4x", reply)
     return bool(kind != fcntl.F_UNLCK and length == _OWNER)

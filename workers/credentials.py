@@ -54,7 +54,7 @@ def load_credentials(config: EngineConfig, exchange: str, *, instance: str | Non
 
 
 def load_alert_urls(instance: str) -> dict[str, str]:
-    """URLs of who is told, by target's name (and ``heartbeat``), of ``alerts.json``, which lies where keys lie.
+    """URLs of the alert targets, by target's name (and ``heartbeat``), of ``alerts.json``, which lies where keys lie.
 
     {} when there is no file. Raises as :func:`load_credentials`.
     """

@@ -29,7 +29,7 @@ class NetworksWriter:
         """Replace the file by what ``networks`` say of ``coins``, unless that is what it was written with. Raises
         OSError."""
         shown = {
-            venue: {coin: told[coin] for coin in sorted(coins) if coin in told} for venue, told in networks.items()
+            venue: {coin: rows[coin] for coin in sorted(coins) if coin in rows} for venue, rows in networks.items()
         }
         content = msgspec.json.encode(shown)
         if content != self._written:
@@ -46,7 +46,7 @@ class NetworksFile:
         self._found: CoinNetworks = {}
 
     def read(self) -> CoinNetworks:
-        """Venue -> coin -> networks; empty where no venue has told, or the file cannot be read."""
+        """Venue -> coin -> networks; empty where no venue has answered, or the file cannot be read."""
         try:
             changed_ns = self._path.stat().st_mtime_ns
             if changed_ns != self._read_at_ns:

@@ -331,7 +331,7 @@ class VenuePoller:
             await asyncio.sleep(FEE_SWITCH_EVERY_S)
 
     async def _read_fee_switch(self) -> None:
-        """Asks once which coin fees are taken in; without an answer the one that was told last stays."""
+        """Asks once which coin fees are taken in; without an answer the last one known stays."""
         try:
             async with asyncio.timeout(FEE_SWITCH_TIMEOUT_S):
                 reported = await read_fee_switch(self._client, self._ctx.config.fees.get(self._venue.name))

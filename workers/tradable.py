@@ -40,7 +40,7 @@ NEEDED = {
     "detector": (Effect.STOPS, "nothing is found"),
     "poller": (Effect.STOPS, "balances are not confirmed"),
     "recorder": (Effect.DEGRADES, "nothing is written for arb report and arb why"),
-    "monitor": (Effect.DEGRADES, "nobody is told, no metrics are served"),
+    "monitor": (Effect.DEGRADES, "no alerts are sent, no metrics are served"),
     "supervisor": (Effect.DEGRADES, "nothing is started again"),
 }
 

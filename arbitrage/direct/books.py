@@ -144,7 +144,7 @@ class BookStream:
         )
 
     async def close(self) -> None:
-        """Ends the connections; whoever follows is told by the end of its books."""
+        """Ends the connections; whoever follows sees the end of its books."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

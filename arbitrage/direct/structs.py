@@ -14,7 +14,7 @@ PriceLevel = tuple[Decimal, Decimal]
 
 
 class OrderBook(msgspec.Struct, frozen=True, kw_only=True):
-    """One book, best prices first. ``update_id``: the venue's number of its last update; 0 = not told."""
+    """One book, best prices first. ``update_id``: the venue's number of its last update; 0 = not known."""
 
     venue: str
     symbol: str
@@ -38,7 +38,7 @@ class Trade(msgspec.Struct, frozen=True, kw_only=True):
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One order as it is known. ``state`` UNKNOWN: sent, and no answer says what became of it: ask for its status,
-    never send it again. Quantities that the venue has not told are None."""
+    never send it again. Quantities that the venue has not sent are None."""
 
     venue: str
     symbol: str
@@ -78,7 +78,7 @@ class TradingFee(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One account on one market, as of now. ``rights``: what the venue tells of the key; None = not told."""
+    """One account on one market, as of now. ``rights``: what the venue tells of the key; None = not known."""
 
     venue: str
     balances: dict[str, Balance]

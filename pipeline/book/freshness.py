@@ -35,7 +35,7 @@ TURN_MS = 1000  # of the venue's time: so often the owner looks at what changes 
 MICROSECONDS_FROM = 10**14  # venue times are unix ms, or us from here on
 MICROSECONDS_BACK = 250_000  # a difference as large as this is in microseconds (or no disorder)
 
-# what the owner is told (``BOOKS.notice``, added up)
+# what the owner is notified of (``BOOKS.notice``, added up)
 NOTICE_ON_TIME = 1
 NOTICE_LATE = 2
 NOTICE_DISORDER = 4
@@ -93,8 +93,8 @@ def note_frame(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
     Whoever held frames back may have dropped some: a frame of another topic must not prove the books from before the
     silence. They wait for an update of their own, which their sequence rule judges.
 
-    The flow is the time in which its frames came. What a venue owes us is counted in it, because the clock goes on
-    where a venue, a network or this process stands still and nothing can come.
+    The flow is the time in which its frames came. How long an update is missing is counted in it, because the clock
+    goes on where a venue, a network or this process stands still and nothing can come.
     """
     row = BOOKS.connections + conn * WATCH.WORDS
     mem[row + WATCH.flow_ns] += min(recv_ns - mem[row + WATCH.data_ns], FLOW_STEP_NS)

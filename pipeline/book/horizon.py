@@ -1,7 +1,7 @@
 """How deep a book is known, jitted: a snapshot of so many levels a side knows nothing of what lies behind the last one.
 
 Updates tell every change from the snapshot on, at any price; an order that stood behind its last level before it was
-taken is told by nobody until it changes. So each side has a *horizon*, the key of the snapshot's worst level (keys:
+taken is not reported until it changes. So each side has a *horizon*, the key of the snapshot's worst level (keys:
 :mod:`pipeline.book.level2`): between the best price and it the side is whole, beyond it levels may be missing. Beyond
 levels are kept (they become known with the next snapshot) and never published. Where the venue's updates are changes
 of a view of its own (Gate.io: the best hundred), there is no horizon.

@@ -38,6 +38,22 @@ TOPIC_OTHER = 3
 TOPIC_CONTROL = 4
 TOPIC_SNAPSHOT = 5
 
+# --- which keys a frame has had ---
+KEY_EVENT = 1
+KEY_SYMBOL = 2
+KEY_FIRST = 4
+KEY_LAST = 8
+KEY_PREVIOUS = 16
+KEY_BID = 32
+KEY_ASK = 64
+KEY_BID_QTY = 128
+KEY_ASK_QTY = 256
+KEY_TIME = 512
+KEY_TIME_2 = 1024
+KEY_FULL = 2048
+KEY_BID_PRICE = 4096
+KEY_ASK_PRICE = 8192
+
 # --- how a book stands ---
 STATE_EMPTY = 0  # nothing seen yet: the first update asks for a snapshot
 STATE_WAITING = 1  # asked: updates are buffered
@@ -230,7 +246,25 @@ class Event(Table, words=32, start=BOOKS.event, writer=FEED):
     ask_off = word("first raw ask level")
     ask_count = word("raw ask levels", unit="levels")
     scaled = word("1: levels are fixed point of the book already (reference decoder)")
-    seen_keys = word("bits of keys seen")
+    seen_keys = word(
+        "KEY_*: its keys so far; one that comes twice makes the frame unknown",
+        flags={
+            KEY_EVENT: "event",
+            KEY_SYMBOL: "symbol",
+            KEY_FIRST: "first id",
+            KEY_LAST: "last id",
+            KEY_PREVIOUS: "previous id",
+            KEY_BID: "bids",
+            KEY_ASK: "asks",
+            KEY_BID_QTY: "bid quantity",
+            KEY_ASK_QTY: "ask quantity",
+            KEY_TIME: "time",
+            KEY_TIME_2: "other time",
+            KEY_FULL: "full",
+            KEY_BID_PRICE: "bid price",
+            KEY_ASK_PRICE: "ask price",
+        },
+    )
     kind = word("packed text of the event or channel")
     time_2 = word("the other time key (``t``)", unit="as sent")
     tick = words_of(8, "4 raw numbers: bid, bid qty, ask, ask qty; as (mantissa, digits) pairs; digits -1 = empty")

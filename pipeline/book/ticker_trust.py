@@ -58,7 +58,7 @@ class TickerTrust:
         return len(self._alone)
 
     def lost(self, mem: Words, slot: int) -> None:
-        """One loss more, to be told before the book is invalidated; the last one in a row ends the comparing.
+        """One loss more, to be reported before the book is invalidated; the last one in a row ends the comparing.
 
         A book that has had no update since its snapshot proves nothing against its ticker: its depth may have stopped.
         """

@@ -164,14 +164,15 @@ def flow_ns(mem: Words, book: int) -> int:
 
 
 @njit
-def next_behind(mem: Words, slot: int, capacity: int, owed_ns: int) -> int:
-    """The first slot from ``slot`` on whose book stands and has had a ticker ahead of it for more than ``owed_ns`` of
-    its connection's flow; -1 = none. A connection whose frames are late is judged when they are of now again."""
+def next_behind(mem: Words, slot: int, capacity: int, max_behind_ns: int) -> int:
+    """The first slot from ``slot`` on whose book stands and has had a ticker ahead of it for more than
+    ``max_behind_ns`` of its connection's flow; -1 = none. A connection whose frames are late is judged once they are
+    on time again."""
     for at in range(slot, capacity):
         book = mem[BOOKS.rows_off] + at * BOOK_ROW.WORDS
         if not mem[book + BOOK_ROW.used] or mem[book + BOOK_ROW.state] < STATE_ALIGNING:
             continue
-        if not mem[book + BOOK_ROW.lead_ns] or flow_ns(mem, book) + 1 - mem[book + BOOK_ROW.lead_ns] <= owed_ns:
+        if not mem[book + BOOK_ROW.lead_ns] or flow_ns(mem, book) + 1 - mem[book + BOOK_ROW.lead_ns] <= max_behind_ns:
             continue
         watch = BOOKS.connections + mem[book + BOOK_ROW.conn] * WATCH.WORDS
         if mem[book + BOOK_ROW.conn] >= 0 and mem[watch + WATCH.open] and not mem[watch + WATCH.on_time]:

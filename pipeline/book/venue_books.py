@@ -479,18 +479,18 @@ class VenueBooks(BookTable):
         if self.mem[row + BOOK_ROW.state] == STATE_EMPTY:
             self.mem[row + BOOK_ROW.state] = STATE_WAITING
 
-    def invalidate_books_behind_ticker(self, owed_ns: int) -> list[int]:
-        """Invalidates the books that have had a ticker ahead of them for more than ``owed_ns`` in which frames of their
-        connection came: their updates were lost. Returns their book indices; each is counted as a gap."""
+    def invalidate_books_behind_ticker(self, max_behind_ns: int) -> list[int]:
+        """Invalidates the books that have had a ticker ahead of them for more than ``max_behind_ns`` in which frames
+        of their connection came: their updates were lost. Returns their book indices; each is counted as a gap."""
         found = []
         for slot in self.ticker_trust.look(self.mem):
             self._repeat(slot, self.ticker_trust.flag)
-        slot = next_behind(self.mem, 0, self.capacity, owed_ns)
+        slot = next_behind(self.mem, 0, self.capacity, max_behind_ns)
         while slot >= 0:
             if self.ticker_trust.compares(slot):
                 self.ticker_trust.lost(self.mem, slot)
                 found.append(int(self.mem[self._row(slot) + BOOK_ROW.book_index]))
                 self.mem[BOOK_COUNTERS.gaps] += 1
                 self._invalidate(slot, FLAG_UNPROVED | FLAG_GAP)
-            slot = next_behind(self.mem, slot + 1, self.capacity, owed_ns)
+            slot = next_behind(self.mem, slot + 1, self.capacity, max_behind_ns)
         return found

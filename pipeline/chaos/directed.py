@@ -1,4 +1,4 @@
-"""Directed schedules: one difficulty each, as a person would think of it. Crashes are enumerated on them."""
+"""Directed schedules: one difficulty each, written by hand. Crashes are enumerated on them."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ _STEPS: dict[str, tuple[list[Step], dict[str, Any]]] = {
         ],
         {},
     ),
-    "money that is spent and not yet told": (
+    "money that is spent and not yet reported": (
         [
             _fault(0, "withdraw", venue=GATE, asset="USDT", amount="58200"),
             _do(200, "rearm"),

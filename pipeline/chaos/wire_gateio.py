@@ -133,12 +133,12 @@ class GateRows(VenueRows):
             items = private_pushes.spot_items(event, self.account)
         for channel, _, item in items:
             if channel in self._channels:
-                yield from self._told(channel, item)
+                yield from self._pushed(channel, item)
 
-    def _told(self, channel: str, item: dict[str, Any]) -> Iterator[object]:
+    def _pushed(self, channel: str, item: dict[str, Any]) -> Iterator[object]:
         now_ms, now_ns = self.venue.now_ms(), self.venue.clock.mono_ns()
         head = {"time": now_ms // 1000, "time_ms": now_ms, "channel": channel, "event": "update"}
         frame = account_codec.envelope.decode(msgspec.json.encode({**head, "result": [item]}))
         symbols = self.venue.instruments
-        for told in account_codec.parse_push(self.venue.name, frame, self._multipliers, now_ns, symbols=symbols):
-            yield WalletChanged() if isinstance(told, account_codec.FuturesBalanceChanged) else told
+        for event in account_codec.parse_push(self.venue.name, frame, self._multipliers, now_ns, symbols=symbols):
+            yield WalletChanged() if isinstance(event, account_codec.FuturesBalanceChanged) else event

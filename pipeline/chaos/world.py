@@ -96,8 +96,8 @@ class ChaosWorld(VirtualWorld):
         self._offered: deque[Opportunity] = deque(maxlen=6)
         self._look: LastLook
         self._note_config(self.config)
-        told = (lambda row: on_row(as_the_engine_names(row))) if schedule.wire else on_row
-        self.tape = self.ledger.rows = Tape(self.ledger.rows + early, told)
+        listener = (lambda row: on_row(as_the_engine_names(row))) if schedule.wire else on_row
+        self.tape = self.ledger.rows = Tape(self.ledger.rows + early, listener)
 
     # --- the tape ---
 

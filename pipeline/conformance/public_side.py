@@ -39,8 +39,8 @@ async def lists(it: Checked) -> None:
         found = (spec.base, spec.quote, spec.kind, spec.tick, spec.lot)
         wanted = (own.base, own.quote, own.kind, own.tick, own.lot)
         need(found == wanted, f"{spec.symbol}: found {found}, wanted {wanted}")
-        told = spec.min_notional or own.min_notional  # not every market has such a field
-        need(told == own.min_notional, f"{spec.symbol}: least amount {told}, wanted {own.min_notional}")
+        least = spec.min_notional or own.min_notional  # not every market has such a field
+        need(least == own.min_notional, f"{spec.symbol}: least amount {least}, wanted {own.min_notional}")
         need(spec.reference_price > 0, f"{spec.symbol}: no reference price")
         need(re.fullmatch(it.facts.symbol_form, spec.symbol), f"{spec.symbol}: not of the manifest's symbol_form")
     listed = {(one.symbol, one.base, one.quote) for one in await it.client.listing()}

@@ -91,7 +91,7 @@ def run_check(dialect: str, market: str, check: str) -> Outcome:
 
 
 def run_suite(dialect: str, say: Callable[[Outcome], None], only: Sequence[str] = ()) -> list[Outcome]:
-    """Every check of a dialect (of ``only``, where named), told one by one."""
+    """Every check of a dialect (of ``only``, where named), reported one by one."""
     found = []
     for market, check in check_names(dialect):
         if only and check not in only:

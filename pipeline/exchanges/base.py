@@ -214,7 +214,7 @@ class VenueClient(ABC):
         raise VenueUnavailable(f"{self.venue}: margin cannot be added here; nothing was sent", venue=self.venue)
 
     def take_odd_rows(self) -> tuple[int, list[str]]:
-        """(rows of lists that could not be read and were left out so far, a line about each name not yet told)."""
+        """(rows of lists that could not be read and were left out so far, a line about each name not yet reported)."""
         return 0, []
 
     def take_unreadable(self, symbols: Sequence[str]) -> frozenset[str]:
@@ -277,7 +277,7 @@ class VenueTrading(ABC):
         return 0, []
 
     def why_down(self) -> str:
-        """What the session that does not stand was told last; "" where both stand or nothing is known."""
+        """What the venue answered last to the session that is down; "" where both stand or nothing is known."""
         return ""
 
     @abstractmethod

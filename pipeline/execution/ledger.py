@@ -57,7 +57,7 @@ from pipeline.model.errors import JournalError
 from pipeline.model.structs import ZERO
 
 DAY_NS = 86_400 * 1_000_000_000
-WINDOW_UNTOLD_MS = 10_000  # of an order in a checkpoint that does not tell its window: more than there ever was
+WINDOW_UNKNOWN_MS = 10_000  # of an order in a checkpoint that does not hold its window: more than there ever was
 LATE_NS = 120_000_000_000  # how long after an order's end a venue may still add a fill to it
 #: Breakers of what the world did to the account; besides ``venue.<venue>``.
 UNEXPLAINED_LOSS = "unexplained_loss"  # money is gone and nothing says why
@@ -74,7 +74,7 @@ class Order:
     intent: OrderIntentRecord
     intent_mono_ns: int
     boot_epoch: int
-    window_ms: int = WINDOW_UNTOLD_MS  # from the intent on: so long the venue may take it
+    window_ms: int = WINDOW_UNKNOWN_MS  # from the intent on: so long the venue may take it
     state: OrderState = OrderState.INTENT
     order_id: str = ""
     reported_filled: Decimal | None = None  # cumulative, as the venue reported; never lowered
@@ -198,7 +198,7 @@ class Ledger:
         self.began_wall_ms = 0  # first run of this journal; funding booked before it is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
         self.position_offsets: dict[tuple[str, str], Decimal] = {}  # (venue, symbol): position before this journal
-        self.offset_entries: dict[tuple[str, str], Decimal] = {}  # the same: its entry price, where its venue told one
+        self.offset_entries: dict[tuple[str, str], Decimal] = {}  # the same: its entry price, where its venue sent one
         self.based_wall_ms: dict[str, int] = {}  # venue -> when its first baseline was taken
         self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> our last order or fill that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
@@ -334,7 +334,7 @@ class Ledger:
     def _intent(self, record: OrderIntentRecord) -> None:
         window_ms = record.expiry_wall_ms - self.last_wall_ns // 1_000_000
         if window_ms <= 0:  # no expiry
-            window_ms = WINDOW_UNTOLD_MS
+            window_ms = WINDOW_UNKNOWN_MS
         order = Order(record, self.mono_ns, self.boot_epoch, window_ms)
         operation = self.operations[record.operation_id]
         self.orders[record.client_id] = order

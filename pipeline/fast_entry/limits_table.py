@@ -86,15 +86,13 @@ class LimitsTable:
             for asset in (row.spec.base, row.spec.quote):
                 self._assets.setdefault((row.spec.venue, asset), len(self._assets))
         count = max((row.instrument_id for row in rows), default=-1) + 1
-        venues, assets = LIMITS.WORDS, LIMITS.WORDS + VENUE_CAPACITY
-        first = assets + max(1, len(self._assets))
+        first = LIMITS.assets + max(1, len(self._assets))
         self.ints = np.zeros(first + ROW.WORDS * count, np.int64)
-        positions = LIMIT_FLOATS.WORDS + max(1, len(self._assets))
+        positions = LIMIT_FLOATS.usable + max(1, len(self._assets))
         float_first = positions + max(1, len(self._assets))
         self.floats = np.zeros(float_first + ROW_FLOATS.WORDS * count, np.float64)
         words = self.ints
         words[LIMITS.row_count], words[LIMITS.rows_off] = count, first
-        words[LIMITS.venues_off], words[LIMITS.assets_off] = venues, assets
         words[LIMITS.positions_off], words[LIMITS.float_rows_off] = positions, float_first
         for row in rows:
             self._row(row)
@@ -220,7 +218,7 @@ class LimitsTable:
         self._globals(now)
         self._positions(now)
         for venue, number in self._venues.items():
-            words[LIMITS.WORDS + number] = self._balances.session_up(venue) and venue in known
+            words[LIMITS.venues + number] = self._balances.session_up(venue) and venue in known
         rows = int(words[LIMITS.rows_off])
         ids = self._ids  # what an order or a fill of the run before names need not be in this catalogue
         busy = {(order.intent.venue, order.intent.symbol) for order in ledger.unsettled.values()}
@@ -246,15 +244,15 @@ class LimitsTable:
         """Closes the venues of tripped breakers; the instruments whose fee breakers are tripped."""
         for venue, number in self._venues.items():
             if venue_breaker(venue) in breakers:
-                self.ints[LIMITS.WORDS + number] = 0
+                self.ints[LIMITS.venues + number] = 0
         return {self._fee_breakers[name] for name in breakers if name in self._fee_breakers}
 
     def _amounts(self, keys: Iterable[Key]) -> None:
         for key in keys:
             asset = self._assets.get(key)
             if asset is not None:
-                self.floats[LIMIT_FLOATS.WORDS + asset] = float(self._balances.usable(*key)) * FLOAT_UNDER
-                self.ints[self.ints[LIMITS.assets_off] + asset] = self._balances.confirmed_mono_ns(*key)
+                self.floats[LIMIT_FLOATS.usable + asset] = float(self._balances.usable(*key)) * FLOAT_UNDER
+                self.ints[LIMITS.assets + asset] = self._balances.confirmed_mono_ns(*key)
 
     def _positions(self, now: Exposure) -> None:
         """By how much each coin's position on each venue may still grow."""

@@ -1,24 +1,27 @@
 """The limits table's two arrays, as the jitted verdict reads them: limits, venues, assets and instruments of one entry.
 
-``ints`` int64: LIMITS, then a word for each venue (1 = open), a word for each asset (when its balance was confirmed),
-then a ROW for each instrument. ``floats`` float64: LIMIT_FLOATS, the usable amount of each asset, the room of each
-position, then a ROW_FLOATS for each instrument. limits_table.py writes them, verdict.py reads and reserves.
+``ints`` int64: LIMITS, which ends with a word for each asset, then a ROW for each instrument. ``floats`` float64:
+LIMIT_FLOATS, which ends with the usable amount of each asset, the room of each position, then a ROW_FLOATS for each
+instrument. limits_table.py writes them, verdict.py reads and reserves.
 """
 
 from __future__ import annotations
 
-from shm.declare import Table, real, word
+from shm.declare import Table, real, reals_of, word, words_of
+from shm.layout import LINE_WORDS
+from shm.layout_pages import VENUE_CAPACITY
 
 EXECUTOR = "executor"  # who writes all of it
 
 
-class Limits(Table, words=32, writer=EXECUTOR):
+class Limits(Table, writer=EXECUTOR):
     """What holds for every entry, and where the other sections of the arrays begin.
 
     line 0    | enabled | lease_token | max_age_ns | max_skew_ns | slip | slip_unit | types | open_left |
-    line 1    | rate_free_mono_ns | refresh_ns | last_detect_mono_ns | last_id | row_count | venues_off | assets_off |
-              | rows_off |
-    line 2..3 | float_rows_off | positions_off | 0[14] |
+    line 1    | rate_free_mono_ns | refresh_ns | last_detect_mono_ns | last_id | row_count | rows_off | float_rows_off |
+              | positions_off |
+    line 2..9 | venues[64] |
+    line 10   | assets[...] |
     """
 
     enabled = word("1 = entries are judged here at all")
@@ -34,11 +37,13 @@ class Limits(Table, words=32, writer=EXECUTOR):
     last_detect_mono_ns = word("detection of the newest opportunity that was judged")
     last_id = word("id of that opportunity")
     row_count = word("instruments", unit="rows")
-    venues_off = word("a word for each venue id: 1 = its session is up and reconciled, no breaker tripped")
-    assets_off = word("a word for each asset: when its balance was confirmed, ns of the monotonic clock; 0 = never")
     rows_off = word("ROW of each instrument id")
     float_rows_off = word("ROW_FLOATS of each instrument id, in the floats")
     positions_off = word("by how much the position of each asset may still grow, USD, in the floats")
+    venues = words_of(VENUE_CAPACITY, "by venue id: 1 = its session is up and reconciled, no breaker tripped")
+    assets = words_of(
+        0, "by number of the asset: when its balance was confirmed; 0 = never", unit="ns of the monotonic clock"
+    )
 
 
 LIMITS = Limits()
@@ -84,12 +89,14 @@ ROW = Row()
 class LimitFloats(Table, words=8, writer=EXECUTOR):
     """What holds for every entry.
 
-    | edge_min_bps | exposure_room | profit_min_usd | 0[5] |
+    line 0 | edge_min_bps | exposure_room | profit_min_usd | 0[5] |
+    line 1 | usable[...] |
     """
 
     edge_min_bps = real("smallest edge at the moment of sending")
     exposure_room = real("by how much the exposure may still grow", unit="USD")
     profit_min_usd = real("smallest expected net profit at the moment of sending; the price of inventory is taken off")
+    usable = reals_of(0, "by number of the asset: what an entry may take of it", unit="of the asset", at=LINE_WORDS)
 
 
 LIMIT_FLOATS = LimitFloats()

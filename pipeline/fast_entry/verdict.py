@@ -185,7 +185,7 @@ def _places(record: Words, halt: Words, ints: Words) -> bool:
         if not ints[row + (ROW.can_buy if record[leg + LEG.side] > 0 else ROW.can_sell)]:
             return False
         venue = ints[row + ROW.venue]
-        if not ints[ints[LIMITS.venues_off] + venue]:
+        if not ints[LIMITS.venues + venue]:
             return False
         # SYNC halt.block: acquire; pairs with HaltPage._block
         if load_acquire(halt, HALT.venue_blocked + venue) or load_acquire(halt, HALT.instrument_blocked + instrument):
@@ -374,7 +374,7 @@ def _money(
         else:
             need = float(slots[base + ENTRY_LEG.lots]) * floats[float_rows[k] + ROW_FLOATS.lot]
         asset = ints[rows[k] + (ROW.asset_buy if buy else ROW.asset_sell)]
-        confirmed = ints[ints[LIMITS.assets_off] + asset]
+        confirmed = ints[LIMITS.assets + asset]
         if not confirmed or now_ns - confirmed > ints[LIMITS.refresh_ns]:
             return False
         if k == 0:
@@ -384,12 +384,12 @@ def _money(
     if assets_0 == assets_1:
         needs_0 += needs_1
         needs_1 = 0.0
-    if not needs_0 * (1.0 + GUARD) <= floats[LIMIT_FLOATS.WORDS + assets_0]:
+    if not needs_0 * (1.0 + GUARD) <= floats[LIMIT_FLOATS.usable + assets_0]:
         return False
-    if needs_1 > 0.0 and not needs_1 * (1.0 + GUARD) <= floats[LIMIT_FLOATS.WORDS + assets_1]:
+    if needs_1 > 0.0 and not needs_1 * (1.0 + GUARD) <= floats[LIMIT_FLOATS.usable + assets_1]:
         return False
-    floats[LIMIT_FLOATS.WORDS + assets_0] -= needs_0
-    floats[LIMIT_FLOATS.WORDS + assets_1] -= needs_1
+    floats[LIMIT_FLOATS.usable + assets_0] -= needs_0
+    floats[LIMIT_FLOATS.usable + assets_1] -= needs_1
     return True
 
 

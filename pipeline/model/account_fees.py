@@ -67,7 +67,7 @@ def discounted(fee_ppm: int, discount_ppm: int) -> int:
 
 
 def with_account_fees(spec: InstrumentSpec, fees: FeeConfig | None) -> InstrumentSpec:
-    """``spec`` with the configured rates of its venue in place of those that the venue told, and its deduction."""
+    """``spec`` with the configured rates of its venue in place of those that the venue sent, and its deduction."""
     if fees is None:
         return spec
     taker = spec.taker_fee_ppm if fees.taker_ppm is None else fees.taker_ppm

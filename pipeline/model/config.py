@@ -291,7 +291,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     guard: GuardConfig = GuardConfig()
     processes: dict[str, ProcessConfig] = {}
     fees: dict[str, FeeConfig] = {}  # by venue
-    monitoring: MonitoringConfig | None = None  # None: nobody is told, nothing is served
+    monitoring: MonitoringConfig | None = None  # None: no alerts are sent, nothing is served
 
     @property
     def instance(self) -> str:

@@ -1,4 +1,4 @@
-"""Section ``monitoring`` of the configuration: who is told what, and where metrics are served. Absent = off.
+"""Section ``monitoring`` of the configuration: where alerts are sent, and where metrics are served. Absent = off.
 
 The URL of a target is a secret: it may stand in ``keys/alerts.json`` instead, and is never shown (``shown_value``).
 """
@@ -22,11 +22,11 @@ SECRET_SHOWN = "(set, not shown)"
 
 
 class TargetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Somebody who is told. ``url``: ``https://`` (or ``http://`` on this host) takes a POST of JSON; every other
+    """A target of alerts. ``url``: ``https://`` (or ``http://`` on this host) takes a POST of JSON; every other
     scheme is one of apprise's. Without it ``keys/alerts.json`` must have it, under the target's name."""
 
     url: str = ""  # a secret: it may stand in `keys/alerts.json` instead
-    severity: AlertSeverity = AlertSeverity.WARNING  # the least that is told
+    severity: AlertSeverity = AlertSeverity.WARNING  # the least that is sent
 
 
 class MonitoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,7 +36,7 @@ class MonitoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     targets: dict[str, TargetConfig] = {}
     heartbeat_url: str = ""  # POSTed to while the instance's supervisor lives; its silence means: look
     heartbeat_every_s: int = 60  # between two of them
-    remind_every_s: int = 3600  # a critical alert that stands and that nobody has acknowledged is told again
+    remind_every_s: int = 3600  # a critical alert that stands and that nobody has acknowledged is sent again
     queue_max: int = 100  # messages kept for a target that does not take them; beyond it the oldest is dropped
     slow_cycle_ms: int = 50  # an operation that takes longer is an alert
     latency_factor: Decimal = Decimal(3)  # p99 of a minute above this many times the p99 before it is an alert

@@ -39,7 +39,7 @@ class CoinNetwork(msgspec.Struct, frozen=True, kw_only=True):
 
 
 #: Venue -> coin -> its networks there. A coin that a venue does not list travels on none; a venue that is not there has
-#: not told.
+#: not answered.
 CoinNetworks = Mapping[str, Mapping[str, tuple[CoinNetwork, ...]]]
 
 
@@ -57,8 +57,8 @@ def minutes_of(network: str, confirmations: int) -> int | None:
     return None if block_s is None or confirmations <= 0 else max(1, -int(-confirmations * block_s // 60))
 
 
-def told(networks: CoinNetworks, venue: str) -> bool:
-    """Whether a venue has told its coins' networks."""
+def networks_known(networks: CoinNetworks, venue: str) -> bool:
+    """Whether a venue has answered which networks its coins have."""
     return venue in networks
 
 

@@ -55,7 +55,7 @@ class InstrumentSpec(msgspec.Struct, frozen=True, kw_only=True):
     funding_rate_ppb: int = 0
     funding_interval_s: int = 0
     funding_next_wall_s: int = 0
-    trading_from_wall_s: int = 0  # listing; 0 = not told
+    trading_from_wall_s: int = 0  # listing; 0 = not known
     trading_until_wall_s: int = 0  # delisting, delivery, or when only reductions begin; 0 = none
     ending: bool = False  # that is near or has begun: no entries, hedges leave (``model.trading_times``)
     unreadable: bool = False  # "ending" only because its row could not be read: no entries, hedges stay

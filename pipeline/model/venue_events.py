@@ -70,7 +70,7 @@ class MoneyNotice(msgspec.Struct, frozen=True, kw_only=True):
     venue: str
     asset: str
     amount: Decimal  # signed change of the total
-    reason: str  # the venue's word for it
+    reason: str  # as the venue names it
     recv_mono_ns: int
 
 

@@ -163,7 +163,7 @@ class AccountCheck:
         """The stream's position: a witness, and news when it differs while no order of ours can be moving it."""
         key = (position.venue, position.symbol)
         self._pushed[key] = position
-        self.prices.told((position,))
+        self.prices.note((position,))
         busy = next(self._context.ledger.unsettled_of_symbol(*key), None) is not None
         known = key in self._context.ledger.position_offsets
         if known and not busy and position.qty != self._context.ledger.expected_position(*key):
@@ -188,7 +188,7 @@ class AccountCheck:
         if self._is_spot(answer.venue):
             return
         self._set_positions(answer)
-        self.prices.told(answer.positions)
+        self.prices.note(answer.positions)
         self._forced.listed(answer.venue, answer.forced)
         self.lists.swept(answer)
         listed = {position.symbol: position for position in answer.positions}
@@ -290,7 +290,7 @@ class AccountCheck:
         but for the ``unreadable``, and when it was (mono ns)."""
         ledger, offs = self._context.ledger, {}
         listed = {(p.venue, p.symbol): p for p in positions}
-        self.prices.told(listed.values())
+        self.prices.note(listed.values())
         last = self.lists.last(unreadable) | listed
         for balance in balances:
             key = (balance.venue, balance.asset)

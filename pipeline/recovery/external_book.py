@@ -310,7 +310,7 @@ class ExternalBook:
     # --- money ---
 
     def flow(self, venue: str, asset: str, amount: Decimal, *, reason: str, witness: str) -> None:
-        """Books money that moved without an order. ``reason``: the venue's word for it, "" where it gave none."""
+        """Books money that moved without an order. ``reason``: as the venue names it, "" where it gave none."""
         context, external = self._context, self._context.ledger.external
         rate = self._rate(asset)
         trading = not reason and (venue, asset) in external.unpriced

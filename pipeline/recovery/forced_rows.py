@@ -38,7 +38,7 @@ class ForcedRows:
         return (row.venue, row.witness) in external.witnesses or external.booked_order(row.venue, row.order_id)
 
     def _claims(self, row: ForcedClose) -> bool:
-        """Whether a position that was booked before any list showed why is this row's; an operator is told."""
+        """Whether a position that was booked before any list showed why is this row's; an operator is alerted."""
         waiting = self._context.ledger.external.unlisted_positions.get((row.venue, row.symbol), ())
         booked = [(qty, at_ms) for qty, at_ms in waiting if -STAMP_MS <= at_ms - row.venue_wall_ms <= SAME_MOVE_MS]
         if not booked:

@@ -104,7 +104,7 @@ class MoneyHistory:
         return (move.venue, move.witness) in self._context.ledger.external.witnesses
 
     def _claims(self, move: MoneyMove) -> bool:
-        """Whether a movement that was booked without a row is this one; it is so once, and an operator is told."""
+        """Whether a movement that was booked without a row is this one; it is so once, and an operator is alerted."""
         waiting = self._context.ledger.external.unlisted.get((move.venue, move.asset), [])
         stamps = [at_ms for amount, at_ms in waiting if amount == move.amount]
         booked_ms = next((at_ms for at_ms in stamps if abs(at_ms - move.venue_wall_ms) <= SAME_MOVE_MS), None)

@@ -18,13 +18,13 @@ FRESH_NS = 60_000_000_000  # an older mark comes after the mid of a living book
 
 
 class PositionPrices:
-    """Keeps the last mark of every position that a venue has told in this run, also of those that are gone."""
+    """Keeps the last mark of every position that a venue has sent in this run, also of those that are gone."""
 
     def __init__(self, context: CoreContext) -> None:
         self._context = context
         self._marks: dict[Key, tuple[int, Decimal]] = {}  # -> (mono ns, quote per base)
 
-    def told(self, positions: Iterable[Position]) -> None:
+    def note(self, positions: Iterable[Position]) -> None:
         """Rows of a venue's list or stream."""
         for row in positions:
             if row.mark_price:
@@ -39,7 +39,7 @@ class PositionPrices:
 
     def of(self, key: Key, qty: Decimal, position: Position | None, pushed: Position | None) -> Decimal:
         """Quote per base for a position that becomes ``qty``: ``position`` as REST lists it, ``pushed`` as the stream
-        told it last; None where they do not."""
+        sent it last; None where they do not."""
         ledger = self._context.ledger
         expected, held = ledger.expected_position(*key), ledger.accounts.futures.get(key)
         opened = qty * expected < 0 or abs(qty) > abs(expected)

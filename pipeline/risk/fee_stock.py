@@ -23,8 +23,8 @@ DAY_NS = Decimal(86_400_000_000_000)
 SHORT_LOOK_NS = 1_000_000_000
 NEXT_ORDERS = 10  # whose fees the stock must hold: what may leave before the rows count otherwise
 FILLED_UP = 2  # times as much ends it
-#: The executor's counter ``plain_fees.<venue>``: 1 while the venue's rows are to count plain fees, else 0. A life
-#: has it from its first look at the venue's stock on: until then the word of the life before stands.
+#: The executor's counter ``plain_fees.<venue>``: 1 while the venue's rows are to count plain fees, else 0. A run
+#: has it from its first look at the venue's stock on; until then the value of the run before holds.
 PLAIN_FEES = "plain_fees."
 PACE_FROM_NS = 60_000_000_000  # a pace by less time says nothing
 
@@ -127,7 +127,7 @@ class FeeStock:
         return NEXT_ORDERS * most_usd * max(fees, default=0) / PPM / rate
 
     def _shortage(self, venue: str, now_ns: int) -> str:
-        """What is short, "" when nothing is or the venue has not told a balance yet."""
+        """What is short, "" when nothing is or no balance of the venue is known yet."""
         deduction = self._watched[venue]
         coin = deduction.coin
         if not self._balances.reported(venue):

@@ -218,10 +218,10 @@ class Worth:
         return [self._holding(row, key, qty, mark * rate, pnl * rate)]
 
     def _entry(self, key: Key, held: FuturesPosition | None) -> Decimal | None:
-        """Entry of what stood there before this journal: as the venue told at its begin, else as it reports it."""
-        told = self._context.ledger.offset_entries.get(key)
-        if told is not None:
-            return told
+        """Entry of what stood there before this journal: as the venue reported at its begin, else as it reports it."""
+        reported = self._context.ledger.offset_entries.get(key)
+        if reported is not None:
+            return reported
         reading = self._margin.readings.get(key)
         return reading.position.entry_price if reading is not None else held.entry_price if held else None
 

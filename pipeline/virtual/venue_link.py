@@ -111,7 +111,7 @@ class VenueLink:
         self._clock.call_at(self.venue.rest_link.arrival_ns(), up)
 
     def disconnect(self, reason: str = "") -> None:
-        """The session is gone; ``reason`` given = the core is told, as when a socket closes."""
+        """The session is gone; ``reason`` given = the core is notified, as when a socket closes."""
         self.generation += 1
         self.connected = False
         if self._detach is not None:
@@ -253,11 +253,11 @@ class VenueLink:
     def _pushed(self, generation: int, event: AccountEvent) -> None:
         if generation != self.generation:
             return
-        for told in self.rows.pushed(event):
-            if isinstance(told, WalletChanged):
+        for pushed in self.rows.pushed(event):
+            if isinstance(pushed, WalletChanged):
                 self.ask("balances", "*", lambda error: None if error else self._tell_balances())
             else:
-                self._emit(told)
+                self._emit(pushed)
 
     def _tell_balances(self) -> None:
         for row in self.rows.balances():

@@ -120,7 +120,7 @@ class VenueRows:
         return client_id
 
     def order_number(self, order_id: str) -> int:
-        """The venue's number of an order, of the id that it has told."""
+        """The venue's number of an order, of the id that it has given."""
         return int(order_id)
 
     def order_text(self, order_id: int) -> str:

@@ -169,7 +169,7 @@ def untrue(decision: Decision, ledger: Sequence[Mapping[str, Any]]) -> str:
     return ""
 
 
-def told(
+def order_history(
     ledger: Sequence[Mapping[str, Any]], entries: Sequence[JournalEntry], since_ns: int, operations: Container[str]
 ) -> list[str]:
     """The orders of these operations with their states and fills, in ms after ``since_ns``."""
@@ -268,7 +268,7 @@ def hang(rig: Rig, measured: Measured) -> None:
     figure = "proven legs flat after it hung"
     measured.add(figure, max(0.0, (max(ends_ns.values(), default=0) - began_ns) / 1e6))
     late = {name for name, at_ns in ends_ns.items() if at_ns - began_ns > GOAL_MS[figure] * 1e6}
-    measured.late += told(ledger, entries, began_ns, late)
+    measured.late += order_history(ledger, entries, began_ns, late)
     try:
         nothing_naked(rig)
     except AssertionError as error:

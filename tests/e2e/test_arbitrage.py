@@ -309,8 +309,8 @@ def test_books_are_numpy_views_and_snapshots_of_one_instant(session: Session) ->
 
 def test_exchange_objects_ask_the_venue_now_and_their_keys_stay_in_memory(session: Session) -> None:
     private = session.simulated.private_exchanges[ExchangeName.GATEIO]
-    told = session.run(private.get_balances())
-    assert told["USDT"].source == "rest" and told["USDT"].free > 0
+    balances = session.run(private.get_balances())
+    assert balances["USDT"].source == "rest" and balances["USDT"].free > 0
     assert session.run(private.ping()) > 0 and session.run(private.get_server_time()) > 1_600_000_000_000
     assert session.run(private.get_open_orders("ETH/USDT")) == []
     assert session.run(private.get_order_status("ETH/USDT", "t-nothing")) is None

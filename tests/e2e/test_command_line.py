@@ -94,12 +94,12 @@ def test_a_profit_that_no_allowed_entry_reaches_is_said(tmp_path: Path) -> None:
     gateio = f"gateio: {{dialect: gateio, markets: {{spot: {{{urls}, symbols: [BTC_USDT]}}}}}}"
     text = f"mode: paper\nexchanges: {{{mexc}, {gateio}}}\n"
     path.write_text(text + "detection: {max_notional_usd: 80}\n")
-    told = one_object(arb("config", "check", "--config", str(path), "--json"))
-    assert told["valid"] and len(told["notes"]) == 1
+    checked = one_object(arb("config", "check", "--config", str(path), "--json"))
+    assert checked["valid"] and len(checked["notes"]) == 1
     for words in ("min_profit_usd: found 0.50", "80 USD by detection.max_notional_usd", "0.4000 USD", "62.50 bps"):
-        assert words in told["notes"][0]
+        assert words in checked["notes"][0]
     plain = arb("config", "check", "--config", str(path)).stdout.splitlines()
-    assert [line for line in plain[1:] if not line.startswith("before live: ")] == told["notes"]
+    assert [line for line in plain[1:] if not line.startswith("before live: ")] == checked["notes"]
     path.write_text(text + "detection: {max_notional_usd: 100}\n")
     assert one_object(arb("config", "check", "--config", str(path), "--json"))["notes"] == []
 

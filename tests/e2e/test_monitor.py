@@ -74,12 +74,12 @@ def test_people_are_told_of_what_happens_metrics_are_served_and_no_secret_is_see
     os.write(descriptor, msgspec.json.encode(urls))
     os.close(descriptor)
 
-    def told(text: str) -> list[str]:
-        return [fields["text"] for fields in receiver.told(f"/{SECRET}") if text in fields["what"]]
+    def texts(text: str) -> list[str]:
+        return [fields["text"] for fields in receiver.messages(f"/{SECRET}") if text in fields["what"]]
 
     try:
         rig.start()
-        until(lambda: bool(told("the instance is READY")), "the word of the start")
+        until(lambda: bool(texts("the instance is READY")), "the word of the start")
         state = read_alerts(folder)
         assert state is not None and state.url and str(taken.getsockname()[1]) not in state.url
         assert f"{state.url}metrics" in rig.reading()["processes"]["monitor"]["status"]
@@ -91,15 +91,15 @@ def test_people_are_told_of_what_happens_metrics_are_served_and_no_secret_is_see
         assert headers["Content-Security-Policy"].startswith("default-src 'none'") and "<script" not in shown
         assert rig.instance in shown and "SIMULATED - no real money" in shown and "mexc_spot" in shown
         assert "HALTED" not in shown and "executor" in shown
-        until(lambda: len(receiver.told(f"/{SECRET}/beat")) > 1, "heartbeats")
+        until(lambda: len(receiver.messages(f"/{SECRET}/beat")) > 1, "heartbeats")
 
         rig.fault(kind="rate_limit", venue="mexc_spot", target="balances", count=1, retry_after_s=1.0)
-        until(lambda: bool(told("refused by the rate limit of mexc_spot")), "the word of a rate limit")
+        until(lambda: bool(texts("refused by the rate limit of mexc_spot")), "the word of a rate limit")
         assert sample(state.url, "arb_rate_limit_hits_total") >= 0
 
         asked(rig, "supervisor", op="halt", reason="to be told")
-        until(lambda: bool(told("to be told")), "the word of the halt")
-        assert told("to be told")[0].startswith(f"[critical] {rig.instance}: risk: HALTED")
+        until(lambda: bool(texts("to be told")), "the word of the halt")
+        assert texts("to be told")[0].startswith(f"[critical] {rig.instance}: risk: HALTED")
         code, body = get(f"{state.url}healthz")
         assert (code, msgspec.json.decode(body)["state"]) == (503, "halted")
         assert sample(state.url, "arb_halted") == 1
@@ -116,16 +116,16 @@ def test_people_are_told_of_what_happens_metrics_are_served_and_no_secret_is_see
         before = running_pid(rig, "monitor")
         os.kill(before, signal.SIGKILL)
         until(lambda: rig.engine.process_pid("monitor") not in (0, before), "the monitor again")
-        until(lambda: bool(told("monitor ended (signal SIGKILL)")), "the word of its own end, by its successor")
+        until(lambda: bool(texts("monitor ended (signal SIGKILL)")), "the word of its own end, by its successor")
         kept = read_alerts(folder)
         assert kept is not None
         again = next(alert for alert in kept.alerts if alert.id == halted["id"])
         assert again.acked_by.startswith("uid ") and again.standing
         # Another alert is "in force, and not on the disk yet": of a look between the page and the disk.
-        once = [text for text in told("to be told") if "HALTED by" in text]
+        once = [text for text in texts("to be told") if "HALTED by" in text]
         assert len(once) == 1, "told once, also by two monitors"
         rig.engine.stop()
-        assert len(told("the instance stops")) == 1
+        assert len(texts("the instance stops")) == 1
         last = read_alerts(folder)
         assert last is not None and not last.targets["ops"].waiting
         assert SECRET not in texts_of(folder)

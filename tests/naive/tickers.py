@@ -31,13 +31,13 @@ class Lead:
         self.book_id = update_id
         self.ahead_since = len(self.moments) - 1 if self.ticker_id > self.book_id else None
 
-    def behind(self, owed_ns: int) -> bool:
-        """Whether the update has been owed for more than ``owed_ns``."""
+    def behind(self, max_behind_ns: int) -> bool:
+        """Whether the update has been expected for more than ``max_behind_ns``."""
         if self.ahead_since is None:
             return False
         since = self.moments[self.ahead_since :]
         gaps = (after - before for before, after in pairwise(since))
-        return sum(min(gap, STEP_NS) for gap in gaps) > owed_ns
+        return sum(min(gap, STEP_NS) for gap in gaps) > max_behind_ns
 
 
 Quote = tuple[int, int]  # best bid, best ask
@@ -60,7 +60,7 @@ class TopLead:
     def _ahead(self) -> bool:
         return self.ticker is not None and self.ticker != self.book and self.ticker_sent_ms > self.book_sent_ms
 
-    def told(self, version: int, quote: Quote, sent_ms: int) -> None:
+    def ticker(self, version: int, quote: Quote, sent_ms: int) -> None:
         """A ticker in the newest frame; an older version than the newest says nothing, the same one says it again."""
         if version < self.ticker_version:
             return
@@ -77,9 +77,9 @@ class TopLead:
         self.book, self.book_sent_ms = quote, sent_ms
         self.ahead_since = len(self.moments) - 1 if self._ahead() else None
 
-    def behind(self, owed_ns: int) -> bool:
-        """Whether the update has been owed for more than ``owed_ns``."""
+    def behind(self, max_behind_ns: int) -> bool:
+        """Whether the update has been expected for more than ``max_behind_ns``."""
         if self.ahead_since is None:
             return False
         gaps = (after - before for before, after in pairwise(self.moments[self.ahead_since :]))
-        return sum(min(gap, STEP_NS) for gap in gaps) > owed_ns
+        return sum(min(gap, STEP_NS) for gap in gaps) > max_behind_ns

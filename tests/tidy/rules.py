@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.tidy import capitals, dead, exchange_names, faults, imports, mirror, readmes, sizes, texts
+from tests.tidy import capitals, dead, exchange_names, faults, imports, mirror, readmes, sizes, texts, words
 from tests.tidy.tree import Finding, Tree
 
 PRODUCT = ("shm", "pipeline", "workers", "arbitrage")
@@ -113,6 +113,13 @@ TESTS_OF_OTHERS: Mapping[str, str] = {
     "tests/unit/tidy": "tests of tests/tidy",
     "tests/unit/virtual/external": "whole cases on virtual time; beside the others there would be more than 25 files",
 }
+#: Words that the tree's list forbids, where they are the field's: (path pattern, word) -> reason.
+PRIVATE_WORDS: Mapping[tuple[str, str], str] = {
+    ("workers/view/top.py", "press"): "keys of a keyboard are pressed",
+    ("tests/unit/workers/view/test_top_app.py", "press"): "textual's method that presses a key",
+}
+#: Files whose subject are those words.
+WORDS_EXEMPT = ("tests/tidy/words.py", "tests/tidy/rules.py", "tests/unit/tidy/test_words.py")
 
 #: Files whose subject are forbidden marks.
 MARKS_EXEMPT = ("tests/tidy/texts.py", "tests/unit/tidy/test_walls.py")
@@ -159,5 +166,6 @@ CHECKS: Mapping[str, Check] = {
     "faults": lambda tree, root: faults.faults_tried(tree, root),
     "forbidden calls": lambda tree, root: texts.forbidden_calls(tree, PRODUCT),
     "forbidden marks": lambda tree, root: texts.forbidden_marks(root, tree.files, MARKS_EXEMPT),
+    "private words": lambda tree, root: words.private_words(tree, root, PRIVATE_WORDS, WORDS_EXEMPT),
     "format": lambda tree, root: texts.format_check(root),
 }

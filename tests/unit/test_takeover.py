@@ -12,7 +12,7 @@ import pytest
 from pipeline.execution.core_context import epoch_of
 from pipeline.execution.records import FillRecord, OperationResultRecord, OrderIntentRecord, Outcome, Purpose
 from pipeline.model.enums import ArbitrageState
-from pipeline.takeover import AWAY_NS, Takeover, needs_hands
+from pipeline.takeover import AWAY_NS, Takeover, anything_open
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import FUTURES, MID, external_world, hedge, judge, venue_delta
@@ -390,10 +390,10 @@ def test_a_second_takeover_before_an_executor_came_folds_both_once() -> None:
     judge(world)
 
 
-def test_nothing_open_needs_no_hands() -> None:
+def test_a_takeover_has_nothing_to_do_where_nothing_is_open() -> None:
     world = external_world()
-    assert not needs_hands(world.core.ledger, close=True)
+    assert not anything_open(world.core.ledger, close=True)
     hedge(world)
-    assert needs_hands(world.core.ledger, close=True) and not needs_hands(world.core.ledger, close=False)
+    assert anything_open(world.core.ledger, close=True) and not anything_open(world.core.ledger, close=False)
     half_done(world)
-    assert needs_hands(world.core.ledger, close=False)
+    assert anything_open(world.core.ledger, close=False)

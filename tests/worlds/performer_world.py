@@ -143,7 +143,7 @@ class Entry:
         return {name.removeprefix("refused."): n for name, n in counters.items() if name.startswith("refused.") and n}
 
     def assert_flat(self) -> None:
-        """Nothing left, nothing is held, nothing is owed: the operation failed without an order."""
+        """Nothing left, nothing is held, nothing is to be sent: the operation failed without an order."""
         core = self.world.core
         assert not self.sent and self.states == ["NOT_SENT", "NOT_SENT"]
         assert not core.ledger.open_operations and not core.ledger.unsettled

@@ -1,4 +1,4 @@
-"""``arb alerts``: what the monitor has told, and the acknowledgement of who has looked at it."""
+"""``arb alerts``: what the monitor has sent, and the acknowledgement of who has looked at it."""
 
 from __future__ import annotations
 

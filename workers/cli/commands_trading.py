@@ -225,7 +225,7 @@ def _recovery_id(instance: str, wanted: str) -> str:
 
 
 def _unknown_now(fields: dict[str, Any]) -> str:
-    """That a reading is the last word of an executor that does not answer; "" for one that is true now."""
+    """That a reading is the last one of an executor that does not answer; "" for one that is true now."""
     if not fields.get("unknown_now"):
         return ""
     return (

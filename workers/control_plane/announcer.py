@@ -236,8 +236,8 @@ class Announcer:
         }
 
     def _last_word(self) -> ExecutorState | None:
-        """What the executor said last; where that was no last word (it was killed, or the guard has acted since), with
-        the journals' word of what is open."""
+        """The executor's last state; where that is not of its end (it was killed, or the guard has acted since), with
+        what the journals show as open."""
         state = read_executor_state(self._state_dir)
         if state is None or state.stopped:
             return state

@@ -122,7 +122,7 @@ class CatalogueService:
         self.networks: dict[str, Mapping[str, tuple[CoinNetwork, ...]]] = {}  # venue -> coin -> where it travels
         self.refused: set[str] = set()  # venues that refused an order for its row, until they are read
         self._plain_fees: set[str] = set()  # venues whose coin of fees is short: the next orders pay plain ones
-        self._refusals: dict[int, int] = {}  # instrument -> how often, as last told
+        self._refusals: dict[int, int] = {}  # instrument -> how often, as last logged
         self._too_fine: set[str] = set()  # pairs whose prices no exponent holds: said once
 
     async def load(self, venues: Sequence[VenueConfig]) -> list[VenueFailure]:
@@ -171,7 +171,7 @@ class CatalogueService:
         return at_time(spec, self._wall_s(), self.before_end_h)
 
     def _obey_times(self) -> None:
-        """Announced ends come near without a new word of their venue, also while it does not answer."""
+        """Announced ends come near without a new row of their venue, also while it does not answer."""
         for row in self.rows:
             spec = self._at_time(row.spec)
             if spec != row.spec:
@@ -194,12 +194,12 @@ class CatalogueService:
             msgspec.structs.replace(spec, taker_fee_ppm=own[spec.symbol]) if spec.symbol in own else spec
             for spec in specs
         ]
-        told = FeeSwitch("") if venue in self._plain_fees else self._switches.get(venue)
-        fees = true_fees(self._account_fees.get(venue), told)
+        switch = FeeSwitch("") if venue in self._plain_fees else self._switches.get(venue)
+        fees = true_fees(self._account_fees.get(venue), switch)
         return [with_account_fees(spec, fees) for spec in found]
 
     async def _read_fee_switch(self, venue: str) -> None:
-        """Asks which coin the venue takes fees in. Without an answer what it told last stays: that must not cost the
+        """Asks which coin the venue takes fees in. Without an answer its last answer stays: that must not cost the
         rows, and the poller tells when the coin is another."""
         try:
             async with asyncio.timeout(FEE_SWITCH_TIMEOUT_S):
@@ -374,7 +374,7 @@ class CatalogueService:
         return found
 
     def change_again(self, kept: SymbolChanges) -> None:
-        """What an earlier life of the instance was told to add and remove; before the first :meth:`load`. A removed
+        """What an earlier life of the instance was asked to add and remove; before the first :meth:`load`. A removed
         instrument has its row all the same: what is held there can leave."""
         for venue, symbol in kept.added:
             if venue in self._symbols and symbol not in self._symbols[venue]:

@@ -27,7 +27,7 @@ GONE = "gone"  # the event that this end adds: the fork server has ended, and it
 class ForkWatch:
     """Whether the fork server answers: without one nothing that dies is started again, and no death is reported.
 
-    Told of every question, look and answer. Only time in which the supervisor itself ran counts.
+    It is given every question, look and answer. Only time in which the supervisor itself ran counts.
     """
 
     def __init__(self) -> None:

@@ -72,7 +72,7 @@ REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
 DISARM_S = 1.0
 FENCE_LOOK_S = 0.01
-FENCE_TOLD_NS = 1_000_000_000
+EXTEND_EVERY_NS = 1_000_000_000
 FENCE_EXTEND_US = 10_000_000
 FIRST_EPOCH_BITS = 45
 STEP_EPOCH_BITS = 24  # an id repeats by chance once in 16 million restored journals; room for 200 million runs
@@ -454,13 +454,13 @@ def wait_for_the_guard(ctx: WorkerContext) -> bool:
     Whoever comes here has its status page already: a guard that fences now finds this process there and kills it.
     """
     page = HaltPage.attach(ctx.instance)
-    told_ns = 0
+    extended_ns = 0
     while not ctx.stop_requested():
         page.refresh()
         if not page.fenced:
             return True
-        if mono_ns() - told_ns > FENCE_TOLD_NS:
-            told_ns = mono_ns()
+        if mono_ns() - extended_ns > EXTEND_EVERY_NS:
+            extended_ns = mono_ns()
             ctx.wait_longer(FENCE_EXTEND_US, "fenced: the guard closes what is open")
         ctx.progress()
         time.sleep(FENCE_LOOK_S)

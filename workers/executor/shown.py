@@ -11,7 +11,7 @@ from collections.abc import Callable
 from shm.metrics import Metrics
 from workers.executor.publisher import Publisher
 
-TOLD_MAX = 8  # texts
+LOGGED_MAX = 8  # texts
 
 
 class Shown:
@@ -22,7 +22,7 @@ class Shown:
         self._metrics = metrics
         self._say = say
         self._failed = metrics.counter("views_failed", "times that a state could not be shown: a fault in a view")
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def tick(self, mono_ns: int) -> None:
         """As :meth:`Publisher.tick`."""
@@ -41,6 +41,6 @@ class Shown:
     def _note(self, error: Exception) -> None:
         self._metrics.inc(self._failed)
         text = f"{type(error).__name__}: {error}"[:200]
-        if text not in self._told and len(self._told) < TOLD_MAX:
-            self._told.add(text)
+        if text not in self._logged and len(self._logged) < LOGGED_MAX:
+            self._logged.add(text)
             self._say("error", f"the state cannot be shown: {text}; trading goes on, `arb status` shows older facts")

@@ -33,7 +33,7 @@ from pipeline.execution.settled.checkpoint import recover
 from pipeline.execution.shared_reads import AccountReader
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid, JournalError, VenueUnavailable
-from pipeline.takeover import Takeover, TakeoverHalt, TakeoverResult, needs_hands
+from pipeline.takeover import Takeover, TakeoverHalt, TakeoverResult, anything_open
 from shm.metrics import Metrics
 from shm.pages import AccountPage
 from shm.sources import build_hash
@@ -126,7 +126,7 @@ class Closing(threading.Thread):
             life = _Life(ctx, core, journal, market, books, self._say)
             actions = life.boot()
             takeover = Takeover(core, self.hedges)
-            if not needs_hands(core.ledger, close=self.hedges is None or bool(self.hedges)):
+            if not anything_open(core.ledger, close=self.hedges is None or bool(self.hedges)):
                 return takeover.result()  # this guard has written and sent nothing
             self.acted = True
             life.note(TakeoverRecord(*base, self._reason))

@@ -173,7 +173,7 @@ def _said(guard: Guard, ctx: WorkerContext) -> str:
     text = "HALTED: " + state.reason if state.halted else "latch open"
     try:
         without = without_guard_key(ctx.config, ctx.instance)
-    except (ConfigInvalid, OSError) as error:  # told and no end: leases, halt and what is open do not wait for a key
+    except (ConfigInvalid, OSError) as error:  # logged, and no end: leases, halt and what is open do not wait for a key
         return f"{text}; {error}"
     return f"{text}; no key of its own at {', '.join(without)}: would use the trade key" if without else text
 

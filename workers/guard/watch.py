@@ -27,7 +27,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class ExecutorWatch:
-    """Told of every look; says when the executor hangs or does not come back.
+    """Given every look; says when the executor hangs or does not come back.
 
     ``served``: an executor of this instance has been READY before this guard was born. ``left_half_done``: asked where
     none was and none comes within ``restart_within_ms``, in every look until it is known: whether the last run has left

@@ -17,7 +17,7 @@ Described = Callable[[], dict[str, Any]]
 
 
 class ProcessWatch:
-    """Looks every ``LOOK_S`` from :meth:`start` to :meth:`stop`, and whenever it is told to.
+    """Looks every ``LOOK_S`` from :meth:`start` to :meth:`stop`, and whenever it is asked to.
 
     ``deaths``: process -> how often it died; ``recovery_ms``: process -> ms from an end to READY, as the supervisor
     counts them.

@@ -1,6 +1,6 @@
 """``symbols.json``: instruments that ``arb symbols add`` and ``remove`` have changed, so that no restart undoes that.
 
-The supervisor writes it at each of them and reads it when it begins, whatever has ended the life before. It stands over
+The supervisor writes it at each of them and reads it when it begins, whatever has ended the run before. It stands over
 ``symbols`` of the configuration until an orderly stop of the instance. Under one unit a process only the supervisor
 itself is stopped and started, so that it stays there until the opposite command.
 """

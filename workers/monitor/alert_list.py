@@ -1,9 +1,9 @@
-"""The alerts of an instance: what stands, what has happened, what has been told, who has acknowledged it.
+"""The alerts of an instance: what stands, what has happened, what has been sent, who has acknowledged it.
 
 Two kinds. A **condition** stands until it has gone (a reason of the one answer, a latency that is worse than before).
-An **event** happened (an alert of the executor, an error of a process). Both are told once: what comes again counts up
-in the same alert. What has been told is compared with what is so at every look, so that the last word told of a
-condition is the truth, however often it comes and goes. Times are wall clock, given by the caller.
+An **event** happened (an alert of the executor, an error of a process). Both are sent once: what comes again counts up
+in the same alert. What has been sent is compared with what is so at every look, so that the last message about a
+condition is true, however often it comes and goes. Times are wall clock, given by the caller.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pipeline.model.enums import AlertSeverity
 
 NS_PER_S = 1_000_000_000
 ALERTS_MAX = 200  # kept in the list; the oldest that nobody needs any more goes first
-DEDUPE_NS = 300 * NS_PER_S  # what happens again so soon counts up, and is not told again
+DEDUPE_NS = 300 * NS_PER_S  # what happens again so soon counts up, and is not sent again
 ENDED_AFTER_NS = 10 * NS_PER_S  # a condition has ended when it has been away for so long
-TOLD_AGAIN_NS = 60 * NS_PER_S  # a condition that comes and goes is told at most this often
+SENT_AGAIN_NS = 60 * NS_PER_S  # a condition that comes and goes is sent at most this often
 TEXT_CHARS_MAX = 1000
 _NUMBER = re.compile(r"(?<![\w.-])\d+(\.\d+)?(?![\w-])")  # a figure, not a part of a name or an id (r12, 17-3)
 
@@ -56,9 +56,9 @@ class Alert(msgspec.Struct, kw_only=True):
     last_wall_ns: int  # of a condition: when it was last seen to stand
     standing: bool | None
     count: int = 1
-    told_wall_ns: int = 0
-    told_standing: bool = False
-    told_count: int = 0
+    sent_wall_ns: int = msgspec.field(default=0, name="told_wall_ns")  # of its newest message; 0 = none
+    sent_standing: bool = msgspec.field(default=False, name="told_standing")  # as that message says
+    sent_count: int = msgspec.field(default=0, name="told_count")
     acked_by: str = ""
     acked_wall_ns: int = 0
 
@@ -105,7 +105,7 @@ class AlertList:
             if alert.standing and alert.key not in now and now_wall_ns - alert.last_wall_ns >= ENDED_AFTER_NS:
                 alert.standing = False
             if alert.standing is not None and (kind := _due(alert, now_wall_ns, remind_ns)) is not None:
-                alert.told_wall_ns, alert.told_standing = now_wall_ns, bool(alert.standing)
+                alert.sent_wall_ns, alert.sent_standing = now_wall_ns, bool(alert.standing)
                 messages.append(_message(alert, kind, now_wall_ns))
         self._trim()
         return messages
@@ -122,10 +122,10 @@ class AlertList:
         alert.text, alert.solve = condition.text[:TEXT_CHARS_MAX], condition.solve
         alert.last_wall_ns = now_wall_ns
         if condition.severity.rank > alert.severity.rank:
-            alert.severity, alert.told_standing, alert.told_wall_ns = condition.severity, False, 0
+            alert.severity, alert.sent_standing, alert.sent_wall_ns = condition.severity, False, 0
 
     def event(self, event: Condition, wall_ns: int, now_wall_ns: int, *, dedupe_ns: int = DEDUPE_NS) -> Message | None:
-        """Something has happened at ``wall_ns``; the message, where the same was not told within ``dedupe_ns``."""
+        """Something has happened at ``wall_ns``; the message, where the same was not sent within ``dedupe_ns``."""
         key = key_of(event.source, event.text)
         alert = self._of_key(key, now_wall_ns, standing=(None,))
         if alert is None or event.severity is not alert.severity:
@@ -134,23 +134,23 @@ class AlertList:
             alert.count += 1
             alert.last_wall_ns = max(alert.last_wall_ns, wall_ns)
             alert.text = event.text[:TEXT_CHARS_MAX]
-        if alert.told_wall_ns and now_wall_ns - alert.told_wall_ns < dedupe_ns:
+        if alert.sent_wall_ns and now_wall_ns - alert.sent_wall_ns < dedupe_ns:
             return None
-        alert.told_wall_ns, alert.told_count = now_wall_ns, alert.count
+        alert.sent_wall_ns, alert.sent_count = now_wall_ns, alert.count
         self._trim()
         return _message(alert, Kind.HAPPENED, now_wall_ns)
 
     def repeated(self, now_wall_ns: int) -> list[Message]:
-        """Events that came again after they were told: one message each, once they may be told again."""
+        """Events that came again after they were sent: one message each, once they may be sent again."""
         due = [
             alert
             for alert in self.alerts
             if alert.standing is None
-            and alert.count > alert.told_count
-            and now_wall_ns - alert.told_wall_ns >= DEDUPE_NS
+            and alert.count > alert.sent_count
+            and now_wall_ns - alert.sent_wall_ns >= DEDUPE_NS
         ]
         for alert in due:
-            alert.told_wall_ns, alert.told_count = now_wall_ns, alert.count
+            alert.sent_wall_ns, alert.sent_count = now_wall_ns, alert.count
         return [_message(alert, Kind.HAPPENED, now_wall_ns) for alert in due]
 
     def acknowledge(self, alert_id: str, by: str, now_wall_ns: int) -> list[Alert]:
@@ -167,7 +167,7 @@ class AlertList:
         """The newest alert of a key that goes on: one that stands, or was seen lately and is not acknowledged away."""
         for alert in reversed(self.alerts):
             if alert.key == key and alert.standing in standing:
-                lately = now_wall_ns - max(alert.last_wall_ns, alert.told_wall_ns) < DEDUPE_NS
+                lately = now_wall_ns - max(alert.last_wall_ns, alert.sent_wall_ns) < DEDUPE_NS
                 return alert if alert.standing or lately else None
         return None
 
@@ -197,13 +197,13 @@ class AlertList:
 
 
 def _due(alert: Alert, now_wall_ns: int, remind_ns: int) -> Kind | None:
-    """What is to be told of a condition now."""
-    if bool(alert.standing) != alert.told_standing:
-        if alert.told_wall_ns and now_wall_ns - alert.told_wall_ns < TOLD_AGAIN_NS:
+    """What is to be sent of a condition now."""
+    if bool(alert.standing) != alert.sent_standing:
+        if alert.sent_wall_ns and now_wall_ns - alert.sent_wall_ns < SENT_AGAIN_NS:
             return None
         return Kind.RAISED if alert.standing else Kind.ENDED
     remind = alert.standing and alert.severity is AlertSeverity.CRITICAL and not alert.acked_by
-    return Kind.REMINDER if remind and now_wall_ns - alert.told_wall_ns >= remind_ns else None
+    return Kind.REMINDER if remind and now_wall_ns - alert.sent_wall_ns >= remind_ns else None
 
 
 def _message(alert: Alert, kind: Kind, now_wall_ns: int) -> Message:

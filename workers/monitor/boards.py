@@ -34,7 +34,7 @@ class Query(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """``kind``: timeseries or stat. ``unit``: Grafana's word; "" for a plain number."""
+    """``kind``: timeseries or stat. ``unit``: Grafana's name of it; "" for a plain number."""
 
     title: str
     unit: str

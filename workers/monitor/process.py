@@ -134,7 +134,7 @@ class Monitor:
             problem = error.strerror or str(error)
             if problem != self._disk_problem:
                 self._ctx.say(
-                    "error", f"alerts.json cannot be written ({problem}); alerts are told, and kept in memory"
+                    "error", f"alerts.json cannot be written ({problem}); alerts are sent, and kept in memory"
                 )
             self._disk_problem = problem
             return
@@ -219,9 +219,9 @@ async def _run(ctx: WorkerContext, config: MonitoringConfig) -> None:
 
 def run(ctx: WorkerContext) -> None:
     """The monitor's life: looks every second until SIGTERM. Raises ConfigInvalid at a first start whose targets cannot
-    be told, and where ``monitoring`` is not configured."""
+    be reached, and where ``monitoring`` is not configured."""
     if ctx.config.monitoring is None:
-        raise ConfigInvalid(["monitoring: missing, wanted the section that says who is told; see README.md"])
+        raise ConfigInvalid(["monitoring: missing, wanted the section that says where alerts go; see README.md"])
     asyncio.run(_run(ctx, ctx.config.monitoring))
 
 

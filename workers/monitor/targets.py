@@ -71,7 +71,7 @@ def payload_of(message: Message, instance: str) -> dict[str, Any]:
 
 
 class Target(ABC):
-    """Somebody who is told, by name. ``severity``: the least that is sent."""
+    """A target of alerts, by name. ``severity``: the least that is sent."""
 
     def __init__(self, name: str, severity: AlertSeverity) -> None:
         self.name = name
@@ -181,7 +181,7 @@ def target_urls(config: MonitoringConfig, kept: Mapping[str, str]) -> tuple[dict
 def make_targets(
     config: MonitoringConfig, urls: Mapping[str, str], session: aiohttp.ClientSession
 ) -> tuple[list[Target], list[str]]:
-    """(the targets that can be told, one line for each that cannot)."""
+    """(the targets that can be reached, one line for each that cannot)."""
     made: list[Target] = []
     errors: list[str] = []
     for name, target in config.targets.items():

@@ -28,7 +28,7 @@ from workers.view.status import Reader
 NS_PER_S = 1_000_000_000
 METERS_NS = 5 * NS_PER_S
 HEALTH_NS = 30 * NS_PER_S  # every unhealthy component is named in the log so often
-START_NS = 120 * NS_PER_S  # a start that takes longer is told
+START_NS = 120 * NS_PER_S  # a start that takes longer is reported
 HELD_NS = 3 * NS_PER_S  # a line that the one answer is about to tell too
 Say = Callable[[str, str], None]
 Put = Callable[[Message], None]
@@ -140,8 +140,8 @@ class Watch:
     def _conditions(self, mono_ns: int, wall_ns: int) -> list[Condition] | None:
         """What is wrong now; None while that says nothing: a start that goes on, an orderly stop.
 
-        What stands for less than a second (a process that is killed and is there again) is told by the lines of who
-        saw it; a halt is told at once.
+        What stands for less than a second (a process that is killed and is there again) is reported by the lines of who
+        saw it; a halt is reported at once.
         """
         supervisor = LivenessView.attach(self._instance, "supervisor", missing_ok=True)
         if supervisor.alive() and supervisor.state in (ProcessState.STOPPING, ProcessState.STOPPED):
@@ -163,9 +163,9 @@ class Watch:
         self._trouble("")
         found = [*conditions_of(answer.reasons), *self._worse]
         keys = {key_of(condition.source, condition.text): condition for condition in found}
-        told = [c for key, c in keys.items() if key in self._seen_before or c.text.startswith("HALTED")]
+        standing = [c for key, c in keys.items() if key in self._seen_before or c.text.startswith("HALTED")]
         self._seen_before = set(keys)
-        return told
+        return standing
 
     def _say_unhealthy(self, conditions: list[Condition], mono_ns: int) -> None:
         if mono_ns < self._health_at_ns:

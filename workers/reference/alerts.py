@@ -1,4 +1,4 @@
-"""The pages of alerts and metrics: breakers, what keeps new risk away, what is told, Prometheus' rules."""
+"""The pages of alerts and metrics: breakers, what keeps new risk away, what is sent, Prometheus' rules."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ EFFECTS = {
 #: What the core's ``alert(severity, ...)`` means by its number.
 SEVERITIES = {str(severity.rank): severity.value for severity in AlertSeverity}
 INTRODUCTION = (
-    f"`{HOLE}` stands for what is known when it happens. Who is told, and how: section `monitoring` of the "
-    "[configuration](configuration.md). What has been told: `arb alerts`."
+    f"`{HOLE}` stands for what is known when it happens. Where alerts go, and how: section `monitoring` of the "
+    "[configuration](configuration.md). What has been sent: `arb alerts`."
 )
 
 
@@ -125,7 +125,7 @@ def alerts_page(rules: dict[str, Any]) -> str:
         "## Breakers\n\nA tripped breaker is a critical alert, and stays tripped until an operator re-arms it.",
         table(("breaker", "stops", "tripped when", "what solves it"), tripped),
         "## Reasons\n\nWhy an instance takes no new risk, or not everywhere: the words of `arb status`, `arb top`, "
-        "`arb up`, of systemd's STATUS and of alerts. A note keeps nothing away and is not told.",
+        "`arb up`, of systemd's STATUS and of alerts. A note keeps nothing away and is not sent.",
         table(("reason", "state", "what solves it"), _reason_rows()),
         "## Alerts of the executor",
         table(("code", "severity", "text"), _alert_rows()),

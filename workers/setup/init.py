@@ -19,9 +19,9 @@ from workers.credentials import load_credentials
 from workers.last_run.journal_mode import name_of_mode
 from workers.setup.config_text import WrittenConfig, config_text
 from workers.setup.limits import CAPITAL_MAX_USD, CAPITAL_MIN_USD, Profile, derive_limits
+from workers.setup.market_check import MarketCheck, check_markets
 from workers.setup.proposals import Proposal, within_entry
 from workers.setup.readiness import Lack, lacks_for_live
-from workers.setup.survey import Survey, survey
 from workers.setup.venue_plan import Urls, exchange_section, planned_config
 from workers.state_folder import replace_file
 
@@ -81,7 +81,7 @@ def keys_for(config: EngineConfig, instance: str) -> dict[str, Credentials | Non
     return found
 
 
-def pairs_fields(found: Survey) -> dict[str, Any]:
+def pairs_fields(found: MarketCheck) -> dict[str, Any]:
     """What ``arb pairs`` prints."""
     rows = [msgspec.to_builtins(row, builtin_types=(Decimal,)) | {"usable": row.usable} for row in found.proposals]
     return {"venues": found.venues, "shared": found.shared, "pairs": rows}
@@ -91,7 +91,7 @@ def propose_pairs(config: EngineConfig, instance: str, *, quote: str, wanted: in
     """Pairs that the venues of ``config`` share, those in doubt among them. Raises CouldNotStart, BadInput."""
     keys = keys_for(config, instance)
     trusted = config.detection.trusted_coins
-    found = asyncio.run(survey(config, keys, quotes={quote}, wanted=wanted, trusted_coins=trusted))
+    found = asyncio.run(check_markets(config, keys, quotes={quote}, wanted=wanted, trusted_coins=trusted))
     if isinstance(wanted, int):
         found = msgspec.structs.replace(found, proposals=found.proposals[:wanted])
     return pairs_fields(found)
@@ -109,7 +109,7 @@ def write_config(options: InitOptions, say: Callable[[str], None]) -> dict[str, 
     planned = planned_config(options.venues, options.urls, options.mode)
     keys = keys_for(planned, options.name)
     say(f"asking {', '.join(venue.name for venue in planned.venues)} what they list")
-    found = asyncio.run(survey(planned, keys, quotes={options.quote}, wanted=options.pairs))
+    found = asyncio.run(check_markets(planned, keys, quotes={options.quote}, wanted=options.pairs))
     derived = derive_limits(options.capital_usd, options.profile, len(planned.feeds))
     chosen, skipped = _choose(found.proposals, options.pairs, derived.max_notional_usd)
     if not chosen:

@@ -51,7 +51,7 @@ def add_key(
     if not NAME_RE.fullmatch(exchange) or not ENGINE_NAME_RE.fullmatch(instance):
         raise BadInput(f"found exchange {exchange!r}, instance {instance!r}, wanted names as in the configuration")
     if exchange == ALERT_URLS:
-        raise BadInput(f"found exchange {exchange!r}, which is the file of who is told; wanted an exchange's name")
+        raise BadInput(f"found exchange {exchange!r}, which is the file of alert targets; wanted an exchange's name")
     if is_placeholder(key):
         raise BadInput("key: found a sample text, wanted the key that the exchange gave")
     plain = _file(instance, exchange, role)

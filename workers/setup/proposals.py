@@ -1,6 +1,6 @@
 """Which pairs several venues share, whether they are the same coin everywhere, and how much is traded: for proposals.
 
-No sockets: ``survey.py`` asks the venues.
+No sockets: ``market_check.py`` asks the venues.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ ENDED = EMPTY | {"CANCELLED", "FILLED"}
 
 @dataclass(slots=True)
 class Claim:
-    """One order as the core has told of it. ``window_ns``: how long its venue may take it; ``ended_as``: its first
+    """One order as the core has recorded it. ``window_ns``: how long its venue may take it; ``ended_as``: its first
     ending, by a record."""
 
     body: Row

@@ -28,7 +28,7 @@ class Naked:
     """``since_ns``: operation -> since when something could be done about it, and nothing was."""
 
     since_ns: dict[str, int] = field(default_factory=dict)
-    told: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
 
     def look(self, row: Row, truth: Truth, claims: Claims, silences: Silences, find: Find) -> None:
         """After any row."""
@@ -46,8 +46,8 @@ class Naked:
                 continue
             began_ns = max(self.since_ns.setdefault(name, now_ns), _rested_ns(operation, claims))
             alone_ns = now_ns - began_ns
-            if alone_ns > BOUND_NS and name not in self.told:
-                self.told.add(name)
+            if alone_ns > BOUND_NS and name not in self.reported:
+                self.reported.add(name)
                 base = truth.instruments[place]["base"]
                 text = f"{operation.exposure(base)} {base} alone for {alone_ns // 10**6} ms"
                 find("naked", f"operation {name}: {text}, and {place} would take an order")

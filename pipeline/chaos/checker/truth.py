@@ -16,7 +16,7 @@ ZERO = Decimal(0)
 
 @dataclass(slots=True)
 class VenueOrder:
-    """An order that a venue took. ``endings``: filled quantities with which it was told to have ended, oldest first."""
+    """An order that a venue took. ``endings``: filled quantities with which it was reported as ended, oldest first."""
 
     row: Row
     endings: list[Decimal] = field(default_factory=list)

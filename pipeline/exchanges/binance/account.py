@@ -208,7 +208,7 @@ def parse_positions(
 
 def parse_fee_switch(venue: str, market: str, payload: bytes) -> FeeSwitch:
     """GET /sapi/v1/bnbBurn: ``{"spotBNBBurn":true,"interestBNBBurn":false}``, or /fapi/v1/feeBurn:
-    ``{"feeBurn":true}``; the discount is not told here."""
+    ``{"feeBurn":true}``; the discount is not in it."""
     if market == "futures":
         return FeeSwitch(FEE_COIN if decode(_futures_burn, payload, venue, "feeBurn").feeBurn else "")
     return FeeSwitch(FEE_COIN if decode(_burn, payload, venue, "bnbBurn").spotBNBBurn else "")

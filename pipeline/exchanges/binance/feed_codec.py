@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 
+from pipeline.book import memory
 from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.frame_kernels import route
 from pipeline.book.memory import (
@@ -49,8 +50,8 @@ _K_DATA = scan.packed("data")
 _K_DEPTH = scan.packed("depth")
 _PARTIAL = re.compile(r"@depth[0-9]")
 AT, ZERO, NINE = ord("@"), ord("0"), ord("9")
-_DEPTH_KEYS = keys.S_SYMBOL | keys.S_FIRST | keys.S_LAST | keys.S_BID | keys.S_ASK
-_DEPTH_FORBIDDEN = keys.S_BID_PRICE | keys.S_BID_QTY | keys.S_ASK_PRICE | keys.S_ASK_QTY
+_DEPTH_KEYS = memory.KEY_SYMBOL | memory.KEY_FIRST | memory.KEY_LAST | memory.KEY_BID | memory.KEY_ASK
+_DEPTH_FORBIDDEN = keys.TICKER_NUMBERS
 
 
 @njit
@@ -128,11 +129,11 @@ def classify(mem: Words) -> int:
     if mem[EVENT.symbol_len] < 1 or mem[EVENT.symbol_len] > SYMBOL_BYTES or mem[EVENT.last_id] <= 0:
         return TOPIC_UNKNOWN
     if mem[EVENT.kind] == TOPIC_DEPTH:
-        if seen & _DEPTH_KEYS != _DEPTH_KEYS or seen & _DEPTH_FORBIDDEN or seen & keys.S_FULL:
+        if seen & _DEPTH_KEYS != _DEPTH_KEYS or seen & _DEPTH_FORBIDDEN or seen & memory.KEY_FULL:
             return TOPIC_UNKNOWN
         if mem[EVENT.first_id] > mem[EVENT.last_id]:
             return TOPIC_UNKNOWN
-        linked = seen & keys.S_PREVIOUS and mem[EVENT.previous_id] <= mem[EVENT.last_id]
+        linked = seen & memory.KEY_PREVIOUS and mem[EVENT.previous_id] <= mem[EVENT.last_id]
         return TOPIC_DEPTH if linked or mem[BOOKS.link] != LINK_PREVIOUS else TOPIC_UNKNOWN
     if seen & keys.TICKER_KEYS == keys.TICKER_KEYS and not seen & keys.TICKER_FORBIDDEN:
         return TOPIC_TICKER

@@ -44,7 +44,7 @@ STATES: dict[str, OrderState] = {
     "EXPIRED": OrderState.CANCELLED,  # the remainder of IOC, FOK, market; "expired" of ours means never accepted
     "EXPIRED_IN_MATCH": OrderState.CANCELLED,
 }
-#: USDⓈ-M orders of the venue itself that close a position at one price, off the book: told with their fill.
+#: USDⓈ-M orders of the venue itself that close a position at one price, off the book: reported with their fill.
 FORCED_STATES = ("NEW_INSURANCE", "NEW_ADL")
 #: How the client ids of such orders begin, and what they are for. Source: USDⓈ-M API, ``newClientOrderId``,
 #: ORDER_TRADE_UPDATE (liquidation: ``autoclose-``; ADL: ``adl_autoclose``; delisting: ``settlement_autoclose-``).
@@ -108,7 +108,7 @@ def state_of(venue: str, status: str, filled: Decimal) -> OrderState:
 
 
 def reason_of(status: str, client_id: str) -> str:
-    """How an order stands in the venue's word, and what one of the venue itself was for."""
+    """An order's state as the venue names it, and what one of the venue itself was for."""
     cause = next((word for start, word in FORCED_IDS if client_id.startswith(start)), "")
     return f"{cause}: {status}" if cause else status
 

@@ -1,6 +1,6 @@
 """How recorded messages of Binance are recognised.
 
-``pu`` in depth updates is USDⓈ-M (COIN-M, told by its symbols, is refused), depth updates without it are spot. Partial
+``pu`` in depth updates is USDⓈ-M (COIN-M, known by its symbols, is refused), depth updates without it are spot. Partial
 books (``@depth5``) are no depth updates.
 """
 

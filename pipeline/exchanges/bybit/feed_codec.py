@@ -21,6 +21,7 @@ Source: Bybit V5 documentation of the order book topics and of /v5/market/orderb
 
 from __future__ import annotations
 
+from pipeline.book import memory
 from pipeline.book.codec import Decoded, FeedCodec, Level, Number
 from pipeline.book.frame_kernels import route
 from pipeline.book.memory import (
@@ -56,7 +57,7 @@ _V_50, _V_1 = scan.packed("50."), scan.packed("1.")
 _TOPIC_OTHER, _TOPIC_BOOK, _TOPIC_BEST = 1, 2, 3
 _TYPE_SNAPSHOT, _TYPE_DELTA = 1, 2
 _SEEN_TOPIC, _SEEN_TYPE, _SEEN_TIME, _SEEN_DATA = 1, 2, 4, 8
-_NEEDED = keys.S_SYMBOL | keys.S_LAST | keys.S_BID | keys.S_ASK
+_NEEDED = memory.KEY_SYMBOL | memory.KEY_LAST | memory.KEY_BID | memory.KEY_ASK
 #: Id at which a snapshot by REST stands.
 REST_ID = 1
 

@@ -91,10 +91,10 @@ def parse_key_rights(venue: str, result: bytes) -> KeyRights:
     "ips":["*"], …}``. ``*``: the key is bound to no address, and dies after 90 days."""
     key = decode(_key, result, venue, "query-api")
     rights = {right for rows in (key.permissions or {}).values() for right in rows}
-    told = key.permissions is not None
+    known = key.permissions is not None
     return KeyRights(
-        trade=None if key.readOnly is None or not told else key.readOnly == 0 and bool(rights & TRADING),
-        withdraw=WITHDRAW in rights if told else None,
+        trade=None if key.readOnly is None or not known else key.readOnly == 0 and bool(rights & TRADING),
+        withdraw=WITHDRAW in rights if known else None,
         ip_bound=None if key.ips is None else bool(key.ips) and "*" not in key.ips,
     )
 

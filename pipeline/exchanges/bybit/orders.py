@@ -47,7 +47,7 @@ STATES: dict[str, OrderState] = {
     "Deactivated": OrderState.CANCELLED,
     "Rejected": OrderState.REJECTED,
 }
-#: Executions that are fills. FUNDING is told by :func:`is_funding`.
+#: Executions that are fills. FUNDING is recognised by :func:`is_funding`.
 FILL_TYPES = frozenset({"Trade", "AdlTrade", "BustTrade", "Delivery", "Settle", "BlockTrade", "MovePosition"})
 FUNDING = "Funding"
 #: ``createType`` of orders that the venue placed itself, and what they are for.
@@ -229,7 +229,7 @@ def state_of(venue: str, status: str, filled: Decimal | None) -> OrderState:
 
 
 def _reason(row: OrderRow) -> str:
-    """How an order stands in the venue's words, and what one of the venue itself was for."""
+    """An order's state as the venue names it, and what one of the venue itself was for."""
     words = [row.orderStatus]
     if row.rejectReason not in _NO_REASON:
         words.append(row.rejectReason)

@@ -405,7 +405,7 @@ class MarketFeed:
             await asyncio.sleep(TICK_S)
 
     def _turned(self) -> None:
-        """A second of the venue's time has passed; the frame that told it is still being worked through."""
+        """A second of the venue's time has passed; the frame that showed it is still being worked through."""
         asyncio.get_running_loop().call_soon(self.snapshots.deepen_near)
 
     async def _is_quiet(self, connection: FeedConnection) -> bool:

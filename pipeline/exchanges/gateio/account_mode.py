@@ -1,8 +1,8 @@
 """Gate.io: whether an account is classic, asked once a minute; what a question without an answer costs.
 
 The mode is asked of the unified account's own path, and where that does not answer of the key's details. Neither
-answer is money: without one the mode that was seen last stands, and it is told. Where none was ever seen, the mode is
-unknown: balances go on, and no entry is made, as a unified account's sums mean something else. Only the very first
+answer is money: without one the mode that was seen last stands, and it is reported. Where none was ever seen, the mode
+is unknown: balances go on, and no entry is made, as a unified account's sums mean something else. Only the very first
 question, and those of an account that is refused, are awaited to their end; every other goes on beside the balances,
 where its answer does not come at once.
 
@@ -35,7 +35,7 @@ class AccountMode:
         self._due_mono_ns = 0
         self._asking: asyncio.Task[str | None] | None = None
         self._refused = False  # the mode that was seen last is not classic: an operator may set it at any time
-        self._seen: str | None = None  # as told last
+        self._seen: str | None = None  # the newest answer
         self.fault = ""  # why the last question had no answer
 
     @property
@@ -47,15 +47,15 @@ class AccountMode:
         """Asks where it is due. Raises ``AccountSettingsWrong`` for an account that is not classic, and
         ``RateLimited``."""
         if self._asking is None and (self._refused or mono_ns() >= self._due_mono_ns):
-            self._asking = asyncio.create_task(self._told())
+            self._asking = asyncio.create_task(self._read_mode())
         if self._asking is not None:
             first = self._seen is None and not self.fault
             await asyncio.wait((self._asking,), timeout=None if first or self._refused else SOON_S)
         if self._asking is not None and self._asking.done():
             answer, self._asking = self._asking, None
-            told = answer.result()
-            self._seen = told or self._seen
-            self._due_mono_ns = mono_ns() + (EVERY_NS if told else AGAIN_NS)
+            mode = answer.result()
+            self._seen = mode or self._seen
+            self._due_mono_ns = mono_ns() + (EVERY_NS if mode else AGAIN_NS)
         if self._seen is not None:
             self._refused = True
             check_account_mode(self._venue, self._seen)
@@ -67,7 +67,7 @@ class AccountMode:
             self._asking.cancel()
             await asyncio.wait((self._asking,))
 
-    async def _told(self) -> str | None:
+    async def _read_mode(self) -> str | None:
         faults = []
         for path, parse in PATHS:
             try:

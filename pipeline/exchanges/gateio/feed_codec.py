@@ -20,6 +20,7 @@ Source: Gate.io WebSocket v4 documentation of spot and futures (read 2026), reco
 
 from __future__ import annotations
 
+from pipeline.book import memory
 from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.book.frame_kernels import route
 from pipeline.book.memory import (
@@ -60,7 +61,7 @@ _CHANNEL_TICKER = 4
 _EVENT_OTHER = 1
 _EVENT_UPDATE = 2
 
-_DEPTH_FORBIDDEN = keys.S_BID_PRICE | keys.S_BID_QTY | keys.S_ASK_PRICE | keys.S_ASK_QTY | keys.S_PREVIOUS
+_DEPTH_FORBIDDEN = keys.TICKER_NUMBERS | memory.KEY_PREVIOUS
 
 
 @njit
@@ -187,7 +188,7 @@ def classify(mem: Words, channel: int) -> int:
         return TOPIC_UNKNOWN
     if seen & _DEPTH_FORBIDDEN:
         return TOPIC_UNKNOWN
-    if not seen & keys.S_FIRST:
+    if not seen & memory.KEY_FIRST:
         if not mem[EVENT.full]:
             return TOPIC_UNKNOWN
         mem[EVENT.first_id] = mem[EVENT.last_id]

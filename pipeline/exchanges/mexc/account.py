@@ -81,7 +81,7 @@ def parse_balances(
 
 
 def parse_fee_switch(venue: str, payload: bytes) -> FeeSwitch:
-    """GET /mxDeduct/enable; the discount is not told::
+    """GET /mxDeduct/enable; the discount is not in it::
 
         {"data":{"mxDeductEnable":true},"code":0,"msg":"success","timestamp":1700000000000}
 

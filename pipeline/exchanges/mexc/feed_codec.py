@@ -11,8 +11,8 @@ The scanner reads varints and length-delimited fields; strings that the schema c
 must not repeat, levels of a side must follow each other: everything else goes to google protobuf.
 
 Doubt: whether a ticker's version lies in the number space of depth versions is not documented, so the two are compared
-by what they say: a ticker that is sent later than the newest update and has another best price or quantity owes an
-update (``TICKER_TOP``); it never contradicts the book at once.
+by what they say: a ticker that is sent later than the newest update and shows another best price or quantity means that
+an update must follow (``TICKER_TOP``); it never contradicts the book at once.
 
 Source: MEXC spot documentation and message definitions (read 2026).
 """

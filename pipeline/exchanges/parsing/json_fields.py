@@ -6,6 +6,7 @@ What of text and numbers is known here, and what goes to the reference decoder, 
 
 from __future__ import annotations
 
+from pipeline.book import memory
 from pipeline.book.memory import (
     BOOKS,
     EVENT,
@@ -74,23 +75,9 @@ V_TICKER_2 = packed("er")
 V_SHUTDOWN_1 = packed("serverSh")
 V_SHUTDOWN_2 = packed("utdown")
 
-# bits of EVENT.seen_keys
-S_EVENT = 1
-S_SYMBOL = 2
-S_FIRST = 4
-S_LAST = 8
-S_PREVIOUS = 16
-S_BID = 32
-S_ASK = 64
-S_BID_QTY = 128
-S_ASK_QTY = 256
-S_TIME = 512
-S_TIME_2 = 1024
-S_FULL = 2048
-S_BID_PRICE = 4096
-S_ASK_PRICE = 8192
-TICKER_KEYS = S_SYMBOL | S_LAST | S_BID_PRICE | S_BID_QTY | S_ASK_PRICE | S_ASK_QTY
-TICKER_FORBIDDEN = S_FIRST | S_BID | S_ASK | S_PREVIOUS
+TICKER_NUMBERS = memory.KEY_BID_PRICE | memory.KEY_BID_QTY | memory.KEY_ASK_PRICE | memory.KEY_ASK_QTY
+TICKER_KEYS = memory.KEY_SYMBOL | memory.KEY_LAST | TICKER_NUMBERS
+TICKER_FORBIDDEN = memory.KEY_FIRST | memory.KEY_BID | memory.KEY_ASK | memory.KEY_PREVIOUS
 
 MODE_FRAME = 0
 MODE_SNAPSHOT = 1
@@ -160,7 +147,7 @@ def field_integer(mem: Words, i: int, bit: int, slot: int) -> int:
 @njit
 def field_event(mem: Words, i: int) -> int:
     """The value of ``e``: goes on for depth and tickers, else ``OTHER`` or ``CONTROL``."""
-    if load1(mem, i) != QUOTE or not mark(mem, S_EVENT):
+    if load1(mem, i) != QUOTE or not mark(mem, memory.KEY_EVENT):
         return BAD
     end = skip_string(mem, i + 1)
     if end < 0:
@@ -181,7 +168,7 @@ def field_event(mem: Words, i: int) -> int:
 @njit
 def field_symbol(mem: Words, i: int) -> int:
     """The value of ``s``."""
-    if load1(mem, i) != QUOTE or not mark(mem, S_SYMBOL):
+    if load1(mem, i) != QUOTE or not mark(mem, memory.KEY_SYMBOL):
         return BAD
     end = skip_string(mem, i + 1)
     if end < 0:
@@ -194,7 +181,7 @@ def field_symbol(mem: Words, i: int) -> int:
 @njit
 def field_full(mem: Words, i: int) -> int:
     """``"full":true``."""
-    if not mark(mem, S_FULL):
+    if not mark(mem, memory.KEY_FULL):
         return BAD
     if word_at(mem, i, 4) == V_TRUE:
         mem[EVENT.full] = 1
@@ -208,30 +195,30 @@ def field_short(mem: Words, i: int, key: int) -> int:
     c = load1(mem, i)
     if key == K_B_LOWER:
         if c == OPEN_LIST:
-            return field_levels(mem, i, S_BID, True)
-        return field_tick(mem, i, S_BID_PRICE, EVENT.tick)
+            return field_levels(mem, i, memory.KEY_BID, True)
+        return field_tick(mem, i, memory.KEY_BID_PRICE, EVENT.tick)
     if key == K_A_LOWER:
         if c == OPEN_LIST:
-            return field_levels(mem, i, S_ASK, False)
-        return field_tick(mem, i, S_ASK_PRICE, EVENT.tick + 4)
+            return field_levels(mem, i, memory.KEY_ASK, False)
+        return field_tick(mem, i, memory.KEY_ASK_PRICE, EVENT.tick + 4)
     if key == K_U_LOWER:
-        return field_integer(mem, i, S_LAST, EVENT.last_id)
+        return field_integer(mem, i, memory.KEY_LAST, EVENT.last_id)
     if key == K_U_UPPER:
-        return field_integer(mem, i, S_FIRST, EVENT.first_id)
+        return field_integer(mem, i, memory.KEY_FIRST, EVENT.first_id)
     if key == K_PU:
-        return field_integer(mem, i, S_PREVIOUS, EVENT.previous_id)
+        return field_integer(mem, i, memory.KEY_PREVIOUS, EVENT.previous_id)
     if key == K_S_LOWER:
         return field_symbol(mem, i)
     if key == K_E_UPPER:
-        return field_integer(mem, i, S_TIME, EVENT.time)
+        return field_integer(mem, i, memory.KEY_TIME, EVENT.time)
     if key == K_T_LOWER:
-        return field_integer(mem, i, S_TIME_2, EVENT.time_2)
+        return field_integer(mem, i, memory.KEY_TIME_2, EVENT.time_2)
     if key == K_E_LOWER:
         return field_event(mem, i)
     if key == K_B_UPPER:
-        return field_tick(mem, i, S_BID_QTY, EVENT.tick + 2)
+        return field_tick(mem, i, memory.KEY_BID_QTY, EVENT.tick + 2)
     if key == K_A_UPPER:
-        return field_tick(mem, i, S_ASK_QTY, EVENT.tick + 6)
+        return field_tick(mem, i, memory.KEY_ASK_QTY, EVENT.tick + 6)
     return skip_scalar(mem, i)
 
 
@@ -241,11 +228,11 @@ def field_long(mem: Words, i: int, key: int, key_2: int, length: int, mode: int)
     whole = (length == 12 and key == K_LAST_1 and key_2 == K_LAST_2) or (length == 2 and key == K_ID)
     if mode == MODE_SNAPSHOT:
         if whole:
-            return field_integer(mem, i, S_LAST, EVENT.last_id)
+            return field_integer(mem, i, memory.KEY_LAST, EVENT.last_id)
         if length == 4 and key in (K_BIDS, K_ASKS):
             if load1(mem, i) != OPEN_LIST:
                 return BAD
-            return field_levels(mem, i, S_BID if key == K_BIDS else S_ASK, key == K_BIDS)
+            return field_levels(mem, i, memory.KEY_BID if key == K_BIDS else memory.KEY_ASK, key == K_BIDS)
         return skip_scalar(mem, i)
     if length == 4 and key == K_FULL:
         return field_full(mem, i)
@@ -327,7 +314,7 @@ def scan_snapshot(mem: Words, length: int) -> int:
     i = scan_fields(mem, i, MODE_SNAPSHOT)
     if i < 0 or not at_end(mem, i, length):
         return TOPIC_UNKNOWN
-    wanted = S_LAST | S_BID | S_ASK
+    wanted = memory.KEY_LAST | memory.KEY_BID | memory.KEY_ASK
     if mem[EVENT.seen_keys] & wanted != wanted or mem[EVENT.last_id] <= 0:
         return TOPIC_UNKNOWN
     return TOPIC_SNAPSHOT

@@ -29,7 +29,7 @@ ORDER_IDS = ("orderId", "order_id", "id")
 CLIENT_IDS = ("origClientOrderId", "clientOrderId", "orderLinkId", "text")
 ORDER_LIST = "orderListId"
 NEWS_MAX = 64  # names that are kept for an operator between two looks
-NAMES_MAX = 4096  # names that are remembered as told
+NAMES_MAX = 4096  # names that are remembered as reported
 
 Fields = Mapping[str, object]
 _UNREADABLE = (msgspec.DecodeError, ProtocolViolation, DecimalException, ValueError)
@@ -58,7 +58,7 @@ class OddRows:
                 self._news.append(f"{what}: row {name} left out: {reason}")
 
     def take_news(self) -> list[str]:
-        """What was not told yet, as lines for operators."""
+        """What was not reported yet, as lines for operators."""
         news, self._news = self._news, []
         return news
 

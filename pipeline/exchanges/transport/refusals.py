@@ -1,8 +1,8 @@
 """Who said it: which error an answer carries, decided in one place for every dialect, REST, order entry and upgrades.
 
-* An answer with the venue's own code is the venue's word. The dialect's table says what the code means; only codes of
+* An answer with the venue's own code is the venue's. The dialect's table says what the code means; only codes of
   kind "auth" are a refused key.
-* Everything else (a page, an empty body, a proxy's JSON, whatever the status) is the word of a gateway before the venue
+* Everything else (a page, an empty body, a proxy's JSON, whatever the status) comes from a gateway before the venue
   (CDN, WAF, load balancer): ``GatewayRefused``. It says nothing about a key and nothing about an order, and it passes.
 * 429 and 418 ask for silence, whoever said them: a 429 for its kind of requests, a 418 for the address. How long
   stands in Retry-After, in a header with the time of the reset, or only in the text ("banned until 1795899827562").

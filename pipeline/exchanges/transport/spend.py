@@ -129,7 +129,7 @@ class SpendRow:
             store_release(self._words, self._at + BUDGET_ROW.silent_until_mono_ns, until_mono_ns)
 
     def others_silent_until_ns(self) -> int:
-        """The latest moment before which another process was told to send nothing; 0 = none."""
+        """The latest moment before which another process must send nothing; 0 = none."""
         at = BUDGET_ROW.silent_until_mono_ns
         return max((int(load_acquire(words, row + at)) for words, row in self.others_rows), default=0)
 

@@ -139,7 +139,7 @@ class Window:
             self._row.silence(self._silent_until_ns)
 
     def silent_until_ns(self) -> int:
-        """The latest moment that this process or another was told."""
+        """The latest moment before which a venue told this process or another to send nothing."""
         if self._row is None or not self._row.others_rows:
             return self._silent_until_ns
         return max(self._silent_until_ns, self._row.others_silent_until_ns())

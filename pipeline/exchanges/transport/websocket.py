@@ -185,7 +185,7 @@ async def open_ws(
 def _handshake_error(
     venue: str, host: str, error: WSHandshakeError, error_of: Callable[[HttpReply], VenueError | None] | None
 ) -> VenueError:
-    """By the answer to the upgrade: the venue's own code in it, else the gateway's word."""
+    """By the answer to the upgrade: the venue's own code in it, else the gateway's status."""
     response = error.response
     status = int(response.status) if response is not None else 0
     if response is None or status < 200:

@@ -50,8 +50,8 @@ MS = 1_000_000
 @dataclass(slots=True)
 class HardExit:
     """A hedge that must leave. ``qty``: what was open then; ``ending``: because trading ends there, which its venue may
-    withdraw; ``why``: what kept it at its newest attempt; ``said_mono_ns``: when an operator was last told that; 0 =
-    never."""
+    withdraw; ``why``: what kept it at its newest attempt; ``said_mono_ns``: when an operator was last alerted to that;
+    0 = never."""
 
     reason: str
     since_mono_ns: int

@@ -20,7 +20,7 @@ from pipeline.execution.inventory.prices import InventoryPrices, Lane
 from pipeline.model.config import InventoryConfig
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.network_names import network_name
-from pipeline.model.networks import CoinNetworks, Route, routes, told, why_no_route
+from pipeline.model.networks import CoinNetworks, Route, networks_known, routes, why_no_route
 from pipeline.model.structs import ZERO, InstrumentSpec
 
 CASH_STEP = Decimal("0.01")
@@ -198,7 +198,7 @@ def _route(move: _Move, config: InventoryConfig, networks: CoinNetworks) -> Rout
     """How a move travels: as configured, else the cheapest open network; None where none is open at both ends."""
     own = config.transfers.get(move.asset)
     source, to = move.source.venue, move.to.venue
-    listed = told(networks, source) and told(networks, to)
+    listed = networks_known(networks, source) and networks_known(networks, to)
     open_now = routes(networks, move.asset, source, to, move.qty) if listed else []
     if own is not None:
         closed = listed and own.network and network_name(own.network) not in {route.network for route in open_now}

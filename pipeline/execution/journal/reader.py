@@ -40,7 +40,7 @@ class JournalReader:
             try:
                 if self._view is None and not self._open():
                     break
-            except OSError:  # no descriptor: what was read is told first, and the next call raises
+            except OSError:  # no descriptor: what was read is given first, and the next call raises
                 if entries:
                     break
                 raise

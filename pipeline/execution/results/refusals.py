@@ -1,4 +1,4 @@
-"""Opportunities that the executor's gate refuses: what is written, what the detector is told, what is counted."""
+"""Opportunities that the executor's gate refuses: what is written, what is sent to the detector, what is counted."""
 
 from __future__ import annotations
 

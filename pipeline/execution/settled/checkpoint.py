@@ -209,7 +209,7 @@ def write_checkpoint(
 ) -> Path:
     """Writes the state of ``ledger``, in which everything before ``position`` is folded; removes old ones.
 
-    ``passing`` is told of the places where a death matters: ``checkpointing``, a file is whole and has not its name
+    ``passing`` is called at the places where a death matters: ``checkpointing``, a file is whole and has not its name
     yet; ``checkpointed``, the old ones have not gone yet. Raises OSError (a full disk): the checkpoints before stay.
     """
     chunks: list[bytes] = []

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.campaign]
 FUTURES = "gateio_futures"
 
 
-def told(rig: Rig, *command: str) -> tuple[int, dict[str, Any]]:
+def answer(rig: Rig, *command: str) -> tuple[int, dict[str, Any]]:
     """Exit code and the one object of a command with ``--json``."""
     done = arb(*command, "--instance", rig.instance, "--json")
     assert done.stdout.count("\n") == 1, (command, done.stdout, done.stderr)
@@ -42,7 +42,7 @@ def reason(rig: Rig, begins: str) -> dict[str, Any]:
     found: list[dict[str, Any]] = []
 
     def is_there() -> bool:
-        reply = told(rig, "status")[1]
+        reply = answer(rig, "status")[1]
         found[:] = [row for row in [*reply["reasons"], *reply.get("notes", [])] if row["what"].startswith(begins)]
         return bool(found)
 
@@ -55,7 +55,7 @@ def solves(rig: Rig, solve: str) -> None:
     (at,) = [at for at in range(len(solve)) if solve.startswith("arb breakers --rearm", at)]
     words = shlex.split(solve[at:].partition(",")[0])[1:]
     assert words[-2:] == ["--reason", "R"]
-    assert told(rig, *words[:-1], "looked at it")[0] == 0
+    assert answer(rig, *words[:-1], "looked at it")[0] == 0
 
 
 def hedges(rig: Rig) -> dict[str, HedgeRecord]:
@@ -96,7 +96,7 @@ def test_an_order_of_others_stops_its_venue_until_the_command_that_status_names(
         rig.fault(kind="manual_order", venue=FUTURES, symbol=held.futures_symbol, amount=str(back))
         other_leg_follows(rig)
         found = reason(rig, f"breaker venue.{FUTURES}: order of another client")
-        assert told(rig, "status")[0] == 1
+        assert answer(rig, "status")[0] == 1
         solves(rig, found["solve"])
         assert not [name for name in rig.breakers() if name == f"venue.{FUTURES}"]
         trades_again(rig)
@@ -114,7 +114,7 @@ def test_a_trade_of_others_in_a_pair_of_coins_is_seen_as_both_and_adopted() -> N
 
         assert held() == {"ETH", "BTC"}
         solves(rig, reason(rig, "breaker venue.gateio_spot: order of another client")["solve"])
-        told(rig, "resume", "--adopt", "--reason", "bought as stock")
+        answer(rig, "resume", "--adopt", "--reason", "bought as stock")
         until(lambda: not held(), "the coins to be stock")
         trades_again(rig)
         rig.end()

@@ -11,7 +11,7 @@ from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import OrderIntentRecord, OrderStateRecord, Purpose
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
 from tests.campaigns.outlives.cases import Halted, slow_halts
-from tests.campaigns.recovery import DECIDED, GOAL_MS, Decision, Measured, decisions, run, told, untrue
+from tests.campaigns.recovery import DECIDED, GOAL_MS, Decision, Measured, decisions, order_history, run, untrue
 from tests.worlds.judging.naked_spans import naked_times
 
 MS, D = 1_000_000, Decimal
@@ -79,7 +79,7 @@ def test_orders_in_doubt_are_those_that_were_unknown_with_the_first_word_that_en
     assert lost.window_ms == WINDOW_MS and found["open"].decided_ns == 0
     assert lost.after_window_ms == 12_000 - 100 - WINDOW_MS, "an order of a longer window does not lend it to others"
     assert decisions(JOURNAL, 100 * MS) == {}, "intended before"
-    lines = told(
+    lines = order_history(
         [{"kind": "fill", "client_id": "lost", "qty": "1", "mono_ns": 90 * MS}], JOURNAL, 0, {"lost-operation"}
     )
     assert [line.split(" ms ")[1].split()[1] for line in lines] == ["fills", "lost", "UNKNOWN", "EXPIRED", "EXPIRED"]

@@ -21,10 +21,10 @@ def _no_time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("started", [True, False], ids=["started", "never started"])
 def test_a_callback_that_hangs_does_not_outlive_the_stop(started: bool) -> None:
-    told: list[str] = []
+    called: list[str] = []
 
     async def hangs(news: str) -> None:
-        told.append(news)
+        called.append(news)
         await asyncio.Event().wait()
 
     async def scene() -> set[str]:
@@ -32,27 +32,27 @@ def test_a_callback_that_hangs_does_not_outlive_the_stop(started: bool) -> None:
         if started:
             await watch.start()
         watch.tell(hangs, "hung")
-        watch.tell(told.append, "told")
+        watch.tell(called.append, "called")
         await watch.stop()
         assert watch.callback_errors == 0
         return {task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}}
 
-    assert asyncio.run(scene()) == set() and told == ["hung", "told"]
+    assert asyncio.run(scene()) == set() and called == ["hung", "called"]
 
 
 def test_a_callback_may_stop_its_watch() -> None:
     async def scene() -> list[str]:
-        watch, told = Watch("risk", look), list[str]()
+        watch, called = Watch("risk", look), list[str]()
         ended = asyncio.Event()
 
         async def stops() -> None:
             await watch.stop()
-            told.append("stopped")
+            called.append("stopped")
             ended.set()
 
         await watch.start()
         watch.tell(stops)
         await ended.wait()
-        return told
+        return called
 
     assert asyncio.run(scene()) == ["stopped"]

@@ -25,7 +25,7 @@ from tests.naive.tickers import Lead
 from tests.worlds.venue_books_rig import watch_from
 
 S, MS = 1_000_000_000, 1_000_000
-OWED_NS = 400 * MS
+MAX_BEHIND_NS = 400 * MS
 CONN, NEXT_CONN = 3, 4
 BTC, ETH = "BTC_USDT", "ETH_USDT"
 
@@ -69,7 +69,7 @@ class Rig:
         return self.books.mem[at : at + BOOK_ROW.WORDS]
 
     def behind(self) -> list[int]:
-        return self.books.invalidate_books_behind_ticker(OWED_NS)
+        return self.books.invalidate_books_behind_ticker(MAX_BEHIND_NS)
 
 
 def test_a_book_is_lost_when_its_update_does_not_come_while_others_do() -> None:
@@ -114,7 +114,7 @@ def test_a_ticker_from_before_the_snapshot_is_not_held_against_it() -> None:
     assert rig.behind() == [0]
 
 
-def test_what_is_owed_moves_with_the_book_to_its_next_connection() -> None:
+def test_what_is_expected_moves_with_the_book_to_its_next_connection() -> None:
     rig = Rig()
     rig.others(10 * S, 15 * S)
     rig.others(10 * S, 10 * S + 500 * MS, conn=NEXT_CONN)
@@ -155,7 +155,7 @@ def test_the_kernels_count_as_the_plain_twin(steps: list[tuple[int, str, int]]) 
             twin.update(twin.book_id + ids)
         else:
             rig.ticker(100, now_ns, ETH)
-        behind = twin.behind(OWED_NS)
+        behind = twin.behind(MAX_BEHIND_NS)
         assert rig.behind() == ([0] if behind else [])
         if behind:
             return
@@ -178,7 +178,7 @@ def replay_watched(path: Path) -> int:
         at = int(books.mem[BOOKS.rows_off]) + int(books.mem[BOOKS.last_slot]) * BOOK_ROW.WORDS
         if books.mem[BOOKS.last_slot] >= 0 and books.mem[at + BOOK_ROW.lead_ns]:
             longest_ns = max(longest_ns, flow_ns(books.mem, at) + 1 - int(books.mem[at + BOOK_ROW.lead_ns]))
-        assert index % 100 or books.invalidate_books_behind_ticker(OWED_NS) == []
+        assert index % 100 or books.invalidate_books_behind_ticker(MAX_BEHIND_NS) == []
     assert books.counters.gaps == 0
     return longest_ns
 
@@ -188,6 +188,6 @@ def replay_watched(path: Path) -> int:
     ["spot_btcusdt_20240808.gz", "spot_ethusdt_20240808.gz", "usdm_btcusdt_20240808.gz", "GATEIO_FUTURES"],
 )
 def test_no_recorded_book_is_ever_behind(captures_dir: Path, name: str) -> None:
-    """Recorded frames as if they came over one watched connection; the bound is twice what they owe at most."""
+    """Recorded frames as if they came over one watched connection; the bound is twice what they lack at most."""
     longest_ns = replay_watched(captures_dir / name)
-    assert 0 < longest_ns < OWED_NS // 2
+    assert 0 < longest_ns < MAX_BEHIND_NS // 2

@@ -28,7 +28,7 @@ from tests.naive.tickers import Quote, TopLead
 from tests.worlds.venue_books_rig import watch_from
 
 S, MS = 1_000_000_000, 1_000_000
-OWED_NS = 400 * MS
+MAX_BEHIND_NS = 400 * MS
 SENT_MS = 1_700_000_000_000  # of the venue's clock, at 10 s of ours
 CONN = 3
 BTC, ETH = "BTCUSDT", "ETHUSDT"
@@ -87,7 +87,7 @@ class Rig:
             self.ticker(1, (10, 11), at_ns, ETH)
 
     def behind(self) -> list[int]:
-        return self.books.invalidate_books_behind_ticker(OWED_NS)
+        return self.books.invalidate_books_behind_ticker(MAX_BEHIND_NS)
 
 
 @pytest.mark.parametrize(("quote", "qty"), [((9, 11), b"1"), ((10, 12), b"1"), ((10, 11), b"2")])
@@ -132,7 +132,7 @@ def test_an_update_or_a_ticker_that_agrees_ends_the_wait(how: str) -> None:
     assert rig.behind() == [] and rig.books.counters.gaps == 0
 
 
-def test_an_update_that_is_older_than_the_ticker_leaves_the_next_one_owed() -> None:
+def test_an_update_that_is_older_than_the_ticker_leaves_the_next_one_expected() -> None:
     rig = Rig()
     rig.ticker(1, (8, 11), 10 * S + 20 * MS)
     rig.update((9, 11), 10 * S + 15 * MS)
@@ -271,22 +271,22 @@ STEPS = some.lists(
 @given(STEPS)
 def test_the_kernels_count_as_the_plain_twin(steps: list[tuple[int, str, Quote, int, int]]) -> None:
     rig, twin, now_ns, version = Rig(), TopLead(10 * S, (10, 11), SENT_MS), 10 * S, 1
-    told: Quote | None = None
+    latest: Quote | None = None
     for wait_ms, kind, quote, more, off_ms in steps:
         now_ns += wait_ms * MS
         twin.frame(now_ns)
         if kind == "ticker":
-            told = quote if told is None or more else told
+            latest = quote if latest is None or more else latest
             version += more
             ms = sent_ms(now_ns) + off_ms * 10
-            rig.ticker(version, told, now_ns, ms=ms)
-            twin.told(version, told, ms)
+            rig.ticker(version, latest, now_ns, ms=ms)
+            twin.ticker(version, latest, ms)
         elif kind == "update":
             rig.update(quote, now_ns)
             twin.update(quote, sent_ms(now_ns))
         else:
             rig.ticker(1, (10, 11), now_ns, ETH)
-        behind = twin.behind(OWED_NS)
+        behind = twin.behind(MAX_BEHIND_NS)
         assert rig.behind() == ([0] if behind else [])
         if behind:
             return
@@ -318,7 +318,7 @@ def test_no_recorded_book_is_ever_other_than_its_ticker_for_long(captures_dir: P
     recorded = prepared(captures_dir / name)
     for index in range(len(recorded.capture.records)):
         recorded.step(index)
-        assert recorded.books.invalidate_books_behind_ticker(OWED_NS) == []
+        assert recorded.books.invalidate_books_behind_ticker(MAX_BEHIND_NS) == []
     assert recorded.books.counters.gaps == 0 and recorded.books.counters.tickers > 0
 
 
@@ -335,7 +335,7 @@ def losses(recorded: CaptureBooks) -> Iterator[int]:
             first_ns = first_ns or venue_ns(event.time)
             continue
         recorded.step(index)
-        if recorded.books.invalidate_books_behind_ticker(OWED_NS):
+        if recorded.books.invalidate_books_behind_ticker(MAX_BEHIND_NS):
             yield (venue_ns(event.time) - first_ns) // MS
             return
 

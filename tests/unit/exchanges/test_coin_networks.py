@@ -71,8 +71,8 @@ def test_gateio_has_its_fees_in_another_list() -> None:
     assert (eth.fee, eth.fee_ppm, eth.least, eth.minutes) == (D(4), 1000, D(3), None)
     assert eth.cost(D(1000)) == 5
     assert (trx.deposit, trx.withdraw, trx.fee) == (False, True, D("1.5"))
-    (untold, _) = parse_networks("gateio_spot", GATE, {})["USDT"]
-    assert untold.fee is None and untold.cost(D(1)) is None
+    (unknown, _) = parse_networks("gateio_spot", GATE, {})["USDT"]
+    assert unknown.fee is None and unknown.cost(D(1)) is None
 
 
 def listed() -> dict[str, dict[str, tuple[CoinNetwork, ...]]]:

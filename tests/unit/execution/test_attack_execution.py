@@ -213,7 +213,7 @@ def test_strict_without_an_answer_does_not_trade(monkeypatch: pytest.MonkeyPatch
     assert world.refusals[-1] is Refusal.BALANCE_UNPROVED
 
 
-def test_strict_heeds_a_breaker_that_trips_while_the_venues_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strict_obeys_a_breaker_that_trips_while_the_venues_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     strict = Strict(monkeypatch)
     world = strict.world
     world.feed(world.offer("mexc_spot", "gateio_spot"))

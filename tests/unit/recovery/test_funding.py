@@ -153,17 +153,19 @@ def test_a_payment_in_the_second_in_which_the_journal_began_is_ours_where_the_st
     world.run(300)
     world.core.ledger.began_wall_ms += 265
     began = world.core.ledger.began_wall_ms
-    told, silent = (
+    noticed, silent = (
         Funding(
             venue="gateio_futures", symbol=symbol, event_id=symbol, asset="USDT", amount=PAID,
             venue_wall_ms=began // 1000 * 1000,
         )
         for symbol in ("BTCUSDT", "ETHUSDT")
     )  # fmt: skip
-    assert told.venue_wall_ms < began
-    world.venues["gateio_futures"].funding += [told, silent]
+    assert noticed.venue_wall_ms < began
+    world.venues["gateio_futures"].funding += [noticed, silent]
     world.feed(
-        FundingNotice(venue=told.venue, symbol=told.symbol, venue_wall_ms=told.venue_wall_ms, recv_mono_ns=world.now_ns)
+        FundingNotice(
+            venue=noticed.venue, symbol=noticed.symbol, venue_wall_ms=noticed.venue_wall_ms, recv_mono_ns=world.now_ns
+        )
     )
     world.run(2000)
     assert [record.event_id for record in booked(world)] == ["BTCUSDT"]

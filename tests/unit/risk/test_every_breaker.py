@@ -46,7 +46,7 @@ def sent_order(world: World, venue: str = "mexc_spot") -> Any:
     return next(o for o in world.core.ledger.orders.values() if o.intent.venue == venue)
 
 
-def told_fill(world: World, order: Any, **changes: Any) -> None:
+def reported_fill(world: World, order: Any, **changes: Any) -> None:
     intent = order.intent
     values: dict[str, Any] = {
         "venue": intent.venue, "symbol": intent.symbol, "trade_id": "told", "order_id": "o-1",
@@ -73,14 +73,14 @@ def overfill() -> World:
 def bad_fill() -> World:
     world = ready_world()
     order = sent_order(world)
-    told_fill(world, order, price=order.intent.price * 2)
+    reported_fill(world, order, price=order.intent.price * 2)
     return world
 
 
 def fee() -> World:
     world = ready_world()
     order = sent_order(world)
-    told_fill(world, order, fee=order.intent.price)
+    reported_fill(world, order, fee=order.intent.price)
     return world
 
 

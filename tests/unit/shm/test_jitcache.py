@@ -40,15 +40,15 @@ from shm.layout_pages import HALT
 ints, halt, record = (np.zeros(4096, np.int64), np.zeros(HALT.END, np.int64),
                       np.zeros(OPPORTUNITY.WORDS, np.int64))
 ints[LIMITS.row_count] = 2
-ints[LIMITS.rows_off], ints[LIMITS.venues_off] = 64, 32
-ints[32] = 1
+ints[LIMITS.rows_off] = 1024
+ints[LIMITS.venues] = 1
 for k, side in enumerate((1, -1)):
-    row, leg = 64 + k * ROW.WORDS, OPPORTUNITY.legs + k * LEG.WORDS
+    row, leg = 1024 + k * ROW.WORDS, OPPORTUNITY.legs + k * LEG.WORDS
     for column in (ROW.usable, ROW.can_buy, ROW.can_sell):
         ints[row + column] = 1
     record[leg + LEG.instrument], record[leg + LEG.side] = k, side
 free = verdict._places(record, halt, ints)
-ints[64 + ROW.busy] = 1
+ints[1024 + ROW.busy] = 1
 busy = verdict._places(record, halt, ints)
 print(free, busy, sum(verdict._places.stats.cache_misses.values()))
 """

@@ -132,7 +132,7 @@ def test_a_stock_that_no_book_prices_now_is_neither_filled_up_nor_short() -> Non
     stock, held = world.core.fee_stock, account_of(world, "gateio_spot").wallets["SOL"].total
     world.arm(kind="withdraw", venue="gateio_spot", asset="SOL", amount=float(held - D("0.01")))
     world.run(3000)
-    assert not stock.short and "gateio_spot" not in stock.looked_at, "the word of the life before stands"
+    assert not stock.short and "gateio_spot" not in stock.looked_at, "the value of the run before holds"
     world.market.quote("mexc_spot", "SOLUSDT", Quote(D(150), qty=D(100)))
     world.run(3000)
     assert list(stock.short) == ["gateio_spot"] and gate_fee_ppm(world) == 200
@@ -144,7 +144,7 @@ def test_a_stock_that_no_book_prices_now_is_neither_filled_up_nor_short() -> Non
 @pytest.mark.parametrize(("stock", "plain"), [("0.6", 0), ("0.3", 1)])
 def test_each_life_says_whether_fees_count_plain_as_soon_as_it_has_seen_the_stock(stock: str, plain: int) -> None:
     """0.6 GT is what a life that found too little would not take as filled up, and one that begins does: the supervisor
-    keeps the word of the life before until there is another."""
+    keeps the value of the run before until there is another."""
     coin = DeductionConfig(coin="GT", discount_ppm=100_000, warn_usd=D(0), warn_days=D(0), price_usd=D(PRICE))
     world = make(stock, {"gateio_spot": FeeConfig(deduction=coin)})
     world.run(3000)

@@ -182,5 +182,5 @@ def test_networks_of_the_venues_lists_carry_the_proposals() -> None:
         own = InventoryConfig(transfers={"BTC": TransferConfig(network=spelling, fee=D("0.00001"), minutes=9)})
         assert proposed(wide, wide, own) == [("BTC", spelling, D("0.00001") * price, 9)], "as the operator spells it"
         assert proposed(wide, tuple(net for net in wide if net.network != name), own) == []
-    untold = transfer_proposals(core.inventory_prices, plain)
-    assert {(p.coin, p.network, p.cost) for p in untold} == {("BTC", "", None), ("USDT", "", None)}
+    unknown = transfer_proposals(core.inventory_prices, plain)
+    assert {(p.coin, p.network, p.cost) for p in unknown} == {("BTC", "", None), ("USDT", "", None)}

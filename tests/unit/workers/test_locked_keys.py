@@ -116,7 +116,7 @@ def test_the_urls_of_who_is_told_are_no_key(config: EngineConfig) -> None:
     store_credentials(config.engine_name, "mexc", KEY)
     write_private(instance_dir(config.engine_name) / "keys" / "alerts.json", b'{"ops": "https://localhost"}')
     assert [row["exchange"] for row in list_keys(config.engine_name)] == ["mexc"]
-    with pytest.raises(BadInput, match="who is told"):
+    with pytest.raises(BadInput, match="alert targets"):
         add_key(config.engine_name, "alerts", KeyRole.TRADE, KEY, "", replace=True)
 
 

@@ -36,7 +36,7 @@ class WebhookReceiver:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
-    def told(self, path: str = "/") -> list[dict[str, Any]]:
+    def messages(self, path: str = "/") -> list[dict[str, Any]]:
         """The objects that were POSTed to a path."""
         return [fields for at, fields in self.received if at == path]
 

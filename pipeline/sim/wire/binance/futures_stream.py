@@ -76,7 +76,7 @@ class ListenKeys:
 
 
 def events_of(event: AccountEvent, account: SimAccount, venue: SimVenue) -> list[dict[str, Any]]:
-    """The stream's events that tell an account event, oldest first. A full fill is told by its last trade."""
+    """The stream's events that tell an account event, oldest first. A full fill is reported by its last trade."""
     if isinstance(event, TradeEvent):
         return [_report(event.order, account, "TRADE", event.ts_ms, event.trade)]
     if isinstance(event, OrderEvent):

@@ -19,7 +19,7 @@ _EXECUTION = {"CANCELED": "CANCELED", "EXPIRED": "EXPIRED", "EXPIRED_IN_MATCH": 
 
 
 def events_of(event: AccountEvent) -> list[dict[str, Any]]:
-    """The stream's events that tell an account event, oldest first. A full fill is told by its last trade."""
+    """The stream's events that tell an account event, oldest first. A full fill is reported by its last trade."""
     if isinstance(event, TradeEvent):
         return [_report(event.order, "TRADE", event.ts_ms, event.trade)]
     if isinstance(event, OrderEvent):

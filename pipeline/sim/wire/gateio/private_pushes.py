@@ -56,7 +56,7 @@ def spot_items(event: AccountEvent, account: SimAccount) -> list[tuple[str, str,
 def futures_items(
     event: AccountEvent, account: SimAccount, venue: SimVenue, *, decimal_sizes: bool
 ) -> list[tuple[str, str, dict[str, Any]]]:
-    """The same for futures. A settlement at a delisting is told by its order and the closed position only."""
+    """The same for futures. A settlement at a delisting is reported by its order and the closed position only."""
     instruments = venue.instruments
     if isinstance(event, OrderEvent):
         order = event.order

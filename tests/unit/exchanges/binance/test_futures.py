@@ -150,12 +150,12 @@ REPORT = {
 }  # fmt: skip
 
 
-def told(body: dict[str, Any], odd: OddRows | None = None) -> list[Any]:
+def pushed(body: dict[str, Any], odd: OddRows | None = None) -> list[Any]:
     return list(futures_stream.parse_event("v", json.dumps(body).encode(), 7, symbols=("BTCUSDT",), odd=odd))
 
 
 def reported(**changes: object) -> list[Any]:
-    return told({"e": "ORDER_TRADE_UPDATE", "E": 1568879465651, "T": 1568879465650, "o": REPORT | changes})
+    return pushed({"e": "ORDER_TRADE_UPDATE", "E": 1568879465651, "T": 1568879465650, "o": REPORT | changes})
 
 
 def test_reports_are_orders_and_trades_are_fills_before_them() -> None:
@@ -178,7 +178,7 @@ def test_reports_are_orders_and_trades_are_fills_before_them() -> None:
 def test_a_fill_whose_fee_is_not_told_has_no_fee_asset_so_that_rest_is_asked() -> None:
     report = {name: value for name, value in REPORT.items() if name not in ("N", "n")}
     body = {"e": "ORDER_TRADE_UPDATE", "o": report | {"x": "TRADE", "X": "FILLED", "l": "1", "z": "1", "L": "2"}}
-    fill, _ = told(body)
+    fill, _ = pushed(body)
     assert (fill.fee, fill.fee_asset) == (0, "")
 
 
@@ -203,7 +203,7 @@ def test_forced_executions_are_fills_of_orders_that_say_so() -> None:
 
 
 def changed(reason: str, **lists: object) -> list[Any]:
-    return told({"e": "ACCOUNT_UPDATE", "E": 1564745798939, "T": 1564745798938, "a": {"m": reason, **lists}})
+    return pushed({"e": "ACCOUNT_UPDATE", "E": 1564745798939, "T": 1564745798938, "a": {"m": reason, **lists}})
 
 
 WALLET = {"a": "USDT", "wb": "122624.12", "cw": "100.12", "bc": "50.12"}
@@ -241,14 +241,14 @@ def test_hedge_mode_unknown_events_and_bad_numbers_are_violations() -> None:
         with pytest.raises(ProtocolViolation):
             reported(**changes)
     with pytest.raises(ProtocolViolation, match="somethingNew"):
-        told({"e": "somethingNew"})
-    assert told({"e": "TRADE_LITE", "s": "BTCUSDT"}) == told({"e": "MARGIN_CALL"}) == []
+        pushed({"e": "somethingNew"})
+    assert pushed({"e": "TRADE_LITE", "s": "BTCUSDT"}) == pushed({"e": "MARGIN_CALL"}) == []
 
 
 def test_an_unreadable_position_of_ours_is_kept_as_missing_and_one_of_others_left_out() -> None:
     own = OwnRows(OddRows())
     body = {"e": "ACCOUNT_UPDATE", "a": {"m": "ORDER", "P": [HELD | {"pa": None}, HELD | {"s": "OTHER", "pa": "x"}]}}
-    assert told(body, own) == [] and [row.name for row in own.unreadable] == ["BTCUSDT"]
+    assert pushed(body, own) == [] and [row.name for row in own.unreadable] == ["BTCUSDT"]
 
 
 @pytest.mark.parametrize(

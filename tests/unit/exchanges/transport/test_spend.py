@@ -111,10 +111,10 @@ def test_the_last_wish_of_a_process_counts_until_its_window_has_passed(processes
 
 
 def test_a_silence_outlives_who_was_told_and_is_nobodys_to_remove(processes: Processes) -> None:
-    told = processes.born("told")
+    asked = processes.born("asked")
     until_ns = time.monotonic_ns() + 3600 * SECOND
-    row_of(told).silence(until_ns)
-    told.leave()
+    row_of(asked).silence(until_ns)
+    asked.leave()
     heir = processes.born("heir")
     assert row_of(heir).others_silent_until_ns() == until_ns
     heir._look(until_ns - 1)

@@ -73,11 +73,11 @@ def nest(tmp_path: Path, instance: str, state_dir: Path, monkeypatch: pytest.Mon
     def sleeps(ctx: WorkerContext) -> None:
         signal.pause()
 
-    def told(ctx: WorkerContext) -> None:
+    def configured(ctx: WorkerContext) -> None:
         (tmp_path / "loss").write_text(f"{ctx.config.risk_limits.max_daily_loss_usd} {ctx.config.mode}")
 
     module("testcounts", counts)
-    module("testtold", told)
+    module("testconfigured", configured)
     module("testraises", raises)
     module("testsleeps", sleeps)
     module("testwarm", counts, warm=lambda dialects: (tmp_path / "warm").write_text(",".join(dialects)))
@@ -88,7 +88,7 @@ def nest(tmp_path: Path, instance: str, state_dir: Path, monkeypatch: pytest.Mon
     yield made
     made.channel.close()
     os.waitpid(made.pid, 0)
-    for name in ("testcounts", "testtold", "testraises", "testsleeps", "testwarm"):
+    for name in ("testcounts", "testconfigured", "testraises", "testsleeps", "testwarm"):
         sys.modules.pop(f"workers.{name}", None)
         PROCESS_MODULES.pop(name, None)
 
@@ -142,7 +142,7 @@ def staging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_accepted_configuration_is_taken_as_it_is(staging: None, nest: Nest, tmp_path: Path) -> None:
     """It has profile and environment in it: laid over once more they are looked for beside it, or undo it."""
-    nest.spawn("testtold")
+    nest.spawn("testconfigured")
     nest.until("exited")
     assert (tmp_path / "loss").read_text() == "70 paper"
     accepted = config_from_mapping({"engine_name": "t-x", "mode": "sim", "risk_limits": {"max_daily_loss_usd": 9}})
@@ -150,7 +150,7 @@ def test_an_accepted_configuration_is_taken_as_it_is(staging: None, nest: Nest, 
     nest.tell(op="accepted", path=str(tmp_path / "reload.json"))
     nest.tell(op="ping")
     assert nest.hear() == {"event": "pong"}, "nothing is refused"
-    nest.spawn("testtold")
+    nest.spawn("testconfigured")
     nest.until("exited")
     assert (tmp_path / "loss").read_text() == "9 sim"
 
@@ -159,7 +159,7 @@ def test_an_accepted_configuration_that_cannot_be_read_leaves_the_one_before(nes
     (tmp_path / "reload.json").write_text("nonsense")
     nest.tell(op="accepted", path=str(tmp_path / "reload.json"))
     assert "reload.json" in nest.until("not taken")["text"]
-    nest.spawn("testtold")
+    nest.spawn("testconfigured")
     nest.until("exited")
     assert (tmp_path / "loss").read_text() == "5000 sim"
 

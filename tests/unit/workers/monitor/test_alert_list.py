@@ -12,7 +12,7 @@ from workers.monitor.alert_list import (
     ALERTS_MAX,
     DEDUPE_NS,
     ENDED_AFTER_NS,
-    TOLD_AGAIN_NS,
+    SENT_AGAIN_NS,
     Alert,
     AlertList,
     Condition,
@@ -62,7 +62,7 @@ def test_a_short_absence_is_no_end_and_what_comes_and_goes_is_told_at_most_once_
     assert look(alerts, 20 * S, "x") == []  # back before its end was told: nothing untrue was said
     assert alerts.alerts[0].count == 2 and len(alerts.alerts) == 1
     assert look(alerts, 20 * S + ENDED_AFTER_NS) == []
-    assert look(alerts, TOLD_AGAIN_NS) == [Kind.ENDED]
+    assert look(alerts, SENT_AGAIN_NS) == [Kind.ENDED]
 
 
 def test_a_condition_that_comes_back_much_later_is_a_new_alert() -> None:
@@ -120,6 +120,13 @@ def test_the_list_is_bounded_and_loses_first_what_nobody_needs() -> None:
     assert alerts.dropped == 1 and alerts.alerts[-1].standing and alerts.alerts[0].id == "a2"
 
 
+def test_the_names_of_the_file_are_those_that_earlier_releases_wrote() -> None:
+    alerts = AlertList()
+    look(alerts, 0, "x")
+    (row,) = msgspec.json.decode(msgspec.json.encode(alerts.alerts))
+    assert {"told_wall_ns", "told_standing", "told_count"} <= row.keys()
+
+
 def test_alerts_survive_a_restart_as_they_are() -> None:
     alerts = AlertList()
     look(alerts, 0, "x", "y")
@@ -133,14 +140,14 @@ def test_alerts_survive_a_restart_as_they_are() -> None:
 @given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), max_size=60))
 def test_the_last_word_told_of_a_condition_is_the_truth(steps: list[tuple[int, bool]]) -> None:
     """However it comes and goes: once it has been quiet for long enough, what was told last is what is so."""
-    alerts, now_ns, told = AlertList(), T0, list[Message]()
+    alerts, now_ns, sent = AlertList(), T0, list[Message]()
     for seconds, so in steps:
         now_ns += seconds * S
-        told += alerts.conditions([condition("x")] if so else [], now_ns, HOUR)
+        sent += alerts.conditions([condition("x")] if so else [], now_ns, HOUR)
     so = bool(steps) and steps[-1][1]
     for _ in range(8):
         now_ns += 10 * S
-        told += alerts.conditions([condition("x")] if so else [], now_ns, HOUR)
-    kinds = [message.kind for message in told]
+        sent += alerts.conditions([condition("x")] if so else [], now_ns, HOUR)
+    kinds = [message.kind for message in sent]
     assert (kinds[-1] is Kind.RAISED) if so else (not kinds or kinds[-1] is Kind.ENDED)
     assert kinds == [Kind.RAISED, Kind.ENDED] * (len(kinds) // 2) + [Kind.RAISED] * (len(kinds) % 2)

@@ -90,9 +90,9 @@ def test_a_message_reaches_every_target_that_wants_its_severity(receiver: Webhoo
         await until_async(lambda: box.idle)
 
     states, said = deliver(config, work)
-    assert [fields["id"] for fields in receiver.told("/all")] == ["a1", "a2"]
-    assert [fields["id"] for fields in receiver.told("/worst")] == ["a2"]
-    assert receiver.told("/worst")[0] == {
+    assert [fields["id"] for fields in receiver.messages("/all")] == ["a1", "a2"]
+    assert [fields["id"] for fields in receiver.messages("/worst")] == ["a2"]
+    assert receiver.messages("/worst")[0] == {
         "text": "[critical] main: risk: breaker 2; solve: arb breakers [a2]",
         "instance": "main",
         "id": "a2",
@@ -125,7 +125,7 @@ def test_a_target_that_is_down_is_tried_again_in_order_and_delays_nobody_else(re
 
     states, said = deliver(config, work)
     late[0].close()
-    assert [fields["id"] for fields in late[0].told(f"/{SECRET}")] == ["a0", "a1", "a2"]
+    assert [fields["id"] for fields in late[0].messages(f"/{SECRET}")] == ["a0", "a1", "a2"]
     assert states["down"].last_error == "" and states["down"].sent == 3
     assert any("target down: not reachable" in line for line in said)
     assert said[-1] == "info: target down: takes messages again"
@@ -148,7 +148,7 @@ def test_beyond_the_bound_the_oldest_messages_go_and_are_counted(receiver: Webho
 
     states, said = deliver(config, work, queue_max=5)
     assert states["ops"].dropped == 3
-    taken = [fields["id"] for fields in receiver.told()]
+    taken = [fields["id"] for fields in receiver.messages()]
     assert taken[-5:] == ["a3", "a4", "a5", "a6", "a7"]
     assert any("HTTP 503" in line for line in said)
 
@@ -192,7 +192,7 @@ def test_messages_that_waited_at_a_restart_are_sent(receiver: WebhookReceiver) -
     states, _ = deliver(
         settings(ops={"url": receiver.url}), work, states={"ops": TargetState(waiting=[message(4)], sent=9)}
     )
-    assert [fields["id"] for fields in receiver.told()] == ["a4"] and states["ops"].sent == 10
+    assert [fields["id"] for fields in receiver.messages()] == ["a4"] and states["ops"].sent == 10
 
 
 def test_a_stop_waits_for_what_is_on_its_way_but_not_for_what_cannot_leave(receiver: WebhookReceiver) -> None:
@@ -257,7 +257,7 @@ def test_with_apprise_a_message_arrives_through_it(
         await until_async(lambda: box.idle)
 
     states, _ = deliver(config, work)
-    (fields,) = receiver.told(f"/{SECRET}")
+    (fields,) = receiver.messages(f"/{SECRET}")
     assert fields["message"] == text_of(message(1), "main") and states["ops"].sent == 1
 
     async def fails(box: Delivery) -> None:

@@ -38,7 +38,7 @@ def test_it_refuses_a_target_that_cannot_be_told_and_a_configuration_without_its
     done = subprocess.run(command(tmp_path, instance, wrong), cwd=REPO, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "monitoring.targets.ops: found no URL, wanted one as `url`" in done.stderr
     context: Any = SimpleNamespace(config=config_from_mapping({}))
-    with pytest.raises(ConfigInvalid, match="monitoring: missing, wanted the section that says who is told"):
+    with pytest.raises(ConfigInvalid, match="monitoring: missing, wanted the section that says where alerts go"):
         run(context)
 
 

@@ -34,11 +34,11 @@ def alive(instance: str, **states: ProcessState) -> Iterator[None]:
 
 
 def last_look(instance: str) -> list[Message]:
-    told: list[Message] = []
+    sent: list[Message] = []
     settings: Any = MonitoringConfig()
-    watch = Watch(instance, settings, AlertList([]), LogEvents(instance, {}), told.append, print)
+    watch = Watch(instance, settings, AlertList([]), LogEvents(instance, {}), sent.append, print)
     watch.stopped(1)
-    return told
+    return sent
 
 
 @pytest.mark.parametrize(

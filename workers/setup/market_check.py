@@ -1,4 +1,4 @@
-"""Asks venues what they list and which coins that is, over public REST; with keys also what only a key is told."""
+"""Asks venues what they list and which coins that is, over public REST; with keys also what only a key may read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JUDGED_MIN = 20
 Keys = Mapping[str, Credentials | None]  # by exchange
 
 
-class Survey(msgspec.Struct, frozen=True, kw_only=True):
+class MarketCheck(msgspec.Struct, frozen=True, kw_only=True):
     """``shared``: how many pairs the venues share; ``proposals``: the most traded of them, judged."""
 
     venues: list[str]
@@ -58,14 +58,14 @@ async def _instruments(venue: VenueConfig, keys: Keys) -> list[InstrumentSpec]:
         await client.close()
 
 
-async def survey(
+async def check_markets(
     config: EngineConfig,
     keys: Keys,
     *,
     quotes: Collection[str],
     wanted: int | Sequence[str],
     trusted_coins: Collection[str] = TRUSTED_COINS,
-) -> Survey:
+) -> MarketCheck:
     """Pairs that the venues of ``config`` share: so many, or the named ones.
 
     Raises CouldNotStart where a venue does not answer, BadInput for a named pair that fewer than two venues list.
@@ -85,7 +85,7 @@ async def survey(
     specs = [spec for row in rows if isinstance(row, list) for spec in row]
     refs = [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id, trade=v.trade) for v in venues]
     proposals = judged(chosen, specs, refs, trusted_coins)
-    return Survey(venues=[v.name for v in venues], shared=len(found), proposals=proposals)
+    return MarketCheck(venues=[v.name for v in venues], shared=len(found), proposals=proposals)
 
 
 def _expected(answers: Sequence[object]) -> Sequence[object]:
