@@ -27,6 +27,7 @@ class Judge(Enum):
     TABLE_OFF = "the limits table switches itself, or the instrument's row, off (fast_entry/limits_table.py)"
     MAY_ENTER = "the gate is asked after the verdict (Gate.may_enter)"
     LAST_LOOK = "right before the bytes leave, on both paths (risk/last_look.py)"
+    PERFORMER = "the venue's session takes no order, on both paths (workers/executor/performer.py)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Rule:
     limits: tuple[str, ...] = ()
 
 
-VERDICT, TABLE_OFF, MAY_ENTER, LAST_LOOK = Judge.VERDICT, Judge.TABLE_OFF, Judge.MAY_ENTER, Judge.LAST_LOOK
+VERDICT, TABLE_OFF, MAY_ENTER, LAST_LOOK, PERFORMER = Judge
 
 _GATE = "pipeline.risk.gate:Gate."
 _PLAN = "pipeline.execution.plan:"
@@ -110,7 +111,7 @@ RULES = (
     Rule("side open at the venue", Refusal.STATUS, _GATE + "_places", (VERDICT,), _attack("no sells")),
     Rule("trading does not end soon", Refusal.STATUS, _GATE + "_places", (VERDICT,), _attack("ends soon")),
     Rule("wallet open", Refusal.STATUS, _GATE + "_places", (TABLE_OFF,), _attack("wallet closed")),
-    Rule("sessions up, past known", Refusal.SESSION_DOWN, _GATE + "_places", (VERDICT, LAST_LOOK),
+    Rule("sessions up, past known", Refusal.SESSION_DOWN, _GATE + "_places", (VERDICT, PERFORMER),
          _reason("session down")),
     Rule("own orders there settled", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (VERDICT,), _attack("own order")),
     Rule("venue's clock near, not in doubt", Refusal.CLOCK_SKEW, _GATE + "_places", (MAY_ENTER,),
