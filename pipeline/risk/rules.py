@@ -108,6 +108,8 @@ RULES = (
     Rule("not disabled by limits", Refusal.INSTRUMENT_BLOCKED, _GATE + "_disabled", (TABLE_OFF,),
          _attack("venue off"), ("risk_limits.per_venue", "risk_limits.per_asset", "risk_limits.per_pair")),
     Rule("pair not in quarantine", Refusal.QUARANTINED, _GATE + "_places", (TABLE_OFF,), _attack("quarantined")),
+    Rule("exchange traded on", Refusal.QUARANTINED, _GATE + "_places", (TABLE_OFF,),
+         _alone("test_what_is_of_an_exchange_that_is_not_traded_on_passes_neither_path"), ("exchanges.*.trade",)),
     Rule("side open at the venue", Refusal.STATUS, _GATE + "_places", (VERDICT,), _attack("no sells")),
     Rule("trading does not end soon", Refusal.STATUS, _GATE + "_places", (VERDICT,), _attack("ends soon")),
     Rule("wallet open", Refusal.STATUS, _GATE + "_places", (TABLE_OFF,), _attack("wallet closed")),
@@ -254,12 +256,14 @@ KNOWN = frozenset([path for rule in RULES for path in rule.limits]) | EXACT_PATH
 
 def limit_fields(config: EngineConfig) -> dict[str, tuple[Any, Any]]:
     """Dotted path -> (value, default) of every field of the sections that hold limits; nested structs field by field.
+    Of the exchanges (``exchanges.*``: of each) the one field that forbids entries; all others say how they are reached.
 
     A field without a default has the default ``msgspec.NODEFAULT``, which no value equals.
     """
     found: dict[str, tuple[Any, Any]] = {}
     for section in SECTIONS:
         _walk(section, getattr(config, section), found)
+    found["exchanges.*.trade"] = (all(exchange.trade for exchange in config.exchanges.values()), True)
     return found
 
 

@@ -43,7 +43,7 @@ def _no_depth_left(ticks: int, frame: FrameType) -> bool:
     return bool(limit_fp < best_fp if said["side"] is OrderSide.BUY else limit_fp > best_fp)
 
 
-#: Functions of the exact path that are asked by the one that makes the ``Rejected``: what they answer where they refuse.
+#: Functions of the exact path that are asked by the one that makes the ``Rejected``: whether an answer refuses.
 ASKED: dict[CodeType, Callable[[Any, FrameType], bool]] = {
     planning.malformed.__code__: lambda text, _: bool(text),
     planning.of_other_rows.__code__: lambda text, _: bool(text),
@@ -149,7 +149,9 @@ def cases(test: Callable[..., None], parameter: str) -> list[dict[str, Any]]:
             names = mark.args[0].split(",") if isinstance(mark.args[0], str) else mark.args[0]
             values = [parameter] if parameter else mark.args[1]
             choices.append([dict(zip(names, value if len(names) > 1 else [value], strict=True)) for value in values])
-    return [dict(itertools.chain.from_iterable(each.items() for each in found)) for found in itertools.product(*choices)]
+    return [
+        dict(itertools.chain.from_iterable(each.items() for each in found)) for found in itertools.product(*choices)
+    ]
 
 
 def early(rule: Rule, patch: pytest.MonkeyPatch) -> tuple[set[Judge], set[str]]:
