@@ -19,7 +19,7 @@ from pipeline.execution.records import FillRecord
 from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import wallet_open
-from pipeline.model.structs import InstrumentSpec
+from pipeline.model.structs import ZERO, InstrumentSpec
 from pipeline.model.trading_times import ending_text
 from pipeline.risk.breakers import Symbol, blocking, fee_breaker, venue_breaker
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
@@ -34,7 +34,6 @@ from shm.layout import BOOK
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
 MALFORMED_MAX = 5  # malformed opportunities before the detector is declared mad
 DUPLICATES_MAX = 100  # identical opportunities in a row before an operator has to look
-ZERO = Decimal(0)
 
 UserCheck = Callable[[Plan], str]  # "" = no objection
 OrderBudget = Callable[[str, int], bool]  # (venue, orders) -> whether the venue takes so many now
