@@ -47,6 +47,7 @@ VERDICT, TABLE_OFF, MAY_ENTER, LAST_LOOK, PERFORMER = Judge
 
 _GATE = "pipeline.risk.gate:Gate."
 _PLAN = "pipeline.execution.plan:"
+_SCOPES = "pipeline.risk.scopes:Scopes."
 _LOOK = "pipeline.risk.last_look:LastLook."
 _FAST_TESTS = "tests/unit/fast_entry/"
 _MARGIN = "tests/unit/fast_entry/test_attack_margin.py::"
@@ -105,7 +106,7 @@ RULES = (
          _reason("venue blocked")),
     Rule("instrument not blocked", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (VERDICT, LAST_LOOK),
          _reason("instrument blocked")),
-    Rule("not disabled by limits", Refusal.INSTRUMENT_BLOCKED, _GATE + "_disabled", (TABLE_OFF,),
+    Rule("not disabled by limits", Refusal.INSTRUMENT_BLOCKED, _SCOPES + "disabled", (TABLE_OFF,),
          _attack("venue off"), ("risk_limits.per_venue", "risk_limits.per_asset", "risk_limits.per_pair")),
     Rule("pair not in quarantine", Refusal.QUARANTINED, _GATE + "_places", (TABLE_OFF,), _attack("quarantined")),
     Rule("exchange traded on", Refusal.QUARANTINED, _GATE + "_places", (TABLE_OFF,),
@@ -168,10 +169,10 @@ RULES = (
          ("risk_limits.max_open_operations",)),
     Rule("exposure of everything", Refusal.EXPOSURE_LIMIT, _GATE + "_limits", (VERDICT,),
          _attack("exposure of what is open"), ("risk_limits.max_total_exposure_usd",)),
-    Rule("position within a scope", Refusal.POSITION_LIMIT, _GATE + "_scoped_limits", (TABLE_OFF,),
+    Rule("position within a scope", Refusal.POSITION_LIMIT, _SCOPES + "refusal", (TABLE_OFF,),
          _attack("position of a venue"),
          ("risk_limits.per_venue", "risk_limits.per_asset", "risk_limits.per_pair")),
-    Rule("exposure within a scope", Refusal.EXPOSURE_LIMIT, _GATE + "_scoped_limits", (TABLE_OFF,),
+    Rule("exposure within a scope", Refusal.EXPOSURE_LIMIT, _SCOPES + "refusal", (TABLE_OFF,),
          _attack("exposure of an asset"),
          ("risk_limits.per_venue", "risk_limits.per_asset", "risk_limits.per_pair")),
     Rule("loss of the day", Refusal.DAILY_LOSS, _GATE + "_limits", (TABLE_OFF,), _attack("daily loss"),

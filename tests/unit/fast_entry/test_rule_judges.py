@@ -28,6 +28,7 @@ from pipeline.model.enums import OrderSide, Refusal
 from pipeline.risk.gate import Gate
 from pipeline.risk.last_look import LastLook
 from pipeline.risk.rules import RULES, Judge, Rule
+from pipeline.risk.scopes import Scopes
 from shm.layout import LEG, OPPORTUNITY
 from shm.layout_pages import HALT
 from tests.worlds.fast_entry_world import levels
@@ -54,12 +55,12 @@ ASKED: dict[CodeType, Callable[[Any, FrameType], bool]] = {
     Planner._price_bps.__code__: lambda price_bps, _: price_bps > 0,
     Gate._breaker_for.__code__: lambda name, _: bool(name),
     Gate._already_open.__code__: lambda refused, _: refused is not None,
-    Gate._disabled.__code__: lambda scope, _: bool(scope),
+    Scopes.disabled.__code__: lambda scope, _: bool(scope),
     Gate.has_budget.__code__: lambda room, _: not room,
 }
 #: Parts of a judge: the row names the judge.
 PARTS = {
-    "pipeline.risk.gate:_scoped_refusal": "pipeline.risk.gate:Gate._scoped_limits",
+    "pipeline.risk.scopes:_refusal": "pipeline.risk.scopes:Scopes.refusal",
     "pipeline.risk.margin_state:MarginState._leg_refusal": "pipeline.risk.margin_state:MarginState.entry_refusal",
 }
 
