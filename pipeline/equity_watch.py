@@ -34,8 +34,8 @@ from pipeline.execution.market import declared_usd, mid_price, tradable
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
+from pipeline.model.units import NS_PER_DAY
 
-DAY_NS = 86_400 * 1_000_000_000
 MID_MAX_AGE_NS = 30_000_000_000  # a mid that looks could not read again for so long is left out of the median
 COMPLETE_WAIT_NS = 60_000_000_000  # how long a run's first reading waits for a mark of every coin that is held
 ONE = Decimal(1)
@@ -262,7 +262,7 @@ class EquityWatch:
         from now on."""
         now_wall_ns = self._core.context.now.wall_ns
         start = self.start
-        if start is None or start.day != now_wall_ns // DAY_NS:
+        if start is None or start.day != now_wall_ns // NS_PER_DAY:
             amounts = {account_name(asset, venue): amount for (venue, asset), amount in balances.items()}
             held = dict(amounts)
             for (venue, symbol), position in self._core.ledger.accounts.futures.items():
@@ -271,7 +271,7 @@ class EquityWatch:
                     name = account_name(row.spec.base, venue)
                     held[name] = held.get(name, ZERO) + position.qty
             start = DayStart(
-                day=now_wall_ns // DAY_NS,
+                day=now_wall_ns // NS_PER_DAY,
                 wall_ns=now_wall_ns,
                 equity=worth.value,
                 balances=amounts,

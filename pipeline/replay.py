@@ -63,16 +63,15 @@ from pipeline.detection.topology import DIRECTION, DIRECTION_FLOATS, build_topol
 from pipeline.model.config import DetectionConfig, HedgeConfig
 from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.model.fixedpoint import from_fp, parse_decimal, plain
+from pipeline.model.units import BPS, NS_PER_MS
 from pipeline.replay_rows import ReplayVenue, catalogue_words, open_venues
 from pipeline.replay_worth import Worth
 from shm import bookring
 from shm.layout import BOOK, CURSOR, HEADER, QUEUE, feed_segment_words
 from shm.words import Words
 
-MS = 1_000_000
 UNLIMITED_USD = 1e30
 NEVER_NS = 1 << 60  # no timer in recorded time: a frame is what brings a proof
-BPS = 10_000
 
 
 class Leg(msgspec.Struct, frozen=True):
@@ -153,8 +152,8 @@ class ExactReplay:
 
     def _configure(self) -> None:
         mem, detection = self.memory.mem, DetectionConfig()
-        mem[DETECTOR_SETTINGS.max_age_ns] = detection.max_age_to_trade_ms * MS
-        mem[DETECTOR_SETTINGS.max_skew_ns] = detection.max_skew_ms * MS
+        mem[DETECTOR_SETTINGS.max_age_ns] = detection.max_age_to_trade_ms * NS_PER_MS
+        mem[DETECTOR_SETTINGS.max_skew_ns] = detection.max_skew_ms * NS_PER_MS
         mem[DETECTOR_SETTINGS.cooldown_ns] = 0
         mem[DETECTOR_SETTINGS.recheck_ns] = NEVER_NS
         mem[DETECTOR_SETTINGS.next_id] = 1

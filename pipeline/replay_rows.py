@@ -23,12 +23,12 @@ from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import digits_after_point, parse_decimal
 from pipeline.model.instruments import QUARANTINED, InstrumentRow
 from pipeline.model.structs import InstrumentSpec
+from pipeline.model.units import PPM_PER_BPS
 from shm.layout_pages import CATALOGUE_ROW
 from shm.words import Words
 
 ROWS_FILE = "instruments.json"
 QUOTES = ("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "BTC", "ETH", "BNB", "EUR", "TRY", "USD")  # to split a bare symbol
-PPM_PER_BPS = 100
 
 
 class RowSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

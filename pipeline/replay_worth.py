@@ -32,9 +32,8 @@ from pipeline.detection.kernel_arrays import Ports
 from pipeline.detection.memory import DETECTOR_FLOATS, Memory
 from pipeline.detection.topology import DIRECTION
 from pipeline.model.instruments import USD_COINS, InstrumentRow
+from pipeline.model.units import NS_PER_MS
 from shm.layout import BOOK, FLAGS_UNTRADABLE
-
-MS = 1_000_000
 
 
 class Replayed(Protocol):
@@ -73,7 +72,7 @@ class Worth:
             if value.latency_ms == 0:
                 self._take(number, direction)
             else:
-                heapq.heappush(self._due, (time_ns + int(value.latency_ms * MS), number, direction))
+                heapq.heappush(self._due, (time_ns + int(value.latency_ms * NS_PER_MS), number, direction))
 
     def until(self, time_ns: int) -> None:
         """The next message is of ``time_ns``: what falls due before it is judged on the books as they are."""

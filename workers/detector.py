@@ -17,13 +17,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.detection.detector import IDLE, MS, STEP_NS, OpportunityDetector
+from pipeline.detection.detector import IDLE, STEP_NS, OpportunityDetector
 from pipeline.detection.kernel_arrays import Ports, nothing, private_ports
 from pipeline.detection.memory import DETECTOR_SETTINGS, FEED_READER
 from pipeline.detection.topology import NO_FEED
 from pipeline.model.config import DetectionConfig, EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.dialects import dialect_names
 from pipeline.model.enums import WaitStrategy
+from pipeline.model.units import NS_PER_MS
 from shm.bookring import init_feed, notice_tail
 from shm.layout import CURSOR, FEED, FEED_BOOK_CAPACITY_DEFAULT, OPPORTUNITY, REPORT, feed_segment_words
 from shm.liveness import FEED_MISSED_BEATS, LivenessView
@@ -41,7 +42,7 @@ REPORT_CAPACITY = 1024
 QUIET_NS = 50_000  # after this long without a notice a parking detector sleeps: about what a wake-up costs
 PARK_OPEN_MS = 25  # with an episode open
 HOUSEKEEPING_NS = STEP_NS  # what has appeared, died or changed
-CAPS_NS = 1_000 * MS  # dollar rates of quotes that are no stable coin
+CAPS_NS = 1_000 * NS_PER_MS  # dollar rates of quotes that are no stable coin
 
 
 class Attachments:

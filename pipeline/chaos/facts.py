@@ -10,8 +10,7 @@ from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import RetiredRecord
 from pipeline.model.config import EngineConfig
-
-MS_NS = 1_000_000
+from pipeline.model.units import NS_PER_MS
 
 
 def config_fields(
@@ -23,11 +22,11 @@ def config_fields(
     not have what the feeds published."""
     limits = config.risk_limits
     return {
-        "grace_ns": config.execution.unknown_grace_ms * MS_NS,
-        "answer_ns": config.answer_timeout_ms * MS_NS,
-        "cooldown_ns": config.detection.cooldown_ms * MS_NS,
-        "max_age_ns": config.detection.max_age_to_trade_ms * MS_NS,
-        "max_skew_ns": config.detection.max_skew_ms * MS_NS,
+        "grace_ns": config.execution.unknown_grace_ms * NS_PER_MS,
+        "answer_ns": config.answer_timeout_ms * NS_PER_MS,
+        "cooldown_ns": config.detection.cooldown_ms * NS_PER_MS,
+        "max_age_ns": config.detection.max_age_to_trade_ms * NS_PER_MS,
+        "max_skew_ns": config.detection.max_skew_ms * NS_PER_MS,
         "execute_edge_bps": config.execute_edge_bps,
         "unwind_max_slippage_bps": config.execution.unwind_max_slippage_bps,
         "numeraire": config.execution.numeraire,

@@ -13,12 +13,13 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import Any
 
-from pipeline.chaos.facts import MS_NS, config_fields, end_fields
+from pipeline.chaos.facts import config_fields, end_fields
 from pipeline.chaos.tape import Row, plain
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import BootRecord, OrderSentRecord, TakeoverRecord
 from pipeline.model.config import EngineConfig
+from pipeline.model.units import NS_PER_MS
 
 #: Numbers of the ledger's rows, which are texts where they were served.
 NUMBERS = frozenset(
@@ -108,7 +109,7 @@ def act(name: str, mono_ns: int, **fields: Any) -> Row:
 
 def lease_lost(stopped_ns: int, woken_ns: int, lease_ms: int) -> list[Row]:
     """The rows for a guard that stood still: no lease that it has granted outlasts ``lease_ms``."""
-    expired_ns = stopped_ns + lease_ms * MS_NS
+    expired_ns = stopped_ns + lease_ms * NS_PER_MS
     if expired_ns >= woken_ns:
         return []
     return [act("lease", expired_ns, on=False), act("lease", woken_ns, on=True)]

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.detection.catalogue_rows import buy_fees, pair_text, tradable_row
-from pipeline.detection.edge import PPM
 from pipeline.detection.thresholds import Terms
 from pipeline.model.enums import InstrumentKind, OpportunityType
 from pipeline.model.instruments import USD_COINS
+from pipeline.model.units import PPM
 from shm.declare import Table, real, reals_of, word, words_of
 from shm.layout_pages import CATALOGUE_CAPACITY, CATALOGUE_ROW
 from shm.words import Words

@@ -43,6 +43,7 @@ from pipeline.model.enums import Refusal
 from pipeline.model.fixedpoint import from_fp
 from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ArbitrageOpportunity
+from pipeline.model.units import NS_PER_MS
 from shm.atomics import load_acquire
 from shm.jit import direct
 from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, LEG, OPPORTUNITY, QUEUE
@@ -51,9 +52,8 @@ from shm.pages import price_words, read_row
 from shm.queue import pop
 from shm.words import Words
 
-MS = 1_000_000
-RECHECK_NS = MS  # an open episode is looked at at least this often; a new proof is seen at once
-STEP_NS = 25 * MS  # the loop comes back to Python this often while work flows: beat, commands, liveness of feeds
+RECHECK_NS = NS_PER_MS  # an open episode is looked at at least this often; a new proof is seen at once
+STEP_NS = 25 * NS_PER_MS  # the loop comes back to Python this often while work flows: beat, commands, liveness of feeds
 THREAD_PAUSE_S = 0.001  # between steps of a user's thread on a quiet market
 
 #: counter label -> word; ``refused.<name>`` come from DETECTOR_COUNTERS.refused
@@ -155,9 +155,9 @@ class OpportunityDetector:
     def _set_bounds(self) -> None:
         detection = self.config.detection
         mem = self.memory.mem
-        mem[DETECTOR_SETTINGS.max_age_ns] = detection.max_age_to_trade_ms * MS
-        mem[DETECTOR_SETTINGS.max_skew_ns] = detection.max_skew_ms * MS
-        mem[DETECTOR_SETTINGS.cooldown_ns] = detection.cooldown_ms * MS
+        mem[DETECTOR_SETTINGS.max_age_ns] = detection.max_age_to_trade_ms * NS_PER_MS
+        mem[DETECTOR_SETTINGS.max_skew_ns] = detection.max_skew_ms * NS_PER_MS
+        mem[DETECTOR_SETTINGS.cooldown_ns] = detection.cooldown_ms * NS_PER_MS
 
     def reconfigure(self, config: EngineConfig) -> None:
         """Other thresholds and bounds from the next pass on (what ``model.config_reload`` lets change, no more); open
@@ -331,7 +331,7 @@ class OpportunityDetector:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
-                if self.step(idle_ns=MS) == IDLE:
+                if self.step(idle_ns=NS_PER_MS) == IDLE:
                     self._stop.wait(THREAD_PAUSE_S)
         except BaseException as error:
             self.failure = error

@@ -26,10 +26,10 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from pipeline.model.units import PPM
 from shm.jit import njit_bare
 from shm.layout import ABSENT_ASK, ABSENT_BID
 
-PPM = 1_000_000
 NUMBER_LIMIT = 2**62  # prices, num and den stay below it
 SCREEN_SLACK = 2.0**-49
 DISABLED = math.inf  # ``need`` of a direction that is never taken

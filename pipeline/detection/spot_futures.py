@@ -22,11 +22,9 @@ import msgspec
 
 from pipeline.economics.hedge_exit import FUNDING_TIMES_AHEAD
 from pipeline.model.config import HedgeConfig
+from pipeline.model.units import BPS, PPM, S_PER_HOUR
 
-PPM = 1_000_000
 PPB = 1_000_000_000
-BPS = 10_000
-HOUR_S = 3600
 
 
 class HedgeTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +42,7 @@ def funding_cost(terms: HedgeTerms, config: HedgeConfig) -> Fraction:
     than ``FUNDING_TIMES_AHEAD``: a rate does not stay for longer."""
     if terms.funding_interval_s <= 0:
         return Fraction(0)
-    intervals = Fraction(config.holding_hours) * HOUR_S / terms.funding_interval_s
+    intervals = Fraction(config.holding_hours) * S_PER_HOUR / terms.funding_interval_s
     paid_by_longs = Fraction(terms.funding_rate_ppb, PPB) * min(intervals, Fraction(FUNDING_TIMES_AHEAD))
     return -paid_by_longs if terms.short_futures else paid_by_longs
 

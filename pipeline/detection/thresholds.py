@@ -9,8 +9,7 @@ import msgspec
 
 from pipeline.model.config import DetectionConfig, EngineConfig, HedgeConfig
 from pipeline.model.enums import OpportunityType
-
-BPS = 10_000
+from pipeline.model.units import BPS
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):

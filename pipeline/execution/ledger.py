@@ -55,8 +55,8 @@ from pipeline.execution.settled.leaving import retire
 from pipeline.model.enums import ArbitrageState, InstrumentKind, OrderState
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import ZERO
+from pipeline.model.units import NS_PER_DAY
 
-DAY_NS = 86_400 * 1_000_000_000
 WINDOW_UNKNOWN_MS = 10_000  # of an order in a checkpoint that does not hold its window: more than there ever was
 LATE_NS = 120_000_000_000  # how long after an order's end a venue may still add a fill to it
 #: Breakers of what the world did to the account; besides ``venue.<venue>``.
@@ -446,7 +446,7 @@ class Ledger:
             self.open_operations.pop(record.operation_id, None)
 
     def _add_pnl(self, amount: Decimal) -> None:
-        day = self.last_wall_ns // DAY_NS
+        day = self.last_wall_ns // NS_PER_DAY
         if day > self.day:  # a wall clock that steps back does not begin a day again
             self.day, self.day_pnl = day, ZERO
         self.day_pnl = EXACT.add(self.day_pnl, amount)

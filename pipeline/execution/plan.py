@@ -34,12 +34,12 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, 
 from pipeline.model.fixedpoint import EXP_MAX, from_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
+from pipeline.model.units import PPM
 from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 
 DirectionPrice = Callable[[int, int], float]  # (buy, sell) instrument ids -> bps
 QTY_FP_MAX = 2**62
 _ENTRIES = frozenset(OpportunityType) - {OpportunityType.HEDGE_EXIT}
-PPM = 1_000_000
 _PRICED = {
     OpportunityType.SPOT_SPOT: "the inventory that it moves",
     OpportunityType.SPOT_FUTURES_HEDGE: "the basis, funding and carry that its exit is expected at",

@@ -8,7 +8,7 @@ the exact path judges.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR
 from fractions import Fraction
 
 import numpy as np
@@ -22,6 +22,7 @@ from pipeline.execution.plan import Grid, grid_of
 from pipeline.fast_entry.memory import LIMIT_FLOATS, LIMITS, ROW, ROW_FLOATS
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.instruments import USD_COINS, InstrumentRow, wallet_open
+from pipeline.model.structs import ZERO
 from pipeline.risk.breakers import fee_breaker, stops_everything, venue_breaker
 from pipeline.risk.exposure import Exposure
 from pipeline.risk.gate import Gate
@@ -33,7 +34,6 @@ LOTS_MAX = 1 << 61
 WORD_MAX = 1 << 61  # a configured number beyond it means as much as this
 FLOAT_UNDER = 1.0 - 1e-12  # of what may be used: a float64 may lie above the Decimal that it stands for
 FLOAT_OVER = 1e-12  # on top of what must be reached, likewise
-ZERO = Decimal(0)
 Key = tuple[str, str]  # venue and asset, or venue and symbol
 
 

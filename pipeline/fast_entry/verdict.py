@@ -17,6 +17,7 @@ from pipeline.detection.opportunity_record import record_crc32
 from pipeline.execution.shared_reads import read_proved
 from pipeline.fast_entry.memory import LIMIT_FLOATS, LIMITS, ROW, ROW_FLOATS
 from pipeline.model.enums import OpportunityType
+from pipeline.model.units import PPM
 from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS
 from pipeline.templates.template import BOOKS_OFF, LEG_SLOTS
 from shm.atomics import load_acquire
@@ -44,7 +45,6 @@ EDGE_GUARD_BPS = 1e-6
 FP_MAX = 1 << 61
 SUM_MAX = 1 << 57  # of one level: twenty of them cannot leave int64
 PRODUCT_MAX = 4.0e18
-PPM = 1_000_000
 _EXPONENT_BITS = 0x7FF
 
 

@@ -13,8 +13,7 @@ import msgspec
 from pipeline.model.config import DeductionConfig, FeeConfig
 from pipeline.model.enums import FeeAssetRule
 from pipeline.model.structs import InstrumentSpec
-
-PPM = 1_000_000
+from pipeline.model.units import PPM
 
 
 class FeeSwitch(NamedTuple):

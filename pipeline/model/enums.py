@@ -203,7 +203,7 @@ class Refusal(IntEnum):
     WRITER_DEAD = 6  # the feed that writes the book has gone
     QUIET_UNPROVED = 7  # proved current, but longer ago than max_age_to_trade_ms (executor: STALE_AT_EXECUTOR)
     SKEW = 8  # the proofs of two legs further apart than max_skew_ms
-    QUARANTINED = 9  # the coin's identity is in doubt
+    QUARANTINED = 9  # the coin's identity is in doubt, or its exchange is not traded on
     STATUS = 10  # venue status or wallet switch forbids the direction
     INVENTORY = 11  # free balances do not cover the smallest executable quantity
     BELOW_MINIMUM = 12  # executable quantity under lot, minimum quantity or notional

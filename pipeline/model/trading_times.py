@@ -13,8 +13,8 @@ import msgspec
 
 from pipeline.model.enums import TradingStatus
 from pipeline.model.structs import InstrumentSpec
+from pipeline.model.units import S_PER_HOUR
 
-HOUR_S = 3600
 NEVER_S = 4_102_444_800  # 2100: Binance gives perpetual contracts a delivery date there
 
 
@@ -27,7 +27,7 @@ def at_time(spec: InstrumentSpec, wall_s: int, before_end_h: int) -> InstrumentS
     """``spec`` as its times make it at ``wall_s`` (unix); ``before_end_h``: how long before its end it is ending."""
     status = TradingStatus.HALTED if spec.trading_from_wall_s > wall_s else spec.status
     until_s = spec.trading_until_wall_s
-    near = until_s > 0 and wall_s >= until_s - before_end_h * HOUR_S
+    near = until_s > 0 and wall_s >= until_s - before_end_h * S_PER_HOUR
     ending, unreadable = spec.ending or near, spec.unreadable and not near
     if (status, ending, unreadable) == (spec.status, spec.ending, spec.unreadable):
         return spec

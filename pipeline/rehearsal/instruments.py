@@ -34,7 +34,7 @@ def spec(venue: str, symbol: str = "", base: str = "BTC", **changes: Any) -> Ins
 
 def venue_refs(config: EngineConfig) -> list[VenueRef]:
     """The venues of a configuration, as :func:`build_rows` takes them."""
-    return [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id) for v in config.venues]
+    return [VenueRef(name=v.name, venue_id=v.venue_id, feed_id=v.feed_id, trade=v.trade) for v in config.venues]
 
 
 def rows_for(config: EngineConfig, specs: Sequence[InstrumentSpec]) -> list[InstrumentRow]:

@@ -12,8 +12,8 @@ from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide
 from pipeline.model.instruments import USD_COINS
+from pipeline.model.structs import ZERO
 
-ZERO = Decimal(0)
 Marks = Mapping[tuple[str, str], Decimal]  # (venue, symbol) -> mark price
 Coin = tuple[str, str]  # venue and coin: what the position limit counts by
 

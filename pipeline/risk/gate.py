@@ -16,16 +16,16 @@ from pipeline.execution.events import Opportunity
 from pipeline.execution.market import UsdRates, can_enter
 from pipeline.execution.plan import DirectionPrice, Plan, Planner, Rejected, malformed, no_price, of_other_rows
 from pipeline.execution.records import FillRecord
-from pipeline.model.config import LimitConfig
 from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import wallet_open
-from pipeline.model.structs import InstrumentSpec
+from pipeline.model.structs import ZERO, InstrumentSpec
 from pipeline.model.trading_times import ending_text
 from pipeline.risk.breakers import Symbol, blocking, fee_breaker, venue_breaker
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from pipeline.risk.margin_state import MarginState
 from pipeline.risk.order_rate import SendTimes
 from pipeline.risk.profit import least_profit
+from pipeline.risk.scopes import Scopes, venues_of
 from pipeline.risk.venue_clocks import VenueClocks
 from pipeline.risk.venue_settings import VenueSettings
 from pipeline.risk.worth import Worth
@@ -34,7 +34,6 @@ from shm.layout import BOOK
 INTENT_BYTES = 16 * 1024  # more than one operation ever writes before its orders are sent
 MALFORMED_MAX = 5  # malformed opportunities before the detector is declared mad
 DUPLICATES_MAX = 100  # identical opportunities in a row before an operator has to look
-ZERO = Decimal(0)
 
 UserCheck = Callable[[Plan], str]  # "" = no objection
 OrderBudget = Callable[[str, int], bool]  # (venue, orders) -> whether the venue takes so many now
@@ -289,7 +288,8 @@ class Gate:
 
     def _places(self, opportunity: Opportunity) -> Rejected | None:
         """Venues and instruments of the legs: sessions, blocks, quarantine, status, own unfinished orders."""
-        context, scoped = self._context, self._scoped
+        context = self._context
+        scopes = Scopes(context.config.risk_limits)
         for leg in opportunity.legs:
             row = context.instruments.get(leg.instrument_id)
             assert row is not None  # judged by malformed()
@@ -298,7 +298,7 @@ class Gate:
                 return Rejected(Refusal.VENUE_BLOCKED, spec.venue)
             if context.halt.instrument_blocked(row.instrument_id):
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{spec.venue} {spec.symbol}")
-            disabled = self._disabled(spec) if scoped else ""
+            disabled = scopes.disabled(spec)
             if disabled:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, f"{disabled} disabled by limits")
             if not row.tradable_pair and opportunity.type != OpportunityType.TRIANGULAR:
@@ -320,24 +320,11 @@ class Gate:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, doubt)
         return None
 
-    @property
-    def _scoped(self) -> bool:
-        """Whether any limit is for one venue, asset or pair."""
-        limits = self._context.config.risk_limits
-        return bool(limits.per_venue or limits.per_asset or limits.per_pair)
-
-    def _disabled(self, spec: InstrumentSpec) -> str:
-        """The scope whose limits switch this instrument off; "" when none does."""
-        limits = self._context.config.risk_limits
-        for scope, key in ((limits.per_venue, spec.venue), (limits.per_asset, spec.base), (limits.per_pair, spec.pair)):
-            if key in scope and not scope[key].enabled:
-                return key
-        return ""
-
     def stopped_alone(self, spec: InstrumentSpec) -> bool:
         """Whether a breaker or a limit stops this instrument or its venue alone."""
-        names = {venue_breaker(spec.venue), fee_breaker(spec.venue, spec.symbol)}
-        return bool(self._disabled(spec)) or not names.isdisjoint(self._context.ledger.breakers)
+        context, names = self._context, {venue_breaker(spec.venue), fee_breaker(spec.venue, spec.symbol)}
+        disabled = Scopes(context.config.risk_limits).disabled(spec)
+        return bool(disabled) or not names.isdisjoint(context.ledger.breakers)
 
     def _after_fill(self, plan: Plan) -> Rejected | None:
         for leg in plan.legs:
@@ -384,7 +371,7 @@ class Gate:
             return Rejected(Refusal.IN_FLIGHT_LIMIT, f"{len(ledger.open_operations)} operations open")
         if not now.total + size <= limits.max_total_exposure_usd:
             return Rejected(Refusal.EXPOSURE_LIMIT, f"{now.total:.2f} + {size:.2f} USD")
-        refused = self._scoped_limits(plan, now, positions) if self._scoped else None
+        refused = Scopes(limits).refusal(plan, now, positions)
         if refused is not None:
             return refused
         loss = self.worth.loss_beyond(limits)
@@ -392,24 +379,6 @@ class Gate:
             self._context.trip(loss.breaker, loss.text)
             return Rejected(loss.refusal, loss.text)
         return self._rate_limits(plan, now_ns)
-
-    def _scoped_limits(self, plan: Plan, now: Exposure, positions: dict[Coin, Decimal]) -> Rejected | None:
-        """Limits of one venue, asset or pair. ``positions``: USD of each coin on each venue with this plan."""
-        limits, size = self._context.config.risk_limits, plan.notional_usd
-        scoped: list[tuple[str, LimitConfig | None, Decimal, Decimal]] = []
-        for name in _venues(plan):
-            position = max(usd for (venue, _), usd in positions.items() if venue == name)
-            scoped.append((f"venue {name}", limits.per_venue.get(name), position, now.by_venue.get(name, ZERO)))
-        for name in _assets(plan):
-            position = max(usd for (_, coin), usd in positions.items() if coin == name)
-            scoped.append((f"asset {name}", limits.per_asset.get(name), position, now.by_asset.get(name, ZERO)))
-        position, open_usd = max(positions.values()), now.by_pair.get(plan.pair, ZERO)
-        scoped.append((f"pair {plan.pair}", limits.per_pair.get(plan.pair), position, open_usd))
-        for name, limit, position, open_usd in scoped:
-            refused = _scoped_refusal(name, limit, position, open_usd, size)
-            if refused is not None:
-                return refused
-        return None
 
     def exposure(self) -> Exposure:
         """Everything open, hedges and what others hold at mark."""
@@ -423,7 +392,7 @@ class Gate:
         wanted = len(plan.legs)
         if not self.sends.last_second(now_ns) + wanted <= limits.max_orders_per_s:
             return Rejected(Refusal.ORDER_RATE, f"{self.sends.last_second(now_ns)} orders in the last second")
-        for venue in _venues(plan):
+        for venue in venues_of(plan):
             orders = sum(1 for leg in plan.legs if leg.row.spec.venue == venue)
             scoped = limits.per_venue.get(venue)
             if (
@@ -474,27 +443,7 @@ def _agrees(spec: InstrumentSpec) -> str:
     return ""
 
 
-def _venues(plan: Plan) -> set[str]:
-    return {leg.row.spec.venue for leg in plan.legs}
-
-
-def _assets(plan: Plan) -> set[str]:
-    return {leg.row.spec.base for leg in plan.legs}
-
-
 def _positions_after(plan: Plan, now: Exposure) -> dict[Coin, Decimal]:
     """USD position of each coin and venue of a plan, with what is open there now."""
     legs = (((leg.row.spec.venue, leg.row.spec.base), leg.side, leg.notional_usd) for leg in plan.legs)
     return {coin: now.by_position.get(coin, ZERO) + size for coin, size in position_sizes(legs).items()}
-
-
-def _scoped_refusal(
-    name: str, limit: LimitConfig | None, position: Decimal, open_usd: Decimal, size: Decimal
-) -> Rejected | None:
-    if limit is None:
-        return None
-    if limit.max_position_size_usd is not None and not position <= limit.max_position_size_usd:
-        return Rejected(Refusal.POSITION_LIMIT, f"{name}: {position:.2f} USD, at most {limit.max_position_size_usd}")
-    if limit.max_exposure_usd is not None and not open_usd + size <= limit.max_exposure_usd:
-        return Rejected(Refusal.EXPOSURE_LIMIT, f"{name}: {open_usd:.2f} + {size:.2f} USD")
-    return None

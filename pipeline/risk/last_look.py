@@ -15,8 +15,8 @@ from pipeline.execution.events import HaltPort
 from pipeline.execution.plan import too_far_apart, too_old
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import Refusal
+from pipeline.model.units import NS_PER_MS
 
-MS_NS = 1_000_000
 Stop = tuple[Refusal, str]  # why nothing leaves, and the detail
 
 
@@ -96,5 +96,5 @@ class LastLook:
 
     def _set_bounds(self, config: EngineConfig) -> None:
         self._config = config
-        self._max_age_ns = config.detection.max_age_to_trade_ms * MS_NS
-        self._max_skew_ns = config.detection.max_skew_ms * MS_NS
+        self._max_age_ns = config.detection.max_age_to_trade_ms * NS_PER_MS
+        self._max_skew_ns = config.detection.max_skew_ms * NS_PER_MS

@@ -16,9 +16,8 @@ from pipeline.execution.ledger import Operation
 from pipeline.execution.market import UsdRates
 from pipeline.model.enums import ArbitrageState
 from pipeline.model.structs import ZERO
+from pipeline.model.units import NS_PER_S
 from pipeline.risk.breakers import NAKED
-
-S_NS = 1_000_000_000
 
 
 def naked_usd_s(operation: Operation, asset: str, usd: Decimal, since_ns: int, until_ns: int) -> Decimal:
@@ -34,7 +33,7 @@ def naked_usd_s(operation: Operation, asset: str, usd: Decimal, since_ns: int, u
         area += abs(net) * (heard_ns - at_ns)
         at_ns, net = heard_ns, net + fill.qty * int(fill.side)
     area += abs(net) * max(0, until_ns - at_ns)
-    return area * usd / S_NS
+    return area * usd / NS_PER_S
 
 
 class NakedWatch:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 
-SECOND_NS = 1_000_000_000
+from pipeline.model.units import NS_PER_S
+
 NEVER_NS = 2**62
 
 
@@ -29,7 +30,7 @@ class SendTimes:
 
     def recall(self, venue: str, intent_mono_ns: int, mono_ns: int) -> None:
         """An order of the run before, in the order of their times: a restart does not open a new second."""
-        if mono_ns - SECOND_NS < intent_mono_ns <= mono_ns:
+        if mono_ns - NS_PER_S < intent_mono_ns <= mono_ns:
             self.note(venue, intent_mono_ns)
 
     def last_second(self, mono_ns: int, venue: str = "") -> int:
@@ -45,9 +46,9 @@ class SendTimes:
         over = len(self._all) + orders - a_second
         if over <= 0:
             return 0
-        return self._all[over - 1] + SECOND_NS if over <= len(self._all) else NEVER_NS
+        return self._all[over - 1] + NS_PER_S if over <= len(self._all) else NEVER_NS
 
 
 def _forget_old(sends: deque[int], mono_ns: int) -> None:
-    while sends and sends[0] <= mono_ns - SECOND_NS:
+    while sends and sends[0] <= mono_ns - NS_PER_S:
         sends.popleft()

@@ -27,6 +27,7 @@ class Judge(Enum):
     TABLE_OFF = "the limits table switches itself, or the instrument's row, off (fast_entry/limits_table.py)"
     MAY_ENTER = "the gate is asked after the verdict (Gate.may_enter)"
     LAST_LOOK = "right before the bytes leave, on both paths (risk/last_look.py)"
+    PERFORMER = "the venue's session takes no order, on both paths (workers/executor/performer.py)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,11 @@ class Rule:
     limits: tuple[str, ...] = ()
 
 
-VERDICT, TABLE_OFF, MAY_ENTER, LAST_LOOK = Judge.VERDICT, Judge.TABLE_OFF, Judge.MAY_ENTER, Judge.LAST_LOOK
+VERDICT, TABLE_OFF, MAY_ENTER, LAST_LOOK, PERFORMER = Judge
 
 _GATE = "pipeline.risk.gate:Gate."
 _PLAN = "pipeline.execution.plan:"
+_SCOPES = "pipeline.risk.scopes:Scopes."
 _LOOK = "pipeline.risk.last_look:LastLook."
 _FAST_TESTS = "tests/unit/fast_entry/"
 _MARGIN = "tests/unit/fast_entry/test_attack_margin.py::"
@@ -104,13 +106,15 @@ RULES = (
          _reason("venue blocked")),
     Rule("instrument not blocked", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (VERDICT, LAST_LOOK),
          _reason("instrument blocked")),
-    Rule("not disabled by limits", Refusal.INSTRUMENT_BLOCKED, _GATE + "_disabled", (TABLE_OFF,),
+    Rule("not disabled by limits", Refusal.INSTRUMENT_BLOCKED, _SCOPES + "disabled", (TABLE_OFF,),
          _attack("venue off"), ("risk_limits.per_venue", "risk_limits.per_asset", "risk_limits.per_pair")),
     Rule("pair not in quarantine", Refusal.QUARANTINED, _GATE + "_places", (TABLE_OFF,), _attack("quarantined")),
+    Rule("exchange traded on", Refusal.QUARANTINED, _GATE + "_places", (TABLE_OFF,),
+         _alone("test_what_is_of_an_exchange_that_is_not_traded_on_passes_neither_path"), ("exchanges.*.trade",)),
     Rule("side open at the venue", Refusal.STATUS, _GATE + "_places", (VERDICT,), _attack("no sells")),
     Rule("trading does not end soon", Refusal.STATUS, _GATE + "_places", (VERDICT,), _attack("ends soon")),
     Rule("wallet open", Refusal.STATUS, _GATE + "_places", (TABLE_OFF,), _attack("wallet closed")),
-    Rule("sessions up, past known", Refusal.SESSION_DOWN, _GATE + "_places", (VERDICT, LAST_LOOK),
+    Rule("sessions up, past known", Refusal.SESSION_DOWN, _GATE + "_places", (VERDICT, PERFORMER),
          _reason("session down")),
     Rule("own orders there settled", Refusal.INSTRUMENT_BLOCKED, _GATE + "_places", (VERDICT,), _attack("own order")),
     Rule("venue's clock near, not in doubt", Refusal.CLOCK_SKEW, _GATE + "_places", (MAY_ENTER,),
@@ -165,10 +169,10 @@ RULES = (
          ("risk_limits.max_open_operations",)),
     Rule("exposure of everything", Refusal.EXPOSURE_LIMIT, _GATE + "_limits", (VERDICT,),
          _attack("exposure of what is open"), ("risk_limits.max_total_exposure_usd",)),
-    Rule("position within a scope", Refusal.POSITION_LIMIT, _GATE + "_scoped_limits", (TABLE_OFF,),
+    Rule("position within a scope", Refusal.POSITION_LIMIT, _SCOPES + "refusal", (TABLE_OFF,),
          _attack("position of a venue"),
          ("risk_limits.per_venue", "risk_limits.per_asset", "risk_limits.per_pair")),
-    Rule("exposure within a scope", Refusal.EXPOSURE_LIMIT, _GATE + "_scoped_limits", (TABLE_OFF,),
+    Rule("exposure within a scope", Refusal.EXPOSURE_LIMIT, _SCOPES + "refusal", (TABLE_OFF,),
          _attack("exposure of an asset"),
          ("risk_limits.per_venue", "risk_limits.per_asset", "risk_limits.per_pair")),
     Rule("loss of the day", Refusal.DAILY_LOSS, _GATE + "_limits", (TABLE_OFF,), _attack("daily loss"),
@@ -253,12 +257,14 @@ KNOWN = frozenset([path for rule in RULES for path in rule.limits]) | EXACT_PATH
 
 def limit_fields(config: EngineConfig) -> dict[str, tuple[Any, Any]]:
     """Dotted path -> (value, default) of every field of the sections that hold limits; nested structs field by field.
+    Of the exchanges (``exchanges.*``: of each) the one field that forbids entries; all others say how they are reached.
 
     A field without a default has the default ``msgspec.NODEFAULT``, which no value equals.
     """
     found: dict[str, tuple[Any, Any]] = {}
     for section in SECTIONS:
         _walk(section, getattr(config, section), found)
+    found["exchanges.*.trade"] = (all(exchange.trade for exchange in config.exchanges.values()), True)
     return found
 
 

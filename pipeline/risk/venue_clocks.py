@@ -12,8 +12,7 @@ from collections.abc import Mapping
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.model.errors import ClockRefused, VenueError
-
-MS_NS = 1_000_000
+from pipeline.model.units import NS_PER_MS
 
 
 class VenueClocks:
@@ -28,7 +27,7 @@ class VenueClocks:
         """Offsets by venue: its unix time less our monotonic time; and when each was measured at the latest."""
         now = self._context.now
         for venue, offset_ns in offsets_ns.items():
-            self.skew_ms[venue] = round((now.mono_ns + offset_ns - now.wall_ns) / MS_NS)
+            self.skew_ms[venue] = round((now.mono_ns + offset_ns - now.wall_ns) / NS_PER_MS)
             if measured_mono_ns.get(venue, 0) > self._refused.get(venue, 0):
                 self._refused.pop(venue, None)
 

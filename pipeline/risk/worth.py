@@ -21,11 +21,11 @@ from pipeline.model.dialects import facts_of
 from pipeline.model.enums import Refusal
 from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
+from pipeline.model.units import NS_PER_DAY
 from pipeline.risk.breakers import ADOPT, DAILY_LOSS, TOTAL_LOSS
 from pipeline.risk.exposure import Exposure
 from pipeline.risk.margin_state import MarginState
 
-DAY_NS = 86_400 * 1_000_000_000
 Key = tuple[str, str]  # venue and symbol, or venue and coin
 
 
@@ -179,7 +179,7 @@ class Worth:
         for key, coins in sorted(trades.coins.items()):
             found += self._coin(key, coins)
         self.foreign = tuple(found)
-        today = self._context.now.wall_ns // DAY_NS
+        today = self._context.now.wall_ns // NS_PER_DAY
         open_ = sum((holding.unrealised_usd for holding in found), ZERO)
         self.foreign_today = open_ + self._realised(trades.realised_on(today))
         self.foreign_in_all = open_ + self._realised(trades.realised)
@@ -265,7 +265,7 @@ class Worth:
 
         Below 0: a gain of ours that was realised; unrealised gains, and gains by others, do not count."""
         ledger = self._context.ledger
-        realised = ledger.day_pnl if self._context.now.wall_ns // DAY_NS <= ledger.day else ZERO
+        realised = ledger.day_pnl if self._context.now.wall_ns // NS_PER_DAY <= ledger.day else ZERO
         return -realised - min(ZERO, self.unrealised) - min(ZERO, self.foreign_today)
 
     def total_loss(self) -> Decimal:

@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import msgspec
 
-from pipeline.equity_watch import DAY_NS, DayStart, EquityFigures, EquityWatch
+from pipeline.equity_watch import DayStart, EquityFigures, EquityWatch
 from pipeline.execution.events import Command, CommandKind
+from pipeline.model.units import NS_PER_DAY
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.execution_starts import ready_world
@@ -106,7 +107,7 @@ def test_a_day_goes_on_over_a_restart_and_begins_anew_at_midnight() -> None:
     assert isinstance(second.start, DayStart)
     second.start = DayStart(**{**{f: getattr(second.start, f) for f in second.start.__struct_fields__}, "day": 0})
     assert read(world, second).daily.total == 0
-    assert second.start.day == world.now().wall_ns // DAY_NS
+    assert second.start.day == world.now().wall_ns // NS_PER_DAY
 
 
 def test_a_coin_whose_books_are_away_keeps_its_last_mark() -> None:

@@ -24,6 +24,7 @@ from tests.worlds.fast_entry_world import (
     levels,
     opened,
     ordinary,
+    other_direction,
 )
 
 Attack = Callable[[EntryWorld], Any]
@@ -82,14 +83,17 @@ def reducing(world: EntryWorld) -> Any:
 
 
 def naked(world: EntryWorld) -> Any:
-    """A leg of another operation stands alone, and a hundredth of a USD x second of it is too much."""
+    """A leg of another operation stands alone, and a hundredth of a USD x second of it is too much. Its repair has
+    ended, and the books are later than its fill."""
     configured(world, max_naked_usd_s=Decimal("0.01"))
     entered(world, settled=False)
     filled(world, 0)
     filled(world, 1, state=OrderState.CANCELLED)
     world.now_ns += 50_000_000
     world.feed(Tick())
-    return ordinary(world)
+    world.core.ledger.unsettled.clear()
+    opened(world)
+    return other_direction(world)
 
 
 def old_row_epoch(world: EntryWorld) -> Any:

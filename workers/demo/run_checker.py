@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from pipeline.model.structs import ZERO
+
 Row = Mapping[str, Any]
 Violation = dict[str, str]
-ZERO = Decimal(0)
 ENTRY = 0  # purpose of an order that adds risk
 LISTED_MAX = 20  # violations of one invariant that are listed; the others are counted
 

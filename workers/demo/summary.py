@@ -30,7 +30,6 @@ from pipeline.execution.results.round_trips import RoundTrips, round_trips
 from workers.demo.run_checker import add, check_all, until_stop, venue_changes
 from workers.executor_file import read_executor_state
 
-ZERO = Decimal(0)
 CLIENT_PREFIX = "t-"  # Gate.io wants it before custom ids; the engine's own ids are without it
 
 

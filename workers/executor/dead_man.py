@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from pipeline.model.units import NS_PER_S
+
 ARM_S = 10  # Gate.io takes 5 at least
 ARM_AGAIN_NS = 2_000_000_000  # further sends are covered for 8 s at least, at half a request a second
-NS_PER_S = 1_000_000_000
 
 
 class DeadMan:

@@ -39,6 +39,7 @@ from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.enums import Durability, OrderState, Refusal, ReportOutcome
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import Fill
+from pipeline.model.units import NS_PER_MS
 from pipeline.risk.last_look import LastLook, LaunchPort, Stop
 from shm.layout import OPPORTUNITY, REPORT
 from shm.words import Words
@@ -46,7 +47,6 @@ from workers.executor.pages import ExecutorNumbers
 from workers.output import ALERT
 
 Say = Callable[[str, str], None]  # (level, text): one line for the operator
-MS_NS = 1_000_000
 
 
 class HaltWords(LaunchPort, Protocol):
@@ -228,7 +228,7 @@ class Performer:
             if dequeued:
                 took_ns = record.ended_mono_ns - dequeued
                 metrics.record(self._hist["operation"], took_ns)
-                if took_ns > self._core.config.execution.target_execution_time_ms * MS_NS:
+                if took_ns > self._core.config.execution.target_execution_time_ms * NS_PER_MS:
                     metrics.inc(self._count["over_target_time"])
             self._crash("result_journalled")
             waiter = self._result_waiters.pop(record.operation_id, None)
@@ -274,7 +274,7 @@ class Performer:
         operation back, and a first leg that cannot leave those behind it."""
         sends, stopped = self._prepared(places)
         self._crash("signed")
-        expiry_ns = now.mono_ns + self._core.config.execution.entry_window_ms * MS_NS
+        expiry_ns = now.mono_ns + self._core.config.execution.entry_window_ms * NS_PER_MS
         begun: set[str] = set()
         followers: list[CoreEvent] = []
         first_ns = last_ns = 0
@@ -371,7 +371,7 @@ class Performer:
             if self._journal.durability is Durability.POWER:
                 self._journal.sync()
             self._crash("journalled")
-            expiry_ns = dequeued_ns + self._core.config.execution.entry_window_ms * MS_NS
+            expiry_ns = dequeued_ns + self._core.config.execution.entry_window_ms * NS_PER_MS
             followers, first_ns, last_ns = self._launch(orders, expiry_ns)
             self._handle(fast_entry.entered(self._journal), now)  # before any event that the launch itself caused
         except Exception as error:
@@ -394,7 +394,7 @@ class Performer:
         """What a venue's clock showed at a moment of the past: however late the bytes are made, they expire when the
         journal says so, and no proof of absence comes before that."""
         venue_ms = self._trading[venue].now_ms()
-        return venue_ms - max(0, self._mono_ns() - at_mono_ns) // MS_NS
+        return venue_ms - max(0, self._mono_ns() - at_mono_ns) // NS_PER_MS
 
     def _launch(self, orders: Sequence[OrderBytes], expiry_mono_ns: int) -> tuple[list[CoreEvent], int, int]:
         """Both legs to their sockets, both complete (signed where the venue signs orders) before the first one leaves:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.core import ExecutionCore
-from pipeline.equity_watch import DAY_NS, EquityFigures, EquityWatch
+from pipeline.equity_watch import EquityFigures, EquityWatch
 from pipeline.execution.records import OperationResultRecord, Outcome
 from pipeline.execution.results.counts import counts_of
 from pipeline.model.fixedpoint import plain
+from pipeline.model.units import NS_PER_DAY
 from pipeline.trade_state import InventoryCover, executor_reasons
 from workers.control_socket import GUARD_SOCKET, ControlError, ask
 from workers.executor.views import CoreViews
@@ -46,7 +47,7 @@ class Publisher:
         self._say = say
         before = read_executor_state(state_dir)
         start = before.day_start if before is not None else None
-        today = time.time_ns() // DAY_NS
+        today = time.time_ns() // NS_PER_DAY
         self.watch = EquityWatch(core, start if start is not None and start.day == today else None)
         self.views = CoreViews(core, self.watch, NetworksFile(state_dir).read)
         self.cover = InventoryCover(core)

@@ -11,9 +11,8 @@ from pipeline.execution.ledger import Ledger
 from pipeline.model.config import EngineConfig
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.instruments import InstrumentRow
+from pipeline.model.units import NS_PER_MS
 from shm.layout import ABSENT_ASK, ABSENT_BID, BOOK, BOOK_DEPTH
-
-MS_NS = 1_000_000
 
 
 class TakeoverBooks:
@@ -24,7 +23,7 @@ class TakeoverBooks:
         self._config = config
         self._market = market
         self._snapshots: dict[int, BookView] = {}
-        self._old_ns = config.detection.max_age_to_trade_ms * MS_NS
+        self._old_ns = config.detection.max_age_to_trade_ms * NS_PER_MS
 
     def book(self, instrument_id: int) -> BookView | None:
         """The one that was proved later; None where there is none."""

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import msgspec
 
 from pipeline.model.enums import ProcessState
+from pipeline.model.units import NS_PER_MS
 
 LOOK_MAX_NS = 200_000_000  # a look counts for no more, however late it comes
 FIRST_START_NS = 120_000_000_000  # an executor that has never been READY may be waiting for kernels and venues
 SERVING = (ProcessState.READY, ProcessState.DEGRADED)
-MS_NS = 1_000_000
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -38,8 +38,8 @@ class ExecutorWatch:
     def __init__(
         self, *, hung_after_ms: int, restart_within_ms: int, served: bool, left_half_done: Callable[[], bool | None]
     ) -> None:
-        self._hung_after_ns = hung_after_ms * MS_NS
-        self._restart_within_ns = restart_within_ms * MS_NS
+        self._hung_after_ns = hung_after_ms * NS_PER_MS
+        self._restart_within_ns = restart_within_ms * NS_PER_MS
         self._served = served
         self._left_half_done: Callable[[], bool | None] | None = left_half_done
         self._looked_ns = 0
@@ -67,7 +67,7 @@ class ExecutorWatch:
         if not reading.epoch and not self._served and self._left_half_done is None:
             self.lost_ns = 0  # nobody is missed; one that dies before it has made its page leaves none
         if self.silent_ns >= self._hung_after_ns:
-            return f"the executor hangs: no beat for {self.silent_ns // MS_NS} ms"
+            return f"the executor hangs: no beat for {self.silent_ns // NS_PER_MS} ms"
         if self.lost_ns >= (self._restart_within_ns if self._served else FIRST_START_NS):
             return f"the executor is not READY again after {self.lost_ns / 1e9:.1f} s"
         return ""

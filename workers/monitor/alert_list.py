@@ -15,8 +15,8 @@ from enum import StrEnum
 import msgspec
 
 from pipeline.model.enums import AlertSeverity
+from pipeline.model.units import NS_PER_S
 
-NS_PER_S = 1_000_000_000
 ALERTS_MAX = 200  # kept in the list; the oldest that nobody needs any more goes first
 DEDUPE_NS = 300 * NS_PER_S  # what happens again so soon counts up, and is not sent again
 ENDED_AFTER_NS = 10 * NS_PER_S  # a condition has ended when it has been away for so long

@@ -9,10 +9,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pipeline.model.units import NS_PER_S
 from shm.metrics import Histogram, Metrics, bucket_of
 from workers.monitor.metric_list import METRICS, Reading
 
-NS_PER_S = 1_000_000_000
 #: Bounds of the buckets that are served, in ns: 1, 2, 5 a decade from 1 us to 10 s.
 BOUNDS_NS = (*(step * 10**power for power in range(3, 10) for step in (1, 2, 5)), 10**10)
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)

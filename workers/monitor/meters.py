@@ -12,11 +12,11 @@ import numpy as np
 
 from pipeline.model.config_monitoring import MonitoringConfig
 from pipeline.model.enums import AlertSeverity
+from pipeline.model.units import NS_PER_MS
 from shm.metrics import Metrics, bucket_high, bucket_of
 from shm.words import Words
 from workers.monitor.alert_list import Condition
 
-NS_PER_MS = 1_000_000
 WINDOW_NS = 60_000_000_000  # over which a latency is judged
 WINDOW_VALUES_MIN = 20  # fewer say nothing of a p99
 BEFORE_VALUES_MIN = 200

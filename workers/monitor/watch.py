@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.model.config_monitoring import MonitoringConfig
 from pipeline.model.enums import AlertSeverity, ProcessState
+from pipeline.model.units import NS_PER_S
 from pipeline.trade_state import TradeState
 from shm.errors import ShmError
 from shm.liveness import LivenessView
@@ -25,7 +26,6 @@ from workers.monitor.meters import Meters
 from workers.tradable import fields, is_starting
 from workers.view.status import Reader
 
-NS_PER_S = 1_000_000_000
 METERS_NS = 5 * NS_PER_S
 HEALTH_NS = 30 * NS_PER_S  # every unhealthy component is named in the log so often
 START_NS = 120 * NS_PER_S  # a start that takes longer is reported

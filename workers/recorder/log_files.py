@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from pipeline.model.units import NS_PER_S
 from shm.errors import ShmError
 from shm.logring import LogReader, LogRecord
 from shm.segment import list_segments, segment_name
@@ -26,7 +27,6 @@ FILE_NAME = "arb.jsonl"
 RECORDS_PER_ROUND = 2048  # of one ring; the rest waits for the next round
 LEVEL_NAMES = {number: name for name, number in LOG_LEVELS.items()}
 ATTACH_EVERY_NS = 500_000_000  # how often rings that appeared or were replaced are looked for
-NS_PER_S = 1_000_000_000
 
 
 class DrainPosition(msgspec.Struct, frozen=True):

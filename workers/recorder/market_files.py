@@ -17,13 +17,13 @@ from typing import IO
 
 from pipeline.book.recording.byte_ring import RingReader, dropped_count
 from pipeline.book.recording.pieces import DROPPED, PIECE, SUFFIX, message, messages
+from pipeline.model.units import NS_PER_HOUR
 from workers.recording.rings import RING_BYTES, ring_of
 
 ROUND_BYTES = RING_BYTES // 2
 LEVEL = 1  # of zlib: a core compresses 60 MB/s of frames
 FLUSH_NS = 2_000_000_000  # a killed recorder loses so much at most
 LIMITS_NS = 10_000_000_000
-HOUR_NS = 3600 * 1_000_000_000
 GZIP = 16 + zlib.MAX_WBITS
 _COUNT = struct.Struct("<Q")
 
@@ -147,7 +147,7 @@ class MarketFiles:
         self.folder = folder
         self._sources = [_Source(instance, name, folder) for name in sources]
         self._bytes_max = bytes_max
-        self._keep_ns = keep_hours * HOUR_NS
+        self._keep_ns = keep_hours * NS_PER_HOUR
         self._limits_at_ns = 0
         self.removed = 0  # pieces
 

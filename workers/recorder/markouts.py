@@ -16,9 +16,9 @@ from pipeline.execution.journal import JournalEntry
 from pipeline.execution.market import mid_price, tradable
 from pipeline.execution.records import FillRecord
 from pipeline.market_data import MarketDataAggregator
+from pipeline.model.units import NS_PER_S
 from workers.recorder.sqlite_ledger import Markout
 
-NS_PER_S = 1_000_000_000
 HORIZONS_S = (1, 10, 60)
 LATE_NS_MAX = 500_000_000  # a look that comes later than this speaks of another time
 PENDING_MAX = 100_000  # looks that are waited for; beyond it new fills have none

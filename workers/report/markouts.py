@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
+from pipeline.model.units import BPS
+
 ALL = "all"
-BPS = 10_000
 _JOINED = (
     "SELECT f.venue, f.side, f.qty, f.price, m.horizon_s, m.mid FROM fills f JOIN markouts m ON m.venue = f.venue "
     "AND m.symbol = f.symbol AND m.trade_id = f.trade_id WHERE f.wall_ns >= ? AND f.operation_id != ''"

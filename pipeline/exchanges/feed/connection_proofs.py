@@ -27,6 +27,7 @@ from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.exchanges.feed.types import Counters
 from pipeline.model.clock import mono_ns
+from pipeline.model.units import NS_PER_MS
 from shm.atomics import store_relaxed
 from shm.bookring import conn_close, conn_open
 from shm.layout import CONNECTION, FEED
@@ -40,7 +41,6 @@ OBSERVED_NS = 30 * 1_000_000_000
 OBSERVED_FRAMES = 1000
 MARGIN = 2  # a step that has not come yet may be larger than every one that has
 FLOOR_MS = 20
-NS_PER_MS = 1_000_000
 
 
 class Proofs:

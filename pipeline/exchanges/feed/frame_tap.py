@@ -12,8 +12,7 @@ from pipeline.book.recording.pieces import FRAME, HEAD, SNAPSHOT, RecordedRow
 from pipeline.exchanges.transport.websocket import FrameSink
 from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import InstrumentRow
-
-PPM_PER_BPS = 100
+from pipeline.model.units import PPM_PER_BPS
 
 
 class FrameTap:

@@ -21,6 +21,7 @@ from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.errors import AccountSettingsWrong
+from pipeline.model.units import PPM
 
 FIX_DUAL = "POST /futures/usdt/set_position_mode?position_mode=single (no position and no order may be open)"
 FIX_UNIFIED = 'PUT /unified/unified_mode {"mode":"classic"} (no position and no order may be open)'
@@ -31,7 +32,6 @@ CLASSIC = "classic"
 #: ``debit_fee`` of wallet/fee: what fees are taken in. Every other number (3: the tier's rates) is plain.
 DEBITED: Mapping[int, str] = {1: "GT", 2: "POINT"}
 NO_DEBIT = 0
-PPM = 1_000_000
 
 
 class ContractSettings(NamedTuple):

@@ -21,10 +21,8 @@ from pipeline.economics.hedge_entry import expected_exit_bps
 from pipeline.economics.hedge_exit import FUNDING_TIMES_AHEAD
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.hedging.watch import (
-    HOUR_S,
     MEAN_OF_S,
     PPB_PER_BPS,
-    SECOND_NS,
     HedgeWatch,
     Pair,
     PairKey,
@@ -34,6 +32,7 @@ from pipeline.execution.hedging.watch import (
 from pipeline.model.config import HedgeConfig
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.structs import InstrumentSpec
+from pipeline.model.units import NS_PER_S, S_PER_HOUR
 from shm.layout_pages import CATALOGUE_CAPACITY
 
 SEEN_MIN = 5  # samples, a second apart, before a mean is one: a single one may be of a moment that is gone
@@ -52,7 +51,7 @@ class Recent:
     """
 
     seen: deque[tuple[int, float, float]] = field(default_factory=lambda: deque(maxlen=MEAN_OF_S))
-    looked_mono_ns: int = -SECOND_NS
+    looked_mono_ns: int = -NS_PER_S
     funding: tuple[int, int] | None = None  # rate and interval that the price was computed from
 
     def mean(self) -> tuple[float, float] | None:
@@ -68,7 +67,7 @@ def assumed_cost_bps(futures: InstrumentSpec, s: int, hedge: HedgeConfig) -> flo
     for every direction of a large catalogue. ``s`` 1: long spot, short futures."""
     holding_h, funding = float(hedge.holding_hours), 0.0
     if futures.funding_interval_s > 0:
-        times = min(holding_h * HOUR_S / futures.funding_interval_s, float(FUNDING_TIMES_AHEAD))
+        times = min(holding_h * S_PER_HOUR / futures.funding_interval_s, float(FUNDING_TIMES_AHEAD))
         funding = -s * futures.funding_rate_ppb / PPB_PER_BPS * times
     return s * float(hedge.expected_exit_basis_bps or 0) + funding + float(hedge.carry_bps_per_day) * holding_h / 24
 
@@ -152,7 +151,7 @@ class HedgeEntryPrices:
                 self._begin_round(now_ns)
                 break
             recent = self._recent_of(next_key)
-            if next_key in pairs and now_ns - recent.looked_mono_ns >= SECOND_NS:
+            if next_key in pairs and now_ns - recent.looked_mono_ns >= NS_PER_S:
                 recent.looked_mono_ns = now_ns
                 self._look(pairs[next_key], recent, now_ns)
 
@@ -171,7 +170,7 @@ class HedgeEntryPrices:
     def _kept_ns(self) -> int:
         """How old a sample may be: two minutes, longer where rounds take so long that too few would be left. The
         shorter of two rounds counts: one that the host has slept through is no round."""
-        return max(MEAN_OF_S * SECOND_NS, 2 * SEEN_MIN * min(self._rounds_ns, default=0))
+        return max(MEAN_OF_S * NS_PER_S, 2 * SEEN_MIN * min(self._rounds_ns, default=0))
 
     def _look(self, pair: Pair, recent: Recent, now_ns: int) -> None:
         found = self._watch.sample(pair)

@@ -40,11 +40,10 @@ from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.fixedpoint import quantize_down, to_fp
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
+from pipeline.model.units import NS_PER_MS, NS_PER_S
 from shm.layout import BOOK
 
-SECOND_NS = 1_000_000_000
-SAY_AGAIN_NS = 60 * SECOND_NS
-MS = 1_000_000
+SAY_AGAIN_NS = 60 * NS_PER_S
 
 
 @dataclass(slots=True)
@@ -151,7 +150,7 @@ class HedgeExits:
         exit_, now_ns = self.hard[hedge.operation_id], self._context.now.mono_ns
         exit_.why = why
         config = self._context.config.detection.hedge.exit
-        tried_ns = len(config.forced_slippage_bps) * config.forced_step_s * SECOND_NS
+        tried_ns = len(config.forced_slippage_bps) * config.forced_step_s * NS_PER_S
         if now_ns - exit_.since_mono_ns < tried_ns or (
             exit_.said_mono_ns and now_ns - exit_.said_mono_ns < SAY_AGAIN_NS
         ):
@@ -163,7 +162,7 @@ class HedgeExits:
         """How far from the best price a hard exit may go now."""
         config = self._context.config.detection.hedge.exit
         age_ns = self._context.now.mono_ns - self.hard[hedge.operation_id].since_mono_ns
-        step = min(age_ns // (config.forced_step_s * SECOND_NS), len(config.forced_slippage_bps) - 1)
+        step = min(age_ns // (config.forced_step_s * NS_PER_S), len(config.forced_slippage_bps) - 1)
         return config.forced_slippage_bps[step]
 
     # --- plans ---
@@ -178,7 +177,7 @@ class HedgeExits:
         leaving = self._leaving(hedge, self._context.config.detection.max_age_to_trade_ms)
         if isinstance(leaving, str):
             return leaving
-        skew_ns = self._context.config.detection.max_skew_ms * MS
+        skew_ns = self._context.config.detection.max_skew_ms * NS_PER_MS
         proofs = (leaving.spot_view.proof_mono_ns, leaving.futures_view.proof_mono_ns)
         if too_far_apart(min(proofs), max(proofs), skew_ns):
             return "the books' proofs are too far apart"
@@ -227,8 +226,8 @@ class HedgeExits:
             view = context.market.book(row.instrument_id)
             if view is None or not tradable(view, row):
                 return f"{venue} {symbol}: no book that may be traded on"
-            if not context.now.mono_ns - view.proof_mono_ns <= limit_ms * MS:
-                return f"{venue} {symbol}: book proved {(context.now.mono_ns - view.proof_mono_ns) // MS} ms ago"
+            if not context.now.mono_ns - view.proof_mono_ns <= limit_ms * NS_PER_MS:
+                return f"{venue} {symbol}: book proved {(context.now.mono_ns - view.proof_mono_ns) // NS_PER_MS} ms ago"
             if next(context.ledger.unsettled_of_symbol(venue, symbol), None) is not None:
                 return f"{venue} {symbol}: own order not settled"
             found.append((row, view))

@@ -24,10 +24,8 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, 
 from pipeline.model.fixedpoint import quantize_up
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
+from pipeline.model.units import PPM, PPM_PER_BPS
 from shm.layout_pages import CATALOGUE_CAPACITY
-
-PPM = 1_000_000
-PPM_PER_BPS = 100
 
 
 class Netting:

@@ -31,21 +31,18 @@ from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 from pipeline.model.trading_times import ending_text
+from pipeline.model.units import NS_PER_HOUR, NS_PER_S, PPM_PER_BPS, S_PER_HOUR
 from shm.layout import BOOK
 from shm.layout_pages import CATALOGUE_CAPACITY
 
-SECOND_NS = 1_000_000_000
-MINUTE_NS = 60 * SECOND_NS
-HOUR_NS = 3600 * SECOND_NS
-HOUR_S = 3600
+MINUTE_NS = 60 * NS_PER_S
 MEAN_OF_S = 120  # the basis now is the mean of so many seconds
 LOSS_HOLDS_S = 10  # a loss counts at prices that the books have shown for so long
 LOSS_GAP_S = 3  # without a fresh book for longer, they have shown nothing
 QUANTILE_99 = 2.576  # standard deviations that 99 % of a normal variable's moves stay within, either way
 PAIRS_PER_TICK = 4  # pairs whose minute is observed in one tick, so that no tick grows with the catalogue
-INTERVAL_UNKNOWN_S = 8 * HOUR_S
+INTERVAL_UNKNOWN_S = 8 * S_PER_HOUR
 PPB_PER_BPS = 100_000
-PPM_PER_BPS = 100
 
 PairKey = tuple[str, str, str, str]  # spot venue and symbol, futures venue and symbol
 
@@ -76,19 +73,19 @@ class Pair:
 
     def take_settled(self, now_ns: int, long: float, short: float) -> None:
         """One more reading of books that our own fills have not just emptied."""
-        if not self.settled or now_ns - self.settled[-1][0] > LOSS_GAP_S * SECOND_NS:
+        if not self.settled or now_ns - self.settled[-1][0] > LOSS_GAP_S * NS_PER_S:
             self.settled.clear()
             self.settled_since_ns = now_ns
         self.settled.append((now_ns, long, short))
 
     def lasting_y_bps(self, s: int, now_ns: int) -> float | None:
         """The cheapest ``y`` that the books have shown in ``LOSS_HOLDS_S``; None where they have not for so long."""
-        if not self.settled or now_ns - self.settled[-1][0] > LOSS_GAP_S * SECOND_NS:
+        if not self.settled or now_ns - self.settled[-1][0] > LOSS_GAP_S * NS_PER_S:
             return None
-        if now_ns - self.settled_since_ns < LOSS_HOLDS_S * SECOND_NS:
+        if now_ns - self.settled_since_ns < LOSS_HOLDS_S * NS_PER_S:
             return None
         place = 1 if s > 0 else 2
-        return min(row[place] for row in self.settled if now_ns - row[0] <= LOSS_HOLDS_S * SECOND_NS)
+        return min(row[place] for row in self.settled if now_ns - row[0] <= LOSS_HOLDS_S * NS_PER_S)
 
     def state(self) -> PairState:
         return PairState(self.model.state(), self.rate_bps, self.rate_weight)
@@ -155,16 +152,16 @@ def funding_clock(futures: InstrumentRow, s: int, wall_ns: int) -> FundingClock:
     """The next funding time after ``wall_ns``. One that the catalogue has from before is carried on by whole intervals;
     an unknown one lies on whole intervals of UTC, as the venues have it."""
     interval_s = futures.spec.funding_interval_s or INTERVAL_UNKNOWN_S
-    now_s = wall_ns / SECOND_NS
+    now_s = wall_ns / NS_PER_S
     ahead_s = (futures.spec.funding_next_wall_s - now_s) % interval_s
     if futures.spec.funding_next_wall_s > now_s:
         ahead_s = futures.spec.funding_next_wall_s - now_s
-    return FundingClock(ahead_s / HOUR_S, interval_s / HOUR_S, s * futures.spec.funding_rate_ppb / PPB_PER_BPS)
+    return FundingClock(ahead_s / S_PER_HOUR, interval_s / S_PER_HOUR, s * futures.spec.funding_rate_ppb / PPB_PER_BPS)
 
 
 def counted_funding(clock: FundingClock, mean_rate_bps: float, window_s: float) -> tuple[float, float]:
     """(hours to it, rate) of the next funding time that counts: a receipt within ``window_s`` does not."""
-    if funding_time_counts(clock.next_funding_h * HOUR_S, clock.rate_bps, window_s):
+    if funding_time_counts(clock.next_funding_h * S_PER_HOUR, clock.rate_bps, window_s):
         return clock.next_funding_h, clock.rate_bps
     rate = mean_rate_bps + RATE_PERSISTENCE * (clock.rate_bps - mean_rate_bps)
     return clock.next_funding_h + clock.interval_h, rate
@@ -272,7 +269,7 @@ class HedgeWatch:
                 self._observe_minute(pair, minute)
         now_ns = self._context.now.mono_ns
         fresh = not self.readings.keys() >= self._context.ledger.hedges.keys()  # the basis it was entered at counts
-        if fresh or now_ns - self._second_ns >= SECOND_NS:
+        if fresh or now_ns - self._second_ns >= NS_PER_S:
             self._second_ns = now_ns
             self.read_hedges()
 
@@ -325,7 +322,7 @@ class HedgeWatch:
             pair.seconds.append((now_ns, *found))
             if self._after_own_fills(pair):
                 pair.take_settled(now_ns, *found[1:])
-        while pair.seconds and now_ns - pair.seconds[0][0] > MEAN_OF_S * SECOND_NS:
+        while pair.seconds and now_ns - pair.seconds[0][0] > MEAN_OF_S * NS_PER_S:
             pair.seconds.popleft()
 
     def _after_own_fills(self, pair: Pair) -> bool:
@@ -362,7 +359,7 @@ class HedgeWatch:
             age_h=age_h,
         )
         lasting = None  # a book that its own entry has emptied says nothing of what a hedge is worth
-        if age_h * HOUR_S >= LOSS_HOLDS_S:
+        if age_h * S_PER_HOUR >= LOSS_HOLDS_S:
             lasting = pair.lasting_y_bps(s, self._context.now.mono_ns)
         return HedgeReading(
             y_bps=y,
@@ -400,7 +397,7 @@ class HedgeWatch:
     def age_h(self, hedge: HedgeRecord) -> float:
         """Hours since its first record, by the wall clock (it outlives the host's monotonic one)."""
         opened_ns = self._context.ledger.since_wall_ns.get(hedge.operation_id, self._context.now.wall_ns)
-        return max(0, self._context.now.wall_ns - opened_ns) / HOUR_NS
+        return max(0, self._context.now.wall_ns - opened_ns) / NS_PER_HOUR
 
     def funding_since_entry(self, hedge: HedgeRecord) -> list[Decimal]:
         """What each payment that its contract booked since it opened was to the hedge's quantity, in quote, + =
@@ -447,4 +444,4 @@ class HedgeWatch:
     def may_choose(self, reading: HedgeReading) -> bool:
         """Not so near a funding time that pays us that it is uncertain who holds the position at it."""
         window_s = float(self._context.config.detection.hedge.exit.stamp_window_s)
-        return funding_time_counts(reading.clock.next_funding_h * HOUR_S, reading.clock.rate_bps, window_s)
+        return funding_time_counts(reading.clock.next_funding_h * S_PER_HOUR, reading.clock.rate_bps, window_s)

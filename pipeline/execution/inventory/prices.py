@@ -35,13 +35,13 @@ from pipeline.execution.market import mid_price, tradable
 from pipeline.model.enums import InstrumentKind, OpportunityType, Refusal
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill
+from pipeline.model.units import NS_PER_HOUR
 from shm.layout_pages import CATALOGUE_CAPACITY, PRICE_CAPACITY
 
 MBPS = 1000  # milli-bps per bps
 PAIRS_PER_REFRESH = 8
 SAMPLE_NS = 60_000_000_000
 SAMPLES = 60  # of the fill level: the flow of the last hour
-HOUR_NS = 3600_000_000_000
 BUDGET_REFUSALS = frozenset({Refusal.ORDER_RATE, Refusal.IN_FLIGHT_LIMIT})
 
 
@@ -90,7 +90,7 @@ class Lane:
         if len(self.flow) < 2:
             return 0.0
         (then_ns, before), (now_ns, after) = self.flow[0], self.flow[-1]
-        return (after - before) / ((now_ns - then_ns) / HOUR_NS)
+        return (after - before) / ((now_ns - then_ns) / NS_PER_HOUR)
 
     def hours_to_empty(self) -> float:
         """Until the direction that the flow runs in can trade no more; infinite without a flow."""

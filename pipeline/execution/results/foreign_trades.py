@@ -18,8 +18,8 @@ from pipeline.execution.results.coin_holding import CoinHolding
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.instruments import USD_COINS
 from pipeline.model.structs import ZERO
+from pipeline.model.units import NS_PER_DAY
 
-DAY_NS = 86_400 * 1_000_000_000
 ONE = Decimal(1)
 Place = tuple[str, str]  # venue and contract, or venue and coin
 
@@ -145,7 +145,7 @@ class ForeignTrades:
     def _gain(self, asset: str, amount: Decimal, wall_ns: int) -> None:
         if not amount:
             return
-        day = wall_ns // DAY_NS
+        day = wall_ns // NS_PER_DAY
         if day > self.day:  # a wall clock that steps back does not begin a day again
             self.day, self.today = day, {}
         self.moves += 1

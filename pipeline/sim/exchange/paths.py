@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from pipeline.sim.exchange.latency import NS_PER_S
+
 Path = tuple[tuple[float, float], ...]
-NS_PER_S = 1_000_000_000
 RATE_DIGITS = 8  # of a funding rate
 
 

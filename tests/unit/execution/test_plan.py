@@ -8,10 +8,11 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.execution.plan import PPM, Planner, _matched, grid_of
+from pipeline.execution.plan import Planner, _matched, grid_of
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import InstrumentSpec
+from pipeline.model.units import PPM
 from tests.naive import execution as naive
 from tests.worlds.execution_world import make_config
 

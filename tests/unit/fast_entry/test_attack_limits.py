@@ -312,6 +312,22 @@ def test_a_quote_without_a_declared_rate_is_the_exact_paths() -> None:
         assert isinstance(refused, Rejected) and refused.refusal is Refusal.EXPOSURE_LIMIT
 
 
+@pytest.mark.parametrize(
+    ("exchanges", "refusal"), [(("mexc", "gateio"), Refusal.QUARANTINED), (("gateio",), Refusal.MALFORMED)]
+)
+def test_what_is_of_an_exchange_that_is_not_traded_on_passes_neither_path(
+    exchanges: tuple[str, ...], refusal: Refusal
+) -> None:
+    """Its rows are of no pair; one of them and one of a pair are no entry at all."""
+    base = engine_config()
+    books_alone = {name: msgspec.structs.replace(base.exchanges[name], trade=False) for name in exchanges}
+    with a_world(config=msgspec.structs.replace(base, exchanges={**base.exchanges, **books_alone})) as world:
+        opened(world)
+        assert not world.fast_entry.offer(ordinary(world), world.halt, world.now())
+        refused = exact(world, ordinary(world))
+        assert isinstance(refused, Rejected) and refused.refusal is refusal, refused
+
+
 def test_amounts_that_no_word_holds_are_the_exact_paths() -> None:
     """The reservation's text is a product of four integers; beyond a word it would be another amount."""
     much = Decimal(10) ** 13

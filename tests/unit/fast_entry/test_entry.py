@@ -193,6 +193,7 @@ def refuse_by(world: EntryWorld, reason: str) -> Any:
         world.feed(Command(CommandKind.STOP))
     elif reason == "user":
         world.core.risk.gate.user_check = lambda _plan: "no"
+        world.core.update_limits_table()
     elif reason == "budget":
         world.core.risk.gate.order_budget = lambda venue, _count: venue != "mexc_spot"
     elif reason == "own fill":

@@ -12,10 +12,11 @@ from pipeline.core import ExecutionCore
 from pipeline.exchanges.base import SessionState
 from pipeline.exchanges.transport import rest
 from pipeline.execution.events import CatalogueChanged, Command, CommandKind, Now, SweepVenue
-from pipeline.execution.ledger import DAY_NS, Ledger
+from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import OperationResultRecord, Outcome, Purpose
 from pipeline.fast_entry.memory import LIMITS, ROW
 from pipeline.model.enums import OrderState, Refusal
+from pipeline.model.units import NS_PER_DAY
 from tests.worlds.execution_starts import half_filled, ready_world
 from tests.worlds.execution_world import MS, Faults, World
 from tests.worlds.fast_entry_world import FastEntryWorld
@@ -58,8 +59,8 @@ def test_a_wall_clock_that_steps_does_not_forget_the_days_loss() -> None:
     today = world.now().wall_ns
     lost(world, today, "-6000")
     loss = ledger.day_pnl
-    lost(world, today - DAY_NS, "-6000")  # the clock went back a day, and a result is booked again
-    assert ledger.day == today // DAY_NS
+    lost(world, today - NS_PER_DAY, "-6000")  # the clock went back a day, and a result is booked again
+    assert ledger.day == today // NS_PER_DAY
     assert ledger.day_pnl == loss
     world.feed(world.offer("gateio_spot", "mexc_spot"))
     assert world.refusals[-1] is Refusal.DAILY_LOSS

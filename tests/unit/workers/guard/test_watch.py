@@ -10,7 +10,6 @@ from pipeline.model.enums import ProcessState
 from workers.guard.watch import FIRST_START_NS, ExecutorWatch, Reading
 
 LOOK_NS = 100_000_000
-MS_NS = 1_000_000
 
 
 def made(*, served: bool, left_half_done: Callable[[], bool | None] = lambda: False) -> ExecutorWatch:
