@@ -146,6 +146,7 @@ class Page:
         return self._segment
 
     def close(self) -> None:
+        """A writer gives up the ownership, and what it wrote stays; at a reader nothing happens."""
         if self._segment is not None:
             self._segment.close()
 
