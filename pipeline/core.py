@@ -302,7 +302,7 @@ class ExecutionCore:
             self._enter(verdict)
 
     def open_fast_entry(self, words: Words, feeds: list[int], lease_token: int) -> FastEntry:
-        """Opens the fast path of entries, for a market whose books lie in ``words`` at ``feeds`` (see FastEntry).
+        """Opens the fast path of entries; the market's books are the FEED segments at the words ``feeds`` of ``words``.
 
         To be called after :meth:`boot`: its orders carry this run's ids. ``lease_token``: as of the halt page.
         """

@@ -166,7 +166,8 @@ class MarketDataAggregator:
 
     @property
     def memory(self) -> tuple[Words, list[int]]:
-        """Words of all feeds, and where each feed begins in them: for kernels that read books themselves."""
+        """FEED segments of all feeds, and the word where each feed begins in them: for kernels that read books
+        themselves."""
         return self._words, self._offsets
 
     # --- books ---

@@ -60,7 +60,8 @@ assert BOOK_SLOTS & _SLOT_MASK == 0 and NOTICE_CAPACITY & _NOTICE_MASK == 0
 
 @njit
 def init_feed(words: Words, feed_off: int, book_capacity: int) -> None:
-    """Makes an empty or taken-over segment usable: capacity set, every connection dead. Books and notices stay.
+    """Makes an empty or taken-over FEED segment at word ``feed_off`` usable: capacity set, every connection dead. Books
+    and notices stay.
 
     A notice whose sequence is there and whose tail is not (its writer was killed between the two) counts: a reader may
     have taken it already, and would not come to another one in its place.
@@ -90,8 +91,8 @@ def book_offset(feed_off: int, book_index: int) -> int:
 
 @njit
 def newest_publication(words: Words, feed_off: int, book_index: int) -> int:
-    """Number of the newest counted publication, 0 if there is none: its record lies at :func:`record_offset`, and its
-    seq is twice the number.
+    """Number of the newest counted publication in the FEED at word ``feed_off``, 0 if there is none: its record lies at
+    :func:`record_offset`, and its seq is twice the number.
 
     To read it in place: its ``seq`` by acquire (must be twice the number), then the fields, then ``fence_acquire()``,
     then ``seq`` again: another seq at either look = lapped, begin again with this function.
@@ -112,7 +113,8 @@ def record_offset(feed_off: int, book_index: int, n: int) -> int:
 
 @njit
 def newest_offset(words: Words, feed_off: int, book_index: int) -> int:
-    """First word of the newest counted record, 0 if none was ever published (for single words of it)."""
+    """Word of ``words`` where the newest counted BOOK of the FEED at ``feed_off`` begins, 0 if none was ever published.
+    Good for single words: a record that its writer replaces meanwhile is not noticed."""
     n = newest_publication(words, feed_off, book_index)
     if n == 0:
         return 0
@@ -182,13 +184,15 @@ def read_book(words: Words, feed_off: int, book_index: int, out: Words) -> int:
 
 @njit
 def notice_tail(words: Words, feed_off: int) -> int:
-    """Notices published so far: the cursor of a reader that wants only what comes next."""
+    """Notices that the FEED at word ``feed_off`` has published so far: the cursor of a reader that wants only what
+    comes next."""
     return load_acquire(words, feed_off + FEED.notice_tail)
 
 
 @njit
 def read_notice(words: Words, feed_off: int, cursor: int, out: Words) -> int:
-    """Notice number ``cursor``: 1 and ``out[0]`` = book index, ``out[1]`` = next cursor; 0 none yet; -1 lapped.
+    """Notice number ``cursor`` of the FEED at word ``feed_off``: 1 and ``out[0]`` = book index, ``out[1]`` = next
+    cursor; 0 none yet; -1 lapped.
 
     A lapped reader goes on from :func:`notice_tail`, looks at every book, and counts the lap.
     """
@@ -215,7 +219,8 @@ def read_notice(words: Words, feed_off: int, cursor: int, out: Words) -> int:
 
 @njit
 def conn_open(words: Words, feed_off: int, conn: int, venue_id: int, lag_ns: int) -> int:
-    """A new life of connection row ``conn``; returns its generation, which its books carry (0: no such row)."""
+    """A new life of row ``conn`` of the CONNECTION table in the FEED at word ``feed_off``; returns its generation,
+    which its books carry (0: no such row). ``lag_ns``: how far apart the topics on it may run."""
     if conn < 0 or conn >= CONN_CAPACITY:
         return 0
     row = feed_off + FEED.connections + conn * CONNECTION.WORDS
@@ -232,7 +237,8 @@ def conn_open(words: Words, feed_off: int, conn: int, venue_id: int, lag_ns: int
 
 @njit
 def conn_close(words: Words, feed_off: int, conn: int) -> None:
-    """The connection is gone: every book that it carried is unproved from now on."""
+    """The row ``conn`` of the CONNECTION table is dead: every book that it carried is unproved from now on. No such
+    row: nothing happens."""
     if 0 <= conn < CONN_CAPACITY:
         # SYNC conn.alive: release; pairs with the acquire in proof_mono_ns
         store_release(words, feed_off + FEED.connections + conn * CONNECTION.WORDS + CONNECTION.alive, 0)
@@ -240,7 +246,8 @@ def conn_close(words: Words, feed_off: int, conn: int) -> None:
 
 @njit
 def conn_frame(words: Words, feed_off: int, conn: int, recv_mono_ns: int) -> None:
-    """A frame came in on ``conn``. Call it after the frame's own effect on books is published."""
+    """A frame came in on row ``conn`` of the CONNECTION table. Call it after the frame's own effect on books is
+    published. No such row: nothing happens."""
     if 0 <= conn < CONN_CAPACITY:
         row = feed_off + FEED.connections + conn * CONNECTION.WORDS
         # SYNC conn.last_frame: release: a proof time never runs ahead of the books that the frame changed
@@ -249,7 +256,7 @@ def conn_frame(words: Words, feed_off: int, conn: int, recv_mono_ns: int) -> Non
 
 @njit
 def proof_mono_ns(words: Words, feed_off: int, record: Words) -> int:
-    """When this copy of a book was last proved current (monotonic ns); 0 = its connection is dead or another one.
+    """When this copy of a BOOK was last proved current (monotonic ns); 0 = its connection is dead or another one.
 
     max(recv_mono_ns, last frame on the connection - cross_topic_lag); recv_mono_ns with ``FLAG_OWN_PROOF``. Read the
     book *after* taking this time where the exact newest is wanted; a proof time taken after the copy may prove a book

@@ -282,7 +282,8 @@ def values(table: Table, words: npt.NDArray[np.int64], at: int = 0) -> dict[str,
 
 
 def value_of(field: Field, words: npt.NDArray[np.int64], at: int = 0) -> Any:
-    """One field's value of the record at word ``at``."""
+    """One field's value of the record at word ``at`` of int64 words: str for text, float for reals, else int; a list of
+    them where the field has several words."""
     part = words[at + field.offset : at + field.offset + field.words]
     if field.type == TEXT:
         return unpadded(part.astype("<i8").tobytes())

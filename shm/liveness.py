@@ -57,10 +57,12 @@ class Liveness:
         beat(self.words, 0, mono_ns())
 
     def set_state(self, state: int) -> None:
+        """Tells readers a ``ProcessState``; it is no beat."""
         store_release(self.words, LIVENESS.state, int(state))
 
     @property
     def parked(self) -> bool:
+        """Whether this process has said that it waits, so that beats every 500 ms are enough."""
         return bool(load_relaxed(self.words, LIVENESS.parked) == 1)
 
     @parked.setter
@@ -68,6 +70,8 @@ class Liveness:
         store_release(self.words, LIVENESS.parked, int(value))
 
     def close(self) -> None:
+        """Gives the page up without a trace: readers go on seeing the last beat and state. A second time is
+        harmless."""
         self.segment.close()
 
 
@@ -101,38 +105,47 @@ class LivenessView:
 
     @property
     def mapped(self) -> bool:
+        """Whether the page was there at the last :meth:`refresh`; all reads are 0 while it was not."""
         return self._arena.is_mapped(0)
 
     @property
     def epoch(self) -> int:
+        """Starts of the process so far: the fencing token of its newest life."""
         return int(load_acquire(self.words, HEADER.epoch))
 
     @property
     def pid(self) -> int:
+        """Process that owns the page or owned it last: it may be dead, and the number taken by another."""
         return int(load_relaxed(self.words, HEADER.owner_pid))
 
     @property
     def start_ticks(self) -> int:
+        """When that process started, in clock ticks since boot: with the pid it names one process for certain."""
         return int(load_relaxed(self.words, HEADER.owner_start))
 
     @property
     def state(self) -> int:
+        """The ``ProcessState`` that it told last; a dead process's stays."""
         return int(load_acquire(self.words, LIVENESS.state))
 
     @property
     def progress(self) -> int:
+        """Beats of this page so far, over all lives of the process."""
         return int(load_relaxed(self.words, LIVENESS.progress))
 
     @property
     def cpu(self) -> int:
+        """CPU that the process ran on at its last beat."""
         return int(load_relaxed(self.words, LIVENESS.cpu))
 
     @property
     def parked(self) -> bool:
+        """Whether it has said that it waits: a beat every 500 ms is then enough."""
         return bool(load_acquire(self.words, LIVENESS.parked) == 1)
 
     @property
     def beat_mono_ns(self) -> int:
+        """Its newest beat by the monotonic clock, ns; 0 = never."""
         return int(load_acquire(self.words, LIVENESS.beat_mono_ns))  # SYNC live.beat: acquire; pairs with beat
 
     def beat_age_ns(self, now_mono_ns: int | None = None) -> int:

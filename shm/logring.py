@@ -54,7 +54,8 @@ def _slot(words: Words, off: int, index: int) -> int:
 
 @njit
 def log_event(words: Words, off: int, now_mono_ns: int, code: int, a: int, b: int, c: int, d: int, e: int) -> None:
-    """Writes one event: ``code`` from 1 to ``EVENT_CODE_MAX`` with five numbers, stamped ``now_mono_ns``."""
+    """Writes one event to the LOG at word ``off``: ``code`` from 1 to ``EVENT_CODE_MAX`` with five numbers, stamped
+    ``now_mono_ns``."""
     tail = load_relaxed(words, off + LOG.tail)
     slot = _slot(words, off, tail)
     fence_release()  # SYNC log.tail: the tail stands at this record before its slot changes; pairs with read_slot
@@ -177,6 +178,7 @@ class LogRing:
         log_text(self.words, 0, mono_ns(), level & 0xFF, len(raw), words)
 
     def close(self) -> None:
+        """Gives up the ownership; what was written stays for readers and for the next life of the process."""
         self.segment.close()
 
 
@@ -252,4 +254,5 @@ class LogReader:
         self._drop(max(1, int(wrap_sub(oldest, self.cursor))))
 
     def close(self) -> None:
+        """For symmetry with the writer: a reader owns nothing, and its map goes with its last array."""
         self.segment.close()

@@ -77,7 +77,7 @@ def bucket_high(bucket: int) -> int:
 
 @njit
 def hist_record_at(words: Words, at: int, value_ns: int) -> None:
-    """Records into the histogram that begins at word ``at``."""
+    """Records into the HISTOGRAM that begins at word ``at`` (a negative value as 0). One writer alone."""
     value = max(value_ns, 0)
     count = load_relaxed(words, at + HISTOGRAM.count)
     bucket = at + HISTOGRAM.buckets + bucket_of(value)
@@ -92,7 +92,7 @@ def hist_record_at(words: Words, at: int, value_ns: int) -> None:
 
 @njit
 def hist_record(words: Words, off: int, hist_index: int, value_ns: int) -> None:
-    """Records ``value_ns`` into histogram ``hist_index`` (negative: as 0)."""
+    """Records ``value_ns`` into histogram ``hist_index`` of the METRICS at word ``off`` (a negative value as 0)."""
     hist_record_at(words, off + METRICS.hists + hist_index * HISTOGRAM.WORDS, value_ns)
 
 
@@ -111,6 +111,7 @@ class Histogram:
         return cls(np.zeros(HISTOGRAM.WORDS, np.int64), 0, label)
 
     def record(self, value_ns: int) -> None:
+        """One value in ns more, a negative one as 0. Writer only."""
         hist_record_at(self._words, self._at, value_ns)
 
     def _get(self, field: int) -> int:
@@ -118,11 +119,13 @@ class Histogram:
 
     @property
     def count(self) -> int:
+        """Values so far. Taken while another process writes, the sum and the buckets may be ahead of it."""
         # SYNC hist.count: acquire; pairs with hist_record_at
         return int(load_acquire(self._words, self._at + HISTOGRAM.count))
 
     @property
     def sum(self) -> int:
+        """Sum of all values, ns; wraps at 2^63."""
         return self._get(HISTOGRAM.sum_ns)
 
     @property
@@ -137,6 +140,7 @@ class Histogram:
 
     @property
     def mean(self) -> float:
+        """Mean in ns; 0 where empty."""
         return self.sum / self.count if self.count else 0.0
 
     def buckets(self) -> Words:
@@ -248,12 +252,15 @@ class Metrics:
         return unpack_text(self.words[at + METRIC_LABEL_WORDS : at + METRIC_NAME.WORDS])
 
     def inc(self, index: int, n: int = 1) -> None:
+        """Adds ``n`` to the counter whose index :meth:`counter` gave. Writer only; the index is not checked."""
         inc(self.words, 0, index, n)
 
     def set(self, index: int, value: int) -> None:
+        """Sets the counter of that index, as a gauge is set. Writer only; the index is not checked."""
         set_gauge(self.words, 0, index, value)
 
     def record(self, hist_index: int, value_ns: int) -> None:
+        """Records into the histogram whose index :meth:`histogram` gave. Writer only; the index is not checked."""
         hist_record(self.words, 0, hist_index, value_ns)
 
     def value(self, label: str) -> int:
@@ -284,6 +291,7 @@ class Metrics:
         return {label: self._doc(METRICS.counter_names, index) for label, index in self._counters.items()}
 
     def close(self) -> None:
+        """Gives up the ownership, if it is ours; values stay for readers and for the next life of the process."""
         self.segment.close()
 
 

@@ -56,7 +56,8 @@ ROW_TORN = -1
 
 @njit
 def write_row(words: Words, row_off: int, values: Words) -> None:
-    """Writes ``values[1:]`` into the row; ``values[0]`` is ignored, the row's seq grows by 2 (or heals an odd one)."""
+    """Writes ``values[1:]`` into the seqlock row at word ``row_off`` (int64, as long as the row's table); ``values[0]``
+    is ignored, the row's seq grows by 2 (or heals an odd one)."""
     seq = load_relaxed(words, row_off) | 1
     store_relaxed(words, row_off, seq)
     fence_release()  # SYNC row.seq: odd before any word of the row; pairs with fence_acquire in read_row
@@ -67,7 +68,8 @@ def write_row(words: Words, row_off: int, values: Words) -> None:
 
 @njit
 def read_row(words: Words, row_off: int, out: Words) -> int:
-    """Copies ``len(out)`` words of the row: its seq (even; 0 = never written), or ``ROW_TORN``."""
+    """Copies ``len(out)`` int64 words of the seqlock row at word ``row_off``: its seq (even; 0 = never written), or
+    ``ROW_TORN``."""
     for _ in range(ROW_READ_ATTEMPTS):
         seq = load_acquire(words, row_off)  # SYNC row.seq: acquire; pairs with write_row
         if seq & 1 == 0:
@@ -83,7 +85,8 @@ def read_row(words: Words, row_off: int, out: Words) -> int:
 
 @njit
 def may_send(words: Words, off: int, token: int, now_mono_ns: int) -> bool:
-    """Not halted, and the guard's lease is granted to ``token`` and not over: checked before each send."""
+    """Whether the HALT page at word ``off`` is not latched, and the guard's lease is granted to ``token`` and not over:
+    checked before each send."""
     # SYNC halt.lease: acquire; pairs with HaltPage.grant: who sees an expiry sees the token that it is for
     expiry = load_acquire(words, off + HALT.lease_expiry_mono_ns)
     if load_acquire(words, off + HALT.lease_token) != token or now_mono_ns >= expiry:
@@ -143,6 +146,7 @@ class Page:
         return self._segment
 
     def close(self) -> None:
+        """A writer gives up the ownership, and what it wrote stays; at a reader nothing happens."""
         if self._segment is not None:
             self._segment.close()
 
@@ -160,6 +164,7 @@ class CataloguePage(Page):
 
     @property
     def count(self) -> int:
+        """Rows so far; each of them is whole."""
         return int(load_acquire(self.words, CATALOGUE.count))  # SYNC catalogue.count: acquire; pairs with append
 
     @property
@@ -178,7 +183,8 @@ class CataloguePage(Page):
         return index
 
     def update(self, index: int, row: Words) -> None:
-        """Replaces row ``index``."""
+        """Replaces row ``index`` (int64[CATALOGUE_ROW.WORDS]); raises ShmError where there is none or the shape is
+        another."""
         if not 0 <= index < self.count:
             raise ShmError(f"no catalogue row {index}: {self.count} rows")
         self._write(index, row)
@@ -272,10 +278,12 @@ class AccountPage(Page):
 
     @property
     def balance_count(self) -> int:
+        """Balance rows so far; each of them is whole."""
         return int(load_acquire(self.words, ACCOUNT.balance_count))  # SYNC account.count: acquire; pairs with _put
 
     @property
     def position_count(self) -> int:
+        """Position rows so far; each of them is whole."""
         return int(load_acquire(self.words, ACCOUNT.position_count))  # SYNC account.count: acquire; pairs with _put
 
     def write_venue(self, venue: int, row: Words) -> None:
@@ -285,6 +293,7 @@ class AccountPage(Page):
         write_row(self.words, ACCOUNT.venues + venue * ACCOUNT_VENUE.WORDS, row)
 
     def venue(self, venue: int) -> Words | None:
+        """A whole copy of the venue's ACCOUNT_VENUE row; None if it was never written or its writer died in it."""
         return self._row(ACCOUNT.venues + venue * ACCOUNT_VENUE.WORDS, ACCOUNT_VENUE.WORDS)
 
     def fee_coin(self, venue: int) -> str | None:
@@ -299,6 +308,7 @@ class AccountPage(Page):
         self._put(index, row, ACCOUNT.balances, ACCOUNT_BALANCE.WORDS, BALANCE_CAPACITY, ACCOUNT.balance_count)
 
     def balance(self, index: int) -> Words | None:
+        """A whole copy of an ACCOUNT_BALANCE row; None if there is none or its writer died in it."""
         if not 0 <= index < self.balance_count:
             return None
         return self._row(ACCOUNT.balances + index * ACCOUNT_BALANCE.WORDS, ACCOUNT_BALANCE.WORDS)
@@ -308,6 +318,7 @@ class AccountPage(Page):
         self._put(index, row, ACCOUNT.positions, ACCOUNT_POSITION.WORDS, POSITION_CAPACITY, ACCOUNT.position_count)
 
     def position(self, index: int) -> Words | None:
+        """A whole copy of an ACCOUNT_POSITION row; None if there is none or its writer died in it."""
         if not 0 <= index < self.position_count:
             return None
         return self._row(ACCOUNT.positions + index * ACCOUNT_POSITION.WORDS, ACCOUNT_POSITION.WORDS)
@@ -362,6 +373,7 @@ class HaltPage(Page):
 
     @property
     def reason(self) -> str:
+        """Why it was halted last, for people: it stays after :meth:`release`, and "" means that it never was."""
         return unpack_text(self.words[HALT.reason : HALT.reason + HALT_REASON_WORDS])
 
     def grant(self, token: int, expiry_mono_ns: int) -> None:
@@ -403,15 +415,20 @@ class HaltPage(Page):
         return bool(may_send(self.words, 0, token, now_mono_ns))
 
     def block_venue(self, venue: int, blocked: bool) -> None:
+        """No new risk at a venue id from now on, or again; what reduces risk goes on. Raises ShmError outside of the
+        table."""
         self._block(HALT.venue_blocked, venue, VENUE_CAPACITY, blocked)
 
     def block_instrument(self, instrument: int, blocked: bool) -> None:
+        """The same for an instrument id. Raises ShmError outside of the table."""
         self._block(HALT.instrument_blocked, instrument, CATALOGUE_CAPACITY, blocked)
 
     def venue_blocked(self, venue: int) -> bool:
+        """Also true for an id outside of the table."""
         return self._blocked(HALT.venue_blocked, venue, VENUE_CAPACITY)
 
     def instrument_blocked(self, instrument: int) -> bool:
+        """Also true for an id outside of the table."""
         return self._blocked(HALT.instrument_blocked, instrument, CATALOGUE_CAPACITY)
 
     def _block(self, base: int, index: int, capacity: int, blocked: bool) -> None:

@@ -40,7 +40,7 @@ def queue_words(capacity: int, slot_words: int) -> int:
 
 @njit
 def init_queue(words: Words, off: int, capacity: int, slot_words: int, start: int) -> None:
-    """Empty queue whose first item has index ``start``; ``capacity`` must be a power of two."""
+    """Empty QUEUE at word ``off`` whose first item has index ``start``; ``capacity`` must be a power of two."""
     store_relaxed(words, off + QUEUE.capacity, capacity)
     store_relaxed(words, off + QUEUE.slot_words, slot_words)
     store_relaxed(words, off + QUEUE.refused, 0)
@@ -128,7 +128,8 @@ def _skip_overwritten(queue_words: Words, queue_off: int, cursor_words: Words, c
 
 @njit
 def is_empty(queue_words: Words, queue_off: int, cursor_words: Words, cursor_off: int) -> bool:
-    """Whether :func:`pop` would find nothing (the re-check before parking)."""
+    """Whether :func:`pop` would find nothing in the QUEUE at ``queue_off`` (the re-check before parking); the
+    consumer's CURSOR lies at ``cursor_off``."""
     capacity = load_relaxed(queue_words, queue_off + QUEUE.capacity)
     if capacity == 0:
         return True
@@ -140,7 +141,8 @@ def is_empty(queue_words: Words, queue_off: int, cursor_words: Words, cursor_off
 
 @njit
 def read_at(queue_words: Words, queue_off: int, index: int, out: Words) -> int:
-    """Item ``index`` for a second, lossy reader: 1 got, 0 not there yet, -1 overwritten (go on, count what is lost)."""
+    """Item ``index`` of the QUEUE at ``queue_off`` for a second, lossy reader: 1 got, 0 not there yet, -1 overwritten
+    (go on, count what is lost). ``out``: (slot_words,), word 0 = its sequence."""
     capacity = load_relaxed(queue_words, queue_off + QUEUE.capacity)
     if capacity == 0:
         return 0
@@ -214,6 +216,7 @@ class QueueProducer:
         return changed
 
     def close(self) -> None:
+        """Gives up the ownership: items stay for the consumer, and the next producer goes on behind them."""
         self.segment.close()
 
 
@@ -273,7 +276,7 @@ class QueueConsumer:
                 store_release(self.cursor_words, CURSOR.cursor, tail)
 
     def pop(self, out: Words) -> bool:
-        """See :func:`pop`."""
+        """Takes the oldest item into ``out`` (int64[slot_words], word 0 = its sequence); False when empty."""
         return bool(pop(self.words, 0, self.cursor_words, 0, out))
 
     @property
@@ -283,6 +286,7 @@ class QueueConsumer:
 
     @property
     def empty(self) -> bool:
+        """Whether nothing waits; also while there is no producer."""
         return bool(is_empty(self.words, 0, self.cursor_words, 0))
 
     def refresh(self) -> bool:
@@ -293,6 +297,7 @@ class QueueConsumer:
         return changed
 
     def close(self) -> None:
+        """Gives up the ownership: the next consumer goes on where this one stopped."""
         self.segment.close()
 
 

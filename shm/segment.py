@@ -3,16 +3,14 @@
 A segment is a POSIX shared-memory object ``/arb.<instance>.<what>``, mode 0640, created with ``O_EXCL`` and
 ``posix_fallocate`` (a full file system is an error here, not a SIGBUS later). Its owner holds an exclusive open-file-
 description lock on it for as long as it lives; the kernel drops the lock at death, however it came, so that *holding
-the lock is the proof* that nobody else owns the segment. The lock needs write permission: a reader (0640) can ask for
-it (``F_OFD_GETLK``) and never take it. Forked children drop the inherited descriptors, so that they do not keep a dead
-parent's ownership alive.
+the lock is the proof* that nobody else owns the segment. The lock needs write permission: a reader (0640) asks for it
+(``F_OFD_GETLK``) and never takes it. Forked children drop the inherited descriptors: no dead parent's ownership stays.
 
-Two rules make the cleaner unique: only who holds the lock of an object may unlink it, and only while the name still
-leads to that object.
+Only who holds the lock of an object unlinks it, and only while the name leads to it: so the cleaner is unique.
 
-Take-over: a new owner finds a dead owner's segment of the same layout, build, kind and size, keeps the object (readers
-stay attached), sets ready = 0, epoch + 1, its own pid, and ``ready`` = 1 again after ``set_ready()``. Anything else of
-ours that is dead is unlinked and made anew, with the old epoch + 1 where the old header could be read.
+Take-over: a new owner keeps a dead owner's segment of the same layout, build, kind and size (readers stay attached):
+ready = 0, epoch + 1, its own pid, and ``ready`` = 1 again after ``set_ready()``. Anything else of ours that is dead is
+unlinked and made anew, with the old epoch + 1 where the old header could be read.
 """
 
 from __future__ import annotations
@@ -356,14 +354,17 @@ class Segment:
 
     @property
     def ready(self) -> bool:
+        """False while its owner makes it, or died making it."""
         return bool(load_acquire(self.words, HEADER.ready) == 1)
 
     @property
     def owner_pid(self) -> int:
+        """Process that owns it or owned it last."""
         return int(load_relaxed(self.words, HEADER.owner_pid))
 
     @property
     def owner_start(self) -> int:
+        """Its start, clock ticks since boot."""
         return int(load_relaxed(self.words, HEADER.owner_start))
 
     def is_current(self) -> bool:
@@ -408,9 +409,8 @@ def list_segments(instance: str) -> list[str]:
 
 
 def cleanup_instance(instance: str, passed: Callable[[str], bool] = lambda name: True) -> list[str]:
-    """The janitor: unlinks the instance's segments that have ``passed`` (by name) and whose owners are provably dead;
-    returns the names it removed. Any number may run at once: each segment is removed by exactly one. Segments of live
-    owners and of other users stay."""
+    """The janitor: unlinks the instance's segments that have ``passed`` (by name) and whose owners, of our user, are
+    provably dead; returns their names. Any number may run at once: each segment is removed by exactly one."""
     removed = []
     for name in filter(passed, list_segments(instance)):
         try:

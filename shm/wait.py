@@ -67,7 +67,8 @@ def cancel_park(words: Words, off: int) -> None:
 
 @njit
 def ring_if_sleeping(words: Words, off: int, fd: int) -> bool:
-    """Producer, after publishing: rings where the consumer sleeps; whether it rang. Also from jitted loops."""
+    """Producer, after publishing: rings where the consumer's CURSOR.sleeping, word ``off``, is 1; whether it rang.
+    ``fd`` < 0: no bell yet, False. Also from jitted loops."""
     fence_seq_cst()  # SYNC bell.sleeping: pairs with the fence in prepare_park
     if load_relaxed(words, off) != 1 or fd < 0:
         return False
@@ -88,7 +89,8 @@ class Bell:
 
     @classmethod
     def create(cls, path: Path | str, words: Words, offset: int = CURSOR.sleeping) -> Bell:
-        """Makes the FIFO (or takes the one that is there) and clears the flag; raises ShmError on anything else."""
+        """Makes the FIFO (or takes the one that is there) and clears the flag at word ``offset`` of the consumer's
+        CURSOR segment; raises ShmError for a file that is no FIFO of ours."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
@@ -116,6 +118,7 @@ class Bell:
         prepare_park(self.words, self.offset)
 
     def cancel_park(self) -> None:
+        """Awake after all: the last look before :meth:`park` found something."""
         cancel_park(self.words, self.offset)
 
     def park(self, timeout_ms: int) -> bool:
@@ -135,6 +138,7 @@ class Bell:
             pass
 
     def close(self) -> None:
+        """Clears the flag, so that nobody rings any more; the FIFO stays for the next consumer."""
         cancel_park(self.words, self.offset)
         if self._fd >= 0:
             os.close(self._fd)
@@ -154,7 +158,8 @@ class BellRinger:
 
     @classmethod
     def open(cls, path: Path | str, words: Words, offset: int = CURSOR.sleeping) -> BellRinger:
-        """The FIFO may come later: :meth:`refresh` looks for it."""
+        """For a producer that has mapped the consumer's CURSOR segment; the FIFO may come later: :meth:`refresh` looks
+        for it."""
         return cls(Path(path), words, offset)
 
     @classmethod
@@ -187,6 +192,7 @@ class BellRinger:
         return bool(ring_if_sleeping(self.words, self.offset, self.fd))
 
     def close(self) -> None:
+        """Closes the FIFO; a :meth:`ring_if_sleeping` after it opens it again."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -36,7 +36,7 @@ _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 
 def pack_text(text: str, width_words: int) -> Words:
-    """UTF-8, zero padded, in ``width_words`` words; cut at the last whole character that fits."""
+    """UTF-8, zero padded, as int64 of shape (width_words,); cut at the last whole character that fits."""
     return np.frombuffer(padded(text, width_words), dtype="<i8").astype(np.int64)
 
 

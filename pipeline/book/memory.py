@@ -384,7 +384,8 @@ def table_size(capacity: int) -> int:
 
 
 def new_memory(capacity: int, feed_off: int, *, blocks: int = BLOCKS_START) -> Words:
-    """Zeroed memory for ``capacity`` books with its offsets filled; pages are only used once touched."""
+    """Zeroed memory (BOOKS, int64) for ``capacity`` books with its offsets filled; pages are only used once touched.
+    ``feed_off``: where the FEED lies in the words that the kernels get with it."""
     entries = table_size(capacity)
     book_off = BOOKS.END + entries * SYMBOL.WORDS
     ticker_off = book_off + capacity * BOOK_ROW.WORDS

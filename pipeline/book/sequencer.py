@@ -63,7 +63,7 @@ class SequenceRule:
     deep: bool  # updates come from any depth, not from a view that the snapshot holds whole
 
     def write(self, mem: Words) -> None:
-        """Puts the rule into a book memory's head."""
+        """Puts the rule into the head of a memory of BOOKS."""
         mem[BOOKS.link] = self.link
         mem[BOOKS.drop_offset] = self.drop_offset
         mem[BOOKS.first_offset] = self.first_offset

@@ -43,7 +43,7 @@ def symbol_words(mem: Words, at: int, length: int) -> tuple[int, int, int]:
 
 @njit
 def find_symbol(mem: Words, at: int, length: int) -> int:
-    """Slot of the book of the symbol at byte index ``at``; -1 if there is none."""
+    """Slot in BOOKS of the book of the symbol at byte index ``at`` of the memory; -1 if there is none."""
     if length < 1 or length > SYMBOL_BYTES:
         return -1
     a, b, c = symbol_words(mem, at, length)

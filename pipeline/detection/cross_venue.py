@@ -146,7 +146,8 @@ def is_watched(mem: Words, direction: int) -> bool:
 
 @njit_bare
 def fill_limits(mem: Words, instrument: int, at: int) -> None:
-    """The leg's lots, minima and the venue's maximum, without inventory, to word ``at``."""
+    """The leg's lots, minima and the venue's maximum, without inventory, as LEG_LIMITS to word ``at`` of the detector's
+    memory."""
     row = instrument_row(mem, instrument)
     mem[at + LEG_LIMITS.lot_fp] = mem[row + INSTRUMENT.lot_fp]
     mem[at + LEG_LIMITS.min_qty_fp] = mem[row + INSTRUMENT.min_qty_fp]
@@ -157,7 +158,7 @@ def fill_limits(mem: Words, instrument: int, at: int) -> None:
 
 @njit_bare
 def fill_money(mem: Words, flt: Floats, direction: int) -> None:
-    """Notional caps of both legs, without inventory."""
+    """Notional caps of both legs, without inventory, to DETECTOR_FLOATS.money."""
     floats = mem[DETECTOR.direction_floats_off] + direction * DIRECTION_FLOATS.WORDS
     row = direction_row(mem, direction)
     flt[DETECTOR_FLOATS.money + MONEY.buy_cap] = flt[mem[DETECTOR.caps_off] + mem[row + DIRECTION.buy]]
@@ -168,7 +169,8 @@ def fill_money(mem: Words, flt: Floats, direction: int) -> None:
 
 @njit_bare
 def size_at(mem: Words, flt: Floats, direction: int, num_column: int) -> int:
-    """Sizes both legs at the episode threshold (``num``) or the execution threshold (``exec_num``); 1 or 0."""
+    """Sizes both legs, whose books lie at BUY_RECORD and SELL_RECORD, at the threshold of ``num_column``, DIRECTION.num
+    (of the episode) or DIRECTION.exec_num (of execution), into DETECTOR.size; 1, or 0 where no size is left."""
     row = direction_row(mem, direction)
     return size_legs(
         mem,

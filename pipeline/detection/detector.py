@@ -298,7 +298,8 @@ class OpportunityDetector:
             receiver(self.decode(self._out))
 
     def decode(self, record: Words) -> OpportunityRecord:
-        """A record of the queue in words and decimals; raises as ``decode_record``."""
+        """A record of the queue (int64[OPPORTUNITY.WORDS]) in words and decimals; raises as ``decode_record``, and
+        ``IndexError`` for an instrument that the catalogue lacks."""
         legs = int(record[OPPORTUNITY.leg_count])
         ids = [int(record[OPPORTUNITY.legs + k * LEG.WORDS + LEG.instrument]) for k in range(legs)]
         return decode_record(record, {instrument: self.row(instrument) for instrument in ids})

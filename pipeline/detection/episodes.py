@@ -64,7 +64,8 @@ def open_episode(mem: Words, episode: int, now_ns: int) -> None:
 
 @njit_bare
 def close_episode(mem: Words, episode: int) -> None:
-    """The edge is gone: counts the refusal unless it has been counted, and leaves the list of open ones."""
+    """The edge is gone: counts the refusal unless it has been counted, and takes the EPISODE from the list of open ones
+    in DETECTOR memory. One that is closed stays so."""
     row = episode_row(mem, episode)
     if mem[row + EPISODE.state] == CLOSED:
         return

@@ -59,7 +59,7 @@ class DetectorState(msgspec.Struct, frozen=True, kw_only=True):
     flt: bytes
 
     def catalogue_rows(self) -> Words:
-        """The catalogue rows of this moment."""
+        """A copy of the catalogue rows of this moment, int64[n, CATALOGUE_ROW.WORDS]."""
         return np.frombuffer(self.rows, dtype=np.int64).reshape(-1, CATALOGUE_ROW.WORDS).copy()
 
 
@@ -98,7 +98,7 @@ class InputRecorder:
         self._state_due = True
 
     def before_step(self, memory: Memory, rows: Words, venues: list[str], *, limited: bool) -> None:
-        """Begins a piece or writes the state where either is due."""
+        """Begins a piece or writes the state where either is due. ``rows``: int64[n, CATALOGUE_ROW.WORDS]."""
         now_ns = mono_ns()
         if now_ns >= self._next_piece_ns:
             self._next_piece_ns = now_ns + (self._piece_ns if self._sink.begin() else AGAIN_NS)

@@ -30,12 +30,13 @@ class Ports(NamedTuple):
 
 
 def nothing() -> Words:
-    """An absent port."""
+    """An absent port: zeros of shape (NOTHING,), by whose length kernels know it."""
     return np.zeros(NOTHING, dtype=np.int64)
 
 
 def private_ports(feeds: Words, *, capacity: int = 1024, inventory: Words | None = None) -> Ports:
-    """Ports with queues in this process's own memory: replays, tests, detectors that only look on."""
+    """Ports with queues of ``capacity`` items (a power of two) in this process's own memory: replays, tests, detectors
+    that only look on. ``feeds``: FEED segments; ``inventory``: INVENTORY, None = unlimited."""
     opps = np.zeros(queue_words(capacity, OPPORTUNITY.WORDS), dtype=np.int64)
     init_queue(opps, 0, capacity, OPPORTUNITY.WORDS, 0)
     return Ports(

@@ -59,7 +59,7 @@ def record_crc32(record: Words) -> int:
 
 
 def record_crc32_of(record: Words) -> int:
-    """The same by zlib (readers in Python)."""
+    """The same of int64[OPPORTUNITY.WORDS] by zlib (readers in Python)."""
     copy = record[: OPPORTUNITY.WORDS].astype("<i8")
     copy[OPPORTUNITY.seq] = 0
     copy[OPPORTUNITY.crc32] = 0

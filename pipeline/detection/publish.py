@@ -75,13 +75,13 @@ def clock_of(mem: Words) -> int:
 
 @njit_bare
 def best_bid(mem: Words, record: int) -> int:
-    """Best bid of the record at word ``record``."""
+    """Best bid of the BOOK at word ``record`` of the detector's memory, price_fp; ABSENT_BID where there is none."""
     return mem[record + BOOK.bid_price_fp] if mem[record + BOOK.bid_count] > 0 else ABSENT_BID
 
 
 @njit_bare
 def best_ask(mem: Words, record: int) -> int:
-    """Best ask of the record at word ``record``."""
+    """Best ask of the BOOK at word ``record`` of the detector's memory, price_fp; ABSENT_ASK where there is none."""
     return mem[record + BOOK.ask_price_fp] if mem[record + BOOK.ask_count] > 0 else ABSENT_ASK
 
 

@@ -136,7 +136,8 @@ def read_top(words: Words, mem: Words, flt: Floats, offset: int, book: int, slot
 
 @njit_bare
 def on_book(words: Words, mem: Words, flt: Floats, feed: int, book: int) -> int:
-    """One updated book: its tops into the table; returns the instrument, or -1 when there is nothing to check."""
+    """One updated book (``book``: its row in FEED ``feed`` of ``words``): its tops into the table in DETECTOR memory.
+    Returns the instrument, or -1 when there is nothing to check."""
     instrument = -1
     if 0 <= book < mem[DETECTOR.book_capacity]:
         instrument = mem[mem[DETECTOR.books_off] + feed * mem[DETECTOR.book_capacity] + book]
@@ -154,8 +155,8 @@ def on_book(words: Words, mem: Words, flt: Floats, feed: int, book: int) -> int:
 
 @njit_bare
 def check(mem: Words, flt: Floats, instrument: int, at: int) -> int:
-    """Episodes that an update of ``instrument`` may have opened, changed or ended: to the hit list from ``at`` on.
-    Returns the new length of the list."""
+    """Episodes that an update of ``instrument`` may have opened, changed or ended: to the hit list in DETECTOR memory,
+    from place ``at`` on. Returns the new length of the list."""
     at = check_member(mem, flt, instrument, at)
     if mem[DETECTOR.cycle_count] > 0:
         at = check_cycles(mem, flt, instrument, at)
@@ -164,7 +165,8 @@ def check(mem: Words, flt: Floats, instrument: int, at: int) -> int:
 
 @njit_bare
 def sweep(words: Words, mem: Words, flt: Floats, feed: int) -> int:
-    """Looks at the newest record of each known book of one feed (first sight, new writer, or after a lap); hits.
+    """Looks at the newest BOOK of each known instrument of one feed (first sight, new writer, or after a lap); how many
+    hits stand in DETECTOR memory.
 
     Two rounds: with all tops in place first, no edge is seen against a book that was never read. Hits of a sweep have
     no trigger of their own. Bound: an episode is hit at most once for each of its books.
@@ -214,7 +216,7 @@ def note_tops(mem: Words, flt: Floats, kind: int, instrument: int) -> None:
 
 @njit_bare
 def start_pass(mem: Words) -> None:
-    """The next pass begins with the first feed."""
+    """The next pass begins with the first feed: SCAN_PASS in DETECTOR memory."""
     mem[SCAN_PASS.feed] = 0
     mem[SCAN_PASS.notices_left] = BURST
     mem[SCAN_PASS.notices_seen] = 0
@@ -422,7 +424,8 @@ def refresh_exits(inventory: Words, mem: Words) -> None:
 
 @njit_bare
 def scan_once(ports: Ports, mem: Words, flt: Floats) -> int:
-    """One pass over all feeds, the reports and the open episodes; returns how many notices there were."""
+    """One pass over all feeds, the reports and the open episodes; returns how many notices there were. ``mem`` and
+    ``flt``: DETECTOR memory and DETECTOR_FLOATS."""
     words = ports.feeds
     start_pass(mem)
     hits = next_hits(words, mem, flt)

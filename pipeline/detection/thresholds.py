@@ -26,6 +26,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_config(cls, config: EngineConfig) -> Terms:
+        """Those of an instance: edges as fractions of the notional, and no execution edge below the detection's."""
         detection: DetectionConfig = config.detection
         minimum = Fraction(detection.min_edge_bps) / BPS
         return cls(

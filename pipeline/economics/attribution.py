@@ -50,6 +50,7 @@ class Attribution(NamedTuple):
 
     @property
     def total(self) -> Decimal:
+        """Sum of all fields: what was gained, fees and funding included."""
         return sum(self, ZERO)
 
 

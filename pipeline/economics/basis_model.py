@@ -39,7 +39,8 @@ STATE_SIZE = RING + LAG_MINUTES
 
 
 def observe(state: Floats, basis_bps: float) -> None:
-    """One minute's mean of ``b`` into ``state``."""
+    """One minute's mean of ``b`` into ``state``, float64[STATE_SIZE]: to be called once a minute, because the weights
+    count calls."""
     seen = int(state[MINUTES])
     state[WEIGHT] = state[WEIGHT] * DECAY + 1.0
     before = basis_bps - state[MEAN]
@@ -55,14 +56,15 @@ def observe(state: Floats, basis_bps: float) -> None:
 
 
 def theta_per_h(state: Floats) -> float:
-    """Rate of reversion."""
+    """Rate of reversion per hour, from THETA_MIN to THETA_MAX, of ``state``, float64[STATE_SIZE]."""
     rho = state[COVARIANCE] / state[VARIANCE] if state[VARIANCE] > 0.0 else RHO_MAX
     rho = min(RHO_MAX, max(RHO_MIN, rho))
     return float(min(THETA_MAX, max(THETA_MIN, -log(rho) * 60.0 / LAG_MINUTES)))
 
 
 def view_of(state: Floats, basis_now_bps: float) -> tuple[float, float, float, float]:
-    """(mu, sd, half-life in hours, trust) of ``b`` as the state has it, ``basis_now_bps`` being ``b`` now."""
+    """(mu, sd, half-life in hours, trust) of ``b`` as ``state``, float64[STATE_SIZE], has it; ``basis_now_bps`` is
+    ``b`` now. All in bps but for the trust, 0 to 1."""
     if state[LAG_WEIGHT] == 0.0:
         return basis_now_bps, UNKNOWN_SD_BPS, UNKNOWN_HALF_LIFE_H, 0.0
     theta = theta_per_h(state)

@@ -73,6 +73,7 @@ class BudgetPrice:
 
     @property
     def bps(self) -> float:
+        """Mean over the newest HITS hits, of which those that found room count 0; 0 before the first hit."""
         return sum(self._lost) / len(self._lost) if self._lost else 0.0
 
 

@@ -165,6 +165,7 @@ class ExternalState:
     # --- the fold ---
 
     def note(self, record: ExternalRecord) -> None:
+        """Folds a record that moves nothing: remembers an order of others, or that a list has shown what is booked."""
         if record.order_id:
             self._keep(self.orders, (record.venue, record.order_id))
         if record.what == LISTED:
@@ -179,6 +180,8 @@ class ExternalState:
             _drop(self.unlisted, key, lambda amount, _: not amount)
 
     def fill(self, record: ExternalFillRecord, books: Books) -> None:
+        """Folds an execution by others: accounts, the operations that it took from, and the rest as held by others. One
+        that is not ``booked`` is remembered and moves nothing."""
         books.fills_seen.add((record.venue, record.symbol, record.trade_id))
         self._keep(self.orders, (record.venue, record.order_id))
         if record.kind is InstrumentKind.PERPETUAL:
@@ -239,6 +242,8 @@ class ExternalState:
         return found
 
     def flow(self, record: ExternalFlowRecord, books: Books) -> None:
+        """Folds money that moved without an order; with ``trading`` it is what a position brought that the venue closed
+        unlisted."""
         key = (record.venue, record.asset)
         books.accounts.apply_external(record.venue, record.asset, record.amount, trading=record.trading)
         self._witnessed(record.venue, record.witness)
@@ -281,6 +286,8 @@ class ExternalState:
         _add(self.foreign_spot, (record.venue, leg.base), share.qty)
 
     def position(self, record: ExternalPositionRecord, books: Books) -> None:
+        """Folds a contract's position that changed without an execution that we know: the account has the venue's word
+        now."""
         key = (record.venue, record.symbol)
         books.accounts.set_position(record.venue, record.symbol, record.qty, record.price)
         books.position_offsets[key] = ZERO
@@ -314,6 +321,7 @@ class ExternalState:
                 _wait(self.unlisted_positions, key, change, books.last_wall_ns // 1_000_000)
 
     def hold(self, record: HeldFillRecord) -> None:
+        """Folds that a fill waits for REST ("held"), or that a sweep denied it."""
         key = (record.venue, record.symbol, record.trade_id)
         if record.state == "held":
             self.held[key] = record
@@ -321,6 +329,8 @@ class ExternalState:
             self.held.pop(key, None)
 
     def adopt(self, record: AdoptedRecord, books: Books) -> None:
+        """Folds what an operation is given without an order of ours: no account moves, what others hold shrinks by
+        it."""
         if record.what == "baseline" and not record.symbol:  # coins that an operator has taken for stock
             self.trades.handed_over((record.venue, record.base), record.qty, record.price, futures=False)
         for fill in record.fills:

@@ -41,7 +41,7 @@ _PROOFS = tuple(base + ENTRY_LEG.proof_mono_ns for base in _LEG_BASES)
 
 
 def verdict_kernel() -> Callable[[Words, Words, Words, Words, npt.NDArray[np.float64], Words, int, float], int]:
-    """The jitted verdict, compiled."""
+    """``judge``, compiled and callable at once: its arrays are int64 but for the fifth, float64 (see there)."""
     words = np.zeros(8, np.int64)
     return direct(judge, words, words, words, words, np.zeros(8), words, 0, 0.0)
 

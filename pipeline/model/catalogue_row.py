@@ -26,7 +26,7 @@ from shm.words import Words
 
 
 def text_to_words(text: str, words: int) -> Words:
-    """UTF-8, zero padded, in ``words`` 64-bit words. Raises ``ValueError`` when it does not fit."""
+    """UTF-8, zero padded, as int64 of ``words`` words. Raises ``ValueError`` when it does not fit."""
     raw = text.encode()
     if len(raw) > words * WORD_BYTES:
         raise ValueError(f"{text!r} is {len(raw)} bytes long, at most {words * WORD_BYTES} fit")
@@ -34,7 +34,7 @@ def text_to_words(text: str, words: int) -> Words:
 
 
 def words_to_text(words: Words) -> str:
-    """Inverse of ``text_to_words``."""
+    """Inverse of ``text_to_words``, of int64; raises ``UnicodeDecodeError`` for bytes that are no UTF-8."""
     return words.astype("<i8").tobytes().rstrip(b"\0").decode()
 
 

@@ -164,6 +164,7 @@ class World:
         self.mem[DETECTOR_SETTINGS.next_id] = 1
 
     def now(self, ns: int) -> None:
+        """Sets the detector's clock, monotonic ns; 0 gives it back the machine's."""
         self.mem[DETECTOR_SETTINGS.now_ns] = ns
 
     def publish(self, instrument: int, bids: Levels, asks: Levels, **fields: int) -> None:
@@ -182,12 +183,16 @@ class World:
         self.frame(feed, values["recv_mono_ns"])
 
     def frame(self, feed: int, ns: int) -> None:
+        """A frame without an update came in on the feed's connection at ``ns``: it proves the feed's books."""
         conn_frame(self.feeds, feed * self.feed_words, 0, ns)
 
     def disconnect(self, feed: int) -> None:
+        """The feed's connection is gone: its books are unproved."""
         conn_close(self.feeds, feed * self.feed_words, 0)
 
     def set_inventory(self, instrument: int, *, buy: float, sell: int, state: int = 1, blocked_ns: int = 0) -> None:
+        """What may be bought for (``buy``, quote) and sold (``sell``, qty_fp); only in a world with ``inventory``.
+        ``state`` 0: nothing; ``blocked_ns``: no new intent on a book received before it."""
         row = np.zeros(INVENTORY_ROW.WORDS, dtype=np.int64)
         row[INVENTORY_ROW.buy_notional] = np.float64(buy).view(np.int64)
         row[INVENTORY_ROW.sell_qty_fp] = sell
@@ -196,6 +201,8 @@ class World:
         write_row(self.ports.inventory, INVENTORY.rows + instrument * INVENTORY_ROW.WORDS, row)
 
     def report(self, key: int, cooldown_until_ns: int, outcome: int = 0) -> None:
+        """The executor's answer to an opportunity of the direction ``key``: nothing more of it before
+        ``cooldown_until_ns``."""
         payload = np.zeros(REPORT.WORDS, dtype=np.int64)
         payload[REPORT.direction_key] = key
         payload[REPORT.outcome] = outcome
@@ -203,7 +210,7 @@ class World:
         assert push(self.ports.reports, 0, self.ports.reports_cursor, 0, payload)
 
     def scan(self) -> list[np.ndarray]:
-        """One pass; the opportunities that it pushed."""
+        """One pass; the opportunities that it pushed, each int64[OPPORTUNITY.WORDS]."""
         scan_once(self.ports, self.mem, self.flt)
         found = []
         out = np.zeros(OPPORTUNITY.WORDS, dtype=np.int64)
@@ -212,4 +219,5 @@ class World:
         return found
 
     def counter(self, index: int) -> int:
+        """Word ``index`` of the detector's memory, as ``DETECTOR_COUNTERS.active``."""
         return int(self.mem[index])

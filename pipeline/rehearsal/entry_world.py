@@ -127,6 +127,7 @@ class EntryWorld:
         self.core.update_limits_table()
 
     def close(self) -> None:
+        """Closes the journal; the folder stays."""
         self.journal.close()
 
     # --- ports of the core ---
@@ -155,6 +156,7 @@ class EntryWorld:
     # --- events ---
 
     def now(self) -> Now:
+        """The world's time, which stands until ``now_ns`` is set."""
         return Now(self.now_ns, self.now_ns + self.wall_offset_ns)
 
     def feed(self, event: Any) -> list[Action]:
@@ -165,6 +167,7 @@ class EntryWorld:
         return actions
 
     def perform(self, actions: list[Action]) -> None:
+        """Does what :meth:`feed` says of the core's actions; all other kinds are left undone."""
         now = self.now()
         for action in actions:
             if isinstance(action, Append):
@@ -192,6 +195,7 @@ class EntryWorld:
         )
 
     def fund_all(self, amount: Decimal = Decimal(1_000_000)) -> None:
+        """``amount`` of every base and quote coin at its venue."""
         keys = {(row.spec.venue, asset) for row in self.rows for asset in (row.spec.base, row.spec.quote)}
         self.fund(dict.fromkeys(sorted(keys), amount))
 
@@ -221,7 +225,8 @@ class EntryWorld:
     def record(
         self, legs: Sequence[tuple[int, int, Decimal, Decimal]], kind: OpportunityType = OpportunityType.SPOT_SPOT
     ) -> Words:
-        """An opportunity record; a leg: instrument, side, quantity, limit price."""
+        """An opportunity record, int64[OPPORTUNITY.WORDS], with its checksum; a leg: instrument, side, quantity, limit
+        price."""
         self.numbers += 1
         record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         record[OPPORTUNITY.id], record[OPPORTUNITY.type], record[OPPORTUNITY.leg_count] = (

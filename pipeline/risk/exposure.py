@@ -57,6 +57,8 @@ class Exposure:
     by_pair: dict[str, Decimal] = field(default_factory=dict)
 
     def add(self, amount: Decimal, *, venues: set[str], assets: set[str], pair: str) -> None:
+        """``amount`` USD more to the total, to each of the venues and assets, and to the pair; hedges and positions
+        have their own sums."""
         self.total += amount
         for venue in venues:
             self.by_venue[venue] = self.by_venue.get(venue, ZERO) + amount
@@ -65,6 +67,7 @@ class Exposure:
         self.by_pair[pair] = self.by_pair.get(pair, ZERO) + amount
 
     def add_position(self, coin: Coin, amount: Decimal) -> None:
+        """``amount`` USD more to a coin's position on its venue; no other sum changes."""
         self.by_position[coin] = self.by_position.get(coin, ZERO) + amount
 
 

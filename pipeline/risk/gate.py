@@ -93,8 +93,7 @@ class Gate:
         return Planner(context.config, context.instruments, context.market, price_of)
 
     def note_fill(self, venue: str, symbol: str, recv_mono_ns: int, venue_wall_ms: int) -> None:
-        """Our own trade moved this book: no new intent until the book is later than the fill. By name: a fill of the
-        run before carries that run's number of the instrument."""
+        """Our own trade moved this book: no new intent until it is later. By name: instrument numbers last one run."""
         before = self.last_fill(venue, symbol)
         self._blocked[venue, symbol] = (max(before[0], recv_mono_ns), max(before[1], venue_wall_ms))
         self.fills_noted.add((venue, symbol))
@@ -142,6 +141,7 @@ class Gate:
         self._duplicates = 0
 
     def note_end(self, direction_key: int, cooldown_until_mono_ns: int) -> None:
+        """An operation ended: no new intent of its direction until this time."""
         self._cooldown[direction_key] = cooldown_until_mono_ns
 
     def in_cooldown(self, direction_key: int) -> bool:

@@ -23,7 +23,8 @@ Stop = tuple[Refusal, str]  # why nothing leaves, and the detail
 class LaunchPort(HaltPort, Protocol):
     """The halt page, with everything that forbids an entry's leg in one call."""
 
-    def may_launch(self, mono_ns: int, venue_id: int, instrument_id: int) -> bool: ...
+    def may_launch(self, mono_ns: int, venue_id: int, instrument_id: int) -> bool:
+        """Not latched, nothing blocked, and the lease is ours at ``mono_ns``. False for ids that the page lacks."""
 
 
 class EntryLeg(Protocol):

@@ -100,6 +100,7 @@ class RiskManager:
     # --- breakers ---
 
     def get_circuit_breaker_status(self) -> BreakerStatus:
+        """The tripped breakers in the order of their names, each with what tripped it."""
         breakers = self._context.ledger.breakers
         return BreakerStatus(tuple(sorted(breakers)), dict(breakers))
 
@@ -207,6 +208,8 @@ class RiskManager:
     # --- numbers ---
 
     def get_current_risk_metrics(self) -> RiskMetrics:
+        """Exposure and P&L in USD as of the newest event; the day's P&L is 0 from UTC midnight until something is
+        booked."""
         ledger, worth = self._context.ledger, self.gate.worth
         now = self.gate.exposure()
         today = self._context.now.wall_ns // (86_400 * 1_000_000_000)
@@ -228,6 +231,7 @@ class RiskManager:
         )
 
     def get_risk_statistics(self) -> dict[str, object]:
+        """Counts since the start of the process, with the day's P&L and the exposure, in USD."""
         metrics = self.get_current_risk_metrics()
         return {
             "circuit_breaker_triggers": self.breaker_triggers,

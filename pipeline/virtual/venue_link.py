@@ -370,6 +370,8 @@ class VenueLink:
         self.ask("order", action.symbol, answer, action.client_id)
 
     def fetch_fills(self, action: FetchFills) -> None:
+        """Answers with the symbol's fills since ``since_wall_ms``; none where the request failed, with its error."""
+
         def answer(error: str) -> None:
             fills = () if error else tuple(self.fills(action.since_wall_ms, {action.symbol}))
             self.later(FillsAnswer(action.venue, action.symbol, fills, error))
@@ -377,6 +379,9 @@ class VenueLink:
         self.ask("trades", action.symbol, answer)
 
     def add_margin(self, action: AddMargin) -> None:
+        """Answers whether the amount was added to the symbol's isolated position; ``refused``: the venue said no, and
+        it was not."""
+
         def answer(error: str) -> None:
             refused = False
             if not error:
@@ -393,6 +398,7 @@ class VenueLink:
         self.ask("leverage", action.symbol, answer)
 
     def fetch_risk_tiers(self, action: FetchRiskTiers) -> None:
+        """Answers with the contract's tiers, the last one without an end; none where the request failed."""
         rows = self.venue.instruments[action.symbol].tiers
         tiers = endless([Tier(row.cap, row.maintenance_rate, row.deduction) for row in rows])
 
@@ -402,6 +408,8 @@ class VenueLink:
         self.ask("instruments", action.symbol, answer)
 
     def fetch_instrument(self, action: FetchInstrument) -> None:
+        """Answers with the symbol's listing as the venue shows it now; None where the request failed."""
+
         def answer(error: str) -> None:
             spec = None if error else listing_of(self.venue, action.symbol, {})
             self.later(InstrumentAnswer(action.venue, action.symbol, spec, error))
@@ -409,6 +417,8 @@ class VenueLink:
         self.ask("instruments", action.symbol, answer)
 
     def fetch_funding(self, action: FetchFunding) -> None:
+        """Answers with the account's funding since ``since_wall_ms``; none where the request failed."""
+
         def answer(error: str) -> None:
             rows = () if error else histories.funding(self.venue, self.account, action.since_wall_ms)
             self.later(FundingAnswer(action.venue, rows, error))
@@ -416,6 +426,8 @@ class VenueLink:
         self.ask("account_book", "*", answer)
 
     def fetch_money(self, action: FetchMoney) -> None:
+        """Answers with what came to the account and left it since ``since_wall_ms``; none where the request failed."""
+
         def answer(error: str) -> None:
             rows = () if error else histories.money_moves(self.venue, self.account, action.since_wall_ms)
             self.later(MoneyAnswer(action.venue, rows, error))
@@ -425,6 +437,7 @@ class VenueLink:
     # --- what the venue shows, in the engine's structures ---
 
     def fills(self, since_wall_ms: int, symbols: set[str]) -> list[Fill]:
+        """The account's fills on these symbols from ``since_wall_ms`` (unix) on, as a REST list shows them."""
         rows = self.venue.trades(self.account, since_ms=since_wall_ms)
         return self.rows.fills(row for row in rows if row.symbol in symbols)
 

@@ -1,8 +1,7 @@
 """Simulated venues, an execution core and a journal in memory on one virtual clock.
 
-``VirtualWorld(scenario, seed)`` builds the venues of a scenario, tells the core of them as the catalogue would, and
-performs the core's actions. ``run(ms)`` lets time pass. The core may die at any action (``crash_after``) and is born
-again on the same journal; messages to the dead process are lost, the venues go on.
+``VirtualWorld(scenario, seed)`` builds the venues, tells the core of them and performs its actions. ``run(ms)`` lets
+time pass. The core may die at any action (``crash_after``) and is born again on its journal; the venues go on.
 """
 
 from __future__ import annotations
@@ -168,6 +167,7 @@ class VirtualWorld:
         return self.journal_room
 
     def now(self) -> Now:
+        """The virtual clock's time: it stands still between runs."""
         return Now(self.clock.mono_ns(), self.clock.wall_ns())
 
     # --- time ---

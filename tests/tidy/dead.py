@@ -30,7 +30,7 @@ _REGISTERING = frozenset(
     {"command", "callback", "overload", "intrinsic", "register_jitable", "fixture", "rule", "invariant", "initialize"}
 )
 #: Methods that asyncio and httptools call on the object that they are given.
-_CALLED_BY_LIBRARIES = frozenset(
+CALLED_BY_LIBRARIES = frozenset(
     {"connection_made", "connection_lost", "data_received", "eof_received", "pause_writing", "resume_writing"}
     | {"on_header", "on_headers_complete", "on_body", "on_message_complete", "on_status"}
 )
@@ -156,7 +156,7 @@ def _registered(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> 
 
 def _has_other_users(one: Definition, foreign: set[tuple[str, str]]) -> bool:
     """Called by name from outside the tree: a method of a class with a foreign base, a test, a pytest hook."""
-    if one.owner and ((one.source.path, one.owner) in foreign or one.name in _CALLED_BY_LIBRARIES):
+    if one.owner and ((one.source.path, one.owner) in foreign or one.name in CALLED_BY_LIBRARIES):
         return True
     return is_test(one.source.path) and (one.name.startswith(("test_", "Test", "pytest_")) or one.name == "pytestmark")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.tidy import capitals, dead, exchange_names, faults, imports, mirror, readmes, sizes, texts, words
+from tests.tidy import capitals, dead, docstrings, exchange_names, faults, imports, mirror, readmes, sizes, texts, words
 from tests.tidy.tree import Finding, Tree
 
 PRODUCT = ("shm", "pipeline", "workers", "arbitrage")
@@ -156,7 +156,7 @@ CHECKS: Mapping[str, Check] = {
     "file length": lambda tree, root: sizes.long_files(tree, LONG_FILES),
     "folder size": lambda tree, root: sizes.full_folders(tree),
     "module docstrings": lambda tree, root: texts.module_docstrings(tree, PRODUCT),
-    "docstrings of what is imported": lambda tree, root: texts.imported_docstrings(tree, (*PRODUCT, "bench")),
+    "docstrings of what is imported": lambda tree, root: docstrings.imported_docstrings(tree, (*PRODUCT, "bench")),
     "names in capitals": lambda tree, root: capitals.undefined_capitals(
         tree, root, (*PRODUCT, "bench", "tests"), CAPITALS_OF_OTHERS
     ),

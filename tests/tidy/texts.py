@@ -1,4 +1,4 @@
-"""Docstrings, SYNC comments, marks that must not stay, and the formatter."""
+"""Docstrings of files, SYNC comments, marks that must not stay, and the formatter."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from tests.tidy.tree import Finding, Source, Tree, is_test
-
-Documented = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+from tests.tidy.tree import Finding, Source, Tree
 
 
 def module_docstrings(tree: Tree, rooms: Sequence[str]) -> list[Finding]:
@@ -23,43 +21,6 @@ def module_docstrings(tree: Tree, rooms: Sequence[str]) -> list[Finding]:
         for source in tree.of_rooms(*rooms)
         if not ast.get_docstring(source.syntax)
     ]
-
-
-def imported_docstrings(tree: Tree, rooms: Sequence[str]) -> list[Finding]:
-    """Functions and classes that a file of another folder imports (or reads as ``module.name``) have docstrings. Tests
-    do not count as importers."""
-    wanted: dict[tuple[str, str], str] = {}
-    for source in tree.sources.values():
-        if is_test(source.path):
-            continue
-        for target, name in _taken_names(tree, source):
-            if target.folder != source.folder and target.path.split("/", 1)[0] in rooms:
-                wanted.setdefault((target.path, name), source.path)
-    findings = []
-    for (path, name), importer in sorted(wanted.items()):
-        found = [one for one in tree.sources[path].syntax.body if isinstance(one, Documented) and one.name == name]
-        if found and not ast.get_docstring(node := found[-1]):  # the last: stubs of ``overload`` stand above it
-            text = f"{name} has no docstring, and {importer} imports it; say what it does, units, shapes, errors"
-            findings.append(Finding(path, node.lineno, "docstring", text))
-    return findings
-
-
-def _taken_names(tree: Tree, source: Source) -> Iterator[tuple[Source, str]]:
-    """(module, name) of everything that a file takes from another: ``from m import name`` and ``m.name``."""
-    aliases: dict[str, Source] = {}
-    for node in source.nodes:
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                whole = tree.modules.get(f"{node.module}.{alias.name}")
-                if whole is not None:
-                    aliases[alias.asname or alias.name] = whole
-                elif node.module in tree.modules:
-                    yield tree.modules[node.module], alias.name
-        elif isinstance(node, ast.Import):
-            aliases |= {a.asname: tree.modules[a.name] for a in node.names if a.asname and a.name in tree.modules}
-    for node in source.nodes:
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
-            yield aliases[node.value.id], node.attr
 
 
 _PATHS = re.compile(r"(?<![\w/.-])(?:shm|pipeline|workers|tests|bench|systemd|scripts)/[\w./*@-]+")

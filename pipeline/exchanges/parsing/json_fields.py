@@ -85,7 +85,7 @@ MODE_SNAPSHOT = 1
 
 @njit
 def clear_event(mem: Words) -> None:
-    """Forgets the last frame."""
+    """Forgets the last frame: EVENT in the memory of BOOKS is zero, and both lists of levels are empty."""
     for k in range(BOOKS.event, BOOKS.event + EVENT.WORDS):
         put(mem, k, 0)
     put(mem, EVENT.bid_off, BOOKS.levels)
@@ -251,7 +251,8 @@ def field_long(mem: Words, i: int, key: int, key_2: int, length: int, mode: int)
 
 @njit
 def scan_fields(mem: Words, i: int, mode: int) -> int:
-    """One flat object into the event; ``i`` at its brace. Index behind it, ``BAD``, ``OTHER`` or ``CONTROL``.
+    """One flat object into EVENT of the books' memory; ``i`` at its brace. Index behind it, ``BAD``, ``OTHER`` or
+    ``CONTROL``.
 
     Keys in any order: ``e s U u pu b a B A E t full`` of frames; ``lastUpdateId`` or ``id``, ``bids``, ``asks`` of
     snapshots; others are read over. ``OTHER`` and ``CONTROL`` are returned at the first key that shows them; the rest
@@ -305,7 +306,8 @@ def scan_fields(mem: Words, i: int, mode: int) -> int:
 
 @njit
 def scan_snapshot(mem: Words, length: int) -> int:
-    """A REST order book (``lastUpdateId`` or ``id``, ``bids``, ``asks``) into the event; a ``TOPIC_*``."""
+    """A REST order book of ``length`` bytes at FRAME_BYTE (``lastUpdateId`` or ``id``, ``bids``, ``asks``) into EVENT
+    of the books' memory; TOPIC_SNAPSHOT, or TOPIC_UNKNOWN for anything else."""
     clear_event(mem)
     end_frame(mem, length)
     i = skip_space(mem, FRAME_BYTE)

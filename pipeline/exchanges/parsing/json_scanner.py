@@ -78,7 +78,7 @@ def word_at(mem: Words, i: int, length: int) -> int:
 
 @njit
 def skip_space(mem: Words, i: int) -> int:
-    """Behind JSON white space."""
+    """Byte index behind the JSON white space at ``i`` of the memory of BOOKS."""
     c = load1(mem, i)
     while c == 32 or c == 10 or c == 13 or c == 9:
         i += 1
@@ -88,7 +88,7 @@ def skip_space(mem: Words, i: int) -> int:
 
 @njit
 def expect(mem: Words, i: int, wanted: int) -> int:
-    """Behind ``wanted``, white space before it allowed; ``BAD`` if something else stands there."""
+    """Byte index in BOOKS behind ``wanted``, white space before it allowed; ``BAD`` if something else stands there."""
     if load1(mem, i) == wanted:
         return i + 1
     i = skip_space(mem, i)
@@ -97,7 +97,8 @@ def expect(mem: Words, i: int, wanted: int) -> int:
 
 @njit
 def skip_string(mem: Words, i: int) -> int:
-    """``i`` behind the opening quote; returns the index of the closing one. Plain ASCII only."""
+    """``i`` behind the opening quote; returns the byte index in BOOKS of the closing one. Plain ASCII only, else
+    ``BAD``."""
     run = plain_run(mem, i)
     while run == 8:
         i += 8
@@ -108,7 +109,7 @@ def skip_string(mem: Words, i: int) -> int:
 
 @njit
 def scan_integer(mem: Words, i: int) -> tuple[int, int]:
-    """(value, index behind) of a bare JSON integer without sign; index ``BAD`` otherwise."""
+    """(value, byte index in BOOKS behind it) of a bare JSON integer without sign; index ``BAD`` otherwise."""
     run = digit_run(mem, i)
     if run == 0 or (run > 1 and load1(mem, i) == ZERO):
         return 0, BAD
@@ -315,7 +316,7 @@ def scan_levels(mem: Words, i: int, level: int) -> tuple[int, int]:
 
 @njit
 def skip_scalar(mem: Words, i: int) -> int:
-    """Behind a string, number, true, false or null; ``BAD`` for nested or unusual values."""
+    """Byte index in BOOKS behind a string, number, true, false or null; ``BAD`` for nested or unusual values."""
     c = load1(mem, i)
     if c == QUOTE:
         i = skip_string(mem, i + 1)
@@ -346,5 +347,5 @@ def skip_scalar(mem: Words, i: int) -> int:
 
 @njit
 def at_end(mem: Words, i: int, length: int) -> bool:
-    """Nothing but white space between ``i`` and the end of the frame."""
+    """Nothing but white space between ``i`` and the end of the frame of ``length`` bytes."""
     return skip_space(mem, i) == FRAME_BYTE + length

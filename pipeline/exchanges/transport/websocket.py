@@ -57,10 +57,13 @@ class WsLink(WSListener):
     # --- picows callbacks ---
 
     def on_ws_connected(self, transport: WSTransport) -> None:
+        """By picows: the upgrade is done, and sends are possible from here on."""
         self._transport = self._last_transport = transport
         self.opened_mono_ns = self.last_frame_mono_ns = mono_ns()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """By picows: passes whole messages on with their receive time; ``frame`` lives no longer than this call, so
+        neither does the view that the sink gets. A venue's close is answered."""
         recv_mono_ns = mono_ns()
         self.last_frame_mono_ns = recv_mono_ns
         kind = frame.msg_type
@@ -94,6 +97,7 @@ class WsLink(WSListener):
             self._on_frame(memoryview(whole), self._fragment_is_text, recv_mono_ns)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """By picows, once: gives the reason on, which is "connection lost" where neither end has said one."""
         self._transport = None
         self._on_close(self._close_reason or "connection lost")
 

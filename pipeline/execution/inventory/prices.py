@@ -132,6 +132,7 @@ class InventoryPrices:
 
     @property
     def lanes(self) -> Iterator[Lane]:
+        """The pairs that have prices, in the order of the page's rows."""
         return iter(self._lanes.values())
 
     def rows_changed(self) -> None:

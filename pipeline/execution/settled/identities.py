@@ -79,6 +79,7 @@ class SettledIds:
         return bytes(self._octets[: self._used * IDENTITY_BYTES])
 
     def restore(self, full: list[Chunk], newest: bytes, digest: bytes) -> None:
-        """Takes the content that a checkpoint has kept."""
+        """Takes the content that a checkpoint has kept. ``full``: uint64 arrays of shape (CHUNK, 2), which are not
+        copied."""
         self.full, self.digest = full, digest
         self._begin_chunk(newest)

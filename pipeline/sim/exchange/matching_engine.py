@@ -229,6 +229,7 @@ class MatchingEngine(VenueCore):
     def cancel_all(
         self, account: SimAccount, symbol: str | None = None, side: OrderSide | None = None
     ) -> list[SimOrder]:
+        """Cancels the account's open orders (of a symbol, of a side) at once, without the network; copies of them."""
         cancelled = []
         for order in self._open_of(account, symbol):
             if side is None or order.side is side:

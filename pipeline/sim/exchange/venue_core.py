@@ -131,6 +131,7 @@ class VenueCore:
         return self.clock.wall_ns() + self.skew_ms * NS_PER_MS
 
     def now_ms(self) -> int:
+        """The same in unix ms."""
         return self.wall_ns() // NS_PER_MS
 
     def stream_ms(self) -> int:
@@ -232,6 +233,7 @@ class VenueCore:
             self.settlement.set_margin_mode(account, position, leverage, cross, mark, free)
 
     def margin_account(self, account: SimAccount) -> MarginAccount:
+        """The futures wallet at the marks of now."""
         return self.settlement.margin(account, self.settle_asset, self.mark_price, self.instruments)
 
     def backing(self, account: SimAccount, position: SimPosition, *, less_required: bool = True) -> Decimal:

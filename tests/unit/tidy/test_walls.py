@@ -255,18 +255,6 @@ def test_a_file_without_a_docstring_is_found(tmp_path: Path) -> None:
     assert places(texts.module_docstrings(here, ("low",))) == ["low/__init__.py:1", "low/b.py:1"]
 
 
-@pytest.mark.parametrize("line", ["from low.a import f", "from low import a\na.f()", "import low.a as a\na.f()"])
-def test_a_definition_that_another_folder_imports_needs_a_docstring(tmp_path: Path, line: str) -> None:
-    files = {"low/a.py": 'def f(): pass\ndef g():\n    """Says."""\ndef inner(): pass', "high/b.py": line}
-    (found,) = texts.imported_docstrings(tree(tmp_path, files), ("low",))
-    assert found.message.startswith("f has no docstring, and high/b.py imports it")
-
-
-def test_what_only_its_own_folder_or_tests_import_needs_none(tmp_path: Path) -> None:
-    files = {"low/a.py": "def f(): pass", "low/b.py": "from low.a import f", "tests/c.py": "from low.a import f"}
-    assert texts.imported_docstrings(tree(tmp_path, files), ("low",)) == []
-
-
 STORE = "store_release(w, 1, 2)  # SYNC row.seq: release; pairs with read\n"
 LOAD = "# SYNC row.seq: the odd number is seen\n# before any word\nx = load_acquire(w, 1)\n"
 

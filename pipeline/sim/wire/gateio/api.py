@@ -151,19 +151,26 @@ class MarketApi(ABC):
         """Cancels the order that a request names."""
 
     @abstractmethod
-    async def amend(self, call: ApiRequest) -> dict[str, Any]: ...
+    async def amend(self, call: ApiRequest) -> dict[str, Any]:
+        """Changes price or amount of an open order; raises ``GateError`` where neither is named or there is no such
+        order."""
 
     @abstractmethod
-    async def place_batch(self, call: ApiRequest) -> list[dict[str, Any]]: ...
+    async def place_batch(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """Orders of one request, each of which succeeds or fails by itself; raises ``GateError`` for a batch of a wrong
+        size."""
 
     @abstractmethod
-    async def cancel_pair(self, call: ApiRequest) -> list[dict[str, Any]]: ...
+    async def cancel_pair(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """Cancels all open orders of the instrument and side that a request names; the cancelled ones."""
 
     @abstractmethod
-    async def cancel_ids(self, call: ApiRequest) -> list[dict[str, Any]]: ...
+    async def cancel_ids(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """Cancels orders by their ids, each by itself; raises ``GateError`` for a batch that is too long."""
 
     @abstractmethod
-    async def orders(self, call: ApiRequest) -> list[dict[str, Any]]: ...
+    async def orders(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """Orders of the status that a request names, open or finished."""
 
     # --- public ---
 
@@ -173,6 +180,7 @@ class MarketApi(ABC):
         return [self.instrument(symbol)] if symbol else list(self.venue.instruments.values())
 
     async def tickers(self, call: ApiRequest) -> Any:
+        """Of the instrument that a request names, else of all."""
         return [self.ticker(one, call.decimal_sizes) for one in self.named_or_all(call)]
 
     def best_texts(self, instrument: SimInstrument) -> tuple[str, str]:
@@ -209,6 +217,8 @@ class MarketApi(ABC):
         return [one for one in found[::-1] if one.finished_ms <= end_ms]
 
     async def set_countdown(self, call: ApiRequest) -> Any:
+        """Cancels all orders of the account (of one instrument) in ``timeout`` seconds unless it is set anew; 0 takes
+        it back."""
         symbol = call.text(self.symbol_param)
         if symbol:
             self.instrument(symbol)
@@ -229,6 +239,7 @@ class MarketApi(ABC):
         return self.sides.get(side)
 
     async def place(self, call: ApiRequest) -> dict[str, Any]:
+        """One order; raises ``GateError`` as the venue refuses it."""
         request = self.order_request(call)
         try:
             order = await self.venue.submit(call.owner, request)
@@ -238,9 +249,11 @@ class MarketApi(ABC):
         return self.order_row(order, call)
 
     async def order(self, call: ApiRequest) -> dict[str, Any]:
+        """The order that a request names; raises ``GateError`` for one that the venue does not know (any more)."""
         return self.order_row(self.known_order(call), call)
 
     async def cancel(self, call: ApiRequest) -> dict[str, Any]:
+        """Cancels the order that a request names; raises ``GateError`` where it is not open."""
         return self.order_row(await self.cancel_order(call), call)
 
     def want_amendment(self, call: ApiRequest, qty_param: str) -> None:

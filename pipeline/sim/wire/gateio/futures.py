@@ -198,6 +198,7 @@ class FuturesApi(FuturesContracts, MarketApi):
         )
 
     async def place_batch(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """Up to ten orders, each of which succeeds or fails by itself; raises ``GateError`` for more or none."""
         want_items(call, BATCH_MAX)
         done: list[dict[str, Any]] = []
         for item in call.items:
@@ -274,11 +275,14 @@ class FuturesApi(FuturesContracts, MarketApi):
         return done
 
     async def cancel_pair(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """Cancels all open orders of ``contract``, or of its one ``side`` (bid, ask); raises ``GateError`` without a
+        contract."""
         symbol = self.instrument(call.required("contract")).symbol
         orders = await self.venue.submit_cancel_all(call.owner, symbol, self.side_of(call))
         return [self.order_row(one, call) for one in orders]
 
     async def cancel_ids(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """Up to twenty bare order ids, each of which succeeds or fails by itself; an empty list is allowed."""
         want_items(call, CANCEL_BATCH_MAX, least=0)
         done: list[dict[str, Any]] = []
         for item in call.items:
@@ -296,6 +300,8 @@ class FuturesApi(FuturesContracts, MarketApi):
         return [one for one in super().finished(call, start_ms, end_ms) if not self._vanished(one, call.now_ms)]
 
     async def orders(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """``status`` "open" or "finished" (newest first), of all contracts where none is named; raises ``GateError``
+        for another."""
         status, symbol = call.required("status"), call.text("contract")
         if symbol:
             self.instrument(symbol)

@@ -261,6 +261,7 @@ class SpotApi(MarketApi):
         return rows.order_row(order)
 
     async def amend_batch(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """Up to five orders by ``order_id`` and pair, each of which succeeds or fails by itself."""
         want_items(call, AMEND_BATCH_MAX)
         done: list[dict[str, Any]] = []
         for item in call.items:
@@ -273,6 +274,7 @@ class SpotApi(MarketApi):
         return done
 
     async def cancel_pair(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """Cancels all open orders of a pair and ``side``; without either, those of all pairs and of both sides."""
         symbol = call.text("currency_pair")
         if symbol:
             self.instrument(symbol)
@@ -280,6 +282,7 @@ class SpotApi(MarketApi):
         return [rows.order_row(one) | _SUCCEEDED for one in orders]
 
     async def cancel_ids(self, call: ApiRequest) -> list[dict[str, Any]]:
+        """Up to twenty orders as (pair, id), each of which succeeds or fails by itself; an empty list is allowed."""
         want_items(call, CANCEL_BATCH_MAX, least=0)
         done: list[dict[str, Any]] = []
         for item in call.items:

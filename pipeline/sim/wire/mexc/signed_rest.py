@@ -39,6 +39,8 @@ class MexcSigned:
         self._limits = limits
 
     def routes(self) -> dict[tuple[str, str], Route]:
+        """(method, path) to handler, operation for faults, request weight, whether it is signed, and a limit of its
+        own."""
         v3 = "/api/v3"
         order = f"{v3}/order"
         place, batch = self._limits.place, self._limits.batch
