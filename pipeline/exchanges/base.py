@@ -213,6 +213,12 @@ class VenueClient(ABC):
         """Moves ``amount`` (quote) of free balance into the margin of an isolated position."""
         raise VenueUnavailable(f"{self.venue}: margin cannot be added here; nothing was sent", venue=self.venue)
 
+    @property
+    def ends_fault(self) -> str:
+        """Why the list of announced ends of trading, where the venue has one of its own, could not be read with the
+        instruments last; "" = it could. Ends that were known stand."""
+        return ""
+
     def take_odd_rows(self) -> tuple[int, list[str]]:
         """(rows of lists that could not be read and were left out so far, a line about each name not yet told)."""
         return 0, []
