@@ -399,7 +399,7 @@ class Supervisor:
         closing = StopClosing(self.config, self.children, self.state_dir, self.announcer.say, self.write_run_file)
         for group in self.children.stop_groups():
             if self._was_ready and self._reports():
-                await closing.before(group)
+                await closing.before(group, lambda: self._spawn_due(time.monotonic()))
             await stop_group(group, self.announcer.say, self._next_change, self._reports)
             if self._reports():
                 await closing.after(group, lambda: self._spawn_due(time.monotonic()))
