@@ -181,7 +181,13 @@ class Executor:
         self._connect_all()
         self._rehearse()
         control = ExecutorControl(
-            ctx.state_dir, self.core, self.performer, self._publisher.views, self._shown.publish, ctx.say
+            ctx.state_dir,
+            self.core,
+            self.performer,
+            self._publisher.views,
+            self._shown.publish,
+            ctx.say,
+            lambda: ctx.is_ready,
         )
         await control.start()
         gc.collect()
