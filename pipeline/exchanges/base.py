@@ -192,8 +192,9 @@ class VenueClient(ABC):
     #: How many times as long as it is asked for that timer runs here.
     countdown_factor = 1
 
-    async def set_countdown(self, seconds: int) -> None:
-        """Sets that timer, of the whole market; 0 disarms it."""
+    async def set_countdown(self, seconds: int, symbols: Sequence[str]) -> None:
+        """Sets that timer; 0 disarms it. Where the venue's timers are of one instrument each, those of ``symbols``;
+        else that of the whole market."""
         raise VenueUnavailable(f"{self.venue}: no dead-man timer here; nothing was sent", venue=self.venue)
 
     #: Why the account's modes could not be read when they were last asked for; "" = they could.
