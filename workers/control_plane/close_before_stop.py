@@ -153,7 +153,8 @@ async def _by_guard(state_dir: Path, deadline_s: float) -> dict[str, str]:
     while reply["taking_over"] and time.monotonic() < deadline_s:
         await asyncio.sleep(POLL_S)
         reply = await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, {"op": "takeover"})
-    return reply["left"]
+    left: dict[str, str] = reply["left"]
+    return left
 
 
 async def finish_half_done(

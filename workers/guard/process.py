@@ -4,8 +4,8 @@ executor that is lost.
 Lost is one that hangs (``guard.hung_after_ms`` without a beat), one that is not READY again in time
 (``guard.restart_within_ms``, or 1.5 s where it is dead and its supervisor stands still), and one that its supervisor
 has given up. The guard then latches and fences, ends the process by SIGKILL and waits for the proof of its death,
-closes what is open (``closing.py``) and lifts the fence. The latch stays where it had to send anything; where nothing was
-open it goes with the fence.
+closes what is open (``closing.py``) and lifts the fence. The latch stays where it had to send anything; where nothing
+was open it goes with the fence.
 
 The main thread looks at the executor and the disk every 100 ms and answers requests in between; a takeover works in a
 thread of its own, and so does a replay of the last run's journal (``last_run.py``). A guard that is born while the
