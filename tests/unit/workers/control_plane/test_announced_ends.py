@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import pytest
-
-from tests.unit.workers.control_plane.test_catalogue import Rig
-
-
-@pytest.fixture(name="rig")
-def _rig(instance: str) -> Iterator[Rig]:
-    rig = Rig(instance)
-    yield rig
-    rig.page.close()
+from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
+from pipeline.model.structs import InstrumentSpec
+from shm.pages import CataloguePage
+from workers.control_plane.catalogue import CatalogueService
 
 
-def test_a_list_of_announced_ends_that_cannot_be_read_is_said_once_and_costs_no_rows(rig: Rig) -> None:
-    rig.venues["gateio_spot"].ends_fault = "HTTP 503"
+class Listing:
+    """A venue that lists nothing; a test says whether its announced ends can be read."""
+
+    ends_fault = ""
+
+    async def instruments(self, _symbols: Sequence[str]) -> list[InstrumentSpec]:
+        return []
+
+    async def fee_switch(self) -> None:
+        return None
+
+    def networks(self) -> Mapping[str, Any]:
+        return {}
+
+    def take_odd_rows(self) -> tuple[int, list[str]]:
+        return 0, []
+
+    def take_unreadable(self, _symbols: Sequence[str]) -> frozenset[str]:
+        return frozenset()
+
+
+def test_a_list_of_announced_ends_that_cannot_be_read_is_said_once_and_costs_no_rows(instance: str) -> None:
+    market = MarketConfig(symbols=("BTCUSDT",))
+    config = EngineConfig(exchanges={"mexc": ExchangeConfig(dialect="mexc", markets={"spot": market})})
+    listing, said, page = Listing(), list[str](), CataloguePage.create(instance)
+    clients: Any = {"mexc_spot": listing}
+    service = CatalogueService(config, clients, page, lambda level, text: said.append(f"{level}: {text}"))
+    listing.ends_fault = "HTTP 503"
     for _ in range(2):
-        assert rig.load() == [] and rig.service.told()["ends_unknown"] == {"gateio_spot": "HTTP 503"}
-    assert [line for line in rig.said if "announced ends" in line] == [
-        "warning: alert: gateio_spot: announced ends of trading cannot be read, those known stand: HTTP 503"
+        assert asyncio.run(service.load(config.venues)) == []
+        assert service.told()["ends_unknown"] == {"mexc_spot": "HTTP 503"}
+    assert [line for line in said if "announced ends" in line] == [
+        "warning: alert: mexc_spot: announced ends of trading cannot be read, those known stand: HTTP 503"
     ]
-    rig.venues["gateio_spot"].ends_fault = ""
-    assert rig.load() == [] and rig.service.told()["ends_unknown"] == {}
-    assert rig.said[-1] == "info: gateio_spot: announced ends of trading are read again"
+    listing.ends_fault = ""
+    assert asyncio.run(service.load(config.venues)) == [] and service.told()["ends_unknown"] == {}
+    assert "info: mexc_spot: announced ends of trading are read again" in said
+    page.close()
