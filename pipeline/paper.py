@@ -380,6 +380,10 @@ class PaperClient(VenueClient):
     async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
         return await self._public.instruments(symbols)
 
+    @property
+    def ends_fault(self) -> str:
+        return self._public.ends_fault
+
     async def depth_snapshot(self, symbol: str) -> bytes:
         return await self._public.depth_snapshot(symbol)
 

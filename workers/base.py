@@ -133,6 +133,7 @@ class WorkerContext:
         self.stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable from the stop request on
         self.reload_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable after SIGHUP
         self.is_ready = False
+        self.supervised = False  # a supervisor starts the instance's processes, not systemd
         self.orphaned = False  # of a feed, of the guard: the fork server has died, and something may still be open
         self._stop = False
         self._notifier = Notifier()
@@ -279,7 +280,7 @@ def ignore_stop_requests(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:
-    parent = os.getppid()
+    parent, ctx.supervised = os.getppid(), supervised
 
     def stop(_signum: int, _frame: object) -> None:
         # Control plane gone: an executor that ends what is open needs the books until then, and where it has died too

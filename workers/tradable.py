@@ -115,7 +115,7 @@ class InstanceReasons:
         found += pinning_reasons(described)
         found += self._published_reasons(published, views.get("executor"))
         found += self._unwatched(described, published)
-        found += symbol_reasons(described)
+        found += [*symbol_reasons(described), *ends_reasons(described)]
         if not is_starting(described):
             self._page.refresh()
             if not just_written(self._state_dir):
@@ -317,6 +317,19 @@ def symbol_reasons(described: Mapping[str, Any]) -> list[Reason]:
             effect=Effect.NOTE,
         )
         for name, why in described.get("halted_symbols", {}).items()
+    ]
+
+
+def ends_reasons(described: Mapping[str, Any]) -> list[Reason]:
+    """A note for each venue whose list of announced ends cannot be read. ``described``: content of ``run.json``."""
+    return [
+        Reason(
+            what=f"{venue}: announced ends of trading cannot be read, those known stand: {why}",
+            solve="it is read again by itself; look at the venue's announcements meanwhile",
+            effect=Effect.NOTE,
+            venues=(venue,),
+        )
+        for venue, why in described.get("ends_unknown", {}).items()
     ]
 
 

@@ -192,8 +192,9 @@ class VenueClient(ABC):
     #: How many times as long as it is asked for that timer runs here.
     countdown_factor = 1
 
-    async def set_countdown(self, seconds: int) -> None:
-        """Sets that timer, of the whole market; 0 disarms it."""
+    async def set_countdown(self, seconds: int, symbols: Sequence[str]) -> None:
+        """Sets that timer; 0 disarms it. Where the venue's timers are of one instrument each, those of ``symbols``;
+        else that of the whole market."""
         raise VenueUnavailable(f"{self.venue}: no dead-man timer here; nothing was sent", venue=self.venue)
 
     #: Why the account's modes could not be read when they were last asked for; "" = they could.
@@ -212,6 +213,12 @@ class VenueClient(ABC):
     async def add_margin(self, symbol: str, amount: Decimal) -> None:
         """Moves ``amount`` (quote) of free balance into the margin of an isolated position."""
         raise VenueUnavailable(f"{self.venue}: margin cannot be added here; nothing was sent", venue=self.venue)
+
+    @property
+    def ends_fault(self) -> str:
+        """Why the list of announced ends of trading, where the venue has one of its own, could not be read with the
+        instruments last; "" = it could. Ends that were known stand."""
+        return ""
 
     def take_odd_rows(self) -> tuple[int, list[str]]:
         """(rows of lists that could not be read and were left out so far, a line about each name not yet reported)."""

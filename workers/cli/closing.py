@@ -83,6 +83,7 @@ def _by_guard(name: str, request: dict[str, Any]) -> dict[str, Any]:
         listed = ", ".join(known) or "none is open"
         raise BadInput(f"found {len(ids)} open hedges for {request.get('id')!r}, wanted one of {listed}")
     wanted = {"op": "close", "ids": None if everything else ids, "reason": request.get("reason", "")}
+    wanted["planned"] = bool(request.get("planned"))  # before a stop: that leaves no latch
     reply = ask(folder / GUARD_SOCKET, wanted)
     deadline = time.monotonic() + GUARD_TIMEOUT_S
     while reply["taking_over"]:

@@ -408,7 +408,8 @@ def _flattened(name: str, *, dry_run: bool, reason: str) -> dict[str, Any]:
     if not dry_run and (drain is None or _of_stop(drain)):  # somebody else's does the same, and goes on after this
         undrained = _drained(name, f"{STOP_DRAIN}: {reason}" if reason else STOP_DRAIN)
     try:
-        return close_hedges(name, {"op": "flatten", "dry_run": dry_run, "reason": reason or "arb stop --flatten"})
+        request = {"op": "flatten", "dry_run": dry_run, "reason": reason or "arb stop --flatten", "planned": True}
+        return close_hedges(name, request)
     except ControlError as error:
         if dry_run:
             raise

@@ -39,6 +39,7 @@ from shm.metrics import MetricsViews
 from shm.pages import AccountPage
 from workers.last_run.symbol_switch import SymbolChanges
 from workers.networks_file import NetworksWriter
+from workers.output import ALERT
 
 if TYPE_CHECKING:
     from pipeline.exchanges.base import VenueClient
@@ -113,6 +114,7 @@ class CatalogueService:
         self._symbols: dict[str, list[str]] = {v.name: list(v.symbols) for v in config.venues}
         self.rows: list[InstrumentRow] = []
         self.fees: dict[str, dict[str, int]] = {}  # paper only: venue -> symbol -> taker ppm in place of the listed one
+        self.ends_unknown: dict[str, str] = {}  # venue -> why its list of announced ends cannot be read
         self.removed: set[tuple[str, str]] = set()
         self._configured = {v.name: tuple(v.symbols) for v in config.venues}
         self._removed_before: set[tuple[str, str]] = set()  # by an earlier life: once their rows are there
@@ -180,11 +182,13 @@ class CatalogueService:
 
     def _say_ending(self, old: InstrumentSpec | None, new: InstrumentSpec) -> None:
         if new.ending and (old is None or not old.ending):
-            self._say("warning", f"{ending_text(new)}: no entries from now on, hedges leave")
+            hedges = "stay" if new.unreadable else "leave"
+            self._say("warning", f"{ending_text(new)}: no entries from now on, hedges {hedges}")
 
     async def _fetch(self, venue: str, symbols: Sequence[str]) -> list[InstrumentSpec]:
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             specs = await self._clients[venue].instruments(symbols)
+        self._tell_ends(venue)
         networks = self._clients[venue].networks()
         if networks:
             self.networks[venue] = networks
@@ -197,6 +201,17 @@ class CatalogueService:
         switch = FeeSwitch("") if venue in self._plain_fees else self._switches.get(venue)
         fees = true_fees(self._account_fees.get(venue), switch)
         return [with_account_fees(spec, fees) for spec in found]
+
+    def _tell_ends(self, venue: str) -> None:
+        """Says once that a venue's list of announced ends cannot be read, and that it can be again."""
+        fault, before = self._clients[venue].ends_fault, self.ends_unknown.pop(venue, "")
+        if fault:
+            self.ends_unknown[venue] = fault
+        if fault and not before:
+            text = f"{venue}: announced ends of trading cannot be read, those known stand: {fault}"
+            self._say("warning", f"{ALERT}{text}")
+        elif before and not fault:
+            self._say("info", f"{venue}: announced ends of trading are read again")
 
     async def _read_fee_switch(self, venue: str) -> None:
         """Asks which coin the venue takes fees in. Without an answer its last answer stays: that must not cost the
@@ -277,6 +292,10 @@ class CatalogueService:
                 msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, status=TradingStatus.HALTED))
             )
             self._say("error", f"{venue} {symbol}: halted until the venue lists it again")
+
+    def told(self) -> dict[str, dict[str, str]]:
+        """What is amiss with instruments, as ``run.json`` has it."""
+        return {"halted_symbols": self.halted(), "ends_unknown": dict(self.ends_unknown)}
 
     def halted(self) -> dict[str, str]:
         """Instrument ("venue symbol") -> why it is halted."""

@@ -53,25 +53,30 @@ class StopClosing:
         self._say_line(level, text)
         self._show()
 
-    async def before(self, group: Sequence[Child]) -> None:
-        """Closes open hedges before ``group`` stops, where it has the executor, a guard lives, and it is configured."""
-        wanted = self._config.guard.on_stop is OnLoss.FLATTEN and self._children["guard"].alive
-        if wanted and _has_executor(group):
+    async def before(self, group: Sequence[Child], keep_up: Callable[[], None]) -> None:
+        """Closes open hedges before ``group`` stops, where it has the executor and that is configured: an executor that
+        is READY needs no guard for it."""
+        if self._config.guard.on_stop is OnLoss.FLATTEN and _has_executor(group):
             self._extend()
             with self._goes_on():
-                await close_hedges(self._state_dir, self._say, self._deadline_s)
+                can_come = self._guard_can_come(keep_up)
+                await close_hedges(self._state_dir, self._say, can_come, self._deadline_s)
+
+    def _guard_can_come(self, keep_up: Callable[[], None]) -> Callable[[], bool]:
+        def guard_can_come() -> bool:
+            keep_up()
+            guard = self._children["guard"]
+            return guard.wanted and not guard.is_failed()
+
+        return guard_can_come
 
     async def after(self, group: Sequence[Child], keep_up: Callable[[], None]) -> None:
         """Where ``group`` had the executor: see :func:`finish_half_done`."""
-
-        def guard_can_come() -> bool:
-            keep_up()
-            return not self._children["guard"].is_failed()
-
         if self._children["guard"].wanted and _has_executor(group):
             self._extend()
             with self._goes_on():
-                await finish_half_done(self._state_dir, self._config, self._say, guard_can_come, self._deadline_s)
+                can_come = self._guard_can_come(keep_up)
+                await finish_half_done(self._state_dir, self._config, self._say, can_come, self._deadline_s)
 
     @contextlib.contextmanager
     def _goes_on(self) -> Iterator[None]:
@@ -106,34 +111,50 @@ def guard_bound_s(config: EngineConfig) -> float:
     return proof_ms / 1000 + PROOF_MARGIN_S + CLOSING_S
 
 
-async def close_hedges(state_dir: Path, say: Callable[[str, str], None], deadline_s: float) -> None:
+async def close_hedges(
+    state_dir: Path, say: Callable[[str, str], None], keep_up: Callable[[], bool], deadline_s: float
+) -> None:
     """Closes every hedge as far as it can be closed until ``deadline_s`` (monotonic), and says what stays open. The
-    detector has stopped."""
-    left: dict[str, str] = {}
-    try:
-        for _ in range(FLATTENS_MAX):  # one answer may come before an order without an answer is proved
-            request = {"op": "flatten", "reason": REASON}
-            reply = await asyncio.to_thread(ask, state_dir / EXECUTOR_SOCKET, request, timeout_s=EXECUTOR_S)
-            left = {row["hedge_id"]: row["reason"] for row in reply["hedges"] if not row["closed"]}
-            if not left or time.monotonic() + EXECUTOR_S > deadline_s:
-                break
-    except ControlError as error:
+    detector has stopped. ``keep_up``: as of :func:`finish_half_done`."""
+    while True:
         try:
-            left = (await _by_guard(state_dir, deadline_s))["left"]
-        except ControlError as second:
-            say("error", f"hedges are not closed before the stop: {error}; guard: {second}")
-            return
+            left = await _by_executor(state_dir, deadline_s)
+            break
+        except ControlError as error:
+            missing = str(error)
+        try:
+            left = await _by_guard(state_dir, deadline_s)
+            break
+        except ControlError as error:  # it is started again, or the executor has become READY meanwhile
+            if not keep_up() or time.monotonic() > deadline_s:
+                say("error", f"hedges are not closed before the stop: {missing}; guard: {error}")
+                return
+        await asyncio.sleep(POLL_S)
     for hedge, reason in left.items():
         say("warning", f"hedge {hedge} stays open: {reason or 'not closed in time'}")
 
 
-async def _by_guard(state_dir: Path, deadline_s: float) -> dict[str, Any]:
-    request: dict[str, Any] = {"op": "close", "ids": None, "reason": REASON}
+async def _by_executor(state_dir: Path, deadline_s: float) -> dict[str, str]:
+    """The hedges that stay open, and why."""
+    left: dict[str, str] = {}
+    for _ in range(FLATTENS_MAX):  # one answer may come before an order without an answer is proved
+        request = {"op": "flatten", "reason": REASON}
+        reply = await asyncio.to_thread(ask, state_dir / EXECUTOR_SOCKET, request, timeout_s=EXECUTOR_S)
+        left = {row["hedge_id"]: row["reason"] for row in reply["hedges"] if not row["closed"]}
+        if not left or time.monotonic() + EXECUTOR_S > deadline_s:
+            break
+    return left
+
+
+async def _by_guard(state_dir: Path, deadline_s: float) -> dict[str, str]:
+    """The same, of the guard; it leaves no latch, as the stop is planned."""
+    request: dict[str, Any] = {"op": "close", "ids": None, "reason": REASON, "planned": True}
     reply = await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, request)
     while reply["taking_over"] and time.monotonic() < deadline_s:
         await asyncio.sleep(POLL_S)
         reply = await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, {"op": "takeover"})
-    return reply
+    left: dict[str, str] = reply["left"]
+    return left
 
 
 async def finish_half_done(

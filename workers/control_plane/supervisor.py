@@ -102,7 +102,7 @@ class Supervisor:
         self._refreshing: asyncio.Task[None] | None = None  # instruments that are being read
         self._early: dict[int, list[str]] = {}  # messages of children whose pid the fork server has not reported yet
         self._pending_venues: list[str] = []  # whose instruments could not be read
-        self._halted: dict[str, str] = {}  # instrument -> why
+        self._rows_told: dict[str, dict[str, str]] = {}  # what is amiss with instruments
         self._outdated: list[str] = []  # venues whose rows are not what holds any longer: fees, funding, a refusal
         self._warming = ""
         self._failure: str | None = None
@@ -364,11 +364,11 @@ class Supervisor:
         return changes
 
     def _look_at_rows(self) -> None:
-        """What the processes ask of the catalogue, and which of its instruments are halted."""
+        """What the processes ask of the catalogue, and what is amiss with its instruments."""
         self._outdated = self._wanted_rows.look()
-        halted = self.catalogue.halted()
-        if halted != self._halted:
-            self._halted, self._run_file_due = halted, True
+        told = self.catalogue.told()
+        if told != self._rows_told:
+            self._rows_told, self._run_file_due = told, True
 
     # --- children ---
 
@@ -399,7 +399,7 @@ class Supervisor:
         closing = StopClosing(self.config, self.children, self.state_dir, self.announcer.say, self.write_run_file)
         for group in self.children.stop_groups():
             if self._was_ready and self._reports():
-                await closing.before(group)
+                await closing.before(group, lambda: self._spawn_due(time.monotonic()))
             await stop_group(group, self.announcer.say, self._next_change, self._reports)
             if self._reports():
                 await closing.after(group, lambda: self._spawn_due(time.monotonic()))
@@ -490,7 +490,7 @@ class Supervisor:
                 venue.name: venue_row(venue, reachable=venue.name not in self._pending_venues)
                 for venue in self.config.venues
             },
-            "halted_symbols": self._halted,
+            **self._rows_told,
             "notes": self.announcer.notes[-NOTES_SHOWN:],
             "counters": self.announcer.last_counters() if self.state in ("stopped", "failed") else {},
         }

@@ -14,7 +14,7 @@ from pipeline.execution.market import best_price_fp
 from pipeline.execution.records import AdoptedRecord
 from pipeline.model.clock import mono_ns
 from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide
-from pipeline.model.errors import BadInput
+from pipeline.model.errors import BadInput, VenueUnavailable
 from pipeline.model.fixedpoint import parse_decimal, plain, to_fp_ceil, to_fp_floor
 from pipeline.recovery.adoption import LEFT
 from pipeline.risk.breakers import ADOPTED_ONLY, solve
@@ -29,6 +29,7 @@ SOCKET = "executor.sock"
 RESULT_TIMEOUT_S = 12.0
 DECIDING = ("approve", "cancel", "rearm", "adopt", "close", "flatten", "emergency", "recover")
 CLOSE_POLL_S = 0.05
+READY_POLLS = 100  # an executor that is not READY becomes so in 5 s, or the guard is asked in its place
 CLOSE_POLLS = 200  # a close is waited for about 10 s; it is tried again by itself for longer
 
 
@@ -58,8 +59,11 @@ class ExecutorControl:
         views: CoreViews,
         publish: Callable[[], Awaitable[None]],
         say: Say,
+        serving: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``publish``: writes what views of the instance read, after each decision."""
+        """``publish``: writes what views of the instance read, after each decision. ``serving``: whether the process
+        has told that it is READY, which is what the guard goes by."""
+        self._serving = serving
         self._publish = publish
         self._state_dir = state_dir
         self._core = core
@@ -218,6 +222,8 @@ class ExecutorControl:
         ``dry_run`` shows the orders and sends nothing. Else the answer comes when all are closed, or after
         ``CLOSE_POLLS`` looks with what stays open and why.
         """
+        if not request.get("dry_run"):
+            await self._until_ready()
         ids, flatten = self._wanted_hedges(request), request["op"] == "flatten"
         closer, hedges = self._core.forced_close, self._core.ledger.hedges
         if request.get("dry_run"):
@@ -248,6 +254,17 @@ class ExecutorControl:
         result["orders"] = self._orders_of(known)
         self._audit(request, hedges=ids, left=[row["hedge_id"] for row in result["open_hedges"]])
         return result
+
+    async def _until_ready(self) -> None:
+        """While it reconciles nothing of ours leaves. Raises VenueUnavailable, and nothing was begun: whoever asks goes
+        to the guard then, which ends this process before it closes."""
+        for _ in range(READY_POLLS):
+            if self._serving():
+                break
+            await asyncio.sleep(CLOSE_POLL_S)
+        else:
+            raise VenueUnavailable(f"the executor is not READY after {READY_POLLS * CLOSE_POLL_S:.0f} s: it reconciles")
+        self._core.context.now = self._performer.now()
 
     def _wanted_hedges(self, request: Row) -> list[str]:
         hedges, wanted = self._core.ledger.hedges, str(request.get("id", ""))

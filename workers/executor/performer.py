@@ -111,6 +111,7 @@ class Performer:
         self._result_waiters: dict[str, asyncio.Future[OperationResultRecord]] = {}
         self.on_result: Callable[[OperationResultRecord], object] = lambda record: None  # every result, once written
         self.sent_mono_ns: dict[str, int] = {}  # venue -> our newest order there
+        self.sent_to: dict[str, dict[str, int]] = {}  # the same by symbol
         self.fault: BaseException | None = None  # what an event or a callback raised: the process ends by it
 
     def now(self) -> Now:
@@ -289,7 +290,7 @@ class Performer:
                     refused = (Refusal.SESSION_DOWN, str(error))
                 else:
                     first_ns, last_ns = first_ns or sent_ns, sent_ns
-                    self.sent_mono_ns[place.request.venue] = sent_ns
+                    self._note_sent(place.request.venue, place.request.symbol, sent_ns)
                     begun.add(operation)
                     followers.append(Sent(place.request.client_id, sent_ns))
                     if len(places) > 1 and place is places[0]:
@@ -350,6 +351,10 @@ class Performer:
             metrics.record(self._hist["leg_gap"], last_ns - first_ns)
 
     # --- the fast path ---
+
+    def _note_sent(self, venue: str, symbol: str, sent_ns: int) -> None:
+        self.sent_mono_ns[venue] = sent_ns
+        self.sent_to.setdefault(venue, {})[symbol] = sent_ns
 
     def enter_fast(self, record: Words, dequeued_ns: int) -> bool:
         """Sends the entry of an opportunity record (int64[OPPORTUNITY.WORDS]) by the fast path.
@@ -419,7 +424,7 @@ class Performer:
                     refused = (Refusal.SESSION_DOWN, str(error))
                 else:
                     followers.append(Sent(order.client_id, last_ns))
-                    self.sent_mono_ns[order.venue] = last_ns
+                    self._note_sent(order.venue, order.symbol, last_ns)
                     if not first_ns:
                         first_ns, legs = last_ns, orders[1:]
                         self._crash("after_first_leg_sent")

@@ -47,7 +47,7 @@ from shm.sources import build_hash
 from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
-from workers.executor.dead_man import DeadMan
+from workers.executor.dead_man import VenueTimers
 from workers.executor.earlier_runs import check_mode_of_journal, check_traded, host_boot_id, keep_breakers, open_journal
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
@@ -70,7 +70,6 @@ POPS_PER_TURN = 16  # opportunities judged before sockets get their turn
 CATALOGUE_WAIT_S = 30.0
 REHEARSALS = 16  # bytecode is specialised after 8 passes
 FINISH_S = 6.0  # of the 10 s that SIGTERM leaves
-DISARM_S = 1.0
 FENCE_LOOK_S = 0.01
 EXTEND_EVERY_NS = 1_000_000_000
 FENCE_EXTEND_US = 10_000_000
@@ -136,7 +135,8 @@ class Executor:
             wake_detector=self._detector_bell.ring_if_sleeping,
             on_fault=self._stopped.set,
         )
-        self._dead_man = DeadMan(self._arm, self.performer.sent_mono_ns, self._questions.countdown_factor)
+        countdowns = self._numbers.count["countdowns"]
+        self._timers = VenueTimers(self._questions, self.performer, lambda: ctx.metrics.inc(countdowns))
         self._publisher = Publisher(self.core, ctx.state_dir, ctx.say)
         self._shown = Shown(self._publisher, ctx.metrics, ctx.say)
         self.performer.on_result = self._publisher.results.append
@@ -181,7 +181,13 @@ class Executor:
         self._connect_all()
         self._rehearse()
         control = ExecutorControl(
-            ctx.state_dir, self.core, self.performer, self._publisher.views, self._shown.publish, ctx.say
+            ctx.state_dir,
+            self.core,
+            self.performer,
+            self._publisher.views,
+            self._shown.publish,
+            ctx.say,
+            lambda: ctx.is_ready,
         )
         await control.start()
         gc.collect()
@@ -262,7 +268,7 @@ class Executor:
         if self.journal.failed is None and self.performer.fault is None:
             self.performer.perform(self.core.stop(now, "SIGTERM"), now)
         await self._shown.publish(stopped=True)
-        await self._disarm()
+        await self._timers.disarm()
         await self._sessions.close()
         self._questions.close()
         self._hedge_models.save()
@@ -270,26 +276,6 @@ class Executor:
         self._detector_bell.close()
         if self.journal.failed is None:
             self.journal.close()
-
-    def _arm(self, venue: str, seconds: int) -> bool:
-        asked = self._questions.set_countdown(venue, seconds)
-        if asked is None:
-            return False
-
-        def answered(taken: asyncio.Future[bool]) -> None:
-            if not taken.cancelled() and not taken.result():
-                self._dead_man.not_taken(venue)
-
-        asked.add_done_callback(answered)
-        self._numbers.metrics.inc(self._numbers.count["countdowns"])
-        return True
-
-    async def _disarm(self) -> None:
-        """Planned: no timer shall cancel what an operator places after us."""
-        asked = [self._questions.set_countdown(venue, 0) for venue in self._dead_man.running(mono_ns())]
-        waits = [future for future in asked if future is not None]
-        if waits:
-            await asyncio.wait(waits, timeout=DISARM_S)
 
     # --- venues ---
 
@@ -409,7 +395,7 @@ class Executor:
         self._inventory.write(self.core, self.performer.now())
         self._inventory.write_exits(self.core)
         self._numbers.gauges(self.core)
-        self._dead_man.tick(mono_ns())
+        self._timers.tick(mono_ns())
         for text in self._numbers.sessions(self.trading, mono_ns()):
             self.ctx.say("warning", f"{ALERT}{text}")
         self._hedge_models.save_if_due(self.loop, mono_ns())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -116,12 +116,13 @@ class Questions:
         """Asks; the answer comes as an event, an error inside it, whatever the error: who asked waits for it."""
         self._loop.call_soon_threadsafe(self._start, question)
 
-    def set_countdown(self, venue: str, seconds: int) -> asyncio.Future[bool] | None:
-        """Sets a venue's dead-man timer; whether it took it comes later. None: it has none, or nobody can be asked."""
+    def set_countdown(self, venue: str, seconds: int, symbols: Sequence[str]) -> asyncio.Future[bool] | None:
+        """Sets a venue's dead-man timer, or those of ``symbols``; whether it took it comes later. None: it has none,
+        or nobody can be asked."""
         client = self._clients.get(venue)
         if client is None or not client.has_countdown or not self._thread.is_alive():
             return None
-        work = asyncio.run_coroutine_threadsafe(self._countdown(venue, seconds), self._loop)
+        work = asyncio.run_coroutine_threadsafe(self._countdown(venue, seconds, symbols), self._loop)
         return asyncio.wrap_future(work, loop=self._home)
 
     def countdown_factor(self, venue: str) -> int:
@@ -138,10 +139,10 @@ class Questions:
         work = asyncio.run_coroutine_threadsafe(client.depth_snapshot(symbol), self._loop)
         return asyncio.wrap_future(work, loop=self._home)
 
-    async def _countdown(self, venue: str, seconds: int) -> bool:
+    async def _countdown(self, venue: str, seconds: int, symbols: Sequence[str]) -> bool:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                await self._clients[venue].set_countdown(seconds)
+                await self._clients[venue].set_countdown(seconds, symbols)
         except FAULTS:
             return False
         return True

@@ -40,6 +40,7 @@ from shm.sources import build_hash
 from shm.words import Words
 from workers.account_clients import KeyRole, account_clients
 from workers.base import WorkerContext
+from workers.executor.dead_man import VenueTimers
 from workers.executor.earlier_runs import check_traded, host_boot_id
 from workers.executor.pages import ExecutorNumbers
 from workers.executor.performer import Performer
@@ -220,6 +221,7 @@ class _Life:
             on_fault=lambda: None,
         )
         self.performer.on_result = self._publisher.results.append
+        self._timers = VenueTimers(self._questions, self.performer, lambda: None)
 
     def boot(self) -> list[Action]:
         """The core on both journals; nothing is written or sent yet."""
@@ -265,6 +267,7 @@ class _Life:
         self.performer.feed(Tick())
         self.show(lambda: self._publisher.tick(self.performer.now().mono_ns))  # seen while it lasts
         self._look_at_books(self.performer.now().mono_ns)
+        self._timers.tick(self.performer.now().mono_ns)
         self._journal.kick()
 
     def _look_at_books(self, now_ns: int) -> None:
@@ -327,6 +330,10 @@ class _Life:
             await self._publish_end()
         for task in list(self._fetching):
             task.cancel()
+        if not self._core.ledger.unsettled:  # else something of ours may still come to rest
+            orders = self._core.ledger.orders.values()
+            sent = [(o.intent.venue, o.intent.symbol, o.sent_mono_ns or o.intent_mono_ns) for o in orders]
+            await self._timers.disarm(sent)
         await self._sessions.close()
         self._questions.close()
 

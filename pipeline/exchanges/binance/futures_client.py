@@ -186,14 +186,12 @@ class BinanceFuturesClient(BinanceClient):
         asked = [await self.query_order(symbol, row.client_id, row.order_id) for row in before]
         return [row for row in asked if row is not None]
 
-    async def set_countdown(self, seconds: int) -> None:
+    async def set_countdown(self, seconds: int, symbols: Sequence[str]) -> None:
         """See the base class. The venue's timers are of one contract each and weigh 10: they are set for
         ``countdown_factor`` times as long, and again only when less than ``seconds`` are left."""
         now_ns, life_ns = mono_ns(), seconds * 1_000_000_000
         due = [
-            symbol
-            for symbol in self.config.symbols
-            if not seconds or self._countdown_until_ns.get(symbol, 0) < now_ns + life_ns
+            symbol for symbol in symbols if not seconds or self._countdown_until_ns.get(symbol, 0) < now_ns + life_ns
         ]
 
         async def one(symbol: str) -> None:

@@ -12,10 +12,11 @@ from pipeline.exchanges.binance import account, histories, orders, symbols
 from pipeline.exchanges.binance.futures_client import BinanceFuturesClient
 from pipeline.exchanges.binance.listing import parse_key_rights
 from pipeline.exchanges.binance.market_client import BinanceClient
+from pipeline.exchanges.parsing.announced_ends import AnnouncedEnds, Ends
 from pipeline.exchanges.parsing.coin_networks import parse_capital_config
 from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.model.account_fees import FeeSwitch
-from pipeline.model.errors import OrderNotFound, RateLimited, VenueError
+from pipeline.model.errors import OrderNotFound
 from pipeline.model.structs import (
     CoinIdentity,
     Credentials,
@@ -36,7 +37,7 @@ class BinanceSpotClient(BinanceClient):
 
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials)
-        self._known_ends: dict[str, int] = {}  # announced, by symbol
+        self._ends = AnnouncedEnds()
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
         self.symbols.update(symbols_)
@@ -58,23 +59,17 @@ class BinanceSpotClient(BinanceClient):
             coins=coins,
             prices=symbols.parse_prices(self.venue, quotes.body, self.odd_rows),
             odd=self.odd_rows,
-            ends=await self._ends(),
+            ends=await self._ends.read(self._ask_ends) if self.has_credentials else None,  # only a key may read it
         )
 
-    async def _ends(self) -> dict[str, int]:
-        """Announced delistings of spot, which only a key may read.
+    async def _ask_ends(self) -> Ends:
+        """Announced delistings of spot."""
+        reply = await self._signed("GET", "/sapi/v1/spot/delist-schedule", weight=100)
+        return symbols.parse_ends(self.venue, reply.body, self.symbols, self.odd_rows)
 
-        Where it cannot be read, what it said last: that must not cost the instruments, and silence withdraws nothing.
-        """
-        if not self.has_credentials:
-            return {}
-        try:
-            reply = await self._signed("GET", "/sapi/v1/spot/delist-schedule", weight=100)
-            self._known_ends = symbols.parse_ends(self.venue, reply.body)
-        except VenueError as error:
-            if isinstance(error, RateLimited):
-                raise
-        return self._known_ends
+    @property
+    def ends_fault(self) -> str:
+        return self._ends.fault
 
     async def positions(self) -> list[Position]:
         return []

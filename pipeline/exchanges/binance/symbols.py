@@ -12,12 +12,13 @@ Ticks and steps come from the filters only (``pricePrecision`` of USDⓈ-M is no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
 
 from pipeline.economics.margin import Tier, endless
+from pipeline.exchanges.parsing.announced_ends import Ends, OursAmong, ends_of, with_end
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
 from pipeline.exchanges.parsing.venue_json import (
     ABSENT,
@@ -136,12 +137,12 @@ class Premium(msgspec.Struct, frozen=True):
 _info = msgspec.json.Decoder(_Info)
 _spot_commission = msgspec.json.Decoder(_SpotCommission)
 _futures_commission = msgspec.json.Decoder(_FuturesCommission)
-_delistings = msgspec.json.Decoder(list[_Delisting])
 _rows = Rows(_Row)
 _coins = Rows(_Coin)
 _tickers = Rows(_Ticker, or_one=True)
 _premiums = Rows(_Premium, or_one=True)
 _funding_infos = Rows(_FundingInfo)
+_delistings = Rows(_Delisting)
 _brackets = Rows(_Brackets, or_one=True)
 FUNDING_INTERVAL_S = 8 * 3600  # of a contract that fundingInfo does not list
 
@@ -157,12 +158,12 @@ def parse_instruments(
     prices: Mapping[str, Decimal],
     premiums: Mapping[str, Premium] | None = None,
     intervals_s: Mapping[str, int] | None = None,
-    ends: Mapping[str, int] | None = None,
+    ends: Ends | None = None,
     odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
     """Specs of ``symbols`` from exchangeInfo, in their order; unlisted and unreadable ones are left out.
 
-    ``ends``: unix seconds of announced delistings by symbol, of spot; ``intervals_s``: seconds between funding times of
+    ``ends``: announced delistings, of spot; ``intervals_s``: seconds between funding times of
     contracts that do not have the usual ones."""
     wanted = frozenset(symbols)
 
@@ -170,7 +171,7 @@ def parse_instruments(
         if row.symbol not in wanted:
             return None
         premium = (premiums or {}).get(row.symbol)
-        found = _spec(venue, market, row, fees.get(row.symbol), coins, prices, premium, (ends or {}).get(row.symbol, 0))
+        found = with_end(_spec(venue, market, row, fees.get(row.symbol), coins, prices, premium), ends)
         interval_s = (intervals_s or {}).get(row.symbol)
         return msgspec.structs.replace(found, funding_interval_s=interval_s) if interval_s else found
 
@@ -186,7 +187,6 @@ def _spec(
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
     premium: Premium | None,
-    end_s: int,
 ) -> InstrumentSpec:
     filters = {item.filterType: item for item in row.filters}
     price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
@@ -215,7 +215,7 @@ def _spec(
         funding_interval_s=FUNDING_INTERVAL_S if futures else 0,
         funding_next_wall_s=premium.next_funding_ms // 1000 if premium else 0,
         trading_from_wall_s=announced_s(lenient_ms(row.onboardDate) // 1000),
-        trading_until_wall_s=announced_s(lenient_ms(row.deliveryDate) // 1000) or end_s,
+        trading_until_wall_s=announced_s(lenient_ms(row.deliveryDate) // 1000),
         reference_price=premium.mark_price if premium else prices.get(row.symbol, ZERO),
         identity=coins.get(row.baseAsset),
     )
@@ -258,10 +258,17 @@ def parse_prices(venue: str, payload: bytes, odd: OddRows | None = None) -> dict
     return {symbol: price for symbol, price in found if price > 0}
 
 
-def parse_ends(venue: str, payload: bytes) -> dict[str, int]:
-    """GET /sapi/v1/spot/delist-schedule: ``[{"delistTime":1700000000000,"symbols":["XYZUSDT"]}]``; unix seconds."""
-    rows = decode(_delistings, payload, venue, "delist-schedule")
-    return {symbol: announced_s(row.delistTime // 1000) for row in rows for symbol in row.symbols}
+def parse_ends(venue: str, payload: bytes, symbols: Collection[str] = (), odd: OddRows | None = None) -> Ends:
+    """GET /sapi/v1/spot/delist-schedule: ``[{"delistTime":1700000000000,"symbols":["XYZUSDT"]}]``.
+
+    ``symbols``: ours."""
+
+    def one(row: _Delisting) -> dict[str, int]:
+        return dict.fromkeys(row.symbols, announced_s(row.delistTime // 1000))
+
+    ours = OursAmong(symbols, "symbols")
+    rows = _delistings.read(payload, venue, "delist-schedule", one, odd=odd, foreign=ours)
+    return ends_of({symbol: at for row in rows for symbol, at in row.items()}, ours)
 
 
 def parse_premiums(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Premium]:

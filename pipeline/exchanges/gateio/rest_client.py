@@ -93,7 +93,7 @@ class GateClient(RestVenueClient):
         super().__init__(venue, credentials, rest=rest_base(venue.rest), limits=self.limits)
         self._signer = GateSigner(credentials.api_key, credentials.api_secret) if credentials else None
 
-    async def set_countdown(self, seconds: int) -> None:
+    async def set_countdown(self, seconds: int, symbols: Sequence[str]) -> None:
         """See the base class; the least is 5 seconds."""
         path = "/spot/countdown_cancel_all" if self.config.market == "spot" else f"{FUTURES_PATH}/countdown_cancel_all"
         await self._signed("POST", path, body=b'{"timeout":%d}' % seconds, bucket="query")

@@ -17,6 +17,7 @@ from pipeline.exchanges.mexc.errors import KIND_OF_CODE, error_of
 from pipeline.exchanges.mexc.listing import LISTINGS
 from pipeline.exchanges.mexc.recent_trades import RECENT
 from pipeline.exchanges.mexc.signing import MexcSigner
+from pipeline.exchanges.parsing.announced_ends import AnnouncedEnds, Ends
 from pipeline.exchanges.parsing.coin_networks import parse_capital_config
 from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.exchanges.parsing.venue_json import decode
@@ -74,7 +75,7 @@ class MexcClient(RestVenueClient):
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials, rest=venue.rest, limits=LIMITS)
         self._signer = MexcSigner(credentials.api_key, credentials.api_secret) if credentials else None
-        self._known_ends: dict[str, int] = {}  # announced, by symbol
+        self._ends = AnnouncedEnds()
 
     def _sign(self, method: str, path: str, query: str, body: bytes) -> HttpCall:
         assert self._signer is not None, "a signed call needs credentials"
@@ -108,21 +109,17 @@ class MexcClient(RestVenueClient):
             coins=coins,
             prices=symbols.parse_prices(self.venue, quotes.body, self.odd_rows),
             odd=self.odd_rows,
-            ends=await self._ends(),
+            ends=await self._ends.read(self._ask_ends),
         )
 
-    async def _ends(self) -> dict[str, int]:
-        """Announced ends of trading (a list that no document of the venue names).
+    async def _ask_ends(self) -> Ends:
+        """Announced ends of trading (a list that no document of the venue names)."""
+        reply = await self._public("/symbol/offline")
+        return symbols.parse_ends(self.venue, reply.body, self.symbols, self.odd_rows)
 
-        Where it cannot be read, what it said last: that must not cost the instruments, and silence withdraws nothing.
-        """
-        try:
-            reply = await self._public("/symbol/offline")
-            self._known_ends = symbols.parse_ends(self.venue, reply.body)
-        except VenueError as error:
-            if isinstance(error, RateLimited):
-                raise
-        return self._known_ends
+    @property
+    def ends_fault(self) -> str:
+        return self._ends.fault
 
     async def _exchange_info(self, symbols_: Sequence[str]) -> HttpReply:
         """By name where they are few; a name that the venue refuses must not cost the others their rows."""

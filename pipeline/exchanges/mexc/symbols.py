@@ -12,11 +12,12 @@ Row of GET /exchangeInfo (recorded 2025-01)::
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
 
+from pipeline.exchanges.parsing.announced_ends import Ends, OursAmong, ends_of, with_end
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row, in_order
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, number, required_number
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
@@ -82,15 +83,16 @@ class _Offline(msgspec.Struct):
 
 
 class _OfflineReply(msgspec.Struct):
-    data: list[_Offline] | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
 
 
-_offline = msgspec.json.Decoder(_OfflineReply)
+_offline_reply = msgspec.json.Decoder(_OfflineReply)
 _info = msgspec.json.Decoder(_Info)
 _trade_fee = msgspec.json.Decoder(_TradeFee, float_hook=Decimal)
 _rows = Rows(_Row)
 _coins = Rows(_Coin)
 _tickers = Rows(_Ticker, or_one=True)
+_offline = Rows(_Offline)
 
 
 def _status(row: _Row) -> TradingStatus:
@@ -107,18 +109,20 @@ def parse_instruments(
     fees: Mapping[str, FeeSchedule],
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
-    ends: Mapping[str, int] | None = None,
+    ends: Ends | None = None,
     odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
     """Specs of ``symbols`` from GET /exchangeInfo, in their order; unlisted and unreadable ones are left out.
 
-    ``ends``: unix seconds of announced ends of trading by symbol. ``fees`` (by symbol) come from the account's own
+    ``ends``: announced ends of trading. ``fees`` (by symbol) come from the account's own
     endpoint; without an entry the row's base rates stand.
     """
     wanted = frozenset(symbols)
 
     def spec(row: _Row) -> InstrumentSpec | None:
-        return _spec(venue, row, fees.get(row.symbol), coins, prices, ends or {}) if row.symbol in wanted else None
+        if row.symbol not in wanted:
+            return None
+        return with_end(_spec(venue, row, fees.get(row.symbol), coins, prices), ends)
 
     rows = bytes(decode(_info, payload, venue, "exchangeInfo").symbols)
     return in_order(symbols, _rows.read(rows, venue, "exchangeInfo", spec, odd=odd, foreign=any_row))
@@ -130,7 +134,6 @@ def _spec(
     own: FeeSchedule | None,
     coins: Mapping[str, CoinIdentity],
     prices: Mapping[str, Decimal],
-    ends: Mapping[str, int],
 ) -> InstrumentSpec:
     lot = Decimal(1).scaleb(-row.baseAssetPrecision)
     return InstrumentSpec(
@@ -147,7 +150,6 @@ def _spec(
         taker_fee_ppm=own.taker_ppm if own else fee_ppm(required_number(row.takerCommission, venue)),
         maker_fee_ppm=own.maker_ppm if own else fee_ppm(required_number(row.makerCommission, venue)),
         fee_rule=FeeAssetRule.QUOTE,
-        trading_until_wall_s=ends.get(row.symbol, 0),
         reference_price=prices.get(row.symbol, Decimal(0)),
         identity=coins.get(row.baseAsset),
     )
@@ -168,11 +170,18 @@ def parse_coins(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[
     return {coin.asset: coin for coin in found}
 
 
-def parse_ends(venue: str, payload: bytes) -> dict[str, int]:
-    """GET /symbol/offline: ``{"data":[{"symbol":"XYZUSDT","status":"1","offlineTime":1700000000000}]}``; unix
-    seconds."""
-    rows = decode(_offline, payload, venue, "symbol/offline").data or []
-    return {row.symbol: announced_s(row.offlineTime // 1000) for row in rows}
+def parse_ends(venue: str, payload: bytes, symbols: Collection[str] = (), odd: OddRows | None = None) -> Ends:
+    """GET /symbol/offline: ``{"data":[{"symbol":"XYZUSDT","status":"1","offlineTime":1700000000000}]}``.
+    ``symbols``: ours."""
+    rows = bytes(decode(_offline_reply, payload, venue, "symbol/offline").data)
+    ours = OursAmong(symbols, "symbol")
+    if rows == b"null":
+        return Ends()
+
+    def one(row: _Offline) -> tuple[str, int]:
+        return row.symbol, announced_s(row.offlineTime // 1000)
+
+    return ends_of(dict(_offline.read(rows, venue, "symbol/offline", one, odd=odd, foreign=ours)), ours)
 
 
 def _identity(coin: _Coin) -> CoinIdentity:

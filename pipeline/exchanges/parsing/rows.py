@@ -22,7 +22,7 @@ Row = TypeVar("Row")
 T = TypeVar("T")
 
 #: Fields that name a row, in the order in which they are looked for.
-NAMES = ("symbol", "name", "currency_pair", "contract", "currency", "asset", "coin", "id", "orderId", "text")
+NAMES = ("symbol", "name", "currency_pair", "contract", "currency", "asset", "coin", "id", "orderId", "text", "symbols")
 NO_NAME = "?"
 #: Fields that name the order of a row, as the venue does and as we do; an order's own ``id`` only where it is no fill.
 ORDER_IDS = ("orderId", "order_id", "id")
@@ -185,6 +185,7 @@ def name_of(fields: Fields) -> str:
     """What a row calls itself; ``NO_NAME`` for one without a name."""
     for key in NAMES:
         value = fields.get(key)
+        value = ",".join(map(str, value)) if isinstance(value, list) else value
         if isinstance(value, str | int) and value != "":
             return printable(str(value), 40)
     return NO_NAME

@@ -16,6 +16,8 @@ from pipeline.exchanges.gateio.account_settings import parse_fee_switch as parse
 from pipeline.exchanges.gateio.rest_client import GateSpotClient
 from pipeline.exchanges.mexc import symbols as mexc
 from pipeline.exchanges.mexc.account import parse_fee_switch as parse_mexc_switch
+from pipeline.exchanges.parsing.announced_ends import AnnouncedEnds, Ends
+from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
@@ -205,7 +207,7 @@ def test_mexc_announces_the_end_of_trading_in_a_list_of_its_own() -> None:
     row = json.dumps({"symbols": [MEXC_ROW]}).encode()
     found = mexc.parse_instruments("mexc_spot", row, ["BROCKUSDT"], fees={}, coins={}, prices={}, ends=ends)
     assert found[0].trading_until_wall_s == 1795888266
-    assert mexc.parse_ends("mexc_spot", b'{"data":null,"code":0}') == {}
+    assert mexc.parse_ends("mexc_spot", b'{"data":null,"code":0}') == Ends()
 
 
 def test_binance_contract_that_is_delivered_and_perpetual_that_never_is() -> None:
@@ -220,7 +222,46 @@ def test_binance_contract_that_is_delivered_and_perpetual_that_never_is() -> Non
         spec = binance.parse_instruments("b", "futures", body, ["BTCUSDT"], fees={}, coins={}, prices={})[0]
         assert (spec.trading_from_wall_s, spec.trading_until_wall_s) == (1598252400, until_s)
     ends = binance.parse_ends("b", b'[{"delistTime":1700000000000,"symbols":["XYZUSDT","ABCUSDT"]}]')
-    assert ends == {"XYZUSDT": 1700000000, "ABCUSDT": 1700000000}
+    assert ends.until_s == {"XYZUSDT": 1700000000, "ABCUSDT": 1700000000}
+
+
+ODD_END = {"symbol": "BROCKUSDT", "symbols": ["BROCKUSDT"], "delistTime": "soon", "offlineTime": "soon"}
+FOREIGN = {"symbol": "AAAUSDT", "symbols": ["AAAUSDT"], "delistTime": None, "offlineTime": None}
+KNOWN = {"symbol": "XYZUSDT", "symbols": ["XYZUSDT"], "delistTime": 1700000000000, "offlineTime": 1700000000000}
+OURS = ("BROCKUSDT", "XYZUSDT")
+
+
+@pytest.mark.parametrize("dialect", ["binance", "mexc"])
+def test_an_odd_row_among_announced_ends_costs_itself_and_the_instrument_that_it_names(dialect: str) -> None:
+    odd = OddRows()
+
+    def read(*rows: dict[str, object]) -> Ends:
+        body = list(rows) if dialect == "binance" else {"data": rows, "code": 0}
+        parse = binance.parse_ends if dialect == "binance" else mexc.parse_ends
+        return parse("v", json.dumps(body).encode(), OURS, odd)
+
+    assert read(FOREIGN, KNOWN) == Ends({"XYZUSDT": 1700000000})
+    assert odd.count == 1 and "row AAAUSDT left out" in odd.take_news()[0]
+    assert read(ODD_END, KNOWN) == Ends({"XYZUSDT": 1700000000}, frozenset({"BROCKUSDT"}))
+    assert read(ODD_END).unreadable == {"BROCKUSDT"} and "BROCKUSDT" in odd.take_news()[0]
+
+
+@pytest.mark.parametrize("until_s", [0, 1795888266])
+def test_an_instrument_whose_announced_end_cannot_be_read_takes_no_entries(until_s: int) -> None:
+    """An end that was known before stays."""
+    row = json.dumps({"symbols": [MEXC_ROW]}).encode()
+    ends = AnnouncedEnds()
+    ends.known = Ends({"BROCKUSDT": until_s})
+
+    async def ask() -> Ends:
+        return Ends({}, frozenset({"BROCKUSDT"}))
+
+    found = mexc.parse_instruments(
+        "v", row, ["BROCKUSDT"], fees={}, coins={}, prices={}, ends=asyncio.run(ends.read(ask))
+    )[0]
+    assert found.ending and found.unreadable and found.trading_until_wall_s == until_s
+    near = at_time(found, 1795888266 - 3600, 2)
+    assert near.ending and near.unreadable is (until_s == 0), "hedges leave where the end is known"
 
 
 @pytest.mark.parametrize("changes", [{"in_delisting": True}, {"status": "delisting"}])

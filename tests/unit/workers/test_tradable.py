@@ -26,6 +26,7 @@ from workers.tradable import (
     answer_of,
     books_alone,
     detection_reasons,
+    ends_reasons,
     feed_reasons,
     fields,
     halt_reasons,
@@ -266,6 +267,13 @@ def test_a_halted_instrument_is_a_note_with_its_cause_and_the_command() -> None:
     ]
     assert answer.notes[1].solve.startswith("arb symbols add gateio_spot ETH_USDT")
     assert symbol_reasons({}) == []
+
+
+def test_a_list_of_announced_ends_that_cannot_be_read_is_a_note() -> None:
+    answer = answer_of(ends_reasons({"ends_unknown": {"mexc_spot": "HTTP 503"}}))
+    assert answer.state is TradeState.READY and answer.notes[0].venues == ("mexc_spot",)
+    assert "announced ends" in answer.notes[0].what and "HTTP 503" in answer.notes[0].what
+    assert ends_reasons({}) == []
 
 
 def test_what_the_page_holds_and_a_full_disk_has_not_taken_is_a_reason(instance: str) -> None:

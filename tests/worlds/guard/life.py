@@ -26,6 +26,7 @@ class Context:
         self.restarts = 0
         self.beats = 0
         self.orphaned = self.stopped = False
+        self.supervised = True
 
     def progress(self) -> None:
         self.beats += 1

@@ -330,16 +330,16 @@ def test_income_of_many_pages_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- orders ---
 
 
-def test_dead_man_timers_are_set_of_every_contract_seldom_and_disarmed() -> None:
+def test_dead_man_timers_are_set_of_contracts_that_were_sent_to_seldom_and_disarmed() -> None:
     async def body(it: Box) -> None:
         def armed() -> list[str]:
             return [r["symbol"] for r in it.box.server.ledger.of_kind("request") if r["operation"] == "countdown"]
 
         for _ in range(3):
-            await it.client.set_countdown(10)
-        assert sorted(armed()) == sorted(it.config.symbols)
-        await it.client.set_countdown(0)
-        assert len(armed()) == 2 * len(it.config.symbols)
+            await it.client.set_countdown(10, [BTC])
+        assert armed() == [BTC] and len(it.config.symbols) > 1
+        await it.client.set_countdown(0, [BTC])
+        assert armed() == [BTC, BTC]
 
     on(body)
 

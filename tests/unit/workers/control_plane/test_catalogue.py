@@ -59,6 +59,7 @@ class Listing:
         self.switch: FeeSwitch | None = None
         self.stock: list[Balance] = []
         self.travels: dict[str, tuple[CoinNetwork, ...]] = {}
+        self.ends_fault = ""
 
     def networks(self) -> Mapping[str, tuple[CoinNetwork, ...]]:
         return self.travels

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.execution.journal import Journal
+from pipeline.model.config import GuardConfig
+from pipeline.model.enums import OnLoss
+from tests.unit.workers.guard.life import born
 from tests.worlds.execution_starts import half_filled, ready_world
 from tests.worlds.execution_world import make_config
-from workers.control_plane.close_before_stop import finish_half_done, guard_bound_s, stop_bound_s
+from workers.control_plane.children import Children
+from workers.control_plane.close_before_stop import (
+    EXECUTOR_SOCKET,
+    REASON,
+    StopClosing,
+    close_hedges,
+    finish_half_done,
+    guard_bound_s,
+    stop_bound_s,
+)
+from workers.control_socket import EXECUTOR_READY, GUARD_SOCKET, ControlServer, Handler
+from workers.halt_file import read_halt
 
 
 def left_half_done(folder: Path) -> None:
@@ -41,6 +60,87 @@ def test_what_nobody_ends_is_said_and_not_waited_for(tmp_path: Path, guard_can_c
     )
     (line,) = said
     assert line.startswith("error: not ended before the stop: 1 operations half done") and "next start" in line
+
+
+@contextmanager
+def served(folder: Path, handlers: dict[str, Handler]) -> Iterator[None]:
+    """Sockets of an instance that answer so, in a thread of their own."""
+    loop = asyncio.new_event_loop()
+    servers = [ControlServer(folder / name, handler, print) for name, handler in handlers.items()]
+    for server in servers:
+        loop.run_until_complete(server.start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        for server in servers:
+            loop.run_until_complete(server.close())
+        loop.close()
+
+
+def closed(folder: Path, come: Callable[[], bool] = lambda: True, left_s: float = 1e6) -> list[str]:
+    """What the closing of hedges says."""
+    said = list[str]()
+    say: Callable[[str, str], None] = lambda level, text: said.append(f"{level}: {text}")  # noqa: E731
+    asyncio.run(close_hedges(folder, say, come, time.monotonic() + left_s))
+    return said
+
+
+async def not_ready(_request: dict[str, Any]) -> dict[str, Any]:
+    return {"error": "the executor is not READY"}
+
+
+def test_where_no_executor_is_ready_the_guard_closes_and_leaves_no_latch(instance: str, tmp_path: Path) -> None:
+    _, page, guard = born(instance, tmp_path)
+
+    async def ask(request: dict[str, Any]) -> dict[str, Any]:
+        if request["op"] == "takeover":
+            return {"taking_over": None, "left": {"h1": "no book"}}
+        return guard.handle(request)
+
+    with served(tmp_path, {EXECUTOR_SOCKET: not_ready, GUARD_SOCKET: ask}):
+        assert closed(tmp_path) == ["warning: hedge h1 stays open: no book"]
+    fence = read_halt(tmp_path).fence
+    assert fence is not None and fence.planned and fence.hedges is None and REASON in fence.reason
+    page.close()
+
+
+def test_an_executor_that_is_ready_needs_no_guard_to_close(tmp_path: Path) -> None:
+    children = Children(["binance"])  # whose guard is not alive
+    said = list[str]()
+    config = msgspec.structs.replace(make_config(), guard=GuardConfig(on_stop=OnLoss.FLATTEN))
+    closing = StopClosing(config, children, tmp_path, lambda _level, text: said.append(text), lambda: None)
+    asked = list[dict[str, Any]]()
+
+    async def executor(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request)
+        return {"hedges": []}
+
+    with served(tmp_path, {EXECUTOR_SOCKET: executor}):
+        asyncio.run(closing.before([children["executor"]], lambda: None))
+    assert [request["op"] for request in asked] == ["flatten"] and not said
+
+
+def test_hedges_that_nobody_can_close_are_said(tmp_path: Path) -> None:
+    (line,) = closed(tmp_path, come=lambda: False)
+    assert line.startswith("error: hedges are not closed before the stop") and "guard" in line
+
+
+def test_an_executor_that_is_ready_by_the_time_the_guard_is_asked_is_asked_again(tmp_path: Path) -> None:
+    asked = list[str]()
+
+    async def executor(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request["op"])
+        return {"error": "the executor is not READY"} if len(asked) == 1 else {"hedges": []}
+
+    async def guard(_request: dict[str, Any]) -> dict[str, Any]:
+        return {"error": EXECUTOR_READY}
+
+    with served(tmp_path, {EXECUTOR_SOCKET: executor, GUARD_SOCKET: guard}):
+        assert closed(tmp_path) == [] and asked == ["flatten", "flatten"]
 
 
 def test_where_nothing_is_open_nothing_is_said(tmp_path: Path) -> None:

@@ -140,3 +140,20 @@ def test_a_bug_that_a_request_meets_is_answered_and_said(tmp_path: Path) -> None
     assert replies[3] == {"reply": 1}
     (line,) = said
     assert line[0] == "error" and "ZeroDivisionError" in line[1] and '{"n":0}' in line[1]
+
+
+@pytest.mark.parametrize("op", ["close", "flatten"])
+def test_an_executor_that_is_not_ready_begins_no_closing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, op: str
+) -> None:
+    """The guard is asked then: a hedge that both close would be closed twice."""
+    monkeypatch.setattr("workers.executor.control.READY_POLLS", 1)
+    world, serving = ready_world(), False
+    control = Operator(world, tmp_path).control(lambda _level, _text: None)
+    control._serving = lambda: serving
+    lines = [msgspec.json.encode({"op": op, "all": True, "reason": "r", "dry_run": dry}) for dry in (False, True)]
+    refused, shown = asyncio.run(answered(control, tmp_path / SOCKET, lines))
+    assert "not READY" in refused["error"] and "kind" not in refused and not world.core.forced_close.wanted
+    assert shown["dry_run"], "what would be sent is shown"
+    serving = True
+    assert "error" not in asyncio.run(answered(control, tmp_path / SOCKET, lines[:1]))[0]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from decimal import Decimal
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
 from pipeline.exchanges.factory import make_venue
+from pipeline.model.clock import mono_ns
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.sim.exchange.orders import SimOrderRequest
 from tests.worlds.exchange_world import world
 from tests.worlds.waiting import until_async
-from workers.executor.dead_man import ARM_AGAIN_NS, ARM_S, DeadMan
+from workers.executor.dead_man import ARM_AGAIN_NS, ARM_S, DeadMan, VenueTimers
 from workers.executor.venues import Questions
 
 S_NS = 1_000_000_000
@@ -28,11 +31,14 @@ class Timers:
         self.venues = venues
         self.asked: list[tuple[str, int]] = []
         self.sent: dict[str, int] = {}
-        self.dead_man = DeadMan(self._arm, self.sent, lambda venue: 6 if venue == "slow" else 1)
+        self.sent_to: dict[str, dict[str, int]] = {}
+        self.symbols: list[list[str]] = []
+        self.dead_man = DeadMan(self._arm, self.sent, self.sent_to, lambda venue: 6 if venue == "slow" else 1)
 
-    def _arm(self, venue: str, seconds: int) -> bool:
+    def _arm(self, venue: str, seconds: int, symbols: Sequence[str]) -> bool:
         if venue in self.venues:
             self.asked.append((venue, seconds))
+            self.symbols.append(list(symbols))
         return venue in self.venues
 
 
@@ -40,7 +46,7 @@ def test_each_send_is_covered_and_further_ones_cost_no_request_each() -> None:
     timers = Timers("a", "b")
     now = 50 * S_NS
     timers.dead_man.tick(now)
-    assert timers.asked == [] and timers.dead_man.running(now) == []
+    assert timers.asked == [] and timers.dead_man.running(now) == {}
     for step in range(100):  # a send every 100 ms, a look every 100 ms
         timers.sent["a"] = now + step * S_NS // 10
         timers.dead_man.tick(now + step * S_NS // 10 + 1)
@@ -57,16 +63,16 @@ def test_a_venue_without_a_timer_is_left_alone() -> None:
     timers.sent.update(a=5 * S_NS, c=5 * S_NS)
     timers.dead_man.tick(6 * S_NS)
     assert timers.asked == [("a", ARM_S)]
-    assert timers.dead_man.running(7 * S_NS) == ["a"]
-    assert timers.dead_man.running(17 * S_NS) == []
+    assert timers.dead_man.running(7 * S_NS) == {"a": []}
+    assert timers.dead_man.running(17 * S_NS) == {}
 
 
 def test_a_timer_that_runs_for_longer_than_asked_is_disarmed_as_long_as_it_runs() -> None:
     timers = Timers("a", "slow")
     timers.sent.update(a=5 * S_NS, slow=5 * S_NS)
     timers.dead_man.tick(6 * S_NS)
-    assert timers.dead_man.running(30 * S_NS) == ["slow"]
-    assert timers.dead_man.running(66 * S_NS) == []
+    assert timers.dead_man.running(30 * S_NS) == {"slow": []}
+    assert timers.dead_man.running(66 * S_NS) == {}
 
 
 def test_a_timer_that_the_venue_did_not_take_is_asked_for_again_and_no_storm() -> None:
@@ -77,7 +83,44 @@ def test_a_timer_that_the_venue_did_not_take_is_asked_for_again_and_no_storm() -
         timers.dead_man.tick(now + step * S_NS // 10)
         timers.dead_man.not_taken("a")
     assert timers.asked == [("a", ARM_S)] * 5, "every two seconds, as long as the send is to be covered"
-    assert timers.dead_man.running(now + 9 * S_NS) == ["a"], "of some contracts it may run"
+    assert timers.dead_man.running(now + 9 * S_NS) == {"a": []}, "of some contracts it may run"
+
+
+def test_timers_are_of_the_symbols_that_were_sent_to() -> None:
+    timers = Timers("slow")
+    timers.sent_to["slow"] = {"OLD": 50 * S_NS, "BTC": 89 * S_NS, "ETH": 90 * S_NS}
+    timers.sent["slow"] = 90 * S_NS
+    timers.dead_man.tick(91 * S_NS)
+    assert timers.symbols == [["BTC", "ETH"]]
+    assert timers.dead_man.running(92 * S_NS) == {"slow": ["OLD", "BTC", "ETH"]}
+    assert timers.dead_man.running(140 * S_NS) == {"slow": ["BTC", "ETH"]}, "as long as one of theirs may run"
+
+
+def test_who_stands_in_disarms_what_the_one_before_armed() -> None:
+    async def body() -> None:
+        async with world("demo") as box:
+            venue = box.server.venues["gateio_spot"]
+            names = ("gateio_spot", "mexc_spot")
+            questions = Questions(
+                lambda: {name: make_venue(box.venue(name), box.credentials(name)) for name in names},
+                asyncio.get_running_loop(),
+            )
+            questions.start(lambda event: None)
+            await until_async(lambda: questions.depth_snapshot("gateio_spot", "BTC_USDT") is not None, "the clients")
+
+            def asked() -> int:
+                rows = venue.ledger.of_kind("request")
+                return sum(row["operation"] == "countdown" and row["venue"] == venue.name for row in rows)
+
+            before = 0
+            timers = VenueTimers(questions, SimpleNamespace(sent_mono_ns={}, sent_to={}), lambda: None)  # type: ignore[arg-type]
+            await timers.disarm([("gateio_spot", "BTC_USDT", mono_ns() - 60 * S_NS), ("mexc_spot", "X", mono_ns())])
+            assert asked() == before, "nothing runs any more"
+            await timers.disarm([("gateio_spot", "BTC_USDT", mono_ns())])
+            assert asked() > before
+            await asyncio.to_thread(questions.close)
+
+    asyncio.run(body())
 
 
 def test_the_executor_hears_of_a_timer_that_was_not_taken_and_how_long_one_runs() -> None:
@@ -92,7 +135,7 @@ def test_the_executor_hears_of_a_timer_that_was_not_taken_and_how_long_one_runs(
             questions.start(lambda event: None)
             await until_async(lambda: questions.countdown_factor("other") > 1, "the clients")
             assert questions.countdown_factor("gateio_spot") == 1
-            taken = [questions.set_countdown(name, 10) for name in keys]
+            taken = [questions.set_countdown(name, 10, ["BTCUSDT"]) for name in keys]
             assert [await answer for answer in taken if answer is not None] == [True, False]
             await asyncio.to_thread(questions.close)
 
@@ -117,9 +160,9 @@ def test_the_venues_cancel_what_rests_when_no_word_comes_and_nothing_after_a_dis
                 assert opened[name]() == 1
                 client = make_venue(box.venue(name), box.credentials(name))
                 assert client.has_countdown
-                await client.set_countdown(5)
+                await client.set_countdown(5, ["BTC_USDT"])
                 if name == "gateio_futures":
-                    await client.set_countdown(0)
+                    await client.set_countdown(0, ["BTC_USDT"])
                 await client.close()
             await until_async(lambda: not opened["gateio_spot"](), "the timer's cancel")
             assert opened["gateio_futures"]() == 1, "disarmed"
@@ -133,7 +176,7 @@ def test_a_venue_without_a_timer_says_that_nothing_was_sent() -> None:
             client = make_venue(box.venue("mexc_spot"), box.credentials("mexc_spot"))
             assert not client.has_countdown
             with pytest.raises(VenueUnavailable):
-                await client.set_countdown(10)
+                await client.set_countdown(10, ["BTCUSDT"])
             await client.close()
 
     asyncio.run(body())
