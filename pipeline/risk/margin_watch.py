@@ -44,6 +44,7 @@ from pipeline.risk.position_rows import Key
 STEP = Decimal("0.0001")  # quote; smaller amounts of margin are not moved
 BLIND_LOOK_NS = 100_000_000  # between two looks at positions that no row tells of
 REFUSED_NS = 10_000_000_000  # after margin was refused, none is counted on for so long
+UNWATCHED = "no account row tells of it and no live book has a mark"
 UNHEARD_MAX = 2  # in a row
 ADDING_MAX_NS = 30_000_000_000  # an answer comes within seconds, an error too; without one the reading decides again
 Execute = Callable[[Plan, HedgeRecord], Operation | None]  # None: the guard has taken over
@@ -115,7 +116,7 @@ class MarginWatch:
     def _say_blind(self, key: Key, reading: MarginReading | None) -> None:
         text = "no account row tells of it; its margin is watched by the mid of our own book"
         if reading is None:
-            text = f"no account row tells of it and no live book has a mark: its margin is not watched{self._last(key)}"
+            text = f"{UNWATCHED}: its margin is not watched{self._last(key)}"
         if self._blind.get(key) != text:
             self._blind[key] = text
             self._context.alert(1 if reading is not None else 2, "margin", f"{key[0]} {key[1]}: {text}")
@@ -127,6 +128,10 @@ class MarginWatch:
     def blind(self) -> dict[Key, str]:
         """Contracts that no row of their venue tells of by now: -> how they are watched meanwhile."""
         return dict(self._blind)
+
+    def unwatched(self) -> list[Key]:
+        """Those of them that nobody watches: no live book has a mark either."""
+        return [key for key, text in self._blind.items() if text.startswith(UNWATCHED)]
 
     def on_answer(self, answer: MarginAnswer) -> None:
         """The venue's answer to an added margin, or that there is none; what was added is seen at the next reading."""
