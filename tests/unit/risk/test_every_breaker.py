@@ -84,6 +84,22 @@ def fee() -> World:
     return world
 
 
+@pytest.mark.parametrize(
+    ("asset", "ppm", "trips"), [("USDT", 60, True), ("GT", 50, True), ("USDT", 50, False), ("USDT", -50, False)]
+)
+def test_the_fee_of_what_has_rested_is_judged_by_the_rate_of_makers(asset: str, ppm: int, trips: bool) -> None:
+    """Repairs rest: a dearer rate of theirs, or a coin that nobody has named, would be paid again and again."""
+    world = ready_world()
+    order = sent_order(world)
+    row = world.core.context.instruments.find(order.intent.venue, order.intent.symbol)
+    assert row is not None
+    spec = msgspec.structs.replace(row.spec, maker_fee_ppm=50, taker_fee_ppm=1000)
+    world.feed(CatalogueChanged((msgspec.structs.replace(row, spec=spec),)))
+    worth = order.intent.qty * order.intent.price
+    told_fill(world, order, is_maker=True, fee=worth * ppm / 1_000_000, fee_asset=asset)
+    assert (fee_breaker("mexc_spot", order.intent.symbol) in world.core.ledger.breakers) is trips
+
+
 def malformed() -> World:
     world = ready_world()
     for _ in range(5):
@@ -446,6 +462,9 @@ def test_an_account_that_differs_and_a_row_that_cannot_be_read_degrade_where_the
     account.unreadable.polled(["gateio_futures"], [])
     world.run(5000)
     assert not operator.all_reasons(), "both end when the venue says so"
+    assert effects(seen) == {}
+    account.doubt("mexc_spot", "BTC")
+    assert effects(seen) == {("mexc_spot",): Effect.NOTE}, "it begins anew"
 
 
 def test_a_venue_paused_by_its_budget_is_a_note(tmp_path: Path) -> None:
