@@ -242,12 +242,12 @@ def _not_looked_after(core: ExecutionCore, seen: Lasting) -> list[Reason]:
         )
         for text, venue in {**unreadable, **doubts}.items()
     ]
-    unwatched = core.margin.unwatched()
+    unwatched = {key: seen.effect(key, now_ns) for key in core.margin.unwatched()}
     found += [
         Reason(
             what=f"margin of {venue} {symbol}: {text}",
             solve=f"{LOOK} (the venue is asked again by itself); log/poller.log has its answers",
-            effect=seen.effect((venue, symbol), now_ns) if (venue, symbol) in unwatched else Effect.NOTE,
+            effect=unwatched.get((venue, symbol), Effect.NOTE),
             venues=(venue,),
             symbol=symbol,
         )
@@ -258,7 +258,7 @@ def _not_looked_after(core: ExecutionCore, seen: Lasting) -> list[Reason]:
         Reason(
             what=f"hedge {name} must leave: {exit_.reason}" + (f"; not yet: {exit_.why}" if exit_.why else ""),
             solve="arb hedges (it leaves by itself when what is named ends)",
-            effect=lasting(now_ns - exit_.since_mono_ns) if exit_.why else Effect.NOTE,
+            effect=lasting(now_ns - exit_.since_mono_ns if exit_.why else 0),
         )
         for name, exit_ in core.hedges.exits.hard.items()
     ]
