@@ -72,6 +72,16 @@ def test_without_the_watch_the_same_storm_liquidates_and_the_other_leg_is_gone_w
     assert (end.left, round(end.spot_left, 3)) == (0, 0)
 
 
+def test_accounts_are_read_as_often_as_the_poller_reads_them() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    assert world.account_poll_ns == world.config.execution.balance_refresh_interval_ms * NS_PER_S // 2000
+    seen = []
+    for _ in range(100):
+        world.run(100)
+        seen.append(world.core.risk.gate.margin.readings[FUTURES, SYMBOL].position.recv_mono_ns)
+    assert 18 <= len(set(seen)) <= 21
+
+
 def test_no_exit_by_choice_begins_below_the_trigger() -> None:
     """It would hold the hedge, at limits that protect a profit, while its margin runs out."""
     world = storm_world(Storm(), 1, up=True)
