@@ -20,13 +20,13 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.exchanges.base import OutcomeKind, PlaceOutcome, SessionState
-from pipeline.execution.events import CatalogueChanged, Command, CommandKind, Now
+from pipeline.execution.events import CatalogueChanged, Command, CommandKind
 from pipeline.model.config import HedgeConfig, HedgeExitConfig
 from pipeline.model.enums import OrderState, Refusal
 from pipeline.model.errors import BadInput, VenueRejected
 from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
 from pipeline.risk.breakers import fee_breaker, solve, venue_breaker
-from pipeline.trade_state import LASTS_NS, Effect, Lasting, TradeState, executor_reasons
+from pipeline.trade_state import TradeState, executor_reasons
 from tests.paths import REPO
 from tests.worlds.execution_starts import Operator, held_world, ready_world
 from tests.worlds.execution_world import Faults, World, make_config
@@ -434,37 +434,6 @@ def test_lease_journal_and_venues_have_their_reasons(tmp_path: Path) -> None:
     assert [reason.venues for reason in executor_reasons(world.core)] == [("mexc_spot",)]
     world.feed(SessionState(venue="gateio_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
     assert operator.state() is TradeState.STOPPED, "one venue alone is nothing"
-
-
-def test_an_account_that_differs_and_a_row_that_cannot_be_read_degrade_where_they_last(tmp_path: Path) -> None:
-    world = ready_world()
-    operator = Operator(world, tmp_path)
-    account = world.core.recovery.account
-    account.doubt("mexc_spot", "BTC")
-    account.unreadable.polled(["gateio_futures"], [("gateio_futures", "BTC_USDT")])
-    notes = {reason.what: reason for reason in operator.all_reasons()}
-    assert [*notes] == [
-        "gateio_futures BTC_USDT: its position cannot be read: no entries there",
-        "mexc_spot BTC: account and ledger differ: no entries there",
-    ]
-    assert all(note.effect is Effect.NOTE and "by itself" in note.solve for note in notes.values())
-    seen = Lasting()
-
-    def effects(before: Lasting) -> dict[tuple[str, ...], Effect]:
-        found = executor_reasons(world.core, None, before)
-        return {reason.venues: reason.effect for reason in found if reason.what in notes}
-
-    told = [("gateio_futures",), ("mexc_spot",)]
-    assert effects(seen) == dict.fromkeys(told, Effect.NOTE)
-    world.core.context.now = Now(world.now_ns + LASTS_NS, world.now().wall_ns)
-    assert effects(seen) == dict.fromkeys(told, Effect.DEGRADES)
-    assert effects(Lasting()) == dict.fromkeys(told, Effect.NOTE), "seen for the first time"
-    account.unreadable.polled(["gateio_futures"], [])
-    world.run(5000)
-    assert not operator.all_reasons(), "both end when the venue says so"
-    assert effects(seen) == {}
-    account.doubt("mexc_spot", "BTC")
-    assert effects(seen) == {("mexc_spot",): Effect.NOTE}, "it begins anew"
 
 
 def test_a_venue_paused_by_its_budget_is_a_note(tmp_path: Path) -> None:
