@@ -332,7 +332,7 @@ class ExecutionCore:
     def _leave(self, plan: Plan, hedge: HedgeRecord) -> Operation | None:
         if self.context.halt.fenced():
             return None  # the guard leaves it; an intent would only be written and not sent
-        purpose = Purpose.FLATTEN if self.context.taking_over else Purpose.CLOSE
+        purpose = Purpose.FLATTEN if self.context.taking_over or plan.in_turn else Purpose.CLOSE
         return self._execute(plan, purpose=purpose, closes=hedge.operation_id)
 
     def _balances_answer(self, answer: BalancesAnswer) -> None:

@@ -8,7 +8,7 @@ halt and disk; every view, command and alert shows the union and nothing else.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Hashable, Iterable
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 
@@ -27,6 +27,7 @@ from pipeline.risk.gate import INTENT_BYTES, REPAIR_HEADROOM
 
 RESUME = "arb resume --reason R"
 LOOK = "arb status"
+LASTS_NS = 5_000_000_000  # so long a doubt, a blocked exit or margin without a watch is a note: a retry may end it
 REFUSED_NS = 60_000_000_000  # how long a refusal for a position limit is shown
 
 
@@ -113,8 +114,33 @@ def ledger_reasons(ledger: Ledger) -> list[Reason]:
     return found
 
 
-def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -> list[Reason]:
-    """Every reason that the executor knows, at ``core.context.now``; those of inventory where it was looked at."""
+class Lasting:
+    """Since when something has been seen at every look: what ends by itself within seconds is a note, what lasts
+    degrades."""
+
+    def __init__(self) -> None:
+        self._since_ns: dict[Hashable, int] = {}
+
+    def effect(self, key: Hashable, now_mono_ns: int) -> Effect:
+        """Of what is seen now."""
+        return lasting(now_mono_ns - self._since_ns.setdefault(key, now_mono_ns))
+
+    def forget(self, keys: Collection[Hashable]) -> None:
+        """Forgets all but ``keys``, which are seen now."""
+        for key in [key for key in self._since_ns if key not in keys]:
+            del self._since_ns[key]
+
+
+def lasting(age_ns: int) -> Effect:
+    """Of something that has kept money from being looked after for so long."""
+    return Effect.DEGRADES if age_ns >= LASTS_NS else Effect.NOTE
+
+
+def executor_reasons(
+    core: ExecutionCore, cover: InventoryCover | None = None, seen: Lasting | None = None
+) -> list[Reason]:
+    """Every reason that the executor knows, at ``core.context.now``; those of inventory where it was looked at.
+    ``seen``: of the looks before; without them what must last to degrade is a note."""
     gate, recovery, context = core.risk.gate, core.recovery, core.context
     found = ledger_reasons(core.ledger)
     if any(not stops_everything(name) for name in core.ledger.breakers) and not _trades_somewhere(core):
@@ -166,6 +192,7 @@ def executor_reasons(core: ExecutionCore, cover: InventoryCover | None = None) -
         for (venue, symbol), text in gate.margin.doubted.items()
     ]
     found += _account_rows(core)
+    found += _not_looked_after(core, Lasting() if seen is None else seen)
     return found + _notes(core) + _at_limit(core) + _venue_reasons(core) + ([] if cover is None else cover.reasons())
 
 
@@ -185,28 +212,10 @@ def _notes(core: ExecutionCore) -> list[Reason]:
         Reason(what=text, solve=f"buy the coin at {venue}, or remove fees.{venue}.deduction", effect=Effect.NOTE)
         for venue, text in core.fee_stock.short.items()
     ]
-    account = core.recovery.account
-    doubts = [f"{venue} {what}: account and ledger differ" for venue, what in sorted(account.doubts)]
-    found += [
-        Reason(
-            what=f"{text}: no entries there",
-            solve=f"{LOOK} (it ends by itself: the venue is asked again); log/executor.log has what it was",
-            effect=Effect.NOTE,
-        )
-        for text in [*account.unreadable.texts(), *doubts]
-    ]
     unknown = core.hedges.entry_prices.not_known_text()
     if unknown:
         solve = f"it ends by itself when both books live; {LOOK} shows the feeds"
         found.append(Reason(what=unknown, solve=solve, effect=Effect.NOTE))
-    found += [
-        Reason(
-            what=f"hedge {name} must leave: {exit_.reason}" + (f"; not yet: {exit_.why}" if exit_.why else ""),
-            solve="arb hedges (it leaves by itself)",
-            effect=Effect.NOTE,
-        )
-        for name, exit_ in core.hedges.exits.hard.items()
-    ]
     found += [
         Reason(
             what=f"{plain(amount)} {asset} at {venue} are kept from new orders as {name!r}",
@@ -218,13 +227,50 @@ def _notes(core: ExecutionCore) -> list[Reason]:
     return found
 
 
+def _not_looked_after(core: ExecutionCore, seen: Lasting) -> list[Reason]:
+    """Entries that a doubt of the account stops, margin without a watch, hedges that must leave and do not: each
+    degrades once it has lasted."""
+    account, now_ns = core.recovery.account, core.context.now.mono_ns
+    doubts = {f"{venue} {what}: account and ledger differ": venue for venue, what in sorted(account.doubts)}
+    unreadable = {text: text.partition(" ")[0] for text in account.unreadable.texts()}
+    found = [
+        Reason(
+            what=f"{text}: no entries there",
+            solve=f"{LOOK} (it ends by itself: the venue is asked again); log/executor.log has what it was",
+            effect=seen.effect(text, now_ns),
+            venues=(venue,),
+        )
+        for text, venue in {**unreadable, **doubts}.items()
+    ]
+    unwatched = {key: seen.effect(key, now_ns) for key in core.margin.unwatched()}
+    found += [
+        Reason(
+            what=f"margin of {venue} {symbol}: {text}",
+            solve=f"{LOOK} (the venue is asked again by itself); log/poller.log has its answers",
+            effect=unwatched.get((venue, symbol), Effect.NOTE),
+            venues=(venue,),
+            symbol=symbol,
+        )
+        for (venue, symbol), text in core.margin.blind().items()
+    ]
+    seen.forget({*unreadable, *doubts, *unwatched})
+    return found + [
+        Reason(
+            what=f"hedge {name} must leave: {exit_.reason}" + (f"; not yet: {exit_.why}" if exit_.why else ""),
+            solve="arb hedges (it leaves by itself when what is named ends)",
+            effect=lasting(now_ns - exit_.since_mono_ns if exit_.why else 0),
+        )
+        for name, exit_ in core.hedges.exits.hard.items()
+    ]
+
+
 def _account_rows(core: ExecutionCore) -> list[Reason]:
-    """Futures venues whose positions nobody shows, and contracts that are watched without a row, or not at all."""
+    """Futures venues whose positions nobody shows."""
     venues = {row.spec.venue for row in core.context.instruments}
     missing = core.risk.gate.margin.rows.missing()
     effect = Effect.DEGRADES if len(venues) - len(missing) > 1 else Effect.STOPS
     how = f"{LOOK} (the venue is asked again by itself); log/poller.log has its answers"
-    found = [
+    return [
         Reason(
             what=f"account of {venue}: no rows for {age_ns // 1_000_000_000} s: no entries there, margin is watched "
             "by our own books",
@@ -233,10 +279,6 @@ def _account_rows(core: ExecutionCore) -> list[Reason]:
             venues=(venue,),
         )
         for venue, age_ns in missing.items()
-    ]
-    return found + [
-        Reason(what=f"margin of {venue} {symbol}: {text}", solve=how, effect=Effect.NOTE)
-        for (venue, symbol), text in core.margin.blind().items()
     ]
 
 

@@ -16,6 +16,7 @@ EXIT_CAPACITY = 64  # directions with open hedges; the executor looks at more by
 CATALOGUE_TEXT_WORDS = 4  # symbol and pair: 32 bytes each
 VENUE_CAPACITY = 64
 HALT_REASON_WORDS = 32  # 256 bytes
+ACCOUNT_FAULT_WORDS = 63  # 504 bytes
 BALANCE_CAPACITY = 2048
 POSITION_CAPACITY = 512
 ASSET_WORDS = 2  # 16 bytes
@@ -215,7 +216,15 @@ class AccountVenue(Table, words=8, writer="poller"):
     sweep_end_mono_ns = word("when its last answer came")
     state = word(
         "how the readings go",
-        codes={0: "never", 1: "ok", 2: "failing", 3: "key refused", 4: "paused", 5: "ok, account modes unknown"},
+        codes={
+            0: "never",
+            1: "ok",
+            2: "failing",
+            3: "key refused",
+            4: "paused",
+            5: "ok, account modes unknown",
+            6: "account settings wrong",
+        },
     )
     failures = word("failed readings in a row", unit="readings")
     clock_offset_ns = word("venue's unix time - our monotonic clock; 0 = not measured")
@@ -278,6 +287,19 @@ class AccountPosition(Table, words=16, writer="poller"):
 ACCOUNT_POSITION = AccountPosition()
 
 
+class AccountFault(Table, words=64, writer="poller"):
+    """Why the last reading of a venue failed. A seqlock.
+
+    line 0..7 | seq | text[63] |
+    """
+
+    seq = word("odd while the row is written", sync="row.seq")
+    text = text_of(ACCOUNT_FAULT_WORDS, "as the venue says it, and the call that mends it; empty: it has not failed")
+
+
+ACCOUNT_FAULT = AccountFault()
+
+
 class Account(Table, start=HEADER.END, writer="poller", kind=7):
     """Segment ``account``: balances and positions as the venues' REST interfaces tell them. Rows are appended, never
     moved.
@@ -286,6 +308,7 @@ class Account(Table, start=HEADER.END, writer="poller", kind=7):
     line 1..64      | venues: 64 ACCOUNT_VENUE ... |
     line 65..2112   | balances: 2048 ACCOUNT_BALANCE ... |
     line 2113..3136 | positions: 512 ACCOUNT_POSITION ... |
+    line 3137..3648 | faults: 64 ACCOUNT_FAULT ... |
     """
 
     balance_count = word("rows in use (release after the row)", unit="rows", sync="account.count")
@@ -293,6 +316,7 @@ class Account(Table, start=HEADER.END, writer="poller", kind=7):
     venues = rows_of(ACCOUNT_VENUE, VENUE_CAPACITY, "by venue id", at=LINE_WORDS)
     balances = rows_of(ACCOUNT_BALANCE, BALANCE_CAPACITY, "in the order of their first sight")
     positions = rows_of(ACCOUNT_POSITION, POSITION_CAPACITY, "in the order of their first sight")
+    faults = rows_of(ACCOUNT_FAULT, VENUE_CAPACITY, "by venue id")
 
 
 ACCOUNT = Account()

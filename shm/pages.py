@@ -29,6 +29,8 @@ from shm.jit import njit
 from shm.layout_pages import (
     ACCOUNT,
     ACCOUNT_BALANCE,
+    ACCOUNT_FAULT,
+    ACCOUNT_FAULT_WORDS,
     ACCOUNT_POSITION,
     ACCOUNT_VENUE,
     BALANCE_CAPACITY,
@@ -295,6 +297,17 @@ class AccountPage(Page):
     def venue(self, venue: int) -> Words | None:
         """A whole copy of the venue's ACCOUNT_VENUE row; None if it was never written or its writer died in it."""
         return self._row(ACCOUNT.venues + venue * ACCOUNT_VENUE.WORDS, ACCOUNT_VENUE.WORDS)
+
+    def write_fault(self, venue: int, text: str) -> None:
+        """Why the last reading of a venue failed; "" = it has not."""
+        row = np.zeros(ACCOUNT_FAULT.WORDS, dtype=np.int64)
+        row[ACCOUNT_FAULT.text : ACCOUNT_FAULT.WORDS] = pack_text(text, ACCOUNT_FAULT_WORDS)
+        write_row(self.words, ACCOUNT.faults + venue * ACCOUNT_FAULT.WORDS, row)
+
+    def fault(self, venue: int) -> str:
+        """What ``write_fault`` wrote last."""
+        row = self._row(ACCOUNT.faults + venue * ACCOUNT_FAULT.WORDS, ACCOUNT_FAULT.WORDS)
+        return "" if row is None else unpack_text(row[ACCOUNT_FAULT.text : ACCOUNT_FAULT.WORDS])
 
     def fee_coin(self, venue: int) -> str | None:
         """The coin that a venue takes the account's fees in, "" for plain fees; None where it has not said."""

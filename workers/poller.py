@@ -48,6 +48,7 @@ BACKOFF_MAX_S = 10.0
 SETTINGS_RETRY_S = 2.0  # an account in a wrong mode is looked at again after this
 FEE_SWITCH_EVERY_S = 5.0  # an operator changes it by hand
 FEE_SWITCH_TIMEOUT_S = 10.0  # more would be the wait of a silenced budget: the last answer stands meanwhile
+LASTING = (AccountState.REFUSED, AccountState.SETTINGS_WRONG)  # until somebody mends it: said also after other failures
 DIGITS_MAX = 18  # of an int64 fixed-point number
 POSITION_AMOUNTS = (
     ACCOUNT_POSITION.entry_price_fp,
@@ -187,9 +188,11 @@ class AccountWriter:
         failures: int,
         clock_offset_ns: int,
         fee_coin: str | None = None,
+        fault: str = "",
     ) -> None:
-        """Write how a venue's sweeps go: monotonic ns of the last one, state, failures in a row, clock offset, and the
-        coin that it takes fees in (None: it does not tell)."""
+        """Write how a venue's sweeps go: monotonic ns of the last one, state, failures in a row, clock offset, the
+        coin that it takes fees in (None: it does not tell), and why the last one failed."""
+        self._page.write_fault(self._venues[venue], fault)
         row = np.zeros(ACCOUNT_VENUE.WORDS, dtype=np.int64)
         row[ACCOUNT_VENUE.sweep_begin_mono_ns] = begin_ns
         row[ACCOUNT_VENUE.sweep_end_mono_ns] = end_ns
@@ -229,6 +232,7 @@ class VenuePoller:
         self._fee_coin: str | None = None
         self._fee_fault = ""  # why the last question about it had no answer
         self._settings_fault = ""  # the same about the account's modes
+        self._failed_as: int = AccountState.OK
         self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
         self._odd = ctx.metrics.counter(f"odd_rows.{venue.name}", "rows of others that could not be read, left out")
         self._failed = ctx.metrics.counter(f"sweep_failures.{venue.name}", "balance sweeps that failed")
@@ -272,7 +276,7 @@ class VenuePoller:
         except AuthRefused as error:
             return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", KEY_RETRY_S)
         except AccountSettingsWrong as error:
-            return self._failure(begin_ns, AccountState.REFUSED, f"not traded: {error}", SETTINGS_RETRY_S)
+            return self._failure(begin_ns, AccountState.SETTINGS_WRONG, str(error), SETTINGS_RETRY_S)
         except RateLimited as error:
             return self._failure(begin_ns, AccountState.PAUSED, str(error), error.retry_after_s)
         except (VenueError, TimeoutError, OSError) as error:
@@ -348,14 +352,15 @@ class VenuePoller:
         self._fee_coin = None if reported is None else reported.coin
 
     def _failure(self, begin_ns: int, state: int, text: str, pause_s: float) -> float:
-        if self.failures == 0:
+        if self.failures == 0 or (state != self._failed_as and state in LASTING):
             self._ctx.degraded(f"{self._venue.name}: account sweep failed: {text}")
+        self._failed_as = state
         self.failures += 1
         self._ctx.metrics.inc(self._failed)
-        self._write_venue(begin_ns, 0, state)
+        self._write_venue(begin_ns, 0, state, fault=text)
         return pause_s
 
-    def _write_venue(self, begin_ns: int, end_ns: int, state: int, offset_ns: int = 0) -> None:
+    def _write_venue(self, begin_ns: int, end_ns: int, state: int, offset_ns: int = 0, fault: str = "") -> None:
         self._writer.write_venue(
             self._venue.name,
             begin_ns=begin_ns,
@@ -364,6 +369,7 @@ class VenuePoller:
             failures=self.failures,
             clock_offset_ns=offset_ns,
             fee_coin=self._fee_coin,
+            fault=fault,
         )
 
 

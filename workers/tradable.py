@@ -213,13 +213,13 @@ class InstanceReasons:
         return found + notes
 
     def _account_reasons(self, described: Mapping[str, Any]) -> list[Reason]:
-        page, rows = self._account, {}
+        page, states, faults = self._account, {}, {}
         page.refresh()
         for number, (venue, known) in enumerate(described.get("venues", {}).items()):
             row = page.venue(number) if page.mapped and known.get("trade", True) else None
             if row is not None:
-                rows[venue] = int(row[ACCOUNT_VENUE.state])
-        return account_reasons(rows)
+                states[venue], faults[venue] = int(row[ACCOUNT_VENUE.state]), page.fault(number)
+        return account_reasons(states, faults)
 
     def _disk_reasons(self) -> list[Reason]:
         try:
@@ -460,17 +460,27 @@ _NO_ENTRIES: dict[int, tuple[str, str]] = {
         "mend key or account at the venue: it is asked again every few minutes; a new key in keys/ needs a restart",
     ),
     AccountState.UNSETTLED: ("its modes are not known, no entries there", _ASKED_AGAIN),
+    AccountState.SETTINGS_WRONG: (
+        "its settings are wrong, no entries there",
+        "change them at the venue: it is looked at again every 2 s, and trades again by itself",
+    ),
 }
+_FIX = "; fix: "  # what errors of the account's settings put before the call that mends it
 
 
-def account_reasons(states: Mapping[str, int]) -> list[Reason]:
-    """Venues whose account the poller cannot read: a pause by a rate limit is a note. ``states``: of its page."""
+def account_reasons(states: Mapping[str, int], faults: Mapping[str, str] | None = None) -> list[Reason]:
+    """Venues whose account the poller cannot read: a pause by a rate limit is a note. ``states``, ``faults``: of
+    its page, by venue: how the readings go, and why the last one failed."""
     paused = [venue for venue, state in states.items() if state == AccountState.PAUSED]
     bad = [venue for venue, state in states.items() if state in _NO_ENTRIES]
     left = len(states) - len(bad)
     found = []
     for venue in bad:
         what, solve = _NO_ENTRIES[states[venue]]
+        if states[venue] == AccountState.SETTINGS_WRONG:  # a text that stays the same while the state lasts
+            text, _, call = (faults or {}).get(venue, "").partition(_FIX)
+            what += f": {text.removeprefix(f'{venue}: ')}" if text else ""
+            solve = f"{call}; {solve}" if call else solve
         effect = Effect.DEGRADES if left > 1 else Effect.STOPS
         found.append(Reason(what=f"account of {venue}: {what}", solve=solve, effect=effect, venues=(venue,)))
     for venue in paused:

@@ -38,10 +38,10 @@ class AccountFees:
                 self._configured[venue] = coin
 
     def fault(self, row: InstrumentRow, fill: Fill) -> str:
-        """Why a taker fee must stop trading on its instrument: dearer than expected, or in an asset that nobody named;
+        """Why a fee must stop trading on its instrument: dearer than expected, or in an asset that nobody named;
         "" when it need not."""
         spec = row.spec
-        expected, plain = fee_of(row, fill.side, fill.qty, fill.price)
+        expected, plain = fee_of(row, fill.side, fill.qty, fill.price, is_maker=fill.is_maker)
         wanted = f"expected {expected.normalize()} {plain}"
         coins = self._known.get(spec.venue, frozenset()) | {self._configured.get(spec.venue, plain)}
         named = {plain, *coins} | ({spec.base, spec.quote} if spec.venue in self._configured else set())

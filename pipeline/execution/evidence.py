@@ -289,7 +289,7 @@ class Evidence:
                 "bad_fill", f"{order.client_id}: {fill.side.name} {order.filled} at {fill.price}, wanted {intent.price}"
             )
         row = self._context.instruments.find(intent.venue, intent.symbol)
-        if row is None or fill.is_maker:
+        if row is None:
             return
         fault = self.fees.fault(row, fill)
         if fault:

@@ -175,9 +175,11 @@ def is_tradable_qty(row: InstrumentRow, qty: Decimal, price: Decimal) -> bool:
     return qty > 0 and qty >= spec.min_qty and qty * price >= spec.min_notional
 
 
-def fee_of(row: InstrumentRow, side: OrderSide, qty: Decimal, price: Decimal) -> tuple[Decimal, str]:
-    """Expected taker fee of an execution and the asset in which it is taken."""
-    rate = Decimal(row.spec.taker_fee_ppm) / PPM
+def fee_of(
+    row: InstrumentRow, side: OrderSide, qty: Decimal, price: Decimal, *, is_maker: bool = False
+) -> tuple[Decimal, str]:
+    """Expected fee of an execution and the asset in which it is taken."""
+    rate = Decimal(row.spec.maker_fee_ppm if is_maker else row.spec.taker_fee_ppm) / PPM
     if row.spec.fee_rule is FeeAssetRule.RECEIVED and side is OrderSide.BUY and row.spec.kind is InstrumentKind.SPOT:
         return qty * rate, row.spec.base
     return qty * price * rate, row.spec.quote

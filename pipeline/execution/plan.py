@@ -87,7 +87,8 @@ class Plan:
     """What will be executed of an opportunity. ``edge_send_bps``: edge on the books that the legs were sized on;
     ``profit``: expected there, after all fees and later costs and less the price of the inventory that it moves, in
     ``profit_asset``. ``dust``: base coins, + = held, that the plan leaves on spot unsold: only the futures leg of a
-    hedge leaves, see ``hedging/remainders.py``."""
+    hedge leaves, see ``hedging/remainders.py``. ``in_turn``: only the futures leg is ordered, the spot leg follows as
+    far as that has filled, when its venue takes an order."""
 
     opportunity: Opportunity
     type: OpportunityType
@@ -98,6 +99,7 @@ class Plan:
     profit: Decimal = ZERO
     profit_asset: str = ""
     dust: Decimal = ZERO
+    in_turn: bool = False
 
     def needs(self) -> list[tuple[str, str, Decimal]]:
         """(venue, asset, amount) that the legs may take."""

@@ -41,7 +41,7 @@ class Purpose(IntEnum):
     ENTRY = 0  # a leg of the opportunity
     REPAIR = 1  # completes or unwinds a broken leg, whichever is cheaper
     CLOSE = 2  # profitable or commanded exit of an open hedge
-    FLATTEN = 3  # exit of a hedge in a takeover, one leg after the other: reduce-only futures, then spot for its fills
+    FLATTEN = 3  # exit of a hedge, one leg after the other (takeover, spot away): futures, then spot for its fills
     DUST = 4  # sells or buys back collected remainders
 
     @property

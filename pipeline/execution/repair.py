@@ -254,13 +254,14 @@ class RepairChooser:
         for leg in operation.record.legs if self._must_end(operation) else ():
             if (exposure.get(leg.base, ZERO) - dust.get(leg.base, ZERO)) * int(leg.side) >= 0:
                 continue  # its order would do nothing for what stands alone
-            row = self._row_of(leg)
-            if row is None:
+            if (row := self._row_of(leg)) is None:
                 return f"{leg.venue} {leg.symbol}: not in the catalogue"
             if not self._session_up(leg.venue):
                 return f"{leg.venue} {leg.symbol}: its session is down"
             if not can_trade(row, leg.side):
                 return f"{leg.venue} {leg.symbol}: it takes no {leg.side.name.lower()} order now"
+            if leg.kind is InstrumentKind.SPOT and any(self._context.ledger.unsettled_of_symbol(leg.venue, leg.symbol)):
+                return f"{leg.venue} {leg.symbol}: an order of ours there is not settled yet"
         return ""
 
     def _free_soon(self, operation: Operation, legs: list[tuple[int, LegPlan, Decimal]]) -> bool:

@@ -250,3 +250,4 @@ class AccountState(IntEnum):
     REFUSED = 3  # the key
     PAUSED = 4  # by the venue's rate limit
     UNSETTLED = 5  # balances and positions are read, the account's modes are not known
+    SETTINGS_WRONG = 6  # it stands in a mode in which orders mean something else

@@ -10,7 +10,8 @@ distance (``position_rows.py``).
     below trigger         free balance of the venue is added to the position's margin, up to the target; what that does
                           not reach is cut off both legs. A cut alone does not move an isolated liquidation price: the
                           margin that it sets free is added at the next reading
-    below out             every hedge on the contract is closed
+    below out             every hedge on the contract is closed; where its spot leg cannot be traded now, or waits for
+                          its venue since an earlier cut, the contract alone: the coins follow on their own side
 
 A position is looked at again once the account was read after our last act on it; one that no row tells of, once that
 act has ended. Orders that closed nothing are followed by others after the growing pauses that all forced exits share
@@ -30,7 +31,7 @@ from pipeline.economics.margin import share_to_close
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import AccountSnapshot, AddMargin, MarginAnswer, RiskTiersAnswer
 from pipeline.execution.hedging.attempts import ForcedAttempts
-from pipeline.execution.hedging.margin_cuts import cut_plan
+from pipeline.execution.hedging.margin_cuts import contract_alone_plan, cut_plan
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import BPS, PPM
 from pipeline.execution.plan import Plan
@@ -44,6 +45,7 @@ from pipeline.risk.position_rows import Key
 STEP = Decimal("0.0001")  # quote; smaller amounts of margin are not moved
 BLIND_LOOK_NS = 100_000_000  # between two looks at positions that no row tells of
 REFUSED_NS = 10_000_000_000  # after margin was refused, none is counted on for so long
+UNWATCHED = "no account row tells of it and no live book has a mark"
 UNHEARD_MAX = 2  # in a row
 ADDING_MAX_NS = 30_000_000_000  # an answer comes within seconds, an error too; without one the reading decides again
 Execute = Callable[[Plan, HedgeRecord], Operation | None]  # None: the guard has taken over
@@ -72,6 +74,7 @@ class MarginWatch:
         self._acted_mono_ns: dict[Key, int] = {}  # readings from before this are of no use
         self._next_look_mono_ns: dict[Key, int] = {}
         self._level: dict[Key, int] = {}  # below trigger (1) or out (2) since it was at the target last
+        self._alone: dict[Key, str] = {}  # why the last cut left the spot leg out
         self._cannot: dict[Key, str] = {}  # why the last look could not cut: alerted once
         self._refused_mono_ns: dict[Key, int] = {}  # when the venue last took no margin
         self._unheard: dict[Key, int] = {}  # added margins in a row of which nobody has said whether they were taken
@@ -115,7 +118,7 @@ class MarginWatch:
     def _say_blind(self, key: Key, reading: MarginReading | None) -> None:
         text = "no account row tells of it; its margin is watched by the mid of our own book"
         if reading is None:
-            text = f"no account row tells of it and no live book has a mark: its margin is not watched{self._last(key)}"
+            text = f"{UNWATCHED}: its margin is not watched{self._last(key)}"
         if self._blind.get(key) != text:
             self._blind[key] = text
             self._context.alert(1 if reading is not None else 2, "margin", f"{key[0]} {key[1]}: {text}")
@@ -127,6 +130,10 @@ class MarginWatch:
     def blind(self) -> dict[Key, str]:
         """Contracts that no row of their venue tells of by now: -> how they are watched meanwhile."""
         return dict(self._blind)
+
+    def unwatched(self) -> list[Key]:
+        """Those of them that nobody watches: no live book has a mark either."""
+        return [key for key, text in self._blind.items() if text.startswith(UNWATCHED)]
 
     def on_answer(self, answer: MarginAnswer) -> None:
         """The venue's answer to an added margin, or that there is none; what was added is seen at the next reading."""
@@ -229,8 +236,10 @@ class MarginWatch:
         if done:
             self.closes += 1
             held = plain(abs(reading.position.qty))
-            text = f"{reading.distance:.2%} to liquidation: {plain(done)} of {held} are being closed on both legs"
-            self._say_sent(key, 2, text)
+            legs = f"alone, its coins follow ({self._alone[key]})" if key in self._alone else "on both legs"
+            self._say_sent(
+                key, 2, f"{reading.distance:.2%} to liquidation: {plain(done)} of {held} are being closed {legs}"
+            )
 
     def _say_sent(self, key: Key, severity: int, text: str) -> None:
         """What was asked of the venues; what came of it is said when it has ended."""
@@ -243,11 +252,12 @@ class MarginWatch:
         if qty <= 0:
             return ZERO
         left, why = qty, "no hedge of ours is on it"
-        for hedge in self._hedges(key, reading.side):
+        self._alone.pop(key, None)
+        for hedge in self._hedges(key, reading.side, forced=forced):
             if not self._attempts.is_due(hedge, urgent=forced):
                 why = ""  # the orders before closed nothing: what was said of them stands
                 continue
-            plan = cut_plan(self._context, hedge, left, self._state.bound_bps(*key))
+            plan = self._plan(key, hedge, left, forced=forced)
             if isinstance(plan, str):
                 why = plan
                 continue
@@ -271,10 +281,28 @@ class MarginWatch:
             self._context.alert(2, "margin", f"{key[0]} {key[1]}: {text}")
         return qty - left
 
-    def _hedges(self, key: Key, side: int) -> list[HedgeRecord]:
-        """Open hedges whose futures leg is part of the position and which nothing else is closing."""
+    def _plan(self, key: Key, hedge: HedgeRecord, qty: Decimal, *, forced: bool) -> Plan | str:
+        """Both legs; ``forced``: the contract alone where the spot leg cannot be traded now."""
+        bound_bps = self._state.bound_bps(*key)
+        closing = any(o.record.closes == hedge.operation_id for o in self._context.ledger.open_operations.values())
+        waits = f"{hedge.spot_venue} {hedge.spot_symbol}: coins of an earlier exit wait for an order there"
+        plan = waits if closing else cut_plan(self._context, hedge, qty, bound_bps)
+        if not forced or isinstance(plan, Plan):
+            return plan
+        alone = contract_alone_plan(self._context, hedge, qty, bound_bps)
+        if isinstance(alone, str):
+            return f"{plan}; {alone}"
+        self._alone[key] = plan
+        return alone
+
+    def _hedges(self, key: Key, side: int, *, forced: bool = False) -> list[HedgeRecord]:
+        """Open hedges whose futures leg is part of the position and which nothing else is closing; ``forced``: and
+        those of which what closes them waits for the spot leg alone."""
         ledger = self._context.ledger
         closing = {o.record.closes for o in ledger.open_operations.values() if o.record.closes}
+        if forced:
+            moving = {order.intent.operation_id for order in ledger.unsettled_of_symbol(*key)}
+            closing = {ledger.operations[name].record.closes for name in moving if name in ledger.operations}
         return [
             hedge
             for name, hedge in ledger.hedges.items()

@@ -20,7 +20,7 @@ from pipeline.model.config import (
     MarginConfig,
     RiskLimits,
 )
-from pipeline.sim.exchange.latency import NS_PER_S
+from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S
 from pipeline.virtual.market import LEVELS, Quote
 from pipeline.virtual.world import VirtualWorld
 
@@ -59,6 +59,12 @@ class Storm:
     margin: MarginConfig = DEFAULTS
     venue: Venue = FAST
     risk_tiers: tuple[dict[str, str | int], ...] = ()
+
+
+class StormWorld(VirtualWorld):
+    """Accounts are read as often as the product's poller reads them: what it sees late decides here."""
+
+    account_poll_ns = ExecutionConfig().balance_refresh_interval_ms * NS_PER_MS // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ def storm_world(storm: Storm, seed: int, *, up: bool) -> VirtualWorld:
     exits = HedgeExitConfig(max_loss_bps=Decimal(10_000))  # what is tried here is the margin watch, alone
     hedge = HedgeConfig(leverage=Decimal(storm.leverage), margin=storm.margin, exit=exits)
     patience_ms = 4 * storm.venue.order_ms + 1000
-    world = VirtualWorld(
+    world = StormWorld(
         {"extends": "demo", "exchanges": {"gateio": {"venues": venues}}, "pairs": {PAIR: {"listings": listings}}},
         seed,
         settings={

@@ -69,7 +69,6 @@ from shm.layout import BOOK
 
 START_NS = 1_000 * NS_PER_S
 TICK_NS = 20 * NS_PER_MS
-ACCOUNT_POLL_NS = 200 * NS_PER_MS
 LEASE_FOR_EVER_NS = 2**62
 
 
@@ -79,6 +78,8 @@ class ProcessKilled(Exception):
 
 class VirtualWorld:
     """See the module's text. Prices come from ``market`` only; nothing trades unless the test or ``find`` offers it."""
+
+    account_poll_ns = 200 * NS_PER_MS  # more often than the product, for what is not about the age of its readings
 
     def __init__(
         self,
@@ -220,7 +221,7 @@ class VirtualWorld:
         for link in self.links.values():
             link.connect()
         self._repeat(life, TICK_NS, lambda: self.feed(Tick()))
-        self._repeat(life, ACCOUNT_POLL_NS, self._poll_accounts)
+        self._repeat(life, self.account_poll_ns, self._poll_accounts)
 
     def replayed(self) -> tuple[Ledger, Base, list[JournalEntry]]:
         """What a starting core knows: the fold of the executor's journal; what a run of the guard continues; what the
@@ -367,10 +368,9 @@ class VirtualWorld:
         def take(link: VenueLink, error: str) -> None:
             if error or life != self.lives:
                 return
-            listed = self.core.context.instruments
+            listed, now_ns = self.core.context.instruments, self.clock.mono_ns()
             positions = [row for row in link.rows.positions() if listed.find(row.venue, row.symbol) is not None]
-            times = {link.name: self.clock.mono_ns()} if link.venue.kind is InstrumentKind.PERPETUAL else {}
-            now_ns = self.clock.mono_ns()
+            times = {link.name: now_ns} if link.venue.kind is InstrumentKind.PERPETUAL else {}
             clocks, read = dict[str, int](), dict[str, int]()
             if now_ns - self._clock_read_ns.get(link.name, 0) >= MEASURE_EVERY_S * NS_PER_S:
                 link.clock_offset_ns = link.venue.wall_ns() - now_ns

@@ -306,8 +306,9 @@ def flatten(dry_run: DryRun = False, reason: Why = "", instance: Instance = "", 
     """Take no new risk, close every hedge, cancel what rests, let held repairs go on: everything to its target.
 
     At bounded prices, under halt and breakers; `--dry-run` shows the orders first. New risk stays away until
-    `arb resume --reason R` (`drained`: the guard has taken that in). Exit code 1: something stays open, and the output
-    says what and why.
+    `arb resume --reason R` (`drained`: the guard has taken that in). Exit code 1: something of ours stays open, and the
+    output says what and why. Positions and coins that no hedge of ours holds (others' orders, what an adoption found)
+    are not touched: they are listed as `not ours` (`foreign_qty`), and exit 0.
     """
     name = existing(instance)
     undrained = "" if dry_run else _drained(name, reason or "arb flatten")

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from shm.pages import CataloguePage
 
 FETCH_TIMEOUT_S = 10.0
+#: So long before a funding time its row is read again, for ``LOOK_S`` each: the rate turns in the last minutes, and an
+#: exit must end a minute before. Not more often: a reading asks for the fees of every symbol too.
+BEFORE_FUNDING_S, LOOK_S = (160, 120, 90), 10
 SETTLED_AFTER_S, ASKED_FOR_S = 2, 60  # after a funding time its row is read again, until it says another one
 FEE_SWITCH_TIMEOUT_S = 2.0  # of a question that rows do not wait for: the last answer stands
 
@@ -337,10 +340,12 @@ class CatalogueService:
         names = {venue.name for venue in self._venues if venue.trade}
         return [row.spec for row in self.rows if row.spec.venue in names]
 
-    def passed_funding(self, wall_s: int) -> list[str]:
-        """Venues of contracts whose funding time has just passed: their rows have another rate and time by now."""
-        passed = range(SETTLED_AFTER_S, ASKED_FOR_S)
-        return sorted({row.spec.venue for row in self.rows if wall_s - row.spec.funding_next_wall_s in passed})
+    def near_funding(self, wall_s: int) -> list[str]:
+        """Venues of contracts whose funding time is near, and whose rate may have turned since, or has just passed:
+        their rows have another rate and time by now."""
+        due = {*range(SETTLED_AFTER_S, ASKED_FOR_S)}
+        due |= {second - before for before in BEFORE_FUNDING_S for second in range(LOOK_S)}
+        return sorted({row.spec.venue for row in self.rows if wall_s - row.spec.funding_next_wall_s in due})
 
     def take_wanted(self, counters: Mapping[str, int]) -> bool:
         """Raise the exponents that a feed's counters ask for (``<venue>.wanted_digits.<instrument>``); True: any. Note
@@ -468,7 +473,7 @@ class WantedRows:
         """Where a feed met a price that its row cannot hold: gives the whole pair a finer exponent and a new epoch.
 
         Returns the venues that are to be read again: one whose fees are taken in another coin by now, or where the
-        executor met a refusal that spoke of a row; and one that has just settled funding.
+        executor met a refusal that spoke of a row; and one that settles funding soon or has just done so.
         """
         for process in self._processes:
             self._catalogue.take_wanted(self._metrics.counters(process))
@@ -476,5 +481,5 @@ class WantedRows:
         return [
             *self._catalogue.other_fee_coins(self._account),
             *self._catalogue.refused,
-            *self._catalogue.passed_funding(wall_ms() // 1000),
+            *self._catalogue.near_funding(wall_ms() // 1000),
         ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
+import socket
 from collections.abc import Callable, Collection
 from hashlib import blake2b
 from pathlib import Path
@@ -87,10 +89,11 @@ def wanted_bytes(state_dir: Path, segment_bytes: int) -> int:
 
 
 def lock_keys(config: EngineConfig, instance: str) -> list[int]:
-    """One lock for each API key that the instance trades with, held while the returned descriptors are open: two
-    engines on one account would take each other's orders for a stranger's. Raises CouldNotStart when another instance
-    of this host holds one. The files are named by a fingerprint of the key; simulated venues of different addresses
-    may share a key."""
+    """Two locks for each API key that the instance trades with, held while the returned descriptors are open: two
+    engines on one account would take each other's orders for a stranger's. The file knows the holder's name, among
+    those of one state folder; the socket is one for all users and state folders of the host (of its network namespace:
+    a container is another host). Both are named by a fingerprint of the key; simulated venues of different addresses
+    may share a key. Raises CouldNotStart when another instance holds one."""
     held: list[int] = []
     if config.mode is Mode.PAPER:
         return held
@@ -113,9 +116,24 @@ def lock_keys(config: EngineConfig, instance: str) -> list[int]:
                 f"keys/{exchange}.json: found a key that instance {holder} trades with, wanted one of its own; "
                 f"stop it with `arb stop --instance {holder}`, or use another key"
             ) from None
+        held.append(descriptor)
+        of_host = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            of_host.bind(f"\0arb-key-{name}")  # in no file system, and the kernel's to release
+            held.append(of_host.detach())
+        except OSError as error:
+            of_host.close()
+            for lock in held:
+                os.close(lock)
+            if error.errno != errno.EADDRINUSE:
+                raise CouldNotStart(f"keys/{exchange}.json: its lock cannot be taken: {error.strerror}") from None
+            raise CouldNotStart(
+                f"keys/{exchange}.json: found a key that another engine of this host trades with, of another user or "
+                "another ARB_STATE_DIR, wanted one of its own; `grep -a arb-key- /proc/net/unix` and "
+                "`systemctl list-units 'arb*'` show what runs; stop that one, or use another key"
+            ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{instance}\n".encode(), 0)
-        held.append(descriptor)
     return held
 
 

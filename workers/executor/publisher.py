@@ -22,7 +22,7 @@ from pipeline.execution.records import OperationResultRecord, Outcome
 from pipeline.execution.results.counts import counts_of
 from pipeline.model.fixedpoint import plain
 from pipeline.model.units import NS_PER_DAY
-from pipeline.trade_state import InventoryCover, executor_reasons
+from pipeline.trade_state import InventoryCover, Lasting, executor_reasons
 from workers.control_socket import GUARD_SOCKET, ControlError, ask
 from workers.executor.views import CoreViews
 from workers.executor_file import ExecutorState, read_executor_state, write_executor_state
@@ -51,6 +51,7 @@ class Publisher:
         self.watch = EquityWatch(core, start if start is not None and start.day == today else None)
         self.views = CoreViews(core, self.watch, NetworksFile(state_dir).read)
         self.cover = InventoryCover(core)
+        self._seen = Lasting()
         self._execution_ms, self._timed = (before.execution_ms, before.executions_timed) if before else (0.0, 0)
         self.results: deque[OperationResultRecord] = deque(maxlen=RESULTS_MAX)
         self._due: deque[int] = deque()
@@ -118,7 +119,7 @@ class Publisher:
         """The parts of the state by name, in the order in which they are made."""
         core, views = self._core, self.views
         return [
-            ("reasons", lambda: executor_reasons(core, self.cover)),
+            ("reasons", lambda: executor_reasons(core, self.cover, self._seen)),
             ("breakers", views.breakers),
             ("recoveries", views.recoveries),
             ("hedges", views.hedges),

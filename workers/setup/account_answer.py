@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 
 import msgspec
 
 from pipeline.exchanges.base import ACCOUNT_MISSING, VenueClient
-from pipeline.model.config import EngineConfig
+from pipeline.model.config import EngineConfig, VenueConfig
 from pipeline.model.enums import Mode
-from pipeline.model.errors import AuthRefused, ConfigInvalid, VenueError
+from pipeline.model.errors import AccountSettingsWrong, AuthRefused, ConfigInvalid, VenueError
 from pipeline.model.structs import Balance, Credentials, KeyRights, Position
 from workers.credentials import KeysLocked, is_placeholder, key_fix, load_credentials
 from workers.setup.checks import Check, State
@@ -26,6 +27,7 @@ class AccountAnswer(msgspec.Struct, kw_only=True):
     refused: str = ""  # the key
     absent: str = ""  # the key is good, the account is not there yet
     unanswered: str = ""
+    settings: str = ""  # why the modes of the account are wrong, and the call that mends them
     rights_unanswered: str = ""
 
     @property
@@ -34,11 +36,13 @@ class AccountAnswer(msgspec.Struct, kw_only=True):
         return self.balances is not None and self.positions is not None
 
 
-async def ask_account(client: VenueClient) -> AccountAnswer:
-    """Ask with the key of ``client``, which stays open."""
+async def ask_account(client: VenueClient, venue: VenueConfig) -> AccountAnswer:
+    """Ask with the key of ``client``, which stays open. Nothing is set at the venue."""
     answer = AccountAnswer()
     try:
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            if venue.market == "spot":  # elsewhere this sets modes, and balances tell of wrong ones
+                await client.apply_account_settings((), Decimal(1))
             answer.balances = await client.balances()
             answer.positions = await client.positions()
     except AuthRefused as error:
@@ -46,6 +50,8 @@ async def ask_account(client: VenueClient) -> AccountAnswer:
             answer.refused = str(error)
             return answer
         answer.absent = str(error)
+    except AccountSettingsWrong as error:
+        answer.settings = str(error)
     except (VenueError, TimeoutError, OSError) as error:
         answer.unanswered = str(error) or "no answer"
     try:
@@ -63,6 +69,9 @@ def account_state_row(name: str, answer: AccountAnswer, fix: str) -> Check:
         return Check(name, State.FAIL, answer.refused, want, fix)
     if answer.absent:
         return Check(name, State.WARN, f"yes, no account yet: {answer.absent}", want, "transfer funds there first")
+    if answer.settings:
+        text, _, call = answer.settings.partition("; fix: ")
+        return Check(name, State.FAIL, text, "the account's modes as the engine counts with them", call or text)
     if answer.balances is None or answer.unanswered:
         return Check(name, State.UNKNOWN, answer.unanswered or "not asked", want, "ask again later")
     return Check(name, State.OK, f"yes, {len(answer.balances)} balances", want, fix)

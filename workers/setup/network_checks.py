@@ -38,6 +38,11 @@ async def network_checks(config: EngineConfig, instance: str, ntp: str = NTP_SER
         for venue in _one_an_exchange(config.venues)
         if venue.exchange in keys
     ]
+    asked += [
+        ask_settings(make_venue(venue, keys[venue.exchange]), venue)
+        for venue in config.trading_venues
+        if venue.exchange in keys and venue not in _one_an_exchange(config.venues)
+    ]
     reported = await asyncio.gather(*asked)
     found = [row for of_venue in venues for row in of_venue]
     return [*found, await _ntp(ntp), *rows, *(row for of_key in reported for row in of_key)]
@@ -115,11 +120,20 @@ async def _ntp(server: str) -> Check:
     return clock_row("clock against NTP", trip, wall + trip // 2_000_000 - theirs_ms)
 
 
+async def ask_settings(client: VenueClient, venue: VenueConfig) -> list[Check]:
+    """A row where the account's modes are wrong at a further venue of an exchange. ``client`` is closed."""
+    try:
+        answer = await ask_account(client, venue)
+    finally:
+        await client.close()
+    return [account_state_row(f"account of {venue.name}", answer, "")] if answer.settings else []
+
+
 async def ask_key(client: VenueClient, venue: VenueConfig, fix: str) -> list[Check]:
     """Rows about the key of ``client``, which is closed. ``fix``: what writes another one."""
     name = f"key of {venue.exchange}"
     try:
-        answer = await ask_account(client)
+        answer = await ask_account(client, venue)
     finally:
         await client.close()
     rows = [account_state_row(f"{name} accepted", answer, fix)]

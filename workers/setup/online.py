@@ -54,7 +54,7 @@ async def _ask(venue: VenueConfig, key: Credentials | None) -> VenueAnswer:
     client = make_venue(venue, key)
     try:
         if key is not None:
-            answer.account = await ask_account(client)
+            answer.account = await ask_account(client, venue)
             if answer.account.refused:  # with it what anybody may ask would be refused too
                 await client.close()
                 client = make_venue(venue)

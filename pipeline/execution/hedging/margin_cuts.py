@@ -3,7 +3,8 @@
 Such an exit is not a choice: age and profit of the books do not decide, only that they are alive and that the price is
 bounded. What the visible books hold within ``unwind_max_slippage_bps`` is the most that one plan takes. Only the limit
 on the contract is wider: an order there that comes back empty from a slow venue costs the time that the position has.
-The spot leg is liquidated by nobody: what does not fill there within the usual bound is repaired, as anywhere.
+The spot leg is liquidated by nobody: what does not fill there within the usual bound is repaired, as anywhere. Where
+it cannot be traded at all and the contract must close, that one leaves alone, and the coins follow when they can.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pipeline.execution.market import (
 )
 from pipeline.execution.plan import Plan, PlannedLeg
 from pipeline.execution.records import HedgeRecord
+from pipeline.execution.settle import hedge_left
 from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up, to_fp_ceil, to_fp_floor
 from pipeline.model.instruments import InstrumentRow
@@ -85,6 +87,39 @@ def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: 
             return f"{row.spec.venue} {row.spec.symbol}: {wanted} is less than the venue takes"
         legs.append(leg)
     return _plan(context, hedge, spot, legs)
+
+
+def contract_alone_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: Decimal) -> Plan | str:
+    """Closes ``qty`` base coins of a hedge's contract (rounded up to a lot, at most what is open of it) alone, because
+    its spot leg cannot be traded now and its venue would liquidate it: by an order that only reduces, its limit within
+    ``bound_bps``. The coins stand alone until their venue takes an order that reduces them. A text: why not now."""
+    futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
+    spot = context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
+    if spot is None or futures is None:
+        return f"{hedge.base}: an instrument of the hedge is not in the catalogue"
+    where, seen_bps = f"{futures.spec.venue} {futures.spec.symbol}", context.config.execution.unwind_max_slippage_bps
+    view, side = live_book(context, futures), hedge.spot_side
+    best = None if view is None else best_price(view, side, futures)
+    if view is None or best is None:
+        return f"{where}: no live book, or no price for a {side.name.lower()}"
+    leg_bps, lot = max(seen_bps, within_band(futures, bound_bps)), max(spot.spec.lot, futures.spec.lot)
+    held = _depth(view, side, bounded_price(best, side, leg_bps, futures.spec.tick), futures)
+    open_qty = hedge_left(context.ledger, context.ledger.operations[hedge.operation_id])
+    wanted = min(quantize_up(qty, lot), quantize_down(open_qty, lot), quantize_down(held, lot))
+    leg = _leg(context, futures, side, wanted, view, leg_bps) if wanted > 0 else None
+    if leg is None:
+        return f"{where}: {wanted} is less than the venue takes, or than its book holds"
+    if context.ledger.accounts.futures_qty(futures.spec.venue, futures.spec.symbol) * int(side) > -wanted:
+        return f"{where}: no order of {wanted} only reduces the position"
+    spot_side = OrderSide(-int(hedge.spot_side))
+    limit = bounded_price(best, spot_side, seen_bps, spot.spec.tick)  # no price of its own lives: the contract's
+    asset, amount = reservation(spot, spot_side, wanted, limit, context.config.detection.hedge.leverage)
+    seen = context.market.book(spot.instrument_id) or view
+    plan = _plan(
+        context, hedge, spot, [leg, PlannedLeg(spot, spot_side, wanted, limit, best, best, asset, amount, seen)]
+    )
+    plan.in_turn = True
+    return plan
 
 
 def _rest_plan(

@@ -20,13 +20,13 @@ import typer
 from typer.core import TyperGroup
 
 from pipeline.exchanges.base import OutcomeKind, PlaceOutcome, SessionState
-from pipeline.execution.events import Command, CommandKind
+from pipeline.execution.events import CatalogueChanged, Command, CommandKind
 from pipeline.model.config import HedgeConfig, HedgeExitConfig
 from pipeline.model.enums import OrderState, Refusal
 from pipeline.model.errors import BadInput, VenueRejected
 from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
 from pipeline.risk.breakers import fee_breaker, solve, venue_breaker
-from pipeline.trade_state import Effect, TradeState, executor_reasons
+from pipeline.trade_state import TradeState, executor_reasons
 from tests.paths import REPO
 from tests.worlds.execution_starts import Operator, held_world, ready_world
 from tests.worlds.execution_world import Faults, World, make_config
@@ -82,6 +82,22 @@ def fee() -> World:
     order = sent_order(world)
     reported_fill(world, order, fee=order.intent.price)
     return world
+
+
+@pytest.mark.parametrize(
+    ("asset", "ppm", "trips"), [("USDT", 60, True), ("GT", 50, True), ("USDT", 50, False), ("USDT", -50, False)]
+)
+def test_the_fee_of_what_has_rested_is_judged_by_the_rate_of_makers(asset: str, ppm: int, trips: bool) -> None:
+    """Repairs rest: a dearer rate of theirs, or a coin that nobody has named, would be paid again and again."""
+    world = ready_world()
+    order = sent_order(world)
+    row = world.core.context.instruments.find(order.intent.venue, order.intent.symbol)
+    assert row is not None
+    spec = msgspec.structs.replace(row.spec, maker_fee_ppm=50, taker_fee_ppm=1000)
+    world.feed(CatalogueChanged((msgspec.structs.replace(row, spec=spec),)))
+    worth = order.intent.qty * order.intent.price
+    told_fill(world, order, is_maker=True, fee=worth * ppm / 1_000_000, fee_asset=asset)
+    assert (fee_breaker("mexc_spot", order.intent.symbol) in world.core.ledger.breakers) is trips
 
 
 def malformed() -> World:
@@ -418,23 +434,6 @@ def test_lease_journal_and_venues_have_their_reasons(tmp_path: Path) -> None:
     assert [reason.venues for reason in executor_reasons(world.core)] == [("mexc_spot",)]
     world.feed(SessionState(venue="gateio_spot", state="down", recv_mono_ns=world.now_ns, reason="test"))
     assert operator.state() is TradeState.STOPPED, "one venue alone is nothing"
-
-
-def test_an_account_that_differs_and_a_row_that_cannot_be_read_are_notes(tmp_path: Path) -> None:
-    world = ready_world()
-    operator = Operator(world, tmp_path)
-    account = world.core.recovery.account
-    account.doubt("mexc_spot", "BTC")
-    account.unreadable.polled(["gateio_futures"], [("gateio_futures", "BTC_USDT")])
-    notes = {reason.what: reason for reason in operator.all_reasons()}
-    assert [*notes] == [
-        "gateio_futures BTC_USDT: its position cannot be read: no entries there",
-        "mexc_spot BTC: account and ledger differ: no entries there",
-    ]
-    assert all(note.effect is Effect.NOTE and "by itself" in note.solve for note in notes.values())
-    account.unreadable.polled(["gateio_futures"], [])
-    world.run(5000)
-    assert not operator.all_reasons(), "both end when the venue says so"
 
 
 def test_a_venue_paused_by_its_budget_is_a_note(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.execution.events import CatalogueChanged, CommandKind
 from pipeline.model.enums import OrderState, TradingStatus
-from pipeline.trade_state import executor_reasons
+from pipeline.trade_state import Effect, executor_reasons
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.hedged_world import FUTURES, MID, SPOT, is_flat, make, restore_depth
@@ -51,7 +51,7 @@ def test_an_exit_that_the_venue_refuses_is_paced_and_says_what_the_venue_said() 
     assert 10 < sent < 100
     assert "insufficient_margin" in world.core.hedges.exits.hard[hedge_id].why
     (reason,) = [r for r in executor_reasons(world.core) if r.what.startswith(f"hedge {hedge_id} must leave")]
-    assert "insufficient_margin" in reason.what and "arb hedges" in reason.solve
+    assert "insufficient_margin" in reason.what and "arb hedges" in reason.solve and reason.effect is Effect.DEGRADES
     said = [alert.text for alert in world.alerts if alert.code == "hedge_exit_blocked"]
     assert said and "insufficient_margin" in said[0]
     for rule in rules:

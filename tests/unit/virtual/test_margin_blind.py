@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.execution.events import AddMargin, MarginAnswer
 from pipeline.model.structs import Position
-from pipeline.trade_state import Effect, Reason, executor_reasons
+from pipeline.trade_state import Effect, Lasting, Reason, executor_reasons
 from pipeline.virtual.margin_storm import BASIS, FUTURES, MID, PAIR, QTY, SPOT, SYMBOL, Storm, storm_world
 from pipeline.virtual.market import Quote
 from pipeline.virtual.venue_link import VenueLink
@@ -137,7 +137,11 @@ def test_neither_rows_nor_a_book_is_a_reason_and_an_alarm() -> None:
     world.arm(**ROWS_GONE)
     world.stalled.add(FUTURES)
     world.run(8000)
-    assert any("no live book" in reason.what for reason in executor_reasons(world.core))
+    seen = Lasting()
+    for effect in (Effect.NOTE, Effect.DEGRADES):
+        (reason,) = [one for one in executor_reasons(world.core, None, seen) if "no live book" in one.what]
+        assert (reason.effect, reason.venues, reason.symbol) == (effect, (FUTURES,), SYMBOL)
+        world.run(6000)
     critical = [alert for alert in world.alerts if alert.severity == 2 and "no live book" in alert.text]
     assert len(critical) == 1
 

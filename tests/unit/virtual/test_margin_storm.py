@@ -72,6 +72,16 @@ def test_without_the_watch_the_same_storm_liquidates_and_the_other_leg_is_gone_w
     assert (end.left, round(end.spot_left, 3)) == (0, 0)
 
 
+def test_accounts_are_read_as_often_as_the_poller_reads_them() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    assert world.account_poll_ns == world.config.execution.balance_refresh_interval_ms * NS_PER_S // 2000
+    seen = []
+    for _ in range(100):
+        world.run(100)
+        seen.append(world.core.risk.gate.margin.readings[FUTURES, SYMBOL].position.recv_mono_ns)
+    assert 18 <= len(set(seen)) <= 21
+
+
 def test_no_exit_by_choice_begins_below_the_trigger() -> None:
     """It would hold the hedge, at limits that protect a profit, while its margin runs out."""
     world = storm_world(Storm(), 1, up=True)
@@ -300,13 +310,60 @@ def test_a_cut_that_has_left_memory_does_not_matter_to_the_next_hedge(monkeypatc
     assert (FUTURES, SYMBOL) in world.core.risk.gate.margin.readings
 
 
+@pytest.mark.parametrize("up", [True, False])
+def test_below_out_the_contract_alone_is_closed_while_the_spot_venues_are_away(up: bool) -> None:
+    """No free margin, no book and no session there: the coins stand alone, and are reduced when they are back."""
+    world = storm_world(Storm(), 1, up=up)
+    held, away = world.position(FUTURES, SYMBOL), [name for name in world.links if name != FUTURES]
+    for name in away:
+        world.stalled.add(name)
+        world.links[name].disconnect("gone")
+    world.run(6000)
+    jump(world, "1.29" if up else "0.69")
+    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000), said(world)
+    assert not world.ledger.of_kind("forced") and world.core.margin.closes == 1
+    assert any("alone, its coins follow" in text and f"{SPOT} {SYMBOL}: no live book" in text for text in said(world))
+    closing = [o.intent for o in world.core.ledger.orders.values() if o.intent.purpose is Purpose.FLATTEN]
+    assert [(intent.venue, intent.reduce_only) for intent in closing] == [(FUTURES, True)]
+    world.run(90_000)  # longer than any price of the plan stands
+    assert world.position(FUTURES, SYMBOL) == 0, "nothing is bought back"
+    (operation,) = world.core.ledger.open_operations.values()
+    assert operation.exposure()["BTC"] == -held, "its coins stand alone, and are counted"
+    for name in away:
+        world.links[name].connect()
+        world.stalled.discard(name)
+    jump(world, "1.001")
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=30_000)
+    assert not world.core.ledger.hedges and world.position(FUTURES, SYMBOL) == 0
+    assert abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
+
+
+def test_what_an_earlier_cut_has_left_of_the_contract_is_closed_below_out_while_its_coins_wait() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    ((hedge_id, hedge),) = world.core.ledger.hedges.items()
+    world.arm(kind="drop_request", venue=SPOT, target="place", count=1)
+    jump(world, "1.19")
+    assert world.run_until(lambda: bool(world.core.ledger.closings.get(hedge_id)), limit_ms=5000)
+    world.links[SPOT].disconnect("gone")
+    assert world.run_until(lambda: 0 < -world.position(FUTURES, SYMBOL) < hedge.qty, limit_ms=5000)
+    world.run(3000)
+    jump(world, "1.16")
+    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000), said(world)
+    assert not world.ledger.of_kind("forced") and len(world.core.ledger.closings[hedge_id]) == 2
+    world.links[SPOT].connect()
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=30_000)
+    assert not world.core.ledger.hedges and world.position(FUTURES, SYMBOL) == 0
+    assert abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
+
+
 def test_a_watch_that_can_cut_nothing_says_why_once() -> None:
     world = storm_world(Storm(), 1, up=True)
     world.stalled.add(SPOT)  # no book: no price to bound the spot leg with
     mid = world.market.quotes[FUTURES, SYMBOL].mid
     world.run(6000)
-    world.market.move(FUTURES, SYMBOL, mid * D("1.25"))
+    world.market.move(FUTURES, SYMBOL, mid * D("1.19"))
     world.run(3000)
+    assert world.position(FUTURES, SYMBOL) != 0, "above out it stays: its coins could not follow"
     texts = [alert.text for alert in world.alerts if alert.code == "margin" and "nothing can be cut" in alert.text]
     assert len(texts) == 1 and f"{SPOT} {SYMBOL}: no live book" in texts[0]
 

@@ -27,6 +27,7 @@ from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.model.structs import Balance, Position
 from pipeline.rehearsal.instruments import spec
 from pipeline.sim.exchange.fees import FeeDeduction
+from pipeline.trade_state import Effect, Reason
 from shm.layout_pages import (
     ACCOUNT_BALANCE,
     ACCOUNT_POSITION,
@@ -44,6 +45,7 @@ from tests.worlds.exchange_world import world
 from tests.worlds.waiting import until_async as until
 from workers.base import WorkerContext
 from workers.poller import AccountWriter, VenuePoller, common_exp, fixed
+from workers.tradable import account_reasons
 
 CONFIG = config_from_mapping({"engine_name": "t-x", "mode": "sim"})
 VENUE = VenueConfig(
@@ -282,6 +284,52 @@ def test_an_account_whose_modes_nobody_tells_is_read_and_takes_no_entries(
                 assert row[ACCOUNT_VENUE.state] == (AccountState.OK if answers else AccountState.UNSETTLED)
                 assert snapshot.settings_known == {name: answers}
                 client._mode._due_mono_ns = 0  # type: ignore[attr-defined]
+            await client.close()
+            page.close()
+            catalogue.close()
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "back", "call"),
+    [
+        ("gateio_futures", "dual", "single", "set_position_mode?position_mode=single"),
+        ("gateio_spot", "portfolio", "classic", "PUT /unified/unified_mode"),
+    ],
+)
+def test_an_account_in_a_wrong_mode_is_told_with_the_call_and_trades_again_once_mended(
+    name: str, mode: str, back: str, call: str, instance: str, state_dir: Path
+) -> None:
+    async def body() -> None:
+        async with world("demo") as box:
+            venue = box.venue(name)
+            page, catalogue = AccountPage.create(instance), CataloguePage.create(instance)
+            client, ctx = make_venue(venue, box.credentials(name)), context(instance, state_dir)
+            reader = AccountReader(AccountPage.attach(instance), [venue], Instruments([]))
+            poller = VenuePoller(ctx, venue, client, AccountWriter(page, CataloguePage.attach(instance), [venue]))
+
+            async def reasons() -> list[Reason]:
+                if name == "gateio_spot":
+                    client._mode._due_mono_ns = 0  # type: ignore[attr-defined]
+                state: int = AccountState.FAILING
+                while state == AccountState.FAILING:  # no answer in time: asked again, as the poller does
+                    await poller._sweep()
+                    row = page.venue(venue.venue_id)
+                    assert row is not None
+                    state = int(row[ACCOUNT_VENUE.state])
+                return account_reasons({name: state, "other": 1, "third": 1}, {name: page.fault(venue.venue_id)})
+
+            assert await reasons() == [] and reader.poll() is not None
+            box.fault(kind="change_mode", venue=name, text=mode)
+            (wrong,) = await reasons()
+            assert wrong.effect is Effect.DEGRADES and wrong.venues == (name,)
+            assert "settings are wrong" in wrong.what and f"wanted {back}" in wrong.what
+            assert "key" not in wrong.what and call in wrong.solve
+            assert reader.poll() is None, "its balances grow old: no entry there"
+            box.fault(kind="change_mode", venue=name, text=back)
+            assert await reasons() == [] and reader.poll() is not None
+            assert page.fault(venue.venue_id) == ""
             await client.close()
             page.close()
             catalogue.close()

@@ -55,8 +55,23 @@ def test_another_key_or_another_simulator_is_no_conflict() -> None:
     held = lock_keys(config("one"), "one")
     held += lock_keys(config("two"), "two")
     held += lock_keys(config("three", port=2), "three")
-    assert len(held) == 3
+    assert len(held) == 6, "a file and a socket each"
     close(held)
+
+
+def test_a_key_is_one_for_all_state_folders_of_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a unit of systemd and of a user, or of two users."""
+    store_credentials("one", "mexc", MINE)
+    held = lock_keys(config("one"), "one")
+    monkeypatch.setenv("ARB_STATE_DIR", str(tmp_path / "of another user"))
+    store_credentials("two", "mexc", MINE)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(CouldNotStart, match=r"keys/mexc\.json.*another user or another ARB_STATE_DIR.*another key"):
+        lock_keys(config("two"), "two")
+    assert len(os.listdir("/proc/self/fd")) == descriptors, "what was taken for it is given back"
+    assert "mine" not in Path("/proc/net/unix").read_text()
+    close(held)
+    close(lock_keys(config("two"), "two"))
 
 
 def test_the_key_itself_stands_in_no_name_and_no_file(tmp_path: Path) -> None:

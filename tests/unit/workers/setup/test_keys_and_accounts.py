@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from pipeline.exchanges.factory import make_venue
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import config_from_mapping
 from pipeline.model.errors import AuthRefused, BadInput, ConfigInvalid, VenueError, VenueUnavailable
 from pipeline.model.structs import Balance, Credentials, KeyRights
+from tests.worlds.exchange_world import world
 from workers.account_clients import KeyRole
 from workers.credentials import key_fix, key_fix_of, missing_keys, store_credentials
 from workers.locked_keys import decrypt
@@ -22,8 +26,8 @@ from workers.setup.account_answer import ask_account, keys_to_ask
 from workers.setup.checks import Check, State
 from workers.setup.key_checks import key_checks
 from workers.setup.keys import add_key, try_keys
-from workers.setup.network_checks import ask_key
-from workers.setup.online import VenueAnswer, account_rows
+from workers.setup.network_checks import ask_key, ask_settings
+from workers.setup.online import VenueAnswer, account_rows, venue_rows
 from workers.setup.readiness import before_live, lacks_for_live
 from workers.state_folder import instance_dir
 
@@ -47,6 +51,9 @@ class Client:
     def __init__(self, *, balances: VenueError | None = None, rights: VenueError | None = None) -> None:
         self.balances_error, self.rights_error = balances, rights
         self.closed = False
+
+    async def apply_account_settings(self, symbols: Sequence[str], leverage: Decimal) -> None:
+        return
 
     async def balances(self) -> list[Balance]:
         if self.balances_error is not None:
@@ -123,7 +130,7 @@ def test_an_account_whose_positions_did_not_answer_is_worth_nothing_known() -> N
 
     config = paper()
     answers = {
-        venue.name: VenueAnswer(specs=[], account=asyncio.run(ask_account(client)))  # type: ignore[arg-type]
+        venue.name: VenueAnswer(specs=[], account=asyncio.run(ask_account(client, venue)))  # type: ignore[arg-type]
         for venue, client in zip(config.venues, (Client(), Futures()), strict=True)
     }
     (row,) = account_rows(config, answers)
@@ -195,3 +202,27 @@ def test_a_command_that_reads_keys_cannot_be_dumped(state_dir: Path, tmp_path: P
         cwd=tmp_path, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert msgspec.json.decode(done.stderr.splitlines()[-1]) == [0] * len(HOLDERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "call"),
+    [("gateio_futures", "dual", "set_position_mode"), ("gateio_spot", "portfolio", "unified_mode")],
+)
+def test_an_account_in_a_wrong_mode_fails_and_names_the_call(name: str, mode: str, call: str) -> None:
+    async def body() -> None:
+        async with world("demo") as box:
+            venue = box.venue(name)
+            for wrong in (True, False):
+                back = "single" if mode == "dual" else "classic"
+                box.fault(kind="change_mode", venue=name, text=mode if wrong else back)
+                client = make_venue(venue, box.credentials(name))
+                answer = await ask_account(client, venue)
+                (row, *_) = venue_rows(venue, VenueAnswer(account=answer), "FIX")
+                assert row.state is (State.FAIL if wrong else State.OK)
+                assert (call in row.fix and "wanted" in row.found) is wrong
+                rows = named(await ask_key(client, venue, "FIX"))
+                assert rows["key of gateio accepted"].state is row.state
+                client = make_venue(venue, box.credentials(name))
+                assert [one.state for one in await ask_settings(client, venue)] == [State.FAIL] * wrong
+
+    asyncio.run(body())
