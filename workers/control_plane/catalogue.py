@@ -296,7 +296,7 @@ class CatalogueService:
             )
             self._say("error", f"{venue} {symbol}: halted until the venue lists it again")
 
-    def told(self) -> dict[str, dict[str, str]]:
+    def row_notes(self) -> dict[str, dict[str, str]]:
         """What is amiss with instruments, as ``run.json`` has it."""
         return {"halted_symbols": self.halted(), "ends_unknown": dict(self.ends_unknown)}
 

@@ -102,7 +102,7 @@ class Supervisor:
         self._refreshing: asyncio.Task[None] | None = None  # instruments that are being read
         self._early: dict[int, list[str]] = {}  # messages of children whose pid the fork server has not reported yet
         self._pending_venues: list[str] = []  # whose instruments could not be read
-        self._rows_told: dict[str, dict[str, str]] = {}  # what is amiss with instruments
+        self._row_notes: dict[str, dict[str, str]] = {}  # what is amiss with instruments
         self._outdated: list[str] = []  # venues whose rows are not what holds any longer: fees, funding, a refusal
         self._warming = ""
         self._failure: str | None = None
@@ -366,9 +366,9 @@ class Supervisor:
     def _look_at_rows(self) -> None:
         """What the processes ask of the catalogue, and what is amiss with its instruments."""
         self._outdated = self._wanted_rows.look()
-        told = self.catalogue.told()
-        if told != self._rows_told:
-            self._rows_told, self._run_file_due = told, True
+        notes = self.catalogue.row_notes()
+        if notes != self._row_notes:
+            self._row_notes, self._run_file_due = notes, True
 
     # --- children ---
 
@@ -490,7 +490,7 @@ class Supervisor:
                 venue.name: venue_row(venue, reachable=venue.name not in self._pending_venues)
                 for venue in self.config.venues
             },
-            **self._rows_told,
+            **self._row_notes,
             "notes": self.announcer.notes[-NOTES_SHOWN:],
             "counters": self.announcer.last_counters() if self.state in ("stopped", "failed") else {},
         }

@@ -96,7 +96,7 @@ def test_the_fee_of_what_has_rested_is_judged_by_the_rate_of_makers(asset: str, 
     spec = msgspec.structs.replace(row.spec, maker_fee_ppm=50, taker_fee_ppm=1000)
     world.feed(CatalogueChanged((msgspec.structs.replace(row, spec=spec),)))
     worth = order.intent.qty * order.intent.price
-    told_fill(world, order, is_maker=True, fee=worth * ppm / 1_000_000, fee_asset=asset)
+    reported_fill(world, order, is_maker=True, fee=worth * ppm / 1_000_000, fee_asset=asset)
     assert (fee_breaker("mexc_spot", order.intent.symbol) in world.core.ledger.breakers) is trips
 
 

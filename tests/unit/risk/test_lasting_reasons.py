@@ -27,11 +27,11 @@ def test_an_account_that_differs_and_a_row_that_cannot_be_read_degrade_where_the
         found = executor_reasons(world.core, None, before)
         return {reason.venues: reason.effect for reason in found if reason.what in notes}
 
-    told = [("gateio_futures",), ("mexc_spot",)]
-    assert effects(seen) == dict.fromkeys(told, Effect.NOTE)
+    shown = [("gateio_futures",), ("mexc_spot",)]
+    assert effects(seen) == dict.fromkeys(shown, Effect.NOTE)
     world.core.context.now = Now(world.now_ns + LASTS_NS, world.now().wall_ns)
-    assert effects(seen) == dict.fromkeys(told, Effect.DEGRADES)
-    assert effects(Lasting()) == dict.fromkeys(told, Effect.NOTE), "seen for the first time"
+    assert effects(seen) == dict.fromkeys(shown, Effect.DEGRADES)
+    assert effects(Lasting()) == dict.fromkeys(shown, Effect.NOTE), "seen for the first time"
     account.unreadable.polled(["gateio_futures"], [])
     world.run(5000)
     assert not operator.all_reasons(), "both end when the venue says so"

@@ -42,11 +42,11 @@ def test_a_list_of_announced_ends_that_cannot_be_read_is_said_once_and_costs_no_
     listing.ends_fault = "HTTP 503"
     for _ in range(2):
         assert asyncio.run(service.load(config.venues)) == []
-        assert service.told()["ends_unknown"] == {"mexc_spot": "HTTP 503"}
+        assert service.row_notes()["ends_unknown"] == {"mexc_spot": "HTTP 503"}
     assert [line for line in said if "announced ends" in line] == [
         "warning: alert: mexc_spot: announced ends of trading cannot be read, those known stand: HTTP 503"
     ]
     listing.ends_fault = ""
-    assert asyncio.run(service.load(config.venues)) == [] and service.told()["ends_unknown"] == {}
+    assert asyncio.run(service.load(config.venues)) == [] and service.row_notes()["ends_unknown"] == {}
     assert "info: mexc_spot: announced ends of trading are read again" in said
     page.close()
