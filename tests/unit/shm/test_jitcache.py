@@ -227,7 +227,7 @@ def test_a_full_disk_is_said_once_and_leaves_nothing_half_written(heard: Heard, 
 
 @contextlib.contextmanager
 def bound_by_permissions() -> Iterator[None]:
-    """Root too: this thread gives up the capability by which it writes where nobody may."""
+    """Root too: this thread gives up the right to write where nobody may (capability 1) for the time."""
     libc, header = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x2008_0522, 0)  # the version of the call; this thread
     sets = (ctypes.c_uint32 * 6)()  # what is in force, what may be, what is inherited: 32 bits each, twice
     assert libc.capget(header, sets) == 0
