@@ -60,7 +60,7 @@ class TopLead:
     def _ahead(self) -> bool:
         return self.ticker is not None and self.ticker != self.book and self.ticker_sent_ms > self.book_sent_ms
 
-    def ticker(self, version: int, quote: Quote, sent_ms: int) -> None:
+    def take_ticker(self, version: int, quote: Quote, sent_ms: int) -> None:
         """A ticker in the newest frame; an older version than the newest says nothing, the same one says it again."""
         if version < self.ticker_version:
             return

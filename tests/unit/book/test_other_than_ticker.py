@@ -280,7 +280,7 @@ def test_the_kernels_count_as_the_plain_twin(steps: list[tuple[int, str, Quote, 
             version += more
             ms = sent_ms(now_ns) + off_ms * 10
             rig.ticker(version, latest, now_ns, ms=ms)
-            twin.ticker(version, latest, ms)
+            twin.take_ticker(version, latest, ms)
         elif kind == "update":
             rig.update(quote, now_ns)
             twin.update(quote, sent_ms(now_ns))
