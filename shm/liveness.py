@@ -130,7 +130,7 @@ class LivenessView:
 
     @property
     def progress(self) -> int:
-        """Beats of this page so far, over all lives of the process."""
+        """Beats of this page so far, those of earlier lives of the same build among them."""
         return int(load_relaxed(self.words, LIVENESS.progress))
 
     @property
