@@ -16,9 +16,9 @@ import pytest
 from pipeline.execution.journal import Journal
 from pipeline.model.config import GuardConfig
 from pipeline.model.enums import OnLoss
-from tests.unit.workers.guard.life import born
 from tests.worlds.execution_starts import half_filled, ready_world
 from tests.worlds.execution_world import make_config
+from tests.worlds.guard.life import born
 from workers.control_plane.children import Children
 from workers.control_plane.close_before_stop import (
     EXECUTOR_SOCKET,
