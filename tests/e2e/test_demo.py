@@ -31,7 +31,7 @@ def patient(folder: Path, scenario: str) -> str:
 
 def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(own_state: Path, tmp_path: Path) -> None:
     scenario = patient(tmp_path, "demo")
-    for seconds in (16, 60, 240):  # longer only where the machine is too busy for it all
+    for seconds in (12, 60, 240):  # longer only where the machine is too busy for it all
         result = run_demo(DemoOptions(seconds=seconds, scenario=scenario, kill="executor", quiet=True))
         fields = result.fields
         assert_contract("demo", fields)
@@ -59,7 +59,7 @@ def test_executor_killed_between_two_legs_comes_back_and_everything_reconciles(o
 
 def test_report_status_and_summary_of_a_demo_agree_and_its_parts_add_up(own_state: Path, tmp_path: Path) -> None:
     scenario = patient(tmp_path, "demo")
-    for seconds in (10, 60):  # longer only where the machine is too busy for it all
+    for seconds in (8, 60):  # longer only where the machine is too busy for it all
         fields = run_demo(DemoOptions(seconds=seconds, scenario=scenario, keep=True, quiet=True)).fields
         if fields["operations"]["total"] > 0 and fields["pnl"]["numeraire"].get("equity") is not None:
             break
@@ -142,7 +142,7 @@ ABOUT_TIME = {
 def test_lateness_alone_refuses_a_late_venue(tmp_path: Path) -> None:
     scenario = tmp_path / "rich.yaml"
     scenario.write_text(RICH_AND_CAREFREE, encoding="utf-8")
-    for seconds in (10, 60):  # longer only where the machine is too busy for it all
+    for seconds in (6, 60):  # longer only where the machine is too busy for it all
         result = run_demo(DemoOptions(seconds=seconds, seed=9, scenario=str(scenario), quiet=True))
         refused = result.fields["opportunities"]["refused"]
         if refused.get("unproved", 0) > 0:

@@ -12,6 +12,7 @@ from workers.demo.replay_live import ReplayOptions, check_speed, run_replay
 pytestmark = pytest.mark.e2e
 
 
+@pytest.mark.slice
 def test_every_recorded_depth_message_arrives_in_order_at_max(captures_dir: Path, own_state: Path) -> None:
     captures = [captures_dir / "spot_btcusdt_20240808.gz", captures_dir / "usdm_btcusdt_20240808.gz"]
     result = run_replay(ReplayOptions(captures=captures, speed="max", fees="zero", quiet=True))
