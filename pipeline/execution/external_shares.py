@@ -66,6 +66,16 @@ def undoes(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) 
     return amount * _opened_side(ledger, operation, leg) < 0
 
 
+def ending_part(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> Decimal:
+    """How much of ``amount`` (signed, base coins) an operation that may not be undone closes on a leg: all of it where
+    it leaves the hedge as :func:`may_leave` allows, else at most what the hedge still holds there of that sign. So it
+    opens nothing again: it only takes back what several exits together have traded beyond nothing."""
+    if not undoes(ledger, operation, leg, amount) and may_leave(ledger, operation, leg, amount):
+        return amount
+    holds = group_holds(ledger, operation, leg, everywhere=True)
+    return min(amount, holds, key=abs) if amount * holds > 0 else ZERO
+
+
 def _opened_side(ledger: Ledger, operation: Operation, leg: LegPlan) -> int:
     """The side on which the hedge that an operation leaves was opened on such a leg; 0: it leaves none."""
     if not operation.record.closes:
@@ -109,7 +119,7 @@ def held_elsewhere(ledger: Ledger, operation: Operation) -> list[tuple[int, LegP
     own = operation.record.legs
     places = {(leg.venue, leg.symbol) for leg in own}
     return [
-        (index, msgspec.structs.replace(held, best_price=leg.best_price))
+        (index, msgspec.structs.replace(held, best_price=leg.best_price, book_seq=leg.book_seq))
         for held in ledger.operations[operation.record.closes].record.legs
         for index, leg in enumerate(own)
         if held.kind is leg.kind is InstrumentKind.SPOT and (held.venue, held.symbol) not in places
