@@ -84,6 +84,11 @@ def _opened_side(ledger: Ledger, operation: Operation, leg: LegPlan) -> int:
     return next((int(one.side) for one in opened if one.kind is leg.kind and one.base == leg.base), 0)
 
 
+def unpriced(operation: Operation, leg: LegPlan) -> bool:
+    """Whether no living book had a price of a leg when an exit was planned: its planned price is another's."""
+    return bool(operation.record.closes) and not leg.book_seq
+
+
 def must_end(operation: Operation, *, taking_over: bool, urgent: bool) -> bool:
     """Whether an operation that leaves a hedge may not be undone: it was commanded, or a rule demands it, or it runs in
     a takeover, which would only close the hedge again; ``urgent``: the contract's margin is short."""

@@ -39,6 +39,7 @@ from pipeline.execution.external_shares import (
     must_end,
     own_side_only,
     undoes,
+    unpriced,
 )
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
@@ -261,6 +262,8 @@ class RepairChooser:
                 return f"{leg.venue} {leg.symbol}: its session is down"
             if not can_trade(row, leg.side):
                 return f"{leg.venue} {leg.symbol}: it takes no {leg.side.name.lower()} order now"
+            if unpriced(operation, leg) and self._living_book(row) is None:
+                return f"{leg.venue} {leg.symbol}: no live book of it"
             if leg.kind is InstrumentKind.SPOT and any(self._context.ledger.unsettled_of_symbol(leg.venue, leg.symbol)):
                 return f"{leg.venue} {leg.symbol}: an order of ours there is not settled yet"
         return ""
@@ -377,6 +380,8 @@ class RepairChooser:
         if any(order.intent.side is not side if only_reduces else not futures for order in unsettled):
             return None  # an unsettled order may still fill there: no new intent on that symbol
         view = self._living_book(row)
+        if view is None and unpriced(operation, plan):
+            return None
         if view is not None and best_price(view, side, row) is None:
             return None  # nobody is there now: an order would come back empty, and a slow venue takes its time for that
         most_bps = self._context.config.execution.unwind_max_slippage_bps
@@ -440,7 +445,7 @@ class RepairChooser:
         own = (plan.venue, plan.symbol)
         if old and self._living_best(self._context.instruments.find(*own), side) is None:
             return None
-        references = [] if old else [plan.best_price]
+        references = [] if old or unpriced(operation, plan) else [plan.best_price]
         for row in self._context.instruments:
             spec = row.spec
             if (spec.base, spec.quote) == (plan.base, plan.quote) and (spec.venue, spec.symbol) != own:

@@ -38,6 +38,9 @@ from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up, to_fp_ceil, to_fp_floor
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
+from shm.layout import BOOK
+
+NO_BOOK = BookView((0,) * BOOK.WORDS, 0)  # of a leg that no living book has a price of
 
 
 def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: Decimal) -> Plan | str:
@@ -116,12 +119,13 @@ def contract_alone_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, 
     if context.ledger.accounts.futures_qty(futures.spec.venue, futures.spec.symbol) * int(side) > -wanted:
         return f"{where}: no order of {wanted} only reduces the position"
     spot_side = OrderSide(-int(hedge.spot_side))
-    limit = bounded_price(best, spot_side, seen_bps, spot.spec.tick)  # no price of its own lives: the contract's
+    seen = live_book(context, spot)
+    own = None if seen is None else best_price(seen, spot_side, spot)
+    price = own or best  # the contract's is for reservation and value only: without a book of its own no order is sent
+    limit = bounded_price(price, spot_side, seen_bps, spot.spec.tick)
     asset, amount = reservation(spot, spot_side, wanted, limit, context.config.detection.hedge.leverage)
-    seen = context.market.book(spot.instrument_id) or view
-    plan = _plan(
-        context, hedge, spot, [leg, PlannedLeg(spot, spot_side, wanted, limit, best, best, asset, amount, seen)]
-    )
+    coins = PlannedLeg(spot, spot_side, wanted, limit, price, price, asset, amount, seen if seen and own else NO_BOOK)
+    plan = _plan(context, hedge, spot, [leg, coins])
     plan.in_turn = True
     return plan
 

@@ -19,8 +19,8 @@ from pipeline.virtual.world import VirtualWorld
 D = Decimal
 
 
-def jump(world: VirtualWorld, factor: str, *names: str) -> None:
-    for name in names or (SPOT, FUTURES):
+def jump(world: VirtualWorld, factor: str) -> None:
+    for name in (SPOT, FUTURES):
         world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D(factor))
 
 
@@ -110,3 +110,26 @@ def test_a_contract_whose_coins_an_exit_that_waits_for_an_operator_has_sold_is_l
     world.links[SPOT].connect()
     world.command(CommandKind.APPROVE, f"r{world.core.ledger.closings[hedge_id][0].operation_id}")
     closed_to_the_end(world, since)
+
+
+def test_coins_whose_feed_is_dead_wait_for_it_while_their_session_is_up() -> None:
+    """No order goes out by the contract's price, no rung is used up, and what the coins cost later is no matter."""
+    world = storm_world(Storm(), 1, up=True)
+    since, (hedge_id,) = len(world.ledger.of_kind("fill")), world.core.ledger.hedges
+    feeds = [name for name in world.links if name != FUTURES]
+    world.stalled.update(feeds)
+    world.run(6000)
+    jump(world, "1.29")
+    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000)
+    world.run(20_000)
+    (operation,) = world.core.ledger.closings[hedge_id]
+    orders = [world.core.ledger.orders[name].intent for name in operation.orders]
+    assert {intent.venue for intent in orders} == {FUTURES}
+    assert world.core.orders.repairs.waits_for_venue(operation) == f"{SPOT} {SYMBOL}: no live book of it"
+    assert "recovery_hold" not in world.core.ledger.breakers
+    (spot,) = [leg for leg in operation.record.legs if leg.venue == SPOT]
+    assert (spot.book_seq, spot.update_id) == (0, 0)
+    world.stalled.difference_update(feeds)
+    jump(world, "0.95")
+    closed_to_the_end(world, since)
+    assert not world.core.ledger.hedges and abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
