@@ -47,7 +47,7 @@ class AccountFees:
         named = {plain, *coins} | ({spec.base, spec.quote} if spec.venue in self._configured else set())
         value = ZERO
         for asset, amount in fill.fees:
-            if asset not in named:
+            if asset not in named and not (amount < 0 and asset in (spec.base, spec.quote)):  # a maker's rebate
                 return f"fee {amount} {asset!r}, {wanted}; a coin for fees is named by fees.{spec.venue}.deduction.coin"
             value += amount * (self._price(row, fill.price, asset) or ZERO)
         unit = fill.price if plain == spec.base else Decimal(1)
