@@ -369,3 +369,12 @@ def test_a_rebate_in_the_other_coin_of_a_pair_trips_nothing(fee: str, asset: str
     told = {name: getattr(record, name) for name in Fill.__struct_fields__}
     assert row is not None and record.side is OrderSide.BUY
     assert bool(world.core.fees.fault(row, Fill(**told))) is trips
+
+
+def test_a_makers_fee_in_a_coin_without_a_price_is_worth_what_a_maker_pays() -> None:
+    world, fill = maker_fill("2", "NEW")
+    row = world.core.context.instruments.find(fill.venue, fill.symbol)
+    assert row is not None
+    row = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, maker_fee_ppm=100, taker_fee_ppm=1000))
+    world.core.context.instruments.update([row])
+    assert world.core.fees.coin_rates([fill], "USDT") == {"NEW": fill.qty * fill.price * D("0.0001") / 2}
