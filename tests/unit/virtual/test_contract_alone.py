@@ -133,3 +133,24 @@ def test_coins_whose_feed_is_dead_wait_for_it_while_their_session_is_up() -> Non
     jump(world, "0.95")
     closed_to_the_end(world, since)
     assert not world.core.ledger.hedges and abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
+
+
+def test_both_legs_leave_beside_an_exit_that_has_only_some_of_the_contract_to_close() -> None:
+    """Its coins are sold and the spot leg can be traded: what it does not claim is cut as always."""
+    world = storm_world(Storm(), 1, up=True)
+    since = len(world.ledger.of_kind("fill"))
+    (hedge_id,) = world.core.ledger.hedges
+    world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    jump(world, "1.19")
+    assert world.run_until(lambda: "recovery_hold" in world.core.ledger.breakers, limit_ms=60_000)
+    world.faults.clear()
+    sold = filled(world, SPOT, "sell", since)
+    jump(world, "1.10")
+    assert world.run_until(lambda: len(world.core.ledger.closings[hedge_id]) > 1, limit_ms=10_000)
+    world.run(3000)
+    texts = [alert.text for alert in world.alerts if "are being closed" in alert.text]
+    assert len(texts) == 1 and texts[0].endswith("on both legs")
+    assert -world.position(FUTURES, SYMBOL) == sold, "of the exit that waits"
+    assert filled(world, SPOT, "sell", since) - sold == filled(world, FUTURES, "buy", since) > 0
+    world.command(CommandKind.APPROVE, f"r{world.core.ledger.closings[hedge_id][0].operation_id}")
+    closed_to_the_end(world, since)
