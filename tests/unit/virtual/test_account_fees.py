@@ -366,9 +366,9 @@ def test_a_rebate_in_the_other_coin_of_a_pair_trips_nothing(fee: str, asset: str
     """A fee is taken off what is received; a maker's rebate is paid the other way round (Bybit spot)."""
     world, record = maker_fill(fee, asset)
     row = world.core.context.instruments.find(record.venue, record.symbol)
-    told = {name: getattr(record, name) for name in Fill.__struct_fields__}
+    known = {name: getattr(record, name) for name in Fill.__struct_fields__}
     assert row is not None and record.side is OrderSide.BUY
-    assert bool(world.core.fees.fault(row, Fill(**told))) is trips
+    assert bool(world.core.fees.fault(row, Fill(**known))) is trips
 
 
 def test_a_makers_fee_in_a_coin_without_a_price_is_worth_what_a_maker_pays() -> None:
