@@ -12,7 +12,7 @@ from pipeline.execution.events import CommandKind
 from pipeline.execution.hedging import margin_cuts
 from pipeline.execution.records import HedgeRecord
 from pipeline.execution.settle import hedge_left
-from pipeline.virtual.margin_storm import FUTURES, SPOT, SYMBOL, Storm, storm_world
+from pipeline.virtual.margin_storm import FUTURES, PAIR, QTY, SPOT, SYMBOL, Storm, storm_world
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 
@@ -153,4 +153,34 @@ def test_both_legs_leave_beside_an_exit_that_has_only_some_of_the_contract_to_cl
     assert -world.position(FUTURES, SYMBOL) == sold, "of the exit that waits"
     assert filled(world, SPOT, "sell", since) - sold == filled(world, FUTURES, "buy", since) > 0
     world.command(CommandKind.APPROVE, f"r{world.core.ledger.closings[hedge_id][0].operation_id}")
+    closed_to_the_end(world, since)
+
+
+def test_of_two_hedges_on_a_contract_the_one_that_no_exit_is_to_close_is_closed() -> None:
+    world = storm_world(Storm(buffer=D(1)), 1, up=True)
+    ledger = world.core.ledger
+    ((older, first),) = ledger.hedges.items()
+    world.run(1000)
+    offered = world.opportunity(SPOT, FUTURES, PAIR, qty=QTY / 2)
+    assert offered is not None
+    world.feed(offered)
+    assert world.run_until(lambda: len(ledger.hedges) == 2 and not ledger.open_operations, limit_ms=10_000)
+    (newer,) = ledger.hedges.keys() - {older}
+    since = len(world.ledger.of_kind("fill"))
+    world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    world.core.hedges.hard_exit(first, "as told")
+    assert world.run_until(lambda: "recovery_hold" in ledger.breakers, limit_ms=60_000)
+    assert filled(world, SPOT, "sell", since) >= first.qty and filled(world, FUTURES, "buy", since) == 0
+    world.faults.clear()
+    world.links[SPOT].disconnect("gone")
+    world.stalled.add(SPOT)
+    world.run(6000)
+    jump(world, "1.30")
+    assert world.run_until(lambda: -world.position(FUTURES, SYMBOL) == first.qty, limit_ms=10_000)
+    world.run(3000)
+    assert len(ledger.closings[older]) == 1 and len(ledger.closings[newer]) == 1
+    world.stalled.discard(SPOT)
+    jump(world, "1.001")
+    world.links[SPOT].connect()
+    world.command(CommandKind.APPROVE, f"r{ledger.closings[older][0].operation_id}")
     closed_to_the_end(world, since)
