@@ -258,7 +258,7 @@ def _not_looked_after(core: ExecutionCore, seen: Lasting) -> list[Reason]:
         Reason(
             what=f"hedge {name} must leave: {exit_.reason}" + (f"; not yet: {exit_.why}" if exit_.why else ""),
             solve="arb hedges (it leaves by itself when what is named ends)",
-            effect=lasting(now_ns - exit_.since_mono_ns if exit_.why else 0),
+            effect=lasting(now_ns - exit_.blocked_mono_ns if exit_.why else 0),
         )
         for name, exit_ in core.hedges.exits.hard.items()
     ]

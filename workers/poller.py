@@ -232,7 +232,7 @@ class VenuePoller:
         self._fee_coin: str | None = None
         self._fee_fault = ""  # why the last question about it had no answer
         self._settings_fault = ""  # the same about the account's modes
-        self._failed_as: int = AccountState.OK
+        self._lasts_as: int = AccountState.OK  # the failure in LASTING that was said last, until the venue answers
         self._sweeps = ctx.metrics.counter(f"sweeps.{venue.name}", "complete balance sweeps")
         self._odd = ctx.metrics.counter(f"odd_rows.{venue.name}", "rows of others that could not be read, left out")
         self._failed = ctx.metrics.counter(f"sweep_failures.{venue.name}", "balance sweeps that failed")
@@ -289,7 +289,7 @@ class VenuePoller:
             self._writer.write_positions(venue.name, positions, sent_positions_ns, unreadable)
         if self.failures:
             self._ctx.recovered(f"{venue.name}: account answers again")
-        self.failures = 0
+        self.failures, self._lasts_as = 0, AccountState.OK
         state = AccountState.OK if self._client.settings_known else AccountState.UNSETTLED
         self._write_venue(begin_ns, time.monotonic_ns(), state, offset_ns)
         self._ctx.metrics.inc(self._sweeps)
@@ -352,9 +352,10 @@ class VenuePoller:
         self._fee_coin = None if reported is None else reported.coin
 
     def _failure(self, begin_ns: int, state: int, text: str, pause_s: float) -> float:
-        if self.failures == 0 or (state != self._failed_as and state in LASTING):
+        if self.failures == 0 or (state != self._lasts_as and state in LASTING):
             self._ctx.degraded(f"{self._venue.name}: account sweep failed: {text}")
-        self._failed_as = state
+        if state in LASTING:
+            self._lasts_as = state
         self.failures += 1
         self._ctx.metrics.inc(self._failed)
         self._write_venue(begin_ns, 0, state, fault=text)

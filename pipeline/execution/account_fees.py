@@ -11,6 +11,7 @@ from decimal import Decimal
 
 from pipeline.execution.accounts import Execution
 from pipeline.execution.market import PPM, Instruments, UsdRates, fee_of
+from pipeline.execution.records import FillRecord
 from pipeline.model.config import EngineConfig
 from pipeline.model.dialects import facts_of
 from pipeline.model.instruments import InstrumentRow
@@ -47,7 +48,7 @@ class AccountFees:
         named = {plain, *coins} | ({spec.base, spec.quote} if spec.venue in self._configured else set())
         value = ZERO
         for asset, amount in fill.fees:
-            if asset not in named:
+            if asset not in named and not (amount < 0 and asset in (spec.base, spec.quote)):  # a maker's rebate
                 return f"fee {amount} {asset!r}, {wanted}; a coin for fees is named by fees.{spec.venue}.deduction.coin"
             value += amount * (self._price(row, fill.price, asset) or ZERO)
         unit = fill.price if plain == spec.base else Decimal(1)
@@ -71,7 +72,8 @@ class AccountFees:
             coins = [(asset, amount) for asset, amount in fill.fees if asset not in (fill.base, fill.quote)]
             if not coins:
                 continue
-            expected, plain = fee_of(row, fill.side, fill.qty, fill.price)
+            is_maker = isinstance(fill, FillRecord) and fill.is_maker
+            expected, plain = fee_of(row, fill.side, fill.qty, fill.price, is_maker=is_maker)
             units = {fill.quote: Decimal(1), fill.base: fill.price}
             plainly = sum((amount * units[asset] for asset, amount in fill.fees if asset in units), ZERO)
             value = max(expected * units[plain] - plainly, ZERO) * self._cross(fill.quote, start)

@@ -66,12 +66,27 @@ def undoes(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) 
     return amount * _opened_side(ledger, operation, leg) < 0
 
 
+def ending_part(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> Decimal:
+    """How much of ``amount`` (signed, base coins) an operation that may not be undone closes on a leg: all of it where
+    it leaves the hedge as :func:`may_leave` allows, else at most what the hedge still holds there of that sign. So it
+    opens nothing again: it only takes back what several exits together have traded beyond nothing."""
+    if not undoes(ledger, operation, leg, amount) and may_leave(ledger, operation, leg, amount):
+        return amount
+    holds = group_holds(ledger, operation, leg, everywhere=True)
+    return min(amount, holds, key=abs) if amount * holds > 0 else ZERO
+
+
 def _opened_side(ledger: Ledger, operation: Operation, leg: LegPlan) -> int:
     """The side on which the hedge that an operation leaves was opened on such a leg; 0: it leaves none."""
     if not operation.record.closes:
         return 0
     opened = ledger.operations[operation.record.closes].record.legs
     return next((int(one.side) for one in opened if one.kind is leg.kind and one.base == leg.base), 0)
+
+
+def unpriced(operation: Operation, leg: LegPlan) -> bool:
+    """Whether no living book had a price of a leg when an exit was planned: its planned price is another's."""
+    return bool(operation.record.closes) and not leg.book_seq
 
 
 def must_end(operation: Operation, *, taking_over: bool, urgent: bool) -> bool:
@@ -109,7 +124,7 @@ def held_elsewhere(ledger: Ledger, operation: Operation) -> list[tuple[int, LegP
     own = operation.record.legs
     places = {(leg.venue, leg.symbol) for leg in own}
     return [
-        (index, msgspec.structs.replace(held, best_price=leg.best_price))
+        (index, msgspec.structs.replace(held, best_price=leg.best_price, book_seq=leg.book_seq))
         for held in ledger.operations[operation.record.closes].record.legs
         for index, leg in enumerate(own)
         if held.kind is leg.kind is InstrumentKind.SPOT and (held.venue, held.symbol) not in places

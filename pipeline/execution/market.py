@@ -13,7 +13,7 @@ from pipeline.execution.events import BookView, MarketPort
 from pipeline.execution.records import OperationRecord
 from pipeline.model.config import FeeConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, TradingStatus
-from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up
+from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up, to_fp
 from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
 from shm.layout import BOOK, FLAGS_UNTRADABLE
@@ -256,3 +256,11 @@ def declared_usd(fees: Mapping[str, FeeConfig]) -> dict[str, Decimal]:
         if fee.deduction is not None and fee.deduction.price_usd is not None
     }
     return {**FEE_COIN_USD, **own}
+
+
+def shows_less(view: BookView | None, side: OrderSide, limit: Decimal, qty: Decimal, row: InstrumentRow) -> bool:
+    """Whether a living book holds less than ``qty`` within the limit."""
+    if view is None:
+        return False
+    found_fp = depth_within(view, side, to_fp(limit, row.price_exp))
+    return from_fp(found_fp, row.qty_exp) < qty

@@ -29,6 +29,7 @@ from pipeline.execution.bounds.windows import answer_expected
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView
 from pipeline.execution.external_shares import (
+    ending_part,
     group_holds,
     group_in_flight,
     group_net,
@@ -38,6 +39,7 @@ from pipeline.execution.external_shares import (
     must_end,
     own_side_only,
     undoes,
+    unpriced,
 )
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import (
@@ -45,16 +47,16 @@ from pipeline.execution.market import (
     best_price,
     bounded_price,
     can_trade,
-    depth_within,
     fee_of,
     is_tradable_qty,
     reservation,
+    shows_less,
     tradable,
     within_band,
 )
 from pipeline.execution.records import LegPlan, Purpose
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, OrderSide, OrderState, TimeInForce
-from pipeline.model.fixedpoint import from_fp, quantize_down, to_fp
+from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, InstrumentSpec
 
@@ -260,6 +262,8 @@ class RepairChooser:
                 return f"{leg.venue} {leg.symbol}: its session is down"
             if not can_trade(row, leg.side):
                 return f"{leg.venue} {leg.symbol}: it takes no {leg.side.name.lower()} order now"
+            if unpriced(operation, leg) and self._living_book(row) is None:
+                return f"{leg.venue} {leg.symbol}: no live book of it"
             if leg.kind is InstrumentKind.SPOT and any(self._context.ledger.unsettled_of_symbol(leg.venue, leg.symbol)):
                 return f"{leg.venue} {leg.symbol}: an order of ours there is not settled yet"
         return ""
@@ -327,11 +331,13 @@ class RepairChooser:
                 side = OrderSide.SELL if amount > 0 else OrderSide.BUY
                 held += int(side) * group_in_flight(ledger, operation, leg.venue, leg.symbol, side)
                 part = min(amount, held, key=abs) if amount * held > 0 else ZERO
+            elif self._must_end(operation):
+                part = ending_part(ledger, operation, leg, amount)
             elif not may_leave(ledger, operation, leg, amount):
                 part = ZERO
             if part and (part == amount or amount == quantity.amount):  # dust is closed along with it whole, or not
                 found.append((index, leg, part))
-        if self._must_end(operation):  # where the hedge holds nothing more that goes on with it, it is undone
+        if self._must_end(operation):  # what goes on with it comes first
             found = [leg for leg in found if not undoes(ledger, operation, leg[1], leg[2])] or found
         return found
 
@@ -374,6 +380,8 @@ class RepairChooser:
         if any(order.intent.side is not side if only_reduces else not futures for order in unsettled):
             return None  # an unsettled order may still fill there: no new intent on that symbol
         view = self._living_book(row)
+        if view is None and unpriced(operation, plan):
+            return None
         if view is not None and best_price(view, side, row) is None:
             return None  # nobody is there now: an order would come back empty, and a slow venue takes its time for that
         most_bps = self._context.config.execution.unwind_max_slippage_bps
@@ -382,7 +390,7 @@ class RepairChooser:
         best, expected = self._price(row, plan, side, abs(amount))
         price = self._collared_price(operation, plan, side, best, slippage_bps, row.spec.tick)
         qty, tif = quantize_down(self._gross(row, side, abs(amount)), row.spec.lot), TimeInForce.IOC
-        if only_reduces and slippage_bps <= most_bps and price is not None and _shows_less(view, side, price, qty, row):
+        if only_reduces and slippage_bps <= most_bps and price is not None and shows_less(view, side, price, qty, row):
             tif, nearer_bps = TimeInForce.GTC, self._resting_bps(operation)
             price = self._collared_price(operation, plan, side, best, nearer_bps, row.spec.tick)
         if price is None or not is_tradable_qty(row, qty, min(best, price)):
@@ -437,7 +445,7 @@ class RepairChooser:
         own = (plan.venue, plan.symbol)
         if old and self._living_best(self._context.instruments.find(*own), side) is None:
             return None
-        references = [] if old else [plan.best_price]
+        references = [] if old or unpriced(operation, plan) else [plan.best_price]
         for row in self._context.instruments:
             spec = row.spec
             if (spec.base, spec.quote) == (plan.base, plan.quote) and (spec.venue, spec.symbol) != own:
@@ -490,11 +498,3 @@ class RepairChooser:
         if view is None or best is None:
             return plan.best_price, plan.best_price
         return best, average_price(view, side, qty, row) or best
-
-
-def _shows_less(view: BookView | None, side: OrderSide, limit: Decimal, qty: Decimal, row: InstrumentRow) -> bool:
-    """Whether a living book holds less than ``qty`` within the limit."""
-    if view is None:
-        return False
-    found_fp = depth_within(view, side, to_fp(limit, row.price_exp))
-    return from_fp(found_fp, row.qty_exp) < qty

@@ -27,11 +27,13 @@ from collections.abc import Callable
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
+import msgspec
+
 from pipeline.economics.margin import share_to_close
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import AccountSnapshot, AddMargin, MarginAnswer, RiskTiersAnswer
 from pipeline.execution.hedging.attempts import ForcedAttempts
-from pipeline.execution.hedging.margin_cuts import contract_alone_plan, cut_plan
+from pipeline.execution.hedging.margin_cuts import contract_alone_plan, cut_plan, unclaimed
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import BPS, PPM
 from pipeline.execution.plan import Plan
@@ -284,9 +286,12 @@ class MarginWatch:
     def _plan(self, key: Key, hedge: HedgeRecord, qty: Decimal, *, forced: bool) -> Plan | str:
         """Both legs; ``forced``: the contract alone where the spot leg cannot be traded now."""
         bound_bps = self._state.bound_bps(*key)
-        closing = any(o.record.closes == hedge.operation_id for o in self._context.ledger.open_operations.values())
-        waits = f"{hedge.spot_venue} {hedge.spot_symbol}: coins of an earlier exit wait for an order there"
-        plan = waits if closing else cut_plan(self._context, hedge, qty, bound_bps)
+        plan: Plan | str
+        plan = self._waits_for_coins(hedge)
+        if not plan and self._attempts.under_way(hedge.operation_id):
+            hedge = msgspec.structs.replace(hedge, qty=unclaimed(self._context, hedge))
+            plan = "" if hedge.qty else f"{hedge.base}: an earlier exit is to close what is open of it"
+        plan = plan or cut_plan(self._context, hedge, qty, bound_bps)
         if not forced or isinstance(plan, Plan):
             return plan
         alone = contract_alone_plan(self._context, hedge, qty, bound_bps)
@@ -294,6 +299,20 @@ class MarginWatch:
             return f"{plan}; {alone}"
         self._alone[key] = plan
         return alone
+
+    def _waits_for_coins(self, hedge: HedgeRecord) -> str:
+        """Why the spot leg of a hedge takes no order beside an exit under way: coins of that wait for one there, or an
+        order there is not settled. "" where none is under way, or it has still to close some of the contract alone."""
+        ledger, where = self._context.ledger, f"{hedge.spot_venue} {hedge.spot_symbol}"
+        for exit_ in ledger.closings.get(hedge.operation_id, ()):
+            if exit_.operation_id not in ledger.open_operations:
+                continue
+            alone = exit_.exposure().get(hedge.base, ZERO) - exit_.moved_to_dust.get(hedge.base, ZERO)
+            if alone * int(hedge.spot_side) > 0:
+                return f"{where}: coins of an earlier exit wait for an order there"
+            if any(ledger.unsettled_of_symbol(hedge.spot_venue, hedge.spot_symbol)):
+                return f"{where}: an order of an earlier exit there is not settled yet"
+        return ""
 
     def _hedges(self, key: Key, side: int, *, forced: bool = False) -> list[HedgeRecord]:
         """Open hedges whose futures leg is part of the position and which nothing else is closing; ``forced``: and

@@ -129,8 +129,8 @@ def lock_keys(config: EngineConfig, instance: str) -> list[int]:
                 raise CouldNotStart(f"keys/{exchange}.json: its lock cannot be taken: {error.strerror}") from None
             raise CouldNotStart(
                 f"keys/{exchange}.json: found a key that another engine of this host trades with, of another user or "
-                "another ARB_STATE_DIR, wanted one of its own; `grep -a arb-key- /proc/net/unix` and "
-                "`systemctl list-units 'arb*'` show what runs; stop that one, or use another key"
+                "another ARB_STATE_DIR, wanted one of its own; as root `ss -xap | grep arb-key-` shows its processes; "
+                "stop that one, or use another key"
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{instance}\n".encode(), 0)

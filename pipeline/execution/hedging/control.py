@@ -203,6 +203,7 @@ class HedgeControl:
             hedge = ledger.hedges.get(hedge_id)
             if hedge is None or attempts.under_way(hedge_id):
                 continue
+            self.exits.hard[hedge_id].left(hedge.qty)
             if not attempts.is_due(hedge):
                 refused = attempts.refused_text(hedge)
                 if refused:
@@ -212,6 +213,8 @@ class HedgeControl:
             if answer.plan is None:
                 self.exits.say_why_not(hedge, answer.reason)
             else:
+                if not attempts.refused_text(hedge):  # what was refused stands until an order fills
+                    self.exits.hard[hedge_id].why = ""
                 attempts.attempted(hedge)
                 self._leave(answer.plan, hedge)
 

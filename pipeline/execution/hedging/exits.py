@@ -49,8 +49,9 @@ SAY_AGAIN_NS = 60 * NS_PER_S
 @dataclass(slots=True)
 class HardExit:
     """A hedge that must leave. ``qty``: what was open then; ``ending``: because trading ends there, which its venue may
-    withdraw; ``why``: what kept it at its newest attempt; ``said_mono_ns``: when an operator was last alerted to that;
-    0 = never."""
+    withdraw; ``why``: what keeps it, "" where the newest plan was sent and nothing was refused before it;
+    ``blocked_mono_ns``: since when something has kept it, with ``blocked_qty`` open, through attempts that closed
+    nothing; ``said_mono_ns``: when an operator was last alerted to that; 0 = never."""
 
     reason: str
     since_mono_ns: int
@@ -58,6 +59,19 @@ class HardExit:
     ending: bool = False
     why: str = ""
     said_mono_ns: int = 0
+    blocked_mono_ns: int = 0
+    blocked_qty: Decimal = ZERO
+
+    def left(self, qty: Decimal) -> None:
+        """``qty`` is open now: what kept it while it was more has ended."""
+        if qty != self.blocked_qty:
+            self.why = ""
+
+    def blocked(self, why: str, qty: Decimal, now_ns: int) -> None:
+        """Something keeps it now, with ``qty`` open."""
+        self.why = why
+        if not self.blocked_mono_ns or qty != self.blocked_qty:
+            self.blocked_mono_ns, self.blocked_qty = now_ns, qty
 
 
 @dataclass(slots=True)
@@ -148,7 +162,7 @@ class HedgeExits:
     def say_why_not(self, hedge: HedgeRecord, why: str) -> None:
         """Tells an operator what keeps a hard exit from leaving: once its widest bound was tried, then every minute."""
         exit_, now_ns = self.hard[hedge.operation_id], self._context.now.mono_ns
-        exit_.why = why
+        exit_.blocked(why, hedge.qty, now_ns)
         config = self._context.config.detection.hedge.exit
         tried_ns = len(config.forced_slippage_bps) * config.forced_step_s * NS_PER_S
         if now_ns - exit_.since_mono_ns < tried_ns or (

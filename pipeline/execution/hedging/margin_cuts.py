@@ -13,6 +13,7 @@ from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView, Opportunity
+from pipeline.execution.external_shares import A_HAIR, may_fill
 from pipeline.execution.hedging.remainders import (
     LegBook,
     futures_leg_of_remainder,
@@ -37,6 +38,9 @@ from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.fixedpoint import from_fp, quantize_down, quantize_up, to_fp_ceil, to_fp_floor
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
+from shm.layout import BOOK
+
+NO_BOOK = BookView((0,) * BOOK.WORDS, 0)  # of a leg that no living book has a price of
 
 
 def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: Decimal) -> Plan | str:
@@ -90,9 +94,10 @@ def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: 
 
 
 def contract_alone_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: Decimal) -> Plan | str:
-    """Closes ``qty`` base coins of a hedge's contract (rounded up to a lot, at most what is open of it) alone, because
-    its spot leg cannot be traded now and its venue would liquidate it: by an order that only reduces, its limit within
-    ``bound_bps``. The coins stand alone until their venue takes an order that reduces them. A text: why not now."""
+    """Closes ``qty`` base coins of a hedge's contract (rounded up to a lot, at most what is open of it and no earlier
+    exit is to close) alone, because its spot leg cannot be traded now and its venue would liquidate it: by an order
+    that only reduces, its limit within ``bound_bps``. The coins stand alone until their venue takes an order that
+    reduces them. A text: why not now."""
     futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
     spot = context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
     if spot is None or futures is None:
@@ -104,22 +109,41 @@ def contract_alone_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, 
         return f"{where}: no live book, or no price for a {side.name.lower()}"
     leg_bps, lot = max(seen_bps, within_band(futures, bound_bps)), max(spot.spec.lot, futures.spec.lot)
     held = _depth(view, side, bounded_price(best, side, leg_bps, futures.spec.tick), futures)
-    open_qty = hedge_left(context.ledger, context.ledger.operations[hedge.operation_id])
-    wanted = min(quantize_up(qty, lot), quantize_down(open_qty, lot), quantize_down(held, lot))
+    free = unclaimed(context, hedge)
+    if free < lot:
+        return f"{where}: an earlier exit of hedge {hedge.operation_id} is to close what is open of it"
+    wanted = min(quantize_up(qty, lot), quantize_down(free, lot), quantize_down(held, lot))
     leg = _leg(context, futures, side, wanted, view, leg_bps) if wanted > 0 else None
     if leg is None:
         return f"{where}: {wanted} is less than the venue takes, or than its book holds"
     if context.ledger.accounts.futures_qty(futures.spec.venue, futures.spec.symbol) * int(side) > -wanted:
         return f"{where}: no order of {wanted} only reduces the position"
     spot_side = OrderSide(-int(hedge.spot_side))
-    limit = bounded_price(best, spot_side, seen_bps, spot.spec.tick)  # no price of its own lives: the contract's
+    seen = live_book(context, spot)
+    own = None if seen is None else best_price(seen, spot_side, spot)
+    price = own or best  # the contract's is for reservation and value only: without a book of its own no order is sent
+    limit = bounded_price(price, spot_side, seen_bps, spot.spec.tick)
     asset, amount = reservation(spot, spot_side, wanted, limit, context.config.detection.hedge.leverage)
-    seen = context.market.book(spot.instrument_id) or view
-    plan = _plan(
-        context, hedge, spot, [leg, PlannedLeg(spot, spot_side, wanted, limit, best, best, asset, amount, seen)]
-    )
+    coins = PlannedLeg(spot, spot_side, wanted, limit, price, price, asset, amount, seen if seen and own else NO_BOOK)
+    plan = _plan(context, hedge, spot, [leg, coins])
     plan.in_turn = True
     return plan
+
+
+def unclaimed(context: CoreContext, hedge: HedgeRecord) -> Decimal:
+    """Base coins that are open of a hedge's contract and that no exit under way is to close, or may have to: for spot
+    orders that have traded more coins than the exit has closed of the contract, or still may."""
+    ledger, found = context.ledger, ZERO
+    for exit_ in ledger.closings.get(hedge.operation_id, ()):
+        if exit_.operation_id not in ledger.open_operations:
+            continue
+        alone = exit_.exposure().get(hedge.base, ZERO) - exit_.moved_to_dust.get(hedge.base, ZERO)
+        orders = (o for o in ledger.unsettled_of_operation(exit_) if o.intent.kind is InstrumentKind.SPOT)
+        most = sum((may_fill(o) for o in orders if o.intent.side is not hedge.spot_side), ZERO)
+        has = alone * int(hedge.spot_side)
+        if most - has > max(most, -has) * (A_HAIR - 1):  # fees in base coins
+            found += most - has
+    return max(ZERO, hedge_left(ledger, ledger.operations[hedge.operation_id]) - found)
 
 
 def _rest_plan(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.execution.external_records import ExternalFillRecord
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import FillRecord, OperationResultRecord
 from pipeline.model.config import DeductionConfig, DetectionConfig, ExecutionConfig, FeeConfig, RiskLimits
+from pipeline.model.enums import OrderSide
+from pipeline.model.structs import Fill
 from pipeline.risk.fee_stock import PLAIN_FEES
 from pipeline.trade_state import Effect, executor_reasons
 from pipeline.virtual.market import Quote
@@ -349,3 +352,29 @@ def test_a_dearer_fee_in_points_trips() -> None:
     world = make("100", {"gateio_spot": FeeConfig(deduction=DeductionConfig(coin="POINT"))}, coin="POINT", price="0.5")
     buy_at_gate(world)
     assert "fee.gateio_spot.BTC_USDT" in world.core.ledger.breakers
+
+
+def maker_fill(fee: str, asset: str) -> tuple[VirtualWorld, FillRecord]:
+    """A spot buy at Gate.io as a maker, with such a fee."""
+    world = make("0", {})
+    buy_at_gate(world)
+    return world, msgspec.structs.replace(gate_fill(world), is_maker=True, fee=D(fee), fee_asset=asset)
+
+
+@pytest.mark.parametrize(("fee", "asset", "trips"), [("-0.01", "USDT", False), ("0.01", "USDT", True)])
+def test_a_rebate_in_the_other_coin_of_a_pair_trips_nothing(fee: str, asset: str, trips: bool) -> None:
+    """A fee is taken off what is received; a maker's rebate is paid the other way round (Bybit spot)."""
+    world, record = maker_fill(fee, asset)
+    row = world.core.context.instruments.find(record.venue, record.symbol)
+    known = {name: getattr(record, name) for name in Fill.__struct_fields__}
+    assert row is not None and record.side is OrderSide.BUY
+    assert bool(world.core.fees.fault(row, Fill(**known))) is trips
+
+
+def test_a_makers_fee_in_a_coin_without_a_price_is_worth_what_a_maker_pays() -> None:
+    world, fill = maker_fill("2", "NEW")
+    row = world.core.context.instruments.find(fill.venue, fill.symbol)
+    assert row is not None
+    row = msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, maker_fee_ppm=100, taker_fee_ppm=1000))
+    world.core.context.instruments.update([row])
+    assert world.core.fees.coin_rates([fill], "USDT") == {"NEW": fill.qty * fill.price * D("0.0001") / 2}

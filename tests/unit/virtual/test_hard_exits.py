@@ -60,6 +60,46 @@ def test_an_exit_that_the_venue_refuses_is_paced_and_says_what_the_venue_said() 
     assert world.run_until(lambda: is_flat(world), limit_ms=10_000)
 
 
+def test_an_exit_in_slices_is_a_note_once_what_kept_it_has_ended() -> None:
+    world = make()
+    empty_books(world)
+    hedge_id = must_leave(world)
+
+    def kept() -> tuple[bool, Effect]:
+        reason = next(r for r in executor_reasons(world.core) if r.what.startswith(f"hedge {hedge_id} must leave"))
+        return "not yet" in reason.what, reason.effect
+
+    world.run(1000)
+    assert kept() == (True, Effect.NOTE)
+    world.run(5000)
+    assert kept() == (True, Effect.DEGRADES)
+    whole = world.core.ledger.hedges[hedge_id].qty
+    for listing in (SPOT, FUTURES):
+        world.market.quote(*listing, Quote(MID, qty=whole / 200))
+    assert world.run_until(lambda: world.core.ledger.hedges[hedge_id].qty < whole, limit_ms=10_000)
+    for _ in range(16):
+        world.run(400)
+        assert kept()[1] is Effect.NOTE, "it leaves"
+        restore_depth(world)
+    empty_books(world)
+    world.run(1000)
+    assert kept() == (True, Effect.NOTE), "kept since now, not since it had to leave"
+    world.run(5000)
+    assert kept() == (True, Effect.DEGRADES)
+
+
+def test_an_exit_that_is_refused_again_and_again_degrades_all_the_time() -> None:
+    world = make()
+    restore_depth(world)
+    refuse(world)
+    hedge_id = must_leave(world)
+    world.run(10_000)
+    for _ in range(400):
+        world.run(25)
+        (reason,) = [r for r in executor_reasons(world.core) if r.what.startswith(f"hedge {hedge_id} must leave")]
+        assert reason.effect is Effect.DEGRADES
+
+
 def test_a_close_by_command_that_the_venue_refuses_answers_with_the_venues_words() -> None:
     world = make()
     restore_depth(world)

@@ -335,3 +335,30 @@ def test_an_account_in_a_wrong_mode_is_told_with_the_call_and_trades_again_once_
             catalogue.close()
 
     asyncio.run(body())
+
+
+def test_a_wrong_mode_is_said_once_however_often_other_failures_come_between(
+    instance: str, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with world("demo") as box:
+            name = "gateio_spot"
+            venue = box.venue(name)
+            page, catalogue = AccountPage.create(instance), CataloguePage.create(instance)
+            client, ctx = make_venue(venue, box.credentials(name)), context(instance, state_dir)
+            said: list[str] = []
+            monkeypatch.setattr(type(ctx), "degraded", lambda _, text: said.append(text))
+            poller = VenuePoller(ctx, venue, client, AccountWriter(page, CataloguePage.attach(instance), [venue]))
+
+            wrong, failing = AccountState.SETTINGS_WRONG, AccountState.FAILING
+            for times in (1, 2):
+                for state in (failing, wrong, failing, wrong, wrong, failing, wrong):
+                    poller._failure(1, state, state.name, 0.0)
+                assert [text.rpartition(" ")[2] for text in said] == [failing.name, wrong.name] * times
+                while poller.failures:  # until it answers again
+                    await poller._sweep()
+            await client.close()
+            page.close()
+            catalogue.close()
+
+    asyncio.run(body())

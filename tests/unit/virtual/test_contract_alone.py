@@ -1,0 +1,186 @@
+"""Contracts that the margin watch closes alone, below ``out``: the venues' own ledger says that nothing was opened
+again."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from pipeline.execution.core_context import CoreContext
+from pipeline.execution.events import CommandKind
+from pipeline.execution.hedging import margin_cuts
+from pipeline.execution.records import HedgeRecord
+from pipeline.execution.settle import hedge_left
+from pipeline.virtual.margin_storm import FUTURES, PAIR, QTY, SPOT, SYMBOL, Storm, storm_world
+from pipeline.virtual.market import Quote
+from pipeline.virtual.world import VirtualWorld
+
+D = Decimal
+
+
+def jump(world: VirtualWorld, factor: str) -> None:
+    for name in (SPOT, FUTURES):
+        world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D(factor))
+
+
+def filled(world: VirtualWorld, venue: str, side: str, since: int = 0) -> Decimal:
+    """Base coins that the venue's own ledger has of our fills on one side, of all but the first ``since`` fills."""
+    rows = [row for row in world.ledger.of_kind("fill")[since:] if row["venue"] == venue and row["side"] == side]
+    return sum((row["qty"] for row in rows), D(0))
+
+
+def closed_to_the_end(world: VirtualWorld, since: int) -> None:
+    """Runs until nothing is open, and holds the venues' ledger against what must not have happened on the way."""
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=60_000)
+    assert filled(world, FUTURES, "sell", since) == 0, "the contract is not opened again"
+    assert filled(world, SPOT, "buy", since) == 0, "no coins are bought back"
+
+
+def cut_whose_spot_answer_is_lost(world: VirtualWorld) -> None:
+    """A cut of both legs: the contract's order fills in part, the spot one whole; the answer of that one is lost."""
+    (hedge_id,) = world.core.ledger.hedges
+    since = len(world.ledger.of_kind("fill"))
+    quote = world.market.quotes[FUTURES, SYMBOL]
+    jump(world, "1.19")
+    assert world.run_until(lambda: bool(world.core.ledger.closings.get(hedge_id)), limit_ms=5000)
+    for question in ("order", "finished_orders", "trades"):
+        world.arm(kind="drop_request", venue=SPOT, target=question, count=0)
+    world.market.quote(FUTURES, SYMBOL, Quote(quote.mid * D("1.19"), qty=D("0.001")))
+    assert world.run_until(lambda: filled(world, SPOT, "sell", since) > 0, limit_ms=5000, step_ms=1)
+    world.links[SPOT].disconnect("gone")
+    assert world.run_until(lambda: filled(world, FUTURES, "buy", since) > 0, limit_ms=5000)
+    world.run(2000)
+    assert 0 < filled(world, FUTURES, "buy", since) < filled(world, SPOT, "sell", since)
+    world.market.quote(FUTURES, SYMBOL, quote)
+    world.market.move(FUTURES, SYMBOL, world.market.quotes[SPOT, SYMBOL].mid)
+
+
+def test_a_contract_whose_coins_an_unanswered_order_may_have_sold_is_left_to_that_exit() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    since = len(world.ledger.of_kind("fill"))
+    (hedge_id,) = world.core.ledger.hedges
+    cut_whose_spot_answer_is_lost(world)
+    jump(world, "1.13")
+    assert world.run_until(lambda: len(world.core.ledger.closings[hedge_id]) > 1, limit_ms=10_000)
+    world.run(3000)
+    sold, open_ = filled(world, SPOT, "sell", since), -world.position(FUTURES, SYMBOL)
+    assert open_ == sold - D("0.005"), "what the exit before is to close, and nothing else"
+    world.faults.clear()
+    world.links[SPOT].connect()
+    closed_to_the_end(world, since)
+
+
+def test_exits_that_have_closed_too_much_together_buy_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a fill comes late: the second exit has closed what the first one had already sold the coins of."""
+
+    def all_of_it(context: CoreContext, hedge: HedgeRecord) -> Decimal:
+        return hedge_left(context.ledger, context.ledger.operations[hedge.operation_id])
+
+    monkeypatch.setattr(margin_cuts, "unclaimed", all_of_it)
+    world = storm_world(Storm(), 1, up=True)
+    since = len(world.ledger.of_kind("fill"))
+    cut_whose_spot_answer_is_lost(world)
+    jump(world, "1.13")
+    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000)
+    world.faults.clear()
+    world.links[SPOT].connect()
+    closed_to_the_end(world, since)
+    assert world.position(FUTURES, SYMBOL) == 0 and not world.core.ledger.hedges
+    assert abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
+
+
+def test_a_contract_whose_coins_an_exit_that_waits_for_an_operator_has_sold_is_left_to_it() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    since = len(world.ledger.of_kind("fill"))
+    (hedge_id,) = world.core.ledger.hedges
+    world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    jump(world, "1.19")
+    held = "recovery_hold"
+    assert world.run_until(lambda: held in world.core.ledger.breakers, limit_ms=60_000)
+    world.faults.clear()
+    world.links[SPOT].disconnect("gone")
+    sold = filled(world, SPOT, "sell", since)
+    assert sold > 0 == filled(world, FUTURES, "buy", since)
+    jump(world, "1.10")
+    assert world.run_until(lambda: len(world.core.ledger.closings[hedge_id]) > 1, limit_ms=10_000)
+    world.run(5000)
+    assert filled(world, FUTURES, "sell", since) == 0
+    assert -world.position(FUTURES, SYMBOL) == sold, "of the exit that waits"
+    world.links[SPOT].connect()
+    world.command(CommandKind.APPROVE, f"r{world.core.ledger.closings[hedge_id][0].operation_id}")
+    closed_to_the_end(world, since)
+
+
+def test_coins_whose_feed_is_dead_wait_for_it_while_their_session_is_up() -> None:
+    """No order goes out by the contract's price, no rung is used up, and what the coins cost later is no matter."""
+    world = storm_world(Storm(), 1, up=True)
+    since, (hedge_id,) = len(world.ledger.of_kind("fill")), world.core.ledger.hedges
+    feeds = [name for name in world.links if name != FUTURES]
+    world.stalled.update(feeds)
+    world.run(6000)
+    jump(world, "1.29")
+    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000)
+    world.run(20_000)
+    (operation,) = world.core.ledger.closings[hedge_id]
+    orders = [world.core.ledger.orders[name].intent for name in operation.orders]
+    assert {intent.venue for intent in orders} == {FUTURES}
+    assert world.core.orders.repairs.waits_for_venue(operation) == f"{SPOT} {SYMBOL}: no live book of it"
+    assert "recovery_hold" not in world.core.ledger.breakers
+    (spot,) = [leg for leg in operation.record.legs if leg.venue == SPOT]
+    assert (spot.book_seq, spot.update_id) == (0, 0)
+    world.stalled.difference_update(feeds)
+    jump(world, "0.95")
+    closed_to_the_end(world, since)
+    assert not world.core.ledger.hedges and abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
+
+
+def test_both_legs_leave_beside_an_exit_that_has_only_some_of_the_contract_to_close() -> None:
+    """Its coins are sold and the spot leg can be traded: what it does not claim is cut as always."""
+    world = storm_world(Storm(), 1, up=True)
+    since = len(world.ledger.of_kind("fill"))
+    (hedge_id,) = world.core.ledger.hedges
+    world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    jump(world, "1.19")
+    assert world.run_until(lambda: "recovery_hold" in world.core.ledger.breakers, limit_ms=60_000)
+    world.faults.clear()
+    sold = filled(world, SPOT, "sell", since)
+    jump(world, "1.10")
+    assert world.run_until(lambda: len(world.core.ledger.closings[hedge_id]) > 1, limit_ms=10_000)
+    world.run(3000)
+    texts = [alert.text for alert in world.alerts if "are being closed" in alert.text]
+    assert len(texts) == 1 and texts[0].endswith("on both legs")
+    assert -world.position(FUTURES, SYMBOL) == sold, "of the exit that waits"
+    assert filled(world, SPOT, "sell", since) - sold == filled(world, FUTURES, "buy", since) > 0
+    world.command(CommandKind.APPROVE, f"r{world.core.ledger.closings[hedge_id][0].operation_id}")
+    closed_to_the_end(world, since)
+
+
+def test_of_two_hedges_on_a_contract_the_one_that_no_exit_is_to_close_is_closed() -> None:
+    world = storm_world(Storm(buffer=D(1)), 1, up=True)
+    ledger = world.core.ledger
+    ((older, first),) = ledger.hedges.items()
+    world.run(1000)
+    offered = world.opportunity(SPOT, FUTURES, PAIR, qty=QTY / 2)
+    assert offered is not None
+    world.feed(offered)
+    assert world.run_until(lambda: len(ledger.hedges) == 2 and not ledger.open_operations, limit_ms=10_000)
+    (newer,) = ledger.hedges.keys() - {older}
+    since = len(world.ledger.of_kind("fill"))
+    world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    world.core.hedges.hard_exit(first, "as told")
+    assert world.run_until(lambda: "recovery_hold" in ledger.breakers, limit_ms=60_000)
+    assert filled(world, SPOT, "sell", since) >= first.qty and filled(world, FUTURES, "buy", since) == 0
+    world.faults.clear()
+    world.links[SPOT].disconnect("gone")
+    world.stalled.add(SPOT)
+    world.run(6000)
+    jump(world, "1.30")
+    assert world.run_until(lambda: -world.position(FUTURES, SYMBOL) == first.qty, limit_ms=10_000)
+    world.run(3000)
+    assert len(ledger.closings[older]) == 1 and len(ledger.closings[newer]) == 1
+    world.stalled.discard(SPOT)
+    jump(world, "1.001")
+    world.links[SPOT].connect()
+    world.command(CommandKind.APPROVE, f"r{ledger.closings[older][0].operation_id}")
+    closed_to_the_end(world, since)
