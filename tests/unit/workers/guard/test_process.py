@@ -443,24 +443,3 @@ def _hedges_of(context: Context) -> tuple[str, ...] | None:
     fence = read_halt(context.state_dir).fence
     assert fence is not None
     return fence.hedges
-
-
-@pytest.mark.parametrize(
-    ("state", "silent_s", "supervised", "expected"),
-    [
-        (ProcessState.READY, 3, True, True),
-        (ProcessState.READY, 1, True, False),
-        (ProcessState.STOPPING, 60, True, False),  # in a stop it does not beat
-        (ProcessState.READY, 60, False, False),  # systemd starts executors
-    ],
-)
-def test_a_supervisor_stands_still_that_has_not_moved_for_two_seconds(
-    life: Life, instance: str, state: ProcessState, silent_s: int, supervised: bool, expected: bool
-) -> None:
-    assert not life.guard._supervisor_stands_still(now_of(life)), "there is none"
-    supervisor = Liveness.create(instance, "supervisor")
-    supervisor.set_state(state)
-    supervisor.beat()
-    life.context.supervised = supervised
-    assert life.guard._supervisor_stands_still(now_of(life) + silent_s * 1_000_000_000) is expected
-    supervisor.close()
