@@ -88,6 +88,7 @@ class VenueTimers:
         """``armed``: told of each timer that was asked for."""
         self._questions = questions
         self._armed = armed
+        self._under_way: dict[str, asyncio.Future[bool]] = {}  # venue -> its newest arm, answered or not
         self._dead_man = DeadMan(self._arm, performer.sent_mono_ns, performer.sent_to, questions.countdown_factor)
         self.tick = self._dead_man.tick
 
@@ -100,19 +101,28 @@ class VenueTimers:
             if not taken.cancelled() and not taken.result():
                 self._dead_man.not_taken(venue)
 
+        self._under_way[venue] = asked
         asked.add_done_callback(answered)
         self._armed()
         return True
 
     async def disarm(self, others: Iterable[tuple[str, str, int]] = ()) -> None:
         """No timer shall cancel what an operator places after us. ``others``: sends of a process before this one, as
-        venue, symbol, mono ns."""
+        venue, symbol, mono ns. An arm that is under way is awaited first: the venue might take it last."""
         now_ns = mono_ns()
         running = {venue: set(symbols) for venue, symbols in self._dead_man.running(now_ns).items()}
         for venue, symbol, sent_ns in others:
             if 0 <= now_ns - sent_ns < ARM_S * (self._questions.countdown_factor(venue) + 1) * NS_PER_S:
                 running.setdefault(venue, set()).add(symbol)
-        asked = [self._questions.set_countdown(venue, 0, sorted(symbols)) for venue, symbols in running.items()]
-        waits = [future for future in asked if future is not None]
-        if waits:
-            await asyncio.wait(waits, timeout=DISARM_S)
+        if running:
+            await asyncio.wait(
+                [asyncio.ensure_future(self._disarm(*each)) for each in running.items()], timeout=DISARM_S
+            )
+
+    async def _disarm(self, venue: str, symbols: set[str]) -> None:
+        armed = self._under_way.get(venue)
+        if armed is not None:
+            await asyncio.wait([armed], timeout=DISARM_S / 2)
+        disarmed = self._questions.set_countdown(venue, 0, sorted(symbols))
+        if disarmed is not None:
+            await asyncio.wait([disarmed])

@@ -147,6 +147,36 @@ def test_who_stands_in_disarms_what_the_one_before_armed() -> None:
     asyncio.run(body())
 
 
+def test_a_disarm_is_sent_after_the_arm_before_it_has_been_answered() -> None:
+    """Both are requests of their own: an arm that is held up would be taken last, and run."""
+
+    async def body() -> None:
+        asked: list[int] = []
+        answers: list[asyncio.Future[bool]] = []
+
+        def set_countdown(_venue: str, seconds: int, _symbols: Sequence[str]) -> asyncio.Future[bool]:
+            asked.append(seconds)
+            answers.append(asyncio.get_running_loop().create_future())
+            return answers[-1]
+
+        questions = SimpleNamespace(set_countdown=set_countdown, countdown_factor=lambda venue: 1)
+        performer = SimpleNamespace(sent_mono_ns={"a": mono_ns()}, sent_to={"a": {"BTC": mono_ns()}})
+        timers = VenueTimers(questions, performer, lambda: None)  # type: ignore[arg-type]
+        timers.tick(mono_ns())
+        disarmed = asyncio.create_task(timers.disarm())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert asked == [ARM_S]
+        answers[0].set_result(True)
+        while len(answers) < 2:
+            await asyncio.sleep(0)
+        answers[1].set_result(True)
+        await disarmed
+        assert asked == [ARM_S, 0]
+
+    asyncio.run(body())
+
+
 def test_the_executor_hears_of_a_timer_that_was_not_taken_and_how_long_one_runs() -> None:
     async def body() -> None:
         async with world("five_venues") as box:
