@@ -4,7 +4,7 @@ executor that is lost.
 Lost is one that hangs (``guard.hung_after_ms`` without a beat), one that is not READY again in time
 (``guard.restart_within_ms``), and one that its supervisor has given up. The guard then latches and fences, ends the
 process by SIGKILL and waits for the proof of its death, closes what is open (``closing.py``) and lifts the fence. The
-latch stays where it had to send anything; where nothing was open it goes with the fence.
+latch stays where it had to send anything; where nothing was open, and in an orderly stop, it goes with the fence.
 
 The main thread looks at the executor and the disk every 100 ms and answers requests in between; a takeover works in a
 thread of its own, and so does a replay of the last run's journal (``last_run.py``). A guard that is born while the
@@ -113,8 +113,8 @@ class Guard:
 
     def _close(self, request: dict[str, Any]) -> dict[str, Any]:
         """Hedges ``ids`` (None: all) are closed in the place of an executor that is not READY, and legs without their
-        partner with them; how it goes on: request ``takeover``. ``planned``: by an orderly stop, which leaves no latch
-        where all ends as it was to."""
+        partner with them; how it goes on: request ``takeover``. ``planned``: by an orderly stop, which leaves no latch:
+        what could not be closed is said, and the next start goes on with it."""
         if self.watch.serving and self.watch.beating:
             return {"error": EXECUTOR_READY}
         wanted = request.get("ids")
