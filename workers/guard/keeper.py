@@ -170,8 +170,8 @@ class HaltKeeper:
             self._set(msgspec.structs.replace(self.state, fence=wanted), release=False)
 
     def lift_fence(self, what: str, *, stays: bool) -> str:
-        """End the fence. ``what`` was done meanwhile, "" where nothing had to be; ``stays``: the guard's own latch, which
-        says it then; else that goes with the fence. Returns what went wrong: the fence stands then."""
+        """End the fence. ``what`` was done meanwhile, "" where nothing had to be; ``stays``: the guard's latch does,
+        and says it; else that goes with the fence. Returns what went wrong: the fence stands then."""
         self.look_at_disk()
         state, fence = self.state, self.state.fence
         if fence is None:

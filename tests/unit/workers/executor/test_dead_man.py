@@ -168,8 +168,7 @@ def test_a_disarm_is_sent_after_the_arm_before_it_has_been_answered() -> None:
             await asyncio.sleep(0)
         assert asked == [ARM_S]
         answers[0].set_result(True)
-        while len(answers) < 2:
-            await asyncio.sleep(0)
+        await until_async(lambda: len(answers) == 2, "the disarm")
         answers[1].set_result(True)
         await disarmed
         assert asked == [ARM_S, 0]

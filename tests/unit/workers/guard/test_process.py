@@ -411,10 +411,10 @@ def test_an_orderly_stop_leaves_no_latch_though_the_guard_has_acted_in_it(
     done: Any = SimpleNamespace(result=result, orders=[], reasons={}, acted=True, error="")
     guard.taking_over._closed(done, now_of_host())
     assert not page.fenced and page.latched is not planned
-    told = "the guard sent 1 orders, closed 1 hedges, 1 hedges are left"
+    words = "the guard sent 1 orders, closed 1 hedges, 1 hedges are left"
     rows = [msgspec.json.decode(line) for line in (tmp_path / AUDIT).read_bytes().splitlines()]
     for text in (context.said[-1], rows[-1]["reason"]):
-        assert told in text and ("arb resume" in text) is not planned, "what it did is told in any case"
+        assert words in text and ("arb resume" in text) is not planned, "what it did is said in any case"
     page.close()
 
 
