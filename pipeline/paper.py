@@ -380,6 +380,9 @@ class PaperClient(VenueClient):
     async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
         return await self._public.instruments(symbols)
 
+    async def read_ends(self, symbols: Sequence[str]) -> None:
+        await self._public.read_ends(symbols)
+
     @property
     def ends_fault(self) -> str:
         return self._public.ends_fault

@@ -133,7 +133,6 @@ class WorkerContext:
         self.stop_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable from the stop request on
         self.reload_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable after SIGHUP
         self.is_ready = False
-        self.supervised = False  # a supervisor starts the instance's processes, not systemd
         self.orphaned = False  # of a feed, of the guard: the fork server has died, and something may still be open
         self._stop = False
         self._notifier = Notifier()
@@ -280,7 +279,7 @@ def ignore_stop_requests(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:
-    parent, ctx.supervised = os.getppid(), supervised
+    parent = os.getppid()
 
     def stop(_signum: int, _frame: object) -> None:
         # Control plane gone: an executor that ends what is open needs the books until then, and where it has died too

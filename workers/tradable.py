@@ -324,7 +324,7 @@ def ends_reasons(described: Mapping[str, Any]) -> list[Reason]:
     """A note for each venue whose list of announced ends cannot be read. ``described``: content of ``run.json``."""
     return [
         Reason(
-            what=f"{venue}: announced ends of trading cannot be read, those known stand: {why}",
+            what=f"{venue}: announced ends of trading cannot be read, {why}",
             solve="it is read again by itself; look at the venue's announcements meanwhile",
             effect=Effect.NOTE,
             venues=(venue,),

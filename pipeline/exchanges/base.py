@@ -104,8 +104,14 @@ class VenueClient(ABC):
     async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
         """Rows of ``symbols`` in their order; symbols that the venue does not list are left out.
 
-        With credentials: the account's own fees and the coin's identity where only signed endpoints tell it.
+        With credentials: the account's own fees and the coin's identity where only signed endpoints tell it. Announced
+        ends as :meth:`read_ends` has read them last.
         """
+
+    async def read_ends(self, symbols: Sequence[str]) -> None:
+        """Reads the list of announced ends of trading where the venue has one of its own; ``symbols``: those that
+        matter. One that cannot be read is no error: see :attr:`ends_fault`."""
+        return
 
     def networks(self) -> Mapping[str, tuple[CoinNetwork, ...]]:
         """Networks of every coin, as of the last :meth:`instruments`; empty where the venue does not tell (no key)."""
@@ -216,8 +222,8 @@ class VenueClient(ABC):
 
     @property
     def ends_fault(self) -> str:
-        """Why the list of announced ends of trading, where the venue has one of its own, could not be read with the
-        instruments last; "" = it could. Ends that were known stand."""
+        """Whether any announced end is known, and why their list could not be read by the last :meth:`read_ends`; "" =
+        it could. Ends that were known stand."""
         return ""
 
     def take_odd_rows(self) -> tuple[int, list[str]]:

@@ -106,6 +106,11 @@ def pytest(name: str, *arguments: str, marker: str = "campaign") -> Stage:
     return Stage(name, command, of_pytest)
 
 
+def broken_instances() -> Stage:
+    """The tests of instances that ``scripts/test`` leaves to the campaigns."""
+    return pytest("whole instances", "tests/e2e", marker="slice")
+
+
 def fuzz(inputs: int, seed: int) -> Stage:
     """Hostile inputs."""
     command = [PYTHON, "-m", "tests.campaigns.fuzz", "--inputs", str(inputs), "--seed", str(seed)]
@@ -142,6 +147,7 @@ PLANS: dict[str, list[list[Lane]]] = {
             ],
         ],
         [[pytest("planted bugs", "-k", "planted", VIRTUAL)]],
+        [[broken_instances()]],
         [[kills(50, 1, 3)]],  # 30 s a run
         [[module("recovery times", "3 rounds", "tests.campaigns.recovery", "--rounds", "3")]],
         [[module("margin storms, real", "3 seeds", "tests.campaigns.storms", "1:4")]],  # 90 s a seed
@@ -149,7 +155,7 @@ PLANS: dict[str, list[list[Lane]]] = {
     "slice": [
         [[pytest("schedules, deaths, planted bugs", VIRTUAL)]],
         [[fuzz(100_000, 1)], [fuzz(100_000, 2)]],
-        [[pytest("whole instances", "tests/e2e", marker="slice")]],
+        [[broken_instances()]],
     ],
     "processes": [
         [[pytest("whole instances, rules of money", "--ignore", VIRTUAL, "tests", "bench")]],

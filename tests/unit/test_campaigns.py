@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from itertools import chain
 
+import pytest
+
 from tests.campaigns.whole import (
     PLANS,
     Ended,
@@ -92,16 +94,29 @@ def reached(command: Sequence[str], path: str) -> bool:
     return bool(inside) and not any(path == word or path.startswith(word + "/") for word in ignored)
 
 
-def test_every_test_of_the_marker_is_run_by_a_stage() -> None:
-    """One outside every stage's folders would be run by no gate, and nothing would say so."""
-    commands = [one.command for lanes in chain(*PLANS.values()) for lane in lanes for one in lane]
+def marked_with(marker: str) -> list[str]:
+    """The files that have tests with this marker."""
     rooms = sorted({path.parent for path in REPO.glob("*/__init__.py")})
-    marked = [
+    return [
         str(path.relative_to(REPO))
         for room in rooms
         for path in room.rglob("*.py")
-        if re.search(r"mark\.campaign\b", path.read_text(encoding="utf-8"))
+        if re.search(rf"mark\.{marker}\b", path.read_text(encoding="utf-8"))
     ]
+
+
+@pytest.mark.parametrize("plan", ["whole", "slice"])
+def test_what_the_test_run_leaves_to_the_slice_is_run_by_it_and_by_the_whole(plan: str) -> None:
+    commands = [list(one.command) for lanes in PLANS[plan] for lane in lanes for one in lane]
+    sliced = [one for one in commands if "-m slice" in " ".join(one)]
+    marked = marked_with("slice")
+    assert marked and [path for path in marked if not any(reached(one, path) for one in sliced)] == []
+
+
+def test_every_test_of_the_marker_is_run_by_a_stage() -> None:
+    """One outside every stage's folders would be run by no gate, and nothing would say so."""
+    commands = [one.command for lanes in chain(*PLANS.values()) for lane in lanes for one in lane]
+    marked = marked_with("campaign")
     assert {path.split("/")[0] for path in marked} == {"tests", "bench"}
     assert [path for path in marked if not any(reached(command, path) for command in commands)] == []
     assert not any(reached(command, "examples/test_new.py") for command in commands)

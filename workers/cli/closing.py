@@ -13,7 +13,7 @@ from workers.output import say
 from workers.state_folder import instance_dir
 
 EXECUTOR_SOCKET = "executor.sock"
-CLOSE_TIMEOUT_S = 30.0  # the executor answers a close after about 10 s at the latest
+CLOSE_TIMEOUT_S = 30.0  # the executor answers after 20 s at the latest: 10 to become READY, 10 to close
 GUARD_TIMEOUT_S = 120.0  # orders in flight expire first, and an unknown one is proved
 POLL_S = 0.1
 

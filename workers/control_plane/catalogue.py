@@ -51,6 +51,7 @@ FETCH_TIMEOUT_S = 10.0
 #: exit must end a minute before. Not more often: a reading asks for the fees of every symbol too.
 BEFORE_FUNDING_S, LOOK_S = (160, 120, 90), 10
 SETTLED_AFTER_S, ASKED_FOR_S = 2, 60  # after a funding time its row is read again, until it says another one
+ENDS_PAUSE_S, ENDS_PAUSE_MAX_S = 10, 80  # until a list of announced ends that could not be read is asked for again
 FEE_SWITCH_TIMEOUT_S = 2.0  # of a question that rows do not wait for: the last answer stands
 
 
@@ -118,6 +119,7 @@ class CatalogueService:
         self.rows: list[InstrumentRow] = []
         self.fees: dict[str, dict[str, int]] = {}  # paper only: venue -> symbol -> taker ppm in place of the listed one
         self.ends_unknown: dict[str, str] = {}  # venue -> why its list of announced ends cannot be read
+        self._ends_again: dict[str, tuple[int, int]] = {}  # venue -> wall seconds of its next reading, and the pause
         self.removed: set[tuple[str, str]] = set()
         self._configured = {v.name: tuple(v.symbols) for v in config.venues}
         self._removed_before: set[tuple[str, str]] = set()  # by an earlier life: once their rows are there
@@ -189,9 +191,10 @@ class CatalogueService:
             self._say("warning", f"{ending_text(new)}: no entries from now on, hedges {hedges}")
 
     async def _fetch(self, venue: str, symbols: Sequence[str]) -> list[InstrumentSpec]:
+        await self._clients[venue].read_ends(symbols)
+        self._tell_ends(venue)
         async with asyncio.timeout(FETCH_TIMEOUT_S):
             specs = await self._clients[venue].instruments(symbols)
-        self._tell_ends(venue)
         networks = self._clients[venue].networks()
         if networks:
             self.networks[venue] = networks
@@ -208,13 +211,20 @@ class CatalogueService:
     def _tell_ends(self, venue: str) -> None:
         """Says once that a venue's list of announced ends cannot be read, and that it can be again."""
         fault, before = self._clients[venue].ends_fault, self.ends_unknown.pop(venue, "")
+        _, pause_s = self._ends_again.pop(venue, (0, 0))
         if fault:
             self.ends_unknown[venue] = fault
+            pause_s = min(2 * pause_s or ENDS_PAUSE_S, ENDS_PAUSE_MAX_S)
+            self._ends_again[venue] = (self._wall_s() + pause_s, pause_s)
         if fault and not before:
-            text = f"{venue}: announced ends of trading cannot be read, those known stand: {fault}"
+            text = f"{venue}: announced ends of trading cannot be read, {fault}"
             self._say("warning", f"{ALERT}{text}")
         elif before and not fault:
             self._say("info", f"{venue}: announced ends of trading are read again")
+
+    def ends_due(self) -> list[str]:
+        """Venues whose list of announced ends could not be read, and is asked for again, with growing pauses."""
+        return [venue for venue, (due_s, _) in self._ends_again.items() if self._wall_s() >= due_s]
 
     async def _read_fee_switch(self, venue: str) -> None:
         """Asks which coin the venue takes fees in. Without an answer its last answer stays: that must not cost the
@@ -473,7 +483,8 @@ class WantedRows:
         """Where a feed met a price that its row cannot hold: gives the whole pair a finer exponent and a new epoch.
 
         Returns the venues that are to be read again: one whose fees are taken in another coin by now, or where the
-        executor met a refusal that spoke of a row; and one that settles funding soon or has just done so.
+        executor met a refusal that spoke of a row; one that settles funding soon or has just done so; and one whose
+        announced ends could not be read.
         """
         for process in self._processes:
             self._catalogue.take_wanted(self._metrics.counters(process))
@@ -482,4 +493,5 @@ class WantedRows:
             *self._catalogue.other_fee_coins(self._account),
             *self._catalogue.refused,
             *self._catalogue.near_funding(wall_ms() // 1000),
+            *self._catalogue.ends_due(),
         ]

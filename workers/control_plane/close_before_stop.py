@@ -22,7 +22,8 @@ from workers.halt_file import read_halt
 from workers.last_run.half_done import half_done
 
 EXECUTOR_SOCKET = "executor.sock"
-EXECUTOR_S = 20.0  # it answers a flatten after about 10 s at the latest
+EXECUTOR_S = 20.0  # it answers a flatten after about 10 s, and where it has just been started after 20
+GUARD_S = 5.0  # it answers at once
 CLOSING_S = 15.0  # of the guard, when every order in flight is proved: repairs, a forced close
 PROOF_MARGIN_S = 2.0  # a whole sweep after the time from which it may prove that an order never was
 FLATTENS_MAX = 3
@@ -61,6 +62,7 @@ class StopClosing:
             with self._goes_on():
                 can_come = self._guard_can_come(keep_up)
                 await close_hedges(self._state_dir, self._say, can_come, self._deadline_s)
+            self._extend()  # for the end of the group itself
 
     def _guard_can_come(self, keep_up: Callable[[], None]) -> Callable[[], bool]:
         def guard_can_come() -> bool:
@@ -139,7 +141,7 @@ async def _by_executor(state_dir: Path, deadline_s: float) -> dict[str, str]:
     left: dict[str, str] = {}
     for _ in range(FLATTENS_MAX):  # one answer may come before an order without an answer is proved
         request = {"op": "flatten", "reason": REASON}
-        reply = await asyncio.to_thread(ask, state_dir / EXECUTOR_SOCKET, request, timeout_s=EXECUTOR_S)
+        reply = await _asked(state_dir / EXECUTOR_SOCKET, request, EXECUTOR_S, deadline_s)
         left = {row["hedge_id"]: row["reason"] for row in reply["hedges"] if not row["closed"]}
         if not left or time.monotonic() + EXECUTOR_S > deadline_s:
             break
@@ -149,12 +151,22 @@ async def _by_executor(state_dir: Path, deadline_s: float) -> dict[str, str]:
 async def _by_guard(state_dir: Path, deadline_s: float) -> dict[str, str]:
     """The same, of the guard; it leaves no latch, as the stop is planned."""
     request: dict[str, Any] = {"op": "close", "ids": None, "reason": REASON, "planned": True}
-    reply = await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, request)
-    while reply["taking_over"] and time.monotonic() < deadline_s:
+    reply = await _asked(state_dir / GUARD_SOCKET, request, GUARD_S, deadline_s)
+    while reply["taking_over"]:
         await asyncio.sleep(POLL_S)
-        reply = await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, {"op": "takeover"})
+        if time.monotonic() >= deadline_s:
+            break
+        reply = await _asked(state_dir / GUARD_SOCKET, {"op": "takeover"}, GUARD_S, deadline_s)
     left: dict[str, str] = reply["left"]
     return left
+
+
+async def _asked(path: Path, request: dict[str, Any], timeout_s: float, deadline_s: float) -> dict[str, Any]:
+    """One answer, waited for until the deadline at the latest. Raises ControlError."""
+    left_s = deadline_s - time.monotonic()
+    if left_s <= 0:
+        raise ControlError(f"{path.name}: no time is left to ask it")
+    return await asyncio.to_thread(ask, path, request, timeout_s=min(timeout_s, left_s))
 
 
 async def finish_half_done(

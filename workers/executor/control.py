@@ -29,7 +29,7 @@ SOCKET = "executor.sock"
 RESULT_TIMEOUT_S = 12.0
 DECIDING = ("approve", "cancel", "rearm", "adopt", "close", "flatten", "emergency", "recover")
 CLOSE_POLL_S = 0.05
-READY_POLLS = 100  # an executor that is not READY becomes so in 5 s, or the guard is asked in its place
+READY_POLLS = 200  # an executor that is not READY becomes so in 10 s, or the guard is asked, which ends it
 CLOSE_POLLS = 200  # a close is waited for about 10 s; it is tried again by itself for longer
 
 

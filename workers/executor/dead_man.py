@@ -42,15 +42,27 @@ class DeadMan:
         self._factor = factor
         self._asked: dict[str, int] = {}
         self._covered: dict[str, int] = {}  # the sends up to then are
+        self._armed: dict[tuple[str, str], int] = {}  # venue and symbol -> when its timer was asked for last
 
     def tick(self, now_ns: int) -> None:
         """Arms where something was sent since the last time. ``now_ns``: monotonic."""
         for venue, sent_ns in self._sent.items():
-            asked_ns = self._asked.get(venue, 0)
-            due = sent_ns > self._covered.get(venue, 0) and (not asked_ns or now_ns - asked_ns >= ARM_AGAIN_NS)
-            fresh_ns = now_ns - ARM_S * NS_PER_S
-            if due and sent_ns > fresh_ns and self._arm(venue, ARM_S, self._sent_since(venue, fresh_ns)):
+            asked_ns, fresh_ns = self._asked.get(venue, 0), now_ns - ARM_S * NS_PER_S
+            if sent_ns <= max(self._covered.get(venue, 0), fresh_ns):
+                continue
+            symbols = self._sent_since(venue, fresh_ns)
+            due = not asked_ns or now_ns - asked_ns >= ARM_AGAIN_NS or self._uncovered(venue, symbols, now_ns)
+            if due and self._arm(venue, ARM_S, symbols):
                 self._asked[venue] = self._covered[venue] = now_ns
+                self._armed.update(((venue, symbol), now_ns) for symbol in symbols)
+
+    def _uncovered(self, venue: str, symbols: Sequence[str], now_ns: int) -> bool:
+        """Whether one of ``symbols`` has no timer that lasts, where the timers are of one instrument each: these run
+        for longer than asked, those of a whole market do not."""
+        lasts_ns = (self._factor(venue) - 1) * ARM_S * NS_PER_S
+        return lasts_ns > 0 and any(
+            self._armed.get((venue, symbol), -lasts_ns) < now_ns - lasts_ns for symbol in symbols
+        )
 
     def _sent_since(self, venue: str, since_ns: int) -> list[str]:
         return [symbol for symbol, sent_ns in self._sent_to.get(venue, {}).items() if sent_ns > since_ns]
@@ -76,6 +88,7 @@ class VenueTimers:
         """``armed``: told of each timer that was asked for."""
         self._questions = questions
         self._armed = armed
+        self._under_way: dict[str, asyncio.Future[bool]] = {}  # venue -> its newest arm, answered or not
         self._dead_man = DeadMan(self._arm, performer.sent_mono_ns, performer.sent_to, questions.countdown_factor)
         self.tick = self._dead_man.tick
 
@@ -88,19 +101,28 @@ class VenueTimers:
             if not taken.cancelled() and not taken.result():
                 self._dead_man.not_taken(venue)
 
+        self._under_way[venue] = asked
         asked.add_done_callback(answered)
         self._armed()
         return True
 
     async def disarm(self, others: Iterable[tuple[str, str, int]] = ()) -> None:
         """No timer shall cancel what an operator places after us. ``others``: sends of a process before this one, as
-        venue, symbol, mono ns."""
+        venue, symbol, mono ns. An arm that is under way is awaited first: the venue might take it last."""
         now_ns = mono_ns()
         running = {venue: set(symbols) for venue, symbols in self._dead_man.running(now_ns).items()}
         for venue, symbol, sent_ns in others:
             if 0 <= now_ns - sent_ns < ARM_S * (self._questions.countdown_factor(venue) + 1) * NS_PER_S:
                 running.setdefault(venue, set()).add(symbol)
-        asked = [self._questions.set_countdown(venue, 0, sorted(symbols)) for venue, symbols in running.items()]
-        waits = [future for future in asked if future is not None]
-        if waits:
-            await asyncio.wait(waits, timeout=DISARM_S)
+        if running:
+            await asyncio.wait(
+                [asyncio.ensure_future(self._disarm(*each)) for each in running.items()], timeout=DISARM_S
+            )
+
+    async def _disarm(self, venue: str, symbols: set[str]) -> None:
+        armed = self._under_way.get(venue)
+        if armed is not None:
+            await asyncio.wait([armed], timeout=DISARM_S / 2)
+        disarmed = self._questions.set_countdown(venue, 0, sorted(symbols))
+        if disarmed is not None:
+            await asyncio.wait([disarmed])

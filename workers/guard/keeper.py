@@ -169,16 +169,16 @@ class HaltKeeper:
             wanted = msgspec.structs.replace(fence, hedges=names)
             self._set(msgspec.structs.replace(self.state, fence=wanted), release=False)
 
-    def lift_fence(self, what: str) -> str:
-        """End the fence. ``what`` was done meanwhile: "" where nothing had to be, and then the guard's own latch goes
-        with it; else that stays, and says so. Returns what went wrong: the fence stands then."""
+    def lift_fence(self, what: str, *, stays: bool) -> str:
+        """End the fence. ``what`` was done meanwhile, "" where nothing had to be; ``stays``: the guard's latch does,
+        and says it; else that goes with the fence. Returns what went wrong: the fence stands then."""
         self.look_at_disk()
         state, fence = self.state, self.state.fence
         if fence is None:
             return ""
         wanted = msgspec.structs.replace(state, fence=None)
         if self._goes_with_fence():
-            if what:
+            if stays:
                 wanted = msgspec.structs.replace(wanted, reason=f"{fence.reason}; {what}")
             else:
                 wanted = msgspec.structs.replace(wanted, halted=False, reason="")

@@ -2,10 +2,9 @@
 executor that is lost.
 
 Lost is one that hangs (``guard.hung_after_ms`` without a beat), one that is not READY again in time
-(``guard.restart_within_ms``, or 1.5 s where it is dead and its supervisor stands still), and one that its supervisor
-has given up. The guard then latches and fences, ends the process by SIGKILL and waits for the proof of its death,
-closes what is open (``closing.py``) and lifts the fence. The latch stays where it had to send anything; where nothing
-was open it goes with the fence.
+(``guard.restart_within_ms``), and one that its supervisor has given up. The guard then latches and fences, ends the
+process by SIGKILL and waits for the proof of its death, closes what is open (``closing.py``) and lifts the fence. The
+latch stays where it had to send anything; where nothing was open, and in an orderly stop, it goes with the fence.
 
 The main thread looks at the executor and the disk every 100 ms and answers requests in between; a takeover works in a
 thread of its own, and so does a replay of the last run's journal (``last_run.py``). A guard that is born while the
@@ -47,11 +46,10 @@ from workers.guard.keeper import HaltKeeper
 from workers.guard.last_run import LeftHalfDone
 from workers.guard.orphan import Orphan
 from workers.guard.taking_over import TakingOver
-from workers.guard.watch import SERVING, ExecutorWatch, Reading
+from workers.guard.watch import ExecutorWatch, Reading
 
 LOOK_NS = 100_000_000
 ACCEPT_AGAIN_S = 0.02
-SUPERVISOR_SILENT_NS = 2_000_000_000  # it beats every 100 ms; a disk may hold it up
 CLIENT_TIMEOUT_S = 0.2  # the guard serves one short request at a time between two leases
 
 
@@ -63,7 +61,6 @@ class Guard:
         crash = crash_points_here(ctx.config.mode)
         self.keeper = HaltKeeper(ctx, page, crash=crash)
         self._executor = LivenessView.attach(ctx.instance, "executor", missing_ok=True)
-        self._supervisor = LivenessView.attach(ctx.instance, "supervisor", missing_ok=True)
         settings = ctx.config.guard
         self.watch = ExecutorWatch(
             hung_after_ms=settings.hung_after_ms,
@@ -97,22 +94,11 @@ class Guard:
         view.refresh()
         sight = Reading()
         if view.mapped:
-            alive = view.alive()
-            startable = alive or not self._supervisor_stands_still(now_ns)
-            sight = Reading(alive, view.epoch, view.state, view.progress, startable)
+            sight = Reading(alive=view.alive(), epoch=view.epoch, state=view.state, progress=view.progress)
         lost = self.watch.look(sight, now_ns)
         if lost and not self.taking_over.active and not self.taking_over.has_closed(sight.epoch):
             self.taking_over.begin(lost, self.taking_over.by_configuration())
         self.keeper.grant(sight.epoch, now_ns, beating=self.watch.beating)
-
-    def _supervisor_stands_still(self, now_ns: int) -> bool:
-        """Whether nobody starts an executor that has died: its supervisor lives, is in no stop, and does not move."""
-        if not self._ctx.supervised:
-            return False  # systemd starts it
-        view = self._supervisor
-        view.refresh()
-        serving = view.mapped and view.state in SERVING and view.alive()
-        return serving and view.beat_age_ns(now_ns) > SUPERVISOR_SILENT_NS
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request: of the halt page (``keeper.OPERATIONS``), ``take_over``, ``close`` or ``takeover``."""
@@ -127,8 +113,8 @@ class Guard:
 
     def _close(self, request: dict[str, Any]) -> dict[str, Any]:
         """Hedges ``ids`` (None: all) are closed in the place of an executor that is not READY, and legs without their
-        partner with them; how it goes on: request ``takeover``. ``planned``: by an orderly stop, which leaves no latch
-        where all ends as it was to."""
+        partner with them; how it goes on: request ``takeover``. ``planned``: by an orderly stop, which leaves no latch:
+        what could not be closed is said, and the next start goes on with it."""
         if self.watch.serving and self.watch.beating:
             return {"error": EXECUTOR_READY}
         wanted = request.get("ids")

@@ -20,6 +20,7 @@ ATTEMPTS_MAX = 3  # closings that fail by themselves; then the executor gets its
 RETRY_NS = 1_000_000_000
 JOIN_S = 5.0
 NOTHING_OPEN = ""
+RESUME = "; look, then `arb resume --reason R`"
 
 
 class TakingOver:
@@ -131,11 +132,13 @@ class TakingOver:
             self._executor.refresh()
             epoch = self._executor.epoch if self._executor.mapped else 0
             self._closed_epoch = -1 if self._executor.alive() else epoch
-            # The latch stays where a guard has acted, but for a stop that it has carried to its end.
-            what = _words(closing.result) if closing.acted and not self._planned else NOTHING_OPEN
-        self._ctx.say("warning", f"takeover ended: {what or _unlatched(closing)}")
+            what = _words(closing.result) if closing.acted else NOTHING_OPEN
+        # The latch stays where a guard has acted, but for a stop: what that has left, the next start goes on with.
+        stays = bool(what) and (closing.result is None or not self._planned)
+        what += RESUME if stays and closing.result is not None else ""
+        self._ctx.say("warning", f"takeover ended: {what or _nothing_done(closing)}")
         self._crash("guard_closed")
-        problem = self._keeper.lift_fence(what)
+        problem = self._keeper.lift_fence(what, stays=stays)
         if problem:
             self._ctx.say("critical", f"the fence stands: {problem}")
             self._due_ns = now_ns + RETRY_NS
@@ -171,7 +174,7 @@ class TakingOver:
         }
 
 
-def _unlatched(closing: Closing) -> str:
+def _nothing_done(closing: Closing) -> str:
     return "nothing was open" if closing.result is not None else "what is open waits for the next start"
 
 
@@ -185,4 +188,4 @@ def _words(result: TakeoverResult) -> str:
         text += f", {len(result.held)} recoveries wait for an operator"
     if result.waiting:
         text += f", {len(result.waiting)} operations or hedges wait for a venue that is away"
-    return f"{text}; look, then `arb resume --reason R`"
+    return text

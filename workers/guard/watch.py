@@ -14,19 +14,16 @@ from pipeline.model.units import NS_PER_MS
 
 LOOK_MAX_NS = 200_000_000  # a look counts for no more, however late it comes
 FIRST_START_NS = 120_000_000_000  # an executor that has never been READY may be waiting for kernels and venues
-UNSTARTED_NS = 1_500_000_000  # the lease has ended (500 ms), and a second
 SERVING = (ProcessState.READY, ProcessState.DEGRADED)
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What one look at the executor's status page has shown. ``epoch`` 0: there has never been one. ``startable``:
-    somebody starts it again where it dies, as far as is known."""
+    """What one look at the executor's status page has shown. ``epoch`` 0: there has never been one."""
 
     alive: bool = False
     epoch: int = 0
     state: int = 0
     progress: int = 0
-    startable: bool = True
 
 
 class ExecutorWatch:
@@ -49,7 +46,6 @@ class ExecutorWatch:
         self._last = Reading()
         self.silent_ns = 0  # READY without a beat for so long
         self.lost_ns = 0  # not READY for so long
-        self.unstarted_ns = 0  # of that, dead with nobody to start it again
 
     def look(self, reading: Reading, now_ns: int) -> str:
         """Why the executor counts as lost; "" while it does not. ``now_ns``: monotonic."""
@@ -63,8 +59,6 @@ class ExecutorWatch:
         # A planned stop is one only while it lives: what dies in it has ended nothing.
         stops = reading.state == ProcessState.STOPPED or (reading.alive and reading.state == ProcessState.STOPPING)
         self.lost_ns = 0 if serving or stops else self.lost_ns + passed_ns
-        unstarted = self.lost_ns and self._served and not reading.alive and not reading.startable
-        self.unstarted_ns = self.unstarted_ns + passed_ns if unstarted else 0
         if self.lost_ns >= self._restart_within_ns and not self._served and self._left_half_done is not None:
             left = self._left_half_done()
             if left is not None:
@@ -74,8 +68,6 @@ class ExecutorWatch:
             self.lost_ns = 0  # nobody is missed; one that dies before it has made its page leaves none
         if self.silent_ns >= self._hung_after_ns:
             return f"the executor hangs: no beat for {self.silent_ns // NS_PER_MS} ms"
-        if self.unstarted_ns >= UNSTARTED_NS:
-            return f"the executor has ended {self.lost_ns / 1e9:.1f} s ago, and its supervisor does not move"
         if self.lost_ns >= (self._restart_within_ns if self._served else FIRST_START_NS):
             return f"the executor is not READY again after {self.lost_ns / 1e9:.1f} s"
         return ""
@@ -92,7 +84,7 @@ class ExecutorWatch:
 
     def forget(self) -> None:
         """The loss was acted upon: silence and absence count from 0 again."""
-        self.silent_ns = self.lost_ns = self.unstarted_ns = 0
+        self.silent_ns = self.lost_ns = 0
 
     def begin_anew(self) -> None:
         """Nothing is open, so that nobody is needed in time: the next start may take as long as a first one

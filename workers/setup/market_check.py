@@ -52,6 +52,7 @@ async def _listing(venue: VenueConfig) -> list[Listed]:
 async def _instruments(venue: VenueConfig, keys: Keys) -> list[InstrumentSpec]:
     client = make_venue(venue, keys.get(venue.exchange))
     try:
+        await client.read_ends(venue.symbols)
         async with asyncio.timeout(ANSWER_TIMEOUT_S):
             return await client.instruments(venue.symbols)
     finally:

@@ -59,8 +59,13 @@ class BinanceSpotClient(BinanceClient):
             coins=coins,
             prices=symbols.parse_prices(self.venue, quotes.body, self.odd_rows),
             odd=self.odd_rows,
-            ends=await self._ends.read(self._ask_ends) if self.has_credentials else None,  # only a key may read it
+            ends=self._ends.known,
         )
+
+    async def read_ends(self, symbols_: Sequence[str]) -> None:
+        self.symbols.update(symbols_)
+        if self.has_credentials:  # only a key may read it
+            await self._ends.read(self._ask_ends)
 
     async def _ask_ends(self) -> Ends:
         """Announced delistings of spot."""

@@ -109,8 +109,12 @@ class MexcClient(RestVenueClient):
             coins=coins,
             prices=symbols.parse_prices(self.venue, quotes.body, self.odd_rows),
             odd=self.odd_rows,
-            ends=await self._ends.read(self._ask_ends),
+            ends=self._ends.known,
         )
+
+    async def read_ends(self, symbols_: Sequence[str]) -> None:
+        self.symbols.update(symbols_)
+        await self._ends.read(self._ask_ends)
 
     async def _ask_ends(self) -> Ends:
         """Announced ends of trading (a list that no document of the venue names)."""

@@ -1,7 +1,7 @@
 """Announced ends of trading that a venue tells in a list of its own, beside the list of its instruments.
 
-The list must not cost the instruments: where it cannot be read, what it said last stands (silence withdraws nothing),
-and ``fault`` says why.
+The list must not cost the instruments: it is a reading of its own (:meth:`VenueClient.read_ends`), and their rows have
+what it said last. Where it cannot be read that stands (silence withdraws nothing), and ``fault`` says why.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pipeline.exchanges.parsing.rows import Fields
 from pipeline.model.errors import VenueError
 from pipeline.model.structs import InstrumentSpec
 
-ENDS_TIMEOUT_S = 3.0  # budget and answer; the instruments, which wait for it, have 10 s
+ENDS_TIMEOUT_S = 3.0  # budget and answer; the instruments are asked for after it
 
 
 class Ends(msgspec.Struct, frozen=True):
@@ -26,20 +26,24 @@ class Ends(msgspec.Struct, frozen=True):
 
 
 class AnnouncedEnds:
-    """What a venue's list has said last, and why it could not be read since; "" = it could. One per client."""
+    """What a venue's list has said last, and why it could not be read since, with what is known all the same; "" = it
+    could. One per client."""
 
     def __init__(self) -> None:
         self.known = Ends()
         self.fault = ""
+        self._answered = False
 
     async def read(self, ask: Callable[[], Awaitable[Ends]]) -> Ends:
         """The newest answer, or the one before. An end that was known stays where its row cannot be read by now."""
         try:
             async with asyncio.timeout(ENDS_TIMEOUT_S):
                 found = await ask()
-        except (VenueError, TimeoutError) as error:
-            self.fault = str(error) or f"no answer within {ENDS_TIMEOUT_S:.0f} s"
+        except (VenueError, TimeoutError, OSError) as error:
+            known = "those known stand" if self._answered else "none is known"
+            self.fault = f"{known}: {str(error) or f'no answer within {ENDS_TIMEOUT_S:.0f} s'}"
             return self.known
+        self._answered = True
         before = {symbol: at for symbol, at in self.known.until_s.items() if symbol in found.unreadable}
         self.known, self.fault = Ends({**before, **found.until_s}, found.unreadable), ""
         return self.known

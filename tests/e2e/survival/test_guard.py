@@ -66,6 +66,12 @@ def test_a_hung_executor_is_ended_and_what_it_left_is_closed() -> None:
         ended = taken_over(rig)  # "flat" only where no order waits for proof after 5 s: the next executor waits by then
         assert set(ended["closed"]) == hedges and not ended["left"]
         assert guards_orders(rig)
+        for venue, rows in timers_of_guard(rig).items():  # no other process has sent since: a halted one takes no entry
+            assert "countdown" in rows, f"a timer from the guard's orders on: {venue}"
+            if ended["flat"]:  # else something of ours may still come to rest
+                assert rows.count("countdown") > 1 and rows[-1] == "countdown", (
+                    f"the last word disarms: {venue}: {rows}"
+                )
         next_pid(rig, "executor", pid, ready=True)
         until(lambda: not hedges & journalled(rig).hedges.keys(), "by the journals, too")
         state = read_halt(rig.engine.state_dir)
@@ -297,3 +303,16 @@ def timer_rows(rig: Rig, venue: str) -> list[str]:
     """The orders and timers that ``venue`` was sent, in order."""
     rows = [row for row in rig.ledger() if row["kind"] == "request" and row["venue"] == venue]
     return [row["operation"] for row in rows if row["operation"] in ("place", "countdown")]
+
+
+def timers_of_guard(rig: Rig) -> dict[str, list[str]]:
+    """Of each market of Gate.io that the guard has sent an order to: orders and timers, from that order on."""
+    sent, found = guards_orders(rig), dict[str, list[str]]()
+    for row in rig.ledger():
+        if row["kind"] != "request" or row["operation"] not in ("place", "countdown"):
+            continue
+        own = any(row["client_id"].endswith(name) for name in sent)
+        if row["venue"] in found or (own and row["venue"].startswith("gateio")):
+            found.setdefault(row["venue"], []).append(row["operation"])
+    assert "gateio_futures" in found, "each hedge has its contract there"
+    return found

@@ -100,6 +100,10 @@ def test_the_hooks_are_the_locked_tools_and_each_has_its_stage() -> None:
         ("ä" * 72, False),  # characters, not bytes
         ("ä" * 73, True),
         ("# a comment of git\n\n" + "a" * 73 + "\n", True),
+        ("fixup! squash! " + "a" * 72, False),  # as git commit --fixup has it
+        ("amend! " + "a" * 73, True),
+        ('Revert "' + "a" * 72 + '"', False),
+        ("Merge branch '" + "a" * 72 + "'", False),
     ],
 )
 def test_a_subject_over_72_characters_is_refused(tmp_path: Path, message: str, refused: bool) -> None:

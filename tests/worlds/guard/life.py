@@ -26,7 +26,6 @@ class Context:
         self.restarts = 0
         self.beats = 0
         self.orphaned = self.stopped = False
-        self.supervised = True
 
     def progress(self) -> None:
         self.beats += 1

@@ -53,13 +53,12 @@ class Listing:
 
     def __init__(self, *specs: InstrumentSpec) -> None:
         self.specs = {spec.symbol: spec for spec in specs}
-        self.down = False
+        self.down, self.ends_fault = False, ""
         self.odd: list[str] = []
         self.unreadable: frozenset[str] = frozenset()
         self.switch: FeeSwitch | None = None
         self.stock: list[Balance] = []
         self.travels: dict[str, tuple[CoinNetwork, ...]] = {}
-        self.ends_fault = ""
 
     def networks(self) -> Mapping[str, tuple[CoinNetwork, ...]]:
         return self.travels
@@ -69,6 +68,9 @@ class Listing:
 
     async def balances(self) -> list[Balance]:
         return self.stock
+
+    async def read_ends(self, symbols: Sequence[str]) -> None:
+        return
 
     async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
         if self.down:
@@ -91,8 +93,7 @@ class Rig:
     """A catalogue of three venues on a page of its own."""
 
     def __init__(self, instance: str) -> None:
-        symbols = ("BTC_USDT", "ETH_USDT")
-        market = MarketConfig(symbols=symbols)
+        market = MarketConfig(symbols=("BTC_USDT", "ETH_USDT"))
         self.config = EngineConfig(
             exchanges={
                 "mexc": ExchangeConfig(dialect="mexc", markets={"spot": market}),
@@ -105,9 +106,8 @@ class Rig:
         self.page = CataloguePage.create(instance)
         self.said: list[str] = []
         clients: Any = self.venues
-        self.service = CatalogueService(
-            self.config, clients, self.page, lambda level, text: self.said.append(f"{level}: {text}")
-        )
+        say = lambda level, text: self.said.append(f"{level}: {text}")  # noqa: E731
+        self.service = CatalogueService(self.config, clients, self.page, say)
         self.load()
 
     def load(self) -> list[str]:

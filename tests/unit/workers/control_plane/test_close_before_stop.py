@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from workers.control_plane.close_before_stop import (
     guard_bound_s,
     stop_bound_s,
 )
-from workers.control_socket import EXECUTOR_READY, GUARD_SOCKET, ControlServer, Handler
+from workers.control_socket import EXECUTOR_READY, GUARD_SOCKET, ControlError, ControlServer, Handler
 from workers.halt_file import read_halt
 
 
@@ -141,6 +142,42 @@ def test_an_executor_that_is_ready_by_the_time_the_guard_is_asked_is_asked_again
 
     with served(tmp_path, {EXECUTOR_SOCKET: executor, GUARD_SOCKET: guard}):
         assert closed(tmp_path) == [] and asked == ["flatten", "flatten"]
+
+
+def test_nobody_is_asked_past_the_deadline_of_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when it has passed, and for no longer than until then."""
+    waited = dict[str, float]()
+
+    def ask(path: Path, _request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
+        waited[path.name] = timeout_s
+        raise ControlError(f"{path.name}: found no answer")
+
+    monkeypatch.setattr("workers.control_plane.close_before_stop.ask", ask)
+    (line,) = closed(tmp_path, left_s=-1.0)
+    assert line.startswith("error: hedges are not closed before the stop") and "no time is left" in line
+    assert not waited
+    assert closed(tmp_path, come=lambda: False, left_s=4.0) and len(waited) == 2
+    assert all(0 < timeout_s <= 4.0 for timeout_s in waited.values())
+
+
+def test_systemd_waits_for_the_end_of_the_executor_after_a_closing(tmp_path: Path) -> None:
+    address = str(tmp_path / "notify")
+    config = msgspec.structs.replace(make_config(), guard=GuardConfig(on_stop=OnLoss.FLATTEN))
+    children, order = Children(["binance"]), list[str]()
+
+    async def executor(_request: dict[str, Any]) -> dict[str, Any]:
+        order.append("closed")
+        return {"hedges": []}
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard, pytest.MonkeyPatch.context() as environment:
+        heard.bind(address)
+        heard.setblocking(False)
+        environment.setenv("NOTIFY_SOCKET", address)
+        closing = StopClosing(config, children, tmp_path, lambda _level, _text: None, lambda: None)
+        with served(tmp_path, {EXECUTOR_SOCKET: executor}):
+            asyncio.run(closing.before([children["executor"]], lambda: None))
+        assert order == ["closed"]
+        assert [heard.recv(100).split(b"=")[0] for _ in range(2)] == [b"EXTEND_TIMEOUT_USEC"] * 2
 
 
 def test_where_nothing_is_open_nothing_is_said(tmp_path: Path) -> None:

@@ -11,10 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.model.config import GuardConfig
 from pipeline.model.errors import BadInput
 from tests.worlds.execution_starts import Operator, ready_world
+from workers.cli.closing import CLOSE_TIMEOUT_S
+from workers.control_plane.close_before_stop import EXECUTOR_S
 from workers.control_socket import ControlServer
-from workers.executor.control import SOCKET
+from workers.executor.control import CLOSE_POLL_S, CLOSE_POLLS, READY_POLLS, SOCKET
 
 FIELDS = (
     "reason", "id", "name", "state", "exchange", "symbol", "venue", "asset", "amount", "after", "all", "dry_run",
@@ -140,6 +143,13 @@ def test_a_bug_that_a_request_meets_is_answered_and_said(tmp_path: Path) -> None
     assert replies[3] == {"reply": 1}
     (line,) = said
     assert line[0] == "error" and "ZeroDivisionError" in line[1] and '{"n":0}' in line[1]
+
+
+def test_a_closing_waits_for_an_executor_as_long_as_one_may_take_and_whoever_asks_waits_for_both() -> None:
+    """The guard ends one that is not READY: a healthy one that has just been started is not to be asked past."""
+    ready_s = READY_POLLS * CLOSE_POLL_S
+    assert ready_s >= GuardConfig().restart_within_ms / 1000
+    assert ready_s + CLOSE_POLLS * CLOSE_POLL_S <= EXECUTOR_S < CLOSE_TIMEOUT_S
 
 
 @pytest.mark.parametrize("op", ["close", "flatten"])

@@ -96,6 +96,30 @@ def test_timers_are_of_the_symbols_that_were_sent_to() -> None:
     assert timers.dead_man.running(140 * S_NS) == {"slow": ["BTC", "ETH"]}, "as long as one of theirs may run"
 
 
+def test_a_contract_that_has_no_timer_yet_or_one_that_ends_soon_does_not_wait_for_the_venues_turn() -> None:
+    timers, now = Timers("slow", "a"), 100 * S_NS
+    for venue in ("slow", "a"):
+        timers.sent_to[venue] = {"BTC": now}
+        timers.sent[venue] = now
+    timers.dead_man.tick(now + 1)
+    assert timers.symbols == [["BTC"], ["BTC"]]
+    for venue in ("slow", "a"):
+        timers.sent_to[venue]["ETH"] = timers.sent[venue] = now + S_NS // 2
+    timers.dead_man.tick(now + S_NS // 2 + 1)
+    assert timers.asked[2:] == [("slow", ARM_S)], "a timer of the whole market covers it"
+    assert timers.symbols[2] == ["BTC", "ETH"]
+    for step in range(1, 10):  # not taken: no storm
+        timers.dead_man.not_taken("slow")
+        timers.dead_man.tick(now + S_NS // 2 + step * S_NS // 10)
+    assert len(timers.asked) == 3
+    later = now + 50 * S_NS  # XRP is asked for, then ETH, whose timer has less than ARM_S left
+    timers.sent_to["slow"]["XRP"] = timers.sent["slow"] = later
+    timers.dead_man.tick(later + 1)
+    timers.sent_to["slow"]["ETH"] = timers.sent["slow"] = later + S_NS
+    timers.dead_man.tick(later + S_NS + 1)
+    assert timers.symbols[3:] == [["XRP"], ["ETH", "XRP"]]
+
+
 def test_who_stands_in_disarms_what_the_one_before_armed() -> None:
     async def body() -> None:
         async with world("demo") as box:
@@ -119,6 +143,35 @@ def test_who_stands_in_disarms_what_the_one_before_armed() -> None:
             await timers.disarm([("gateio_spot", "BTC_USDT", mono_ns())])
             assert asked() > before
             await asyncio.to_thread(questions.close)
+
+    asyncio.run(body())
+
+
+def test_a_disarm_is_sent_after_the_arm_before_it_has_been_answered() -> None:
+    """Both are requests of their own: an arm that is held up would be taken last, and run."""
+
+    async def body() -> None:
+        asked: list[int] = []
+        answers: list[asyncio.Future[bool]] = []
+
+        def set_countdown(_venue: str, seconds: int, _symbols: Sequence[str]) -> asyncio.Future[bool]:
+            asked.append(seconds)
+            answers.append(asyncio.get_running_loop().create_future())
+            return answers[-1]
+
+        questions = SimpleNamespace(set_countdown=set_countdown, countdown_factor=lambda venue: 1)
+        performer = SimpleNamespace(sent_mono_ns={"a": mono_ns()}, sent_to={"a": {"BTC": mono_ns()}})
+        timers = VenueTimers(questions, performer, lambda: None)  # type: ignore[arg-type]
+        timers.tick(mono_ns())
+        disarmed = asyncio.create_task(timers.disarm())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert asked == [ARM_S]
+        answers[0].set_result(True)
+        await until_async(lambda: len(answers) == 2, "the disarm")
+        answers[1].set_result(True)
+        await disarmed
+        assert asked == [ARM_S, 0]
 
     asyncio.run(body())
 

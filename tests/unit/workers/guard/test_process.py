@@ -119,7 +119,7 @@ def test_the_fence_outlives_the_guard_and_a_resume_and_takes_the_lease(life: Lif
 def test_the_latch_goes_with_the_fence_only_where_nothing_was_open(life: Life, what: str) -> None:
     keeper = life.guard.keeper
     keeper.fence("the executor hangs", ())
-    assert keeper.lift_fence(what) == ""
+    assert keeper.lift_fence(what, stays=bool(what)) == ""
     assert not life.page.fenced and keeper.state.fence is None
     assert keeper.state.halted == life.page.latched == bool(what)
     assert what in keeper.state.reason
@@ -128,7 +128,7 @@ def test_the_latch_goes_with_the_fence_only_where_nothing_was_open(life: Life, w
 def test_a_halt_that_stood_before_stands_after_a_takeover(life: Life) -> None:
     life.ask(op="halt", reason="look")
     life.guard.keeper.fence("the executor hangs", ())
-    life.guard.keeper.lift_fence("")
+    life.guard.keeper.lift_fence("", stays=False)
     assert life.page.latched and life.guard.keeper.state.reason == "look"
 
 
@@ -240,7 +240,7 @@ def test_a_halt_that_a_command_latches_stands_after_a_takeover(life: Life, befor
     life.guard.keeper.fence("the executor hangs", ())
     if not before:
         latch_page(life.instance, "by hand")
-    assert life.guard.keeper.lift_fence("") == ""
+    assert life.guard.keeper.lift_fence("", stays=False) == ""
     assert life.page.latched and not life.may_send(now_of(life))
     assert read_halt(life.context.state_dir).reason == "by hand"
 
@@ -249,7 +249,7 @@ def test_a_fence_that_the_disk_does_not_take_leaves_no_latch_where_nothing_was_o
     with full_disk():
         life.guard.keeper.fence("the executor hangs", ())
         assert life.page.unsaved
-    assert life.guard.keeper.lift_fence("") == ""
+    assert life.guard.keeper.lift_fence("", stays=False) == ""
     assert not life.page.latched and not life.guard.keeper.state.halted
 
 
@@ -404,12 +404,17 @@ def test_a_guard_that_looks_up_the_last_run_goes_on_and_kills_nobody_who_came_me
 def test_an_orderly_stop_leaves_no_latch_though_the_guard_has_acted_in_it(
     instance: str, tmp_path: Path, planned: bool
 ) -> None:
-    _, page, guard = born(instance, tmp_path)
+    context, page, guard = born(instance, tmp_path)
     guard.handle({"op": "close", "ids": [], "reason": "stop", "planned": planned, "uid": os.geteuid()})
     assert guard.taking_over.active and page.fenced and page.latched
-    done: Any = SimpleNamespace(result=TakeoverResult(orders=("g1x1",)), orders=[], reasons={}, acted=True, error="")
+    result = TakeoverResult(orders=("g1x1",), closed=("a1x1",), left=("a1x2",))
+    done: Any = SimpleNamespace(result=result, orders=[], reasons={}, acted=True, error="")
     guard.taking_over._closed(done, now_of_host())
     assert not page.fenced and page.latched is not planned
+    words = "the guard sent 1 orders, closed 1 hedges, 1 hedges are left"
+    rows = [msgspec.json.decode(line) for line in (tmp_path / AUDIT).read_bytes().splitlines()]
+    for text in (context.said[-1], rows[-1]["reason"]):
+        assert words in text and ("arb resume" in text) is not planned, "what it did is said in any case"
     page.close()
 
 
@@ -443,24 +448,3 @@ def _hedges_of(context: Context) -> tuple[str, ...] | None:
     fence = read_halt(context.state_dir).fence
     assert fence is not None
     return fence.hedges
-
-
-@pytest.mark.parametrize(
-    ("state", "silent_s", "supervised", "expected"),
-    [
-        (ProcessState.READY, 3, True, True),
-        (ProcessState.READY, 1, True, False),
-        (ProcessState.STOPPING, 60, True, False),  # in a stop it does not beat
-        (ProcessState.READY, 60, False, False),  # systemd starts executors
-    ],
-)
-def test_a_supervisor_stands_still_that_has_not_moved_for_two_seconds(
-    life: Life, instance: str, state: ProcessState, silent_s: int, supervised: bool, expected: bool
-) -> None:
-    assert not life.guard._supervisor_stands_still(now_of(life)), "there is none"
-    supervisor = Liveness.create(instance, "supervisor")
-    supervisor.set_state(state)
-    supervisor.beat()
-    life.context.supervised = supervised
-    assert life.guard._supervisor_stands_still(now_of(life) + silent_s * 1_000_000_000) is expected
-    supervisor.close()

@@ -117,20 +117,6 @@ def test_an_executor_that_ended_by_an_error_and_does_not_come_back_is_lost(state
     assert looks.until_lost(200, state, alive=False, beats=False) == 50
 
 
-def test_an_executor_that_nobody_starts_again_is_lost_a_second_after_its_lease() -> None:
-    def looks_until_lost(served: bool, state: ProcessState, *, alive: bool) -> int:
-        watch, now_ns = made(served=served), 7_000_000_000
-        for count in range(49):
-            if watch.look(Reading(alive, 3, state, 1, startable=False), now_ns + count * LOOK_NS):
-                return count
-        return -1
-
-    assert looks_until_lost(True, ProcessState.READY, alive=False) == 15
-    assert looks_until_lost(True, ProcessState.WARMING, alive=True) == -1, "somebody has started it"
-    assert looks_until_lost(True, ProcessState.STOPPED, alive=False) == -1
-    assert looks_until_lost(False, ProcessState.WARMING, alive=False) == -1, "nothing is open"
-
-
 def test_an_executor_that_has_stopped_is_not_lost() -> None:
     looks = Looks()
     looks.look()
