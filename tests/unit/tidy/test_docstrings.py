@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tidy.docstrings import imported_docstrings
-from tests.unit.tidy.small_tree import tree
+from tests.worlds.tidy.small_tree import tree
 
 CLASS = 'class A:\n    """A."""\n'
 TABLES = "class Book(Table):\n    pass\nBOOK = Book()\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.tidy import words
-from tests.unit.tidy.small_tree import places, tree
+from tests.worlds.tidy.small_tree import places, tree
 
 
 def found(root: Path, files: dict[str, str], *, allowed: tuple[tuple[str, str], ...] = ()) -> list[str]:
