@@ -42,6 +42,7 @@ def test_every_bench_runs_and_floors_and_peers_give_the_same_result(name: str) -
 
 
 @pytest.mark.e2e
+@pytest.mark.slice
 def test_a_whole_instance_starts_parks_and_is_weighed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARB_STATE_DIR", str(tmp_path))
     report = run_all(TINY, ("start",))

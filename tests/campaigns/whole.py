@@ -108,7 +108,7 @@ def pytest(name: str, *arguments: str, marker: str = "campaign") -> Stage:
 
 def broken_instances() -> Stage:
     """The tests of instances that ``scripts/test`` leaves to the campaigns."""
-    return pytest("whole instances", "tests/e2e", marker="slice")
+    return pytest("whole instances", "tests/e2e", "bench", marker="slice")
 
 
 def fuzz(inputs: int, seed: int) -> Stage:

@@ -37,13 +37,12 @@ from workers.last_run.half_done import replayed
 from workers.recorder.sqlite_ledger import open_reader
 from workers.stop_signal import STOP_SIGNAL
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slice]
 
 HANGING = (("supervisor", "guard"), ("fork server",), ("recorder", "poller"))
 PROCESSES = ("guard", "executor", "recorder", "poller", "detector", "feed.mexc", "feed.gateio")
 
 
-@pytest.mark.slice
 def test_a_full_disk_with_open_legs_ends_flat() -> None:
     small = {**SMALL["execution"], "journal_segment_bytes": 128 * 1024}  # full within seconds
     with running(**{**SMALL, "execution": small}) as rig:
@@ -141,7 +140,6 @@ def _ended_by_an_error(rig: Rig) -> bool:
     return True
 
 
-@pytest.mark.slice
 def test_an_executor_that_ends_by_an_error_and_is_not_started_again_leaves_nothing_naked() -> None:
     """It closes its sockets after the error, as at a stop: the guard must not take that for a planned one."""
     crash = {"ARB_CRASH_AT": "first_fill:60,raise"}  # at the 60th fill: the supervisor is to stand still before that
@@ -173,7 +171,6 @@ def _killed_half_done(rig: Rig) -> bool:
     return False
 
 
-@pytest.mark.slice
 def test_where_supervisor_and_executor_are_killed_together_the_guard_ends_what_is_half_done_and_itself() -> None:
     with running() as rig:
         holds_a_hedge(rig)
@@ -189,7 +186,6 @@ def test_where_supervisor_and_executor_are_killed_together_the_guard_ends_what_i
         is_judged(rig)
 
 
-@pytest.mark.slice
 def test_a_lost_fork_server_begins_anew_and_a_killed_supervisor_leaves_nothing_naked() -> None:
     with running() as rig:
         holds_a_hedge(rig)

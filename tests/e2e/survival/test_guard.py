@@ -39,7 +39,7 @@ from workers.demo.summary import JournalTotals
 from workers.halt_file import read_halt
 from workers.last_run.half_done import replayed
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slice]
 
 
 #: A hang as it is configured by default.
@@ -97,7 +97,6 @@ def test_a_guard_that_is_killed_in_a_takeover_goes_on() -> None:
         is_judged(rig)
 
 
-@pytest.mark.slice
 def test_where_the_feeds_hang_as_well_the_venues_own_snapshots_will_do() -> None:
     with running(detection={"dead_after_ms": 1200}, guard=HANGS) as rig:
         keeps_a_hedge(rig)
@@ -180,7 +179,6 @@ def nothing_is_open(rig: Rig) -> bool:
     return fence is None and not (ledger.hedges or ledger.open_operations or ledger.unsettled)
 
 
-@pytest.mark.slice
 def test_a_storm_of_guard_and_executor_ends_flat_without_anybody() -> None:
     with running(guard={"restart_within_ms": 2000}) as rig:
         holds_a_hedge(rig)
@@ -197,7 +195,6 @@ def test_a_storm_of_guard_and_executor_ends_flat_without_anybody() -> None:
         is_judged(rig)
 
 
-@pytest.mark.slice
 def test_a_commanded_close_goes_on_after_the_guard_has_died_in_it() -> None:
     """Hedges are held as configured; the one that a command names is closed by the next guard all the same."""
     with running(guard={"on_executor_loss": "hold"}) as rig:
@@ -223,7 +220,6 @@ def test_a_commanded_close_goes_on_after_the_guard_has_died_in_it() -> None:
         is_judged(rig)
 
 
-@pytest.mark.slice
 def test_hedges_that_are_held_are_closed_by_command_without_an_executor() -> None:
     with running(guard={"on_executor_loss": "hold"}) as rig:
         keeps_a_hedge(rig)
@@ -253,7 +249,7 @@ def test_a_stop_closes_hedges_where_that_is_configured() -> None:
         assert not read_halt(rig.engine.state_dir).halted
 
 
-@pytest.mark.parametrize("on_stop", ["hold", pytest.param("flatten", marks=pytest.mark.slice)])
+@pytest.mark.parametrize("on_stop", ["hold", "flatten"])
 def test_a_stop_leaves_nothing_half_done_while_there_is_a_guard(on_stop: str) -> None:
     """An order without an answer takes longer to be proved than the executor has to end: the guard goes on."""
     slow = {**SHORT_WINDOWS["execution"], "unknown_grace_ms": 8000}

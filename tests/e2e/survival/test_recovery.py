@@ -118,6 +118,7 @@ def test_the_times_in_which_a_sum_is_beyond_what_may_be_left() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.slice
 def test_a_round_of_ends_is_measured_and_ends_as_the_ledger_says() -> None:
     measured = run(1, ["ends"])
     assert measured.wrong == []

@@ -24,7 +24,7 @@ from workers.demo.summary import JournalTotals, plain_ledger
 from workers.last_run.half_done import replayed
 from workers.state_folder import instance_dir
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slice]
 
 FEEDS = ("mexc", "gateio")
 OTHERS = ("guard", "recorder", "poller", "executor", "detector")
