@@ -117,7 +117,7 @@ def test_coins_whose_feed_is_dead_wait_for_it_while_their_session_is_up() -> Non
     assert world.core.orders.repairs.waits_for_venue(operation) == f"{SPOT} {SYMBOL}: no live book of it"
     assert "recovery_hold" not in world.core.ledger.breakers
     (spot,) = [leg for leg in operation.record.legs if leg.venue == SPOT]
-    assert (spot.book_seq, spot.update_id) == (0, 0)
+    assert (spot.update_id, spot.proof_mono_ns) == (0, 0)
     world.stalled.difference_update(feeds)
     jump(world, "0.95")
     closed_to_the_end(world, since)
