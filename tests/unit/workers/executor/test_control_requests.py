@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pipeline.model.config import GuardConfig
+from arbitrage.positions import PositionManager
+from pipeline.model.config import EngineConfig, GuardConfig
 from pipeline.model.errors import BadInput
 from tests.worlds.execution_starts import Operator, ready_world
 from workers.cli.closing import CLOSE_TIMEOUT_S
@@ -150,6 +151,16 @@ def test_a_closing_waits_for_an_executor_as_long_as_one_may_take_and_whoever_ask
     ready_s = READY_POLLS * CLOSE_POLL_S
     assert ready_s >= GuardConfig().restart_within_ms / 1000
     assert ready_s + CLOSE_POLLS * CLOSE_POLL_S <= EXECUTOR_S < CLOSE_TIMEOUT_S
+
+
+def test_a_component_waits_for_a_close_as_a_command_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, float] = {}
+    monkeypatch.setattr(
+        "arbitrage.instance.ask", lambda _path, request, timeout_s: asked.update({request["op"]: timeout_s}) or {}
+    )
+    components = PositionManager(EngineConfig(engine_name="waits", exchanges={}))
+    asyncio.run(components.close_position("a1x1"))
+    assert asked == {"close": CLOSE_TIMEOUT_S}
 
 
 @pytest.mark.parametrize("op", ["close", "flatten"])
