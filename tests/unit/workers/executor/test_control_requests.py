@@ -11,11 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from arbitrage.instance import TIMEOUT_S
 from arbitrage.positions import PositionManager
+from pipeline.exchanges.parsing.announced_ends import ENDS_TIMEOUT_S
 from pipeline.model.config import EngineConfig, GuardConfig
 from pipeline.model.errors import BadInput
 from tests.worlds.execution_starts import Operator, ready_world
 from workers.cli.closing import CLOSE_TIMEOUT_S
+from workers.cli.commands_control import SYMBOLS_TIMEOUT_S
+from workers.control_plane.catalogue import FEE_SWITCH_TIMEOUT_S, FETCH_TIMEOUT_S
 from workers.control_plane.close_before_stop import EXECUTOR_S
 from workers.control_socket import ControlServer
 from workers.executor.control import CLOSE_POLL_S, CLOSE_POLLS, READY_POLLS, SOCKET
@@ -24,6 +28,7 @@ FIELDS = (
     "reason", "id", "name", "state", "exchange", "symbol", "venue", "asset", "amount", "after", "all", "dry_run",
     "wait", "for_uid", "uid", "opportunity", "legs", "type",
 )  # fmt: skip
+MARGIN_S = 2.0  # polls and answers of a host that is busy come later than they are counted
 LEG = {"venue": "mexc_spot", "symbol": "BTCUSDT", "side": "buy", "qty": "0.01", "limit_price": "64000"}
 OTHER = {**LEG, "venue": "gateio_spot", "side": "sell"}
 ODD: tuple[Any, ...] = (
@@ -150,7 +155,11 @@ def test_a_closing_waits_for_an_executor_as_long_as_one_may_take_and_whoever_ask
     """The guard ends one that is not READY: a healthy one that has just been started is not to be asked past."""
     ready_s = READY_POLLS * CLOSE_POLL_S
     assert ready_s >= GuardConfig().restart_within_ms / 1000
-    assert ready_s + CLOSE_POLLS * CLOSE_POLL_S <= EXECUTOR_S < CLOSE_TIMEOUT_S
+    assert ready_s + CLOSE_POLLS * CLOSE_POLL_S + MARGIN_S <= EXECUTOR_S < CLOSE_TIMEOUT_S
+
+
+def test_who_adds_a_symbol_waits_for_each_question_to_its_venue() -> None:
+    assert ENDS_TIMEOUT_S + FETCH_TIMEOUT_S + FEE_SWITCH_TIMEOUT_S + MARGIN_S <= min(SYMBOLS_TIMEOUT_S, TIMEOUT_S)
 
 
 def test_a_component_waits_for_a_close_as_a_command_does(monkeypatch: pytest.MonkeyPatch) -> None:
