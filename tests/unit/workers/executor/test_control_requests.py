@@ -173,17 +173,16 @@ def test_a_component_waits_for_a_close_as_a_command_does(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("op", ["close", "flatten"])
-def test_an_executor_that_is_not_ready_begins_no_closing_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, op: str
-) -> None:
-    """The guard is asked then: a hedge that both close would be closed twice."""
-    monkeypatch.setattr("workers.executor.control.READY_POLLS", 1)
+def test_an_executor_that_is_not_ready_begins_no_closing_and_says_so(tmp_path: Path, op: str) -> None:
+    """The guard is asked then, which ends it when its time is over: a hedge that both close would be closed twice."""
     world, serving = ready_world(), False
+    context, soon = world.core.context, GuardConfig(restart_within_ms=100)
+    context.config = msgspec.structs.replace(context.config, guard=soon)
     control = Operator(world, tmp_path).control(lambda _level, _text: None)
     control._serving = lambda: serving
     lines = [msgspec.json.encode({"op": op, "all": True, "reason": "r", "dry_run": dry}) for dry in (False, True)]
     refused, shown = asyncio.run(answered(control, tmp_path / SOCKET, lines))
-    assert "not READY" in refused["error"] and "kind" not in refused and not world.core.forced_close.wanted
+    assert "not READY after 0.1 s" in refused["error"] and "kind" not in refused and not world.core.forced_close.wanted
     assert shown["dry_run"], "what would be sent is shown"
     serving = True
     assert "error" not in asyncio.run(answered(control, tmp_path / SOCKET, lines[:1]))[0]
