@@ -142,6 +142,8 @@ def test_who_stands_in_disarms_what_the_one_before_armed() -> None:
             assert asked() == before, "nothing runs any more"
             await timers.disarm([("gateio_spot", "BTC_USDT", mono_ns())])
             assert asked() > before
+            (row,) = (row for row in venue.ledger.of_kind("request") if row["operation"] == "countdown")
+            assert row["detail"]["timeout"] == "0", "the venue's ledger tells a disarm from an arm"
             await asyncio.to_thread(questions.close)
 
     asyncio.run(body())
