@@ -10,12 +10,13 @@ from typing import Any
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.errors import ArbitrageEngineError, BadInput
+from workers.cli.closing import CLOSE_TIMEOUT_S
 from workers.control_socket import ask
 from workers.state_folder import instance_dir
 
 EXECUTOR_SOCKET = "executor.sock"
 SUPERVISOR_SOCKET = "supervisor.sock"
-TIMEOUT_S = 15.0  # an execution is awaited to its end; everything else answers in milliseconds
+TIMEOUT_S = 20.0  # an execution is awaited for 12 s, a venue that lists a symbol for 15; all else takes milliseconds
 
 
 class Instance:
@@ -44,8 +45,9 @@ class Instance:
         return instance_dir(self.name)
 
     def executor(self, op: str, **request: Any) -> dict[str, Any]:
-        """One request to the executor, answered at once."""
-        return ask(self.state_dir / EXECUTOR_SOCKET, {"op": op, **request}, timeout_s=TIMEOUT_S)
+        """One request to the executor; a close is waited for as long as it may take there."""
+        timeout_s = CLOSE_TIMEOUT_S if op == "close" else TIMEOUT_S
+        return ask(self.state_dir / EXECUTOR_SOCKET, {"op": op, **request}, timeout_s=timeout_s)
 
     def supervisor(self, op: str, **request: Any) -> dict[str, Any]:
         """One request to the supervisor."""

@@ -85,8 +85,9 @@ def _opened_side(ledger: Ledger, operation: Operation, leg: LegPlan) -> int:
 
 
 def unpriced(operation: Operation, leg: LegPlan) -> bool:
-    """Whether no living book had a price of a leg when an exit was planned: its planned price is another's."""
-    return bool(operation.record.closes) and not leg.book_seq
+    """Whether no living book had a price of a leg when an exit was planned: its planned price is another's. A book
+    without a number may be a venue's own snapshot, which is a price as well."""
+    return bool(operation.record.closes) and not leg.proof_mono_ns
 
 
 def must_end(operation: Operation, *, taking_over: bool, urgent: bool) -> bool:
@@ -124,7 +125,7 @@ def held_elsewhere(ledger: Ledger, operation: Operation) -> list[tuple[int, LegP
     own = operation.record.legs
     places = {(leg.venue, leg.symbol) for leg in own}
     return [
-        (index, msgspec.structs.replace(held, best_price=leg.best_price, book_seq=leg.book_seq))
+        (index, msgspec.structs.replace(held, best_price=leg.best_price, proof_mono_ns=leg.proof_mono_ns))
         for held in ledger.operations[operation.record.closes].record.legs
         for index, leg in enumerate(own)
         if held.kind is leg.kind is InstrumentKind.SPOT and (held.venue, held.symbol) not in places

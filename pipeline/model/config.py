@@ -224,7 +224,7 @@ class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     on_executor_loss: OnLoss = OnLoss.FLATTEN  # what a takeover does with open hedges
     hung_after_ms: int = 1000  # a READY executor without a beat for this long is fenced and killed
-    restart_within_ms: int = 10_000  # one that has gone must be READY again by then
+    restart_within_ms: int = 10_000  # one that has gone must be READY again by then; `arb close` waits 10 s at most
     on_stop: OnLoss = OnLoss.HOLD  # what an orderly stop does with open hedges
 
 

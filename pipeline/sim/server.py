@@ -48,6 +48,7 @@ from pipeline.sim.wire.discovery import load_dialect
 HOST = "127.0.0.1"
 BODY_MAX_BYTES = 1 << 20
 CLIENT_ID = re.compile(r'(?:newClientOrderId=|origClientOrderId=|"text"\s*:\s*")([A-Za-z0-9_.:/-]+)')
+TIMEOUT = re.compile(r'(?:"timeout":\s*|countdownTime=)"?(\d+)')  # of a dead-man timer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -273,10 +274,12 @@ class SimExchangeServer:
             if named is None:
                 return await handler(request)
             venue, operation, symbol = named
-            client_id = await _client_id(request) if operation in ("place", "amend", "cancel", "order") else ""
-            faults = await self.admit(
-                venue, operation, symbol=symbol, client_id=client_id, via="rest", detail={"path": request.path}
-            )
+            orders = operation in ("place", "amend", "cancel", "order")
+            client_id = await _found(request, CLIENT_ID) if orders else ""
+            detail = {"path": request.path}
+            if operation == "countdown":
+                detail["timeout"] = await _found(request, TIMEOUT)  # "0" = no timer any more
+            faults = await self.admit(venue, operation, symbol=symbol, client_id=client_id, via="rest", detail=detail)
             if faults.drop_request:
                 return _hang_up(request)
             if faults.page_status:
@@ -387,12 +390,12 @@ def _named(faults: RequestFaults) -> list[str]:
     return names
 
 
-async def _client_id(request: web.Request) -> str:
-    """Client order id of a request, if it carries one, for the ledger row."""
+async def _found(request: web.Request, wanted: re.Pattern[str]) -> str:
+    """What a request carries of it, for the ledger row; "" where it carries none."""
     text = request.raw_path
     if request.can_read_body:
         text += "\n" + (await request.read()).decode("utf-8", "replace")
-    found = CLIENT_ID.search(text)
+    found = wanted.search(text)
     return found.group(1) if found else ""
 
 

@@ -10,11 +10,13 @@ import msgspec
 import pytest
 
 from pipeline.execution.core_context import epoch_of
+from pipeline.execution.events import BookView
 from pipeline.execution.records import FillRecord, OperationResultRecord, OrderIntentRecord, Outcome, Purpose
 from pipeline.model.enums import ArbitrageState
 from pipeline.takeover import AWAY_NS, Takeover, anything_open
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
+from shm.layout import BOOK
 from tests.worlds.external_world import FUTURES, MID, external_world, hedge, judge, venue_delta
 
 D = Decimal
@@ -64,6 +66,57 @@ def test_a_naked_leg_is_closed_and_the_next_executor_knows_every_fill() -> None:
     assert world.run_until(lambda: world.core.ready, limit_ms=5000)
     world.run(3000)
     judge(world)
+
+
+def on_snapshots(world: VirtualWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the books are the venues' own by REST, which no feed has numbered."""
+    proved = world.book
+
+    def book(instrument_id: int) -> BookView | None:
+        view = proved(instrument_id)
+        if view is None:
+            return None
+        words = list(view.words)
+        words[BOOK.seq] = 0
+        return BookView(words, view.proof_mono_ns)
+
+    monkeypatch.setattr(world, "book", book)
+
+
+def test_the_prices_of_a_plan_on_snapshots_bound_what_its_coins_are_sold_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bid at a tenth of the price, and no other book of the pair: that is no market."""
+    world = external_world()
+    hedge(world)
+    world.stalled.add("mexc_spot")
+    world.links["mexc_spot"].disconnect("gone")
+    world.run(6000)
+    on_snapshots(world, monkeypatch)
+    since = len(world.ledger.of_kind("fill"))
+
+    def sold() -> list[Decimal]:
+        rows = world.ledger.of_kind("fill")[since:]
+        return [row["price"] for row in rows if row["venue"] == "gateio_spot"]
+
+    world.take_over()
+    world.links["mexc_spot"].disconnect("gone")
+    takeover = Takeover(world.core, None)
+
+    def turn() -> bool:
+        for command in takeover.commands(world.clock.mono_ns(), "test"):
+            world.feed(command)
+        return world.position(FUTURES, "BTC_USDT") == 0
+
+    assert world.run_until(turn, limit_ms=10_000, step_ms=1) and not sold()
+    (operation,) = world.core.ledger.open_operations.values()
+    assert all(leg.book_seq == 0 < leg.proof_mono_ns for leg in operation.record.legs)
+    world.market.quote("gateio_spot", "BTC_USDT", Quote(MID / 10, qty=D("0.5")))
+    world.stalled.add(FUTURES)
+    world.run(10_000)  # the contract's book is dead by then
+    assert not sold()
+    world.stalled.discard(FUTURES)
+    world.market.quote("gateio_spot", "BTC_USDT", Quote(MID, qty=D("0.5")))
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=60_000)
+    assert sold() and min(sold()) > MID * D("0.99")
 
 
 def test_hedges_are_closed_with_both_legs_and_no_coin_is_sold_twice() -> None:

@@ -26,7 +26,7 @@ Reason = Annotated[
     str, typer.Option("--reason", help="Why (needed); kept in halt.json and shown by status.", show_default=False)
 ]
 ADOPT_TIMEOUT_S = 20.0
-SYMBOLS_TIMEOUT_S = 15.0  # adding a symbol asks its venue
+SYMBOLS_TIMEOUT_S = 20.0  # adding a symbol asks its venue, for 15 s at most
 
 
 def status(

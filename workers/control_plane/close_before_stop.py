@@ -22,7 +22,7 @@ from workers.halt_file import read_halt
 from workers.last_run.half_done import half_done
 
 EXECUTOR_SOCKET = "executor.sock"
-EXECUTOR_S = 20.0  # it answers a flatten after about 10 s, and where it has just been started after 20
+EXECUTOR_S = 25.0  # it answers a flatten after about 10 s, where it has just been started after 20; and some
 GUARD_S = 5.0  # it answers at once
 CLOSING_S = 15.0  # of the guard, when every order in flight is proved: repairs, a forced close
 PROOF_MARGIN_S = 2.0  # a whole sweep after the time from which it may prove that an order never was

@@ -29,7 +29,7 @@ SOCKET = "executor.sock"
 RESULT_TIMEOUT_S = 12.0
 DECIDING = ("approve", "cancel", "rearm", "adopt", "close", "flatten", "emergency", "recover")
 CLOSE_POLL_S = 0.05
-READY_POLLS = 200  # an executor that is not READY becomes so in 10 s, or the guard is asked, which ends it
+READY_POLLS = 200  # one that is not READY is waited for 10 s at most, then the guard is asked, which ends it
 CLOSE_POLLS = 200  # a close is waited for about 10 s; it is tried again by itself for longer
 
 
@@ -258,12 +258,14 @@ class ExecutorControl:
     async def _until_ready(self) -> None:
         """While it reconciles nothing of ours leaves. Raises VenueUnavailable, and nothing was begun: whoever asks goes
         to the guard then, which ends this process before it closes."""
-        for _ in range(READY_POLLS):
+        within_ms = self._core.context.config.guard.restart_within_ms  # later the guard ends it anyway
+        polls = min(READY_POLLS, int(within_ms / 1000 / CLOSE_POLL_S))
+        for _ in range(polls):
             if self._serving():
                 break
             await asyncio.sleep(CLOSE_POLL_S)
         else:
-            raise VenueUnavailable(f"the executor is not READY after {READY_POLLS * CLOSE_POLL_S:.0f} s: it reconciles")
+            raise VenueUnavailable(f"the executor is not READY after {polls * CLOSE_POLL_S:g} s: it reconciles")
         self._core.context.now = self._performer.now()
 
     def _wanted_hedges(self, request: Row) -> list[str]:

@@ -88,7 +88,7 @@ class VenueTimers:
         """``armed``: told of each timer that was asked for."""
         self._questions = questions
         self._armed = armed
-        self._under_way: dict[str, asyncio.Future[bool]] = {}  # venue -> its newest arm, answered or not
+        self._under_way: dict[str, set[asyncio.Future[bool]]] = {}  # venue -> its arms without an answer
         self._dead_man = DeadMan(self._arm, performer.sent_mono_ns, performer.sent_to, questions.countdown_factor)
         self.tick = self._dead_man.tick
 
@@ -98,17 +98,18 @@ class VenueTimers:
             return False
 
         def answered(taken: asyncio.Future[bool]) -> None:
+            self._under_way[venue].discard(taken)
             if not taken.cancelled() and not taken.result():
                 self._dead_man.not_taken(venue)
 
-        self._under_way[venue] = asked
+        self._under_way.setdefault(venue, set()).add(asked)
         asked.add_done_callback(answered)
         self._armed()
         return True
 
     async def disarm(self, others: Iterable[tuple[str, str, int]] = ()) -> None:
         """No timer shall cancel what an operator places after us. ``others``: sends of a process before this one, as
-        venue, symbol, mono ns. An arm that is under way is awaited first: the venue might take it last."""
+        venue, symbol, mono ns. Arms that are under way are awaited first: the venue might take one of them last."""
         now_ns = mono_ns()
         running = {venue: set(symbols) for venue, symbols in self._dead_man.running(now_ns).items()}
         for venue, symbol, sent_ns in others:
@@ -121,8 +122,8 @@ class VenueTimers:
 
     async def _disarm(self, venue: str, symbols: set[str]) -> None:
         armed = self._under_way.get(venue)
-        if armed is not None:
-            await asyncio.wait([armed], timeout=DISARM_S / 2)
+        if armed:
+            await asyncio.wait(set(armed), timeout=DISARM_S / 2)
         disarmed = self._questions.set_countdown(venue, 0, sorted(symbols))
         if disarmed is not None:
             await asyncio.wait([disarmed])

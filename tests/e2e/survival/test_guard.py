@@ -67,11 +67,9 @@ def test_a_hung_executor_is_ended_and_what_it_left_is_closed() -> None:
         assert set(ended["closed"]) == hedges and not ended["left"]
         assert guards_orders(rig)
         for venue, rows in timers_of_guard(rig).items():  # no other process has sent since: a halted one takes no entry
-            assert "countdown" in rows, f"a timer from the guard's orders on: {venue}"
-            if ended["flat"]:  # else something of ours may still come to rest
-                assert rows.count("countdown") > 1 and rows[-1] == "countdown", (
-                    f"the last word disarms: {venue}: {rows}"
-                )
+            assert "arm" in rows, f"a timer from the guard's orders on: {venue}"
+        if ended["flat"]:  # else something of ours may still come to rest
+            until(lambda: all(rows[-1] == "disarm" for rows in timers_of_guard(rig).values()), "the last word disarms")
         next_pid(rig, "executor", pid, ready=True)
         until(lambda: not hedges & journalled(rig).hedges.keys(), "by the journals, too")
         state = read_halt(rig.engine.state_dir)
@@ -278,16 +276,16 @@ def test_a_stop_leaves_nothing_half_done_while_there_is_a_guard(on_stop: str) ->
 def test_gateio_has_a_timer_from_each_send_and_none_after_a_planned_stop() -> None:
     with running() as rig:
         gateio = ("gateio_spot", "gateio_futures")
-        until(lambda: all(timer_rows(rig, venue).count("countdown") > 1 for venue in gateio), "timers on each market")
+        until(lambda: all(timer_rows(rig, venue).count("arm") > 1 for venue in gateio), "timers on each market")
         is_judged(rig)
         for _ in range(5):  # an executor that ends waits a second for it: a venue without a CPU may be later
-            if all(timer_rows(rig, venue)[-1] == "countdown" for venue in gateio):
+            if all(timer_rows(rig, venue)[-1] == "disarm" for venue in gateio):
                 break
             rig.start_again()
             rig.resume()  # from the drain of the end
             trades_on(rig)
             rig.end()
-        assert [timer_rows(rig, venue)[-1] for venue in gateio] == ["countdown"] * 2, "the last word disarms"
+        assert [timer_rows(rig, venue)[-1] for venue in gateio] == ["disarm"] * 2, "the last word disarms"
 
 
 def dropped(rig: Rig) -> bool:
@@ -295,10 +293,17 @@ def dropped(rig: Rig) -> bool:
     return any(row["kind"] == "request" and "drop_request" in row.get("fault", "") for row in rig.ledger())
 
 
+def word_of(row: dict[str, Any]) -> str:
+    """An order, or whether a timer was set or taken back, of a row of the venue's ledger."""
+    if row["operation"] != "countdown":
+        return str(row["operation"])
+    return "disarm" if row["detail"]["timeout"] == "0" else "arm"
+
+
 def timer_rows(rig: Rig, venue: str) -> list[str]:
     """The orders and timers that ``venue`` was sent, in order."""
     rows = [row for row in rig.ledger() if row["kind"] == "request" and row["venue"] == venue]
-    return [row["operation"] for row in rows if row["operation"] in ("place", "countdown")]
+    return [word_of(row) for row in rows if row["operation"] in ("place", "countdown")]
 
 
 def timers_of_guard(rig: Rig) -> dict[str, list[str]]:
@@ -309,6 +314,6 @@ def timers_of_guard(rig: Rig) -> dict[str, list[str]]:
             continue
         own = any(row["client_id"].endswith(name) for name in sent)
         if row["venue"] in found or (own and row["venue"].startswith("gateio")):
-            found.setdefault(row["venue"], []).append(row["operation"])
+            found.setdefault(row["venue"], []).append(word_of(row))
     assert "gateio_futures" in found, "each hedge has its contract there"
     return found

@@ -142,13 +142,15 @@ def test_who_stands_in_disarms_what_the_one_before_armed() -> None:
             assert asked() == before, "nothing runs any more"
             await timers.disarm([("gateio_spot", "BTC_USDT", mono_ns())])
             assert asked() > before
+            (row,) = (row for row in venue.ledger.of_kind("request") if row["operation"] == "countdown")
+            assert row["detail"]["timeout"] == "0", "the venue's ledger tells a disarm from an arm"
             await asyncio.to_thread(questions.close)
 
     asyncio.run(body())
 
 
-def test_a_disarm_is_sent_after_the_arm_before_it_has_been_answered() -> None:
-    """Both are requests of their own: an arm that is held up would be taken last, and run."""
+def test_a_disarm_is_sent_after_the_arms_before_it_have_been_answered() -> None:
+    """Each is a request of its own: an arm that is held up would be taken last, and run."""
 
     async def body() -> None:
         asked: list[int] = []
@@ -160,18 +162,23 @@ def test_a_disarm_is_sent_after_the_arm_before_it_has_been_answered() -> None:
             return answers[-1]
 
         questions = SimpleNamespace(set_countdown=set_countdown, countdown_factor=lambda venue: 1)
-        performer = SimpleNamespace(sent_mono_ns={"a": mono_ns()}, sent_to={"a": {"BTC": mono_ns()}})
+        performer = SimpleNamespace(sent_mono_ns={}, sent_to={})
         timers = VenueTimers(questions, performer, lambda: None)  # type: ignore[arg-type]
-        timers.tick(mono_ns())
+        now_ns = mono_ns()
+        for sent_ns in (now_ns, now_ns + ARM_AGAIN_NS):
+            performer.sent_mono_ns["a"] = sent_ns
+            timers.tick(sent_ns)
+        assert asked == [ARM_S, ARM_S]
+        answers[1].set_result(True)
         disarmed = asyncio.create_task(timers.disarm())
         for _ in range(5):
             await asyncio.sleep(0)
-        assert asked == [ARM_S]
+        assert asked == [ARM_S, ARM_S], "the first one is under way"
         answers[0].set_result(True)
-        await until_async(lambda: len(answers) == 2, "the disarm")
-        answers[1].set_result(True)
+        await until_async(lambda: len(answers) == 3, "the disarm")
+        answers[2].set_result(True)
         await disarmed
-        assert asked == [ARM_S, 0]
+        assert asked == [ARM_S, ARM_S, 0]
 
     asyncio.run(body())
 
