@@ -51,18 +51,13 @@ def repairs(rig: Rig, operations: set[str]) -> dict[str, str]:
 
 
 def test_after_a_liquidation_the_spot_legs_are_flat_within_seconds_by_the_venues_ledger(running: Rig) -> None:
-    until(lambda: bool(hedges(running)), "an open hedge")
-
-    def noticed() -> bool:
-        """Asked for until a hedge was there to be taken: they leave by themselves."""
-        if not any(row["kind"] == "forced" for row in running.ledger()):
-            running.fault(kind="liquidate", venue="gateio_futures", symbol="*")
-        return bool(taken(running))
-
-    until(noticed, "the notice")
+    keeps_a_hedge(running)  # with an exit on its way, that would sell the spot leg
+    running.fault(kind="liquidate", venue="gateio_futures", symbol="*")
+    until(lambda: bool(taken(running)), "the notice")
     until(lambda: not taken(running).keys() & hedges(running).keys(), "the hedges' end")
     operations = set(taken(running))
     until(lambda: bool(repairs(running, operations)), "the spot legs' sale")
+    os.kill(running_pid(running, "detector"), signal.SIGCONT)
     assert "venue.gateio_futures" in running.breakers()
     lists = {e.record.witness.partition(" ")[0] for e in running.entries() if isinstance(e.record, ExternalFillRecord)}
     assert lists == {"liquidates"}, "the venue's own list proves each of them"
