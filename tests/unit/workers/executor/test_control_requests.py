@@ -164,9 +164,12 @@ def test_who_adds_a_symbol_waits_for_each_question_to_its_venue() -> None:
 
 def test_a_component_waits_for_a_close_as_a_command_does(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, float] = {}
-    monkeypatch.setattr(
-        "arbitrage.instance.ask", lambda _path, request, timeout_s: asked.update({request["op"]: timeout_s}) or {}
-    )
+
+    def ask(_path: Path, request: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
+        asked[request["op"]] = timeout_s
+        return {}
+
+    monkeypatch.setattr("arbitrage.instance.ask", ask)
     components = PositionManager(EngineConfig(engine_name="waits", exchanges={}))
     asyncio.run(components.close_position("a1x1"))
     assert asked == {"close": CLOSE_TIMEOUT_S}
