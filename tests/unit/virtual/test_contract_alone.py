@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from pipeline.execution.bounds.windows import answer_expected
+import pytest
+
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CommandKind
-from pipeline.execution.hedging.margin_cuts import unclaimed
+from pipeline.execution.hedging import margin_cuts
+from pipeline.execution.records import HedgeRecord
 from pipeline.execution.settle import hedge_left
 from pipeline.virtual.margin_storm import FUTURES, PAIR, QTY, SPOT, SYMBOL, Storm, storm_world
 from pipeline.virtual.market import Quote
@@ -53,35 +56,41 @@ def cut_whose_spot_answer_is_lost(world: VirtualWorld) -> None:
     world.market.move(FUTURES, SYMBOL, world.market.quotes[SPOT, SYMBOL].mid)
 
 
-def nothing_is_left(world: VirtualWorld) -> bool:
-    """What one exit has closed too much is dust that another's dust cancels."""
-    delta = world.core.positions.delta().get("BTC", D(0))
-    return world.position(FUTURES, SYMBOL) == 0 and not world.core.ledger.hedges and abs(delta) < D("0.0001")
-
-
-def test_exits_that_have_closed_too_much_together_buy_nothing_back() -> None:
-    """An order that may have sold the coins is waited for as long as its answer may come: then its venue is away, and
-    the rest of the contract would be liquidated."""
+def test_a_contract_whose_coins_an_unanswered_order_may_have_sold_is_left_to_that_exit() -> None:
     world = storm_world(Storm(), 1, up=True)
     since = len(world.ledger.of_kind("fill"))
-    ((hedge_id, hedge),) = world.core.ledger.hedges.items()
+    (hedge_id,) = world.core.ledger.hedges
     cut_whose_spot_answer_is_lost(world)
-    (order,) = [o for o in world.core.ledger.unsettled.values() if o.intent.venue == SPOT]
-    context = world.core.context
-    left = hedge_left(context.ledger, context.ledger.operations[hedge_id])
-    assert answer_expected(context, order) and unclaimed(context, hedge, alone=True) < left
-    assert world.run_until(lambda: not answer_expected(context, order), limit_ms=10_000)
-    assert unclaimed(context, hedge, alone=False) < left == unclaimed(context, hedge, alone=True)
+    jump(world, "1.13")
+    assert world.run_until(lambda: len(world.core.ledger.closings[hedge_id]) > 1, limit_ms=10_000)
+    world.run(3000)
+    sold, open_ = filled(world, SPOT, "sell", since), -world.position(FUTURES, SYMBOL)
+    assert open_ == sold - D("0.005"), "what the exit before is to close, and nothing else"
+    world.faults.clear()
+    world.links[SPOT].connect()
+    closed_to_the_end(world, since)
+
+
+def test_exits_that_have_closed_too_much_together_buy_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a fill comes late: the second exit has closed what the first one had already sold the coins of."""
+
+    def all_of_it(context: CoreContext, hedge: HedgeRecord) -> Decimal:
+        return hedge_left(context.ledger, context.ledger.operations[hedge.operation_id])
+
+    monkeypatch.setattr(margin_cuts, "unclaimed", all_of_it)
+    world = storm_world(Storm(), 1, up=True)
+    since = len(world.ledger.of_kind("fill"))
+    cut_whose_spot_answer_is_lost(world)
     jump(world, "1.13")
     assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000)
     world.faults.clear()
     world.links[SPOT].connect()
     closed_to_the_end(world, since)
-    assert nothing_is_left(world)
+    assert world.position(FUTURES, SYMBOL) == 0 and not world.core.ledger.hedges
+    assert abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
 
 
-def test_a_contract_does_not_wait_for_an_exit_that_waits_for_an_operator() -> None:
-    """That one has sold the coins and closes nothing until it is approved: then it finds that nothing is to be done."""
+def test_a_contract_whose_coins_an_exit_that_waits_for_an_operator_has_sold_is_left_to_it() -> None:
     world = storm_world(Storm(), 1, up=True)
     since = len(world.ledger.of_kind("fill"))
     (hedge_id,) = world.core.ledger.hedges
@@ -91,14 +100,16 @@ def test_a_contract_does_not_wait_for_an_exit_that_waits_for_an_operator() -> No
     assert world.run_until(lambda: held in world.core.ledger.breakers, limit_ms=60_000)
     world.faults.clear()
     world.links[SPOT].disconnect("gone")
-    assert filled(world, SPOT, "sell", since) > 0 == filled(world, FUTURES, "buy", since)
+    sold = filled(world, SPOT, "sell", since)
+    assert sold > 0 == filled(world, FUTURES, "buy", since)
     jump(world, "1.10")
-    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000)
-    assert "r" + world.core.ledger.closings[hedge_id][0].operation_id in world.core.ledger.recoveries
+    assert world.run_until(lambda: len(world.core.ledger.closings[hedge_id]) > 1, limit_ms=10_000)
+    world.run(5000)
+    assert filled(world, FUTURES, "sell", since) == 0
+    assert -world.position(FUTURES, SYMBOL) == sold, "of the exit that waits"
     world.links[SPOT].connect()
     world.command(CommandKind.APPROVE, f"r{world.core.ledger.closings[hedge_id][0].operation_id}")
     closed_to_the_end(world, since)
-    assert nothing_is_left(world)
 
 
 def test_coins_whose_feed_is_dead_wait_for_it_while_their_session_is_up() -> None:
@@ -125,8 +136,7 @@ def test_coins_whose_feed_is_dead_wait_for_it_while_their_session_is_up() -> Non
 
 
 def test_both_legs_leave_beside_an_exit_that_has_only_some_of_the_contract_to_close() -> None:
-    """Its coins are sold and the spot leg can be traded: what it does not claim is cut as always. What it claims goes
-    alone while the margin is short and the exit waits for an operator."""
+    """Its coins are sold and the spot leg can be traded: what it does not claim is cut as always."""
     world = storm_world(Storm(), 1, up=True)
     since = len(world.ledger.of_kind("fill"))
     (hedge_id,) = world.core.ledger.hedges
@@ -137,14 +147,13 @@ def test_both_legs_leave_beside_an_exit_that_has_only_some_of_the_contract_to_cl
     sold = filled(world, SPOT, "sell", since)
     jump(world, "1.10")
     assert world.run_until(lambda: len(world.core.ledger.closings[hedge_id]) > 1, limit_ms=10_000)
-    assert world.run_until(lambda: -world.position(FUTURES, SYMBOL) == sold, limit_ms=10_000)
-    both = filled(world, FUTURES, "buy", since)
-    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000)
+    world.run(3000)
     texts = [alert.text for alert in world.alerts if "are being closed" in alert.text]
-    assert len(texts) == 2 and texts[0].endswith("on both legs") and "alone" in texts[1]
+    assert len(texts) == 1 and texts[0].endswith("on both legs")
+    assert -world.position(FUTURES, SYMBOL) == sold, "of the exit that waits"
+    assert filled(world, SPOT, "sell", since) - sold == filled(world, FUTURES, "buy", since) > 0
     world.command(CommandKind.APPROVE, f"r{world.core.ledger.closings[hedge_id][0].operation_id}")
     closed_to_the_end(world, since)
-    assert filled(world, SPOT, "sell", since) - sold == both > 0 and nothing_is_left(world)
 
 
 def test_of_two_hedges_on_a_contract_the_one_that_no_exit_is_to_close_is_closed() -> None:
@@ -162,7 +171,6 @@ def test_of_two_hedges_on_a_contract_the_one_that_no_exit_is_to_close_is_closed(
     world.core.hedges.hard_exit(first, "as told")
     assert world.run_until(lambda: "recovery_hold" in ledger.breakers, limit_ms=60_000)
     assert filled(world, SPOT, "sell", since) >= first.qty and filled(world, FUTURES, "buy", since) == 0
-    world.command(CommandKind.CANCEL_RECOVERY, f"r{ledger.closings[older][0].operation_id}")
     world.faults.clear()
     world.links[SPOT].disconnect("gone")
     world.stalled.add(SPOT)
