@@ -115,7 +115,8 @@ def test_what_the_test_run_leaves_to_the_slice_is_run_by_it_and_by_the_whole(pla
 
 def test_every_test_of_the_marker_is_run_by_a_stage() -> None:
     """One outside every stage's folders would be run by no gate, and nothing would say so."""
-    commands = [one.command for lanes in chain(*PLANS.values()) for lane in lanes for one in lane]
+    stages = [one.command for lanes in chain(*PLANS.values()) for lane in lanes for one in lane]
+    commands = [command for command in stages if "-m campaign" in " ".join(command)]
     marked = marked_with("campaign")
     assert {path.split("/")[0] for path in marked} == {"tests", "bench"}
     assert [path for path in marked if not any(reached(command, path) for command in commands)] == []
