@@ -68,12 +68,15 @@ def undoes(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) 
 
 def ending_part(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> Decimal:
     """How much of ``amount`` (signed, base coins) an operation that may not be undone closes on a leg: all of it where
-    it leaves the hedge as :func:`may_leave` allows, else at most what the hedge still holds there of that sign. So it
-    opens nothing again: it only takes back what several exits together have traded beyond nothing."""
+    it leaves the hedge as :func:`may_leave` allows, else at most what the hedge still holds there of that sign, and a
+    hair for fees in base coins. So it opens nothing again: it only takes back what several exits together have traded
+    beyond nothing."""
     if not undoes(ledger, operation, leg, amount) and may_leave(ledger, operation, leg, amount):
         return amount
     holds = group_holds(ledger, operation, leg, everywhere=True)
-    return min(amount, holds, key=abs) if amount * holds > 0 else ZERO
+    if amount * holds <= 0:
+        return ZERO
+    return amount if abs(amount) <= abs(holds) * A_HAIR else holds
 
 
 def _opened_side(ledger: Ledger, operation: Operation, leg: LegPlan) -> int:

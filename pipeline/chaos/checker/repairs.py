@@ -15,8 +15,8 @@ FEE_SLACK = Decimal("1.01")  # fees in base: a leg and its repair differ by them
 
 
 def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
-    """An intent with the purpose REPAIR or DUST: exactly the proven exposure, on its side, when all is known that may
-    still be answered, and never where an order of ours is in doubt."""
+    """An intent with the purpose REPAIR or DUST: exactly the proven exposure (of an exit at least what is beyond the
+    hedge), on its side, when all is known that may still be answered, and never where an order of ours is in doubt."""
     body, now_ns = row["body"], row["mono_ns"]
     operation = claims.operations[body["operation_id"]]
     name = body["client_id"]
@@ -30,6 +30,10 @@ def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     if body["purpose"] == "DUST":
         exposure += claims.dust.get(body["base"], ZERO)
     least, most = _bounds(body, abs(exposure), truth)
+    if operation.body["closes"] and body["kind"] == "SPOT":
+        together = claims.group_spot(operation, body["base"])
+        if together * exposure > 0:  # of what exits have closed too far, what they have together will do
+            least = min(least, _bounds(body, abs(together), truth)[0])
     if (exposure > 0) is not (body["side"] == "SELL") or not exposure:
         find("repair", f"{name}: {body['side']} {body['qty']}, proven exposure {exposure} {body['base']}")
     elif not least <= body["qty"] <= most:
