@@ -50,7 +50,7 @@ BEHIND_TICKER_NS = 400_000_000  # of flow: an update follows its ticker within t
 QUIET_ASKED_MAX = 5  # books of a silent connection that are compared with the venue's
 MEASURE_S = 1.0
 CLOCK_SYNC_S = 60.0
-CLOCK_TRIP_MAX_NS = 1_000_000_000  # the time in a slower answer is too uncertain
+CLOCK_AGAIN_S = 5.0  # where the answer's way was so long that it leaves much open
 _CONTROL = int(FrameResult.CONTROL)
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
 _REJECTED = int(FrameResult.REJECTED)
@@ -400,7 +400,7 @@ class MarketFeed:
                 self.proofs.measure(now_ns)
                 self.snapshots.deepen_near()
             if now_ns >= next_sync_ns:
-                next_sync_ns = now_ns + int(CLOCK_SYNC_S * 1e9)
+                next_sync_ns = now_ns + int((CLOCK_SYNC_S if self.proofs.clock_is_sharp else CLOCK_AGAIN_S) * 1e9)
                 self._spawn(self._sync_clock())
             await asyncio.sleep(TICK_S)
 
@@ -426,9 +426,7 @@ class MarketFeed:
             if not self.proofs.clock_known:
                 self._say("warning", f"{self.venue.name}: no server time: {error.message}")
             return
-        received_ns = mono_ns()
-        if received_ns - sent_ns < CLOCK_TRIP_MAX_NS or not self.proofs.clock_known:
-            self.proofs.learn(server_ms, sent_ns, received_ns)
+        self.proofs.learn(server_ms, sent_ns, mono_ns())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._group.create_task(work)
