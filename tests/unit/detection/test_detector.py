@@ -48,19 +48,20 @@ def test_an_opportunity_reaches_the_user_in_words_and_decimals() -> None:
 
 
 def test_a_segment_made_anew_with_the_epoch_of_the_one_before_is_read_from_its_start() -> None:
-    """Its notices are fewer than those that were read of the old one: they would be waited for until they are as many."""
+    """Its notices are fewer than those that were read of the old one: nobody would look at them until they are more."""
     setup = DetectorWorld()
     found: list[OpportunityRecord] = []
     detector = setup.detector(on_opportunity=found.append)
     for _ in range(3):
-        setup.publish(0, "59990", "60010")
+        setup.publish(0, "60295", "60305")
+    setup.publish(2, "60300", "60310")
     detector.step(idle_ns=0)
     setup.feeds[: setup.size] = 0
     setup.feeds[HEADER.epoch] = 1
     init_feed(setup.feeds, 0, BOOKS)
     conn_open(setup.feeds, 0, 0, 0, 0)
     detector.feed_renewed(0)
-    setup.dislocate()
+    setup.publish(0, "59990", "60000")
     detector.step(idle_ns=0)
     assert len(found) == 1
 
