@@ -158,8 +158,12 @@ def frame_problems(dialect: str, market: str) -> Iterator[str]:
 def cut_problems(dialect: str, market: str) -> Iterator[str]:
     """Golden frames that are cut at any byte, with hostile bytes behind the cut, are never read as something whole
     that the reference decoder, which sees the cut bytes alone, does not read alike."""
+    golden = golden_of(dialect).get(market)
+    if golden is None or not golden.frames:
+        yield f"{GOLDEN} has no frames of {market}"
+        return
     codec, mem = feed_codec(dialect, market), new_memory(1, 0, blocks=1)
-    for number, row in enumerate(golden_of(dialect)[market].frames):
+    for number, row in enumerate(golden.frames):
         for length in range(len(row.payload)):
             cut = row.payload[:length]
             for behind in HOSTILE:
@@ -176,18 +180,12 @@ def cut_problems(dialect: str, market: str) -> Iterator[str]:
                     break
 
 
-def sequence_problems(dialect: str, market: str) -> Iterator[str]:
-    """The steps of the golden sequence on one book, and that they show what a sequence must."""
-    golden = golden_of(dialect).get(market)
-    if golden is None:
-        yield f"{GOLDEN} has no sequence of {market}"
-        return
-    sequence = golden.sequence
+def books_of(dialect: str, market: str, sequence: Sequence) -> VenueBooks:
+    """Books with the one of a sequence, over memory of their own."""
     words = np.zeros(feed_segment_words(_CAPACITY), dtype=np.int64)
     init_feed(words, 0, _CAPACITY)
     conn_open(words, 0, 0, 0, 0)
-    codec = feed_codec(dialect, market)
-    books = VenueBooks(codec=codec, words=words, feed_off=0, venue_id=0, capacity=_CAPACITY)
+    books = VenueBooks(codec=feed_codec(dialect, market), words=words, feed_off=0, venue_id=0, capacity=_CAPACITY)
     books.add(
         book_index=0,
         instrument_id=0,
@@ -195,6 +193,16 @@ def sequence_problems(dialect: str, market: str) -> Iterator[str]:
         price_exp=sequence.price_exp,
         qty_exp=sequence.qty_exp,
     )
+    return books
+
+
+def sequence_problems(dialect: str, market: str) -> Iterator[str]:
+    """The steps of the golden sequence on one book, and that they show what a sequence must."""
+    golden = golden_of(dialect).get(market)
+    if golden is None:
+        yield f"{GOLDEN} has no sequence of {market}"
+        return
+    sequence, books = golden.sequence, books_of(dialect, market, golden.sequence)
     results: list[str] = []
     for number, step in enumerate(sequence.steps):
         if step.snapshot:
@@ -206,6 +214,7 @@ def sequence_problems(dialect: str, market: str) -> Iterator[str]:
             return
         results.append(found)
     whole = [k for k, name in enumerate(results) if name in (FrameResult.APPLIED.name, SnapshotResult.SYNCED.name)]
-    gap = next((k for k, name in enumerate(results) if name == FrameResult.NEED_SNAPSHOT.name and k > min(whole)), -1)
+    first = whole[0] if whole else len(results)
+    gap = next((k for k, name in enumerate(results) if name == FrameResult.NEED_SNAPSHOT.name and k > first), -1)
     if FrameResult.DROPPED.name not in results or gap < 0 or not books.is_synced(0):
         yield f"{GOLDEN} {market}: wanted steps with an old update, a gap in a whole book, and whole again at the end"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
@@ -84,6 +84,7 @@ class FeedBench:
         init_feed(self.words, 0, _CAPACITY)
         self.record: Words = np.zeros(BOOK.WORDS, dtype=np.int64)
         self.said: list[str] = []
+        self.running: asyncio.Future[None] | None = None
         self.feed = MarketFeed(
             venue=it.config,
             public=make_public_stream(it.config),
@@ -136,23 +137,38 @@ class FeedBench:
                 return False
         return True
 
+    async def until(self, condition: Callable[[], object], said: str) -> None:
+        """Waits for a condition, for as long as the feed runs."""
+        await until(lambda: self._ended() or condition(), f"{said}; the feed said {self.said[-3:]}")
+        self.still_runs()
+
+    def _ended(self) -> bool:
+        return self.running is not None and self.running.done()
+
+    def still_runs(self) -> None:
+        """Raises what ended the feed: it must not end by itself."""
+        if self.running is not None and self.running.done():
+            self.running.result()  # raises what it raised
+            need(False, f"the feed ended by itself; it said {self.said[-3:]}")
+
     async def all_equal(self, when: str) -> None:
         """Each book is seen to equal the venue's."""
-        await until(self.whole, f"whole, proved books {when}; the feed said {self.said[-3:]}")
+        await self.until(self.whole, f"whole, proved books {when}")
         for row in self.rows:
-            await until(lambda row=row: self.equal(row), f"{row.spec.symbol} equal to the venue's book {when}")  # type: ignore[misc]
+            await self.until(lambda row=row: self.equal(row), f"{row.spec.symbol} equal to the venue's book {when}")  # type: ignore[misc]
 
 
 @asynccontextmanager
-async def feed_bench(it: Checked) -> AsyncIterator[FeedBench]:
-    """A running feed; it must not have ended by itself."""
+async def feed_bench(it: Checked, *strange: FeedInstrument) -> AsyncIterator[FeedBench]:
+    """A running feed; ``strange``: instruments beside those of the venue."""
     specs = await it.client.instruments(it.config.symbols)
-    rows = build_rows(specs, [VenueRef(name=it.name, venue_id=0, feed_id=0)])
-    bench = FeedBench(it, rows)
-    task = asyncio.ensure_future(bench.feed.run())
+    bench = FeedBench(it, build_rows(specs, [VenueRef(name=it.name, venue_id=0, feed_id=0)]))
+    for instrument in strange:
+        bench.feed.add(instrument)
+    task = bench.running = asyncio.ensure_future(bench.feed.run())
     try:
         yield bench
-        need(not task.done(), f"the feed ended by itself; it said {bench.said[-3:]}")
+        bench.still_runs()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -168,39 +184,29 @@ async def books(it: Checked) -> None:
         need(bench.feed.books.counters.fast_path > 0, "no frame was read by the scanner")
         gaps = bench.feed.books.counters.gaps
         it.fault(kind="drop_delta", target="depth", symbol=it.config.symbols[0])
-        await until(lambda: bench.feed.books.counters.gaps > gaps, "the gap of a lost update")
+        await bench.until(lambda: bench.feed.books.counters.gaps > gaps, "the gap of a lost update")
         await bench.all_equal("after a lost update")
         dropped = bench.feed.books.counters.dropped
         it.fault(kind="duplicate_delta", target="depth", count=3)
-        await until(lambda: bench.feed.books.counters.dropped >= dropped + 3, "doubled updates that are dropped")
+        await bench.until(lambda: bench.feed.books.counters.dropped >= dropped + 3, "doubled updates that are dropped")
         await bench.all_equal("after doubled updates")
         it.fault(kind="corrupt", target="public", count=1)
-        await until(lambda: counters.bad_frames > 0, "a damaged frame that is refused")
+        await bench.until(lambda: counters.bad_frames > 0, "a damaged frame that is refused")
         await bench.all_equal("after a damaged frame")
         lost = counters.disconnects
         it.fault(kind="disconnect", target="public")
-        await until(lambda: counters.disconnects > lost, "a lost connection that is noticed")
+        await bench.until(lambda: counters.disconnects > lost, "a lost connection that is noticed")
         await bench.all_equal("after a lost connection")
 
 
 async def unknown_symbol(it: Checked) -> None:
     """A topic of a symbol that the venue does not have costs the others nothing."""
-    specs = await it.client.instruments(it.config.symbols)
-    rows = build_rows(specs, [VenueRef(name=it.name, venue_id=0, feed_id=0)])
-    bench = FeedBench(it, rows)
-    bench.feed.add(
-        FeedInstrument(
-            symbol=it.facts.spell("NOSUCH", "USDT"), book_index=7, instrument_id=7, price_exp=2, qty_exp=2, row_epoch=1
-        )
+    strange = FeedInstrument(
+        symbol=it.facts.spell("NOSUCH", "USDT"), book_index=7, instrument_id=7, price_exp=2, qty_exp=2, row_epoch=1
     )
-    task = asyncio.ensure_future(bench.feed.run())
-    try:
-        for row in rows:
-            await until(lambda row=row: bench.equal(row), f"{row.spec.symbol} beside an unknown symbol")  # type: ignore[misc]
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await bench.feed.client.close()
+    async with feed_bench(it, strange) as bench:
+        for row in bench.rows:
+            await bench.until(lambda row=row: bench.equal(row), f"{row.spec.symbol} beside an unknown symbol")  # type: ignore[misc]
 
 
 async def dead_venue(it: Checked) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
-from pipeline.conformance import frames, private_side, public_side
+from pipeline.conformance import data_quality, figures, frames, private_side, public_side
 from pipeline.conformance.venue import Checked, CheckFailed, checked_venue
 from pipeline.exchanges.factory import PARTS, feed_codec
 from pipeline.model.dialects import dialect_problem, facts_of, folder_of, symbol_problem
@@ -55,6 +56,8 @@ PUBLIC_CHECKS: dict[str, dict[str, LiveCheck]] = {
         "books and gaps": public_side.books,
         "unknown symbol": public_side.unknown_symbol,
         "dead venue": public_side.dead_venue,
+        "data quality": data_quality.data_quality,
+        "thresholds": figures.thresholds,
     },
 }
 PRIVATE_CHECKS: dict[str, dict[str, LiveCheck]] = {
@@ -80,12 +83,17 @@ def check_names(dialect: str) -> list[tuple[str, str]]:
 
 def run_check(dialect: str, market: str, check: str) -> Outcome:
     """One check; live ones on a fresh simulated venue. Raises ``BadInput`` for an unknown name."""
+    return asyncio.run(outcome_of(dialect, market, check))
+
+
+async def outcome_of(dialect: str, market: str, check: str) -> Outcome:
+    """As :func:`run_check`, where a loop runs already."""
     for phase, table in FRAME_CHECKS.items():
         if check in table:
             return Outcome(check=check, phase=phase, market=market, said=_frame_said(table[check], dialect, market))
     for phase, live in {**PUBLIC_CHECKS, **PRIVATE_CHECKS}.items():
         if check in live:
-            said = asyncio.run(_live_said(live[check], dialect, market))
+            said = await _live_said(live[check], dialect, market)
             return Outcome(check=check, phase=phase, market=market, said=said)
     raise BadInput(f"found check {check!r}, wanted one of {', '.join(name for _, name in check_names(dialect))}")
 
@@ -105,8 +113,8 @@ def run_suite(dialect: str, say: Callable[[Outcome], None], only: Sequence[str] 
 def _frame_said(check: FrameCheck, dialect: str, market: str) -> str:
     try:
         return "; ".join(list(check(dialect, market))[:3])
-    except ArbitrageEngineError as error:
-        return str(error)
+    except Exception as error:  # noqa: BLE001  a dialect that is being written: its fault is this check's, see fault_of
+        return fault_of(error)
 
 
 async def _live_said(check: LiveCheck, dialect: str, market: str) -> str:
@@ -114,8 +122,17 @@ async def _live_said(check: LiveCheck, dialect: str, market: str) -> str:
         list(frames.sequence_problems(dialect, market))  # compiles: a blocked loop would look like a stalled venue
         async with checked_venue(dialect, market) as it:
             await check(it)
-    except (CheckFailed, ArbitrageEngineError) as error:
-        return str(error)
-    except ExceptionGroup as group:
-        return "; ".join(str(error) for error in group.exceptions)
+    except Exception as error:  # noqa: BLE001  as above
+        return fault_of(error)
     return ""
+
+
+def fault_of(error: Exception) -> str:
+    """Why a check failed: the sentence of an error of ours; of any other the place in the code, so that a half-written
+    dialect costs one line of the suite and not the suite."""
+    if isinstance(error, ExceptionGroup):
+        return "; ".join(fault_of(one) for one in error.exceptions)
+    if isinstance(error, CheckFailed | ArbitrageEngineError):
+        return str(error)
+    *_, place = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__}: {error} ({place.filename}:{place.lineno})"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.exchanges.factory import make_venue
 from pipeline.model.clock import mono_ns
@@ -17,10 +17,12 @@ from pipeline.sim.exchange.faults import FaultRule
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.server import SimExchangeServer
 
+T = TypeVar("T")
 EXCHANGE = "checked"
 SEED = 7
 LATENCY_US = {"feed_us": 200, "order_us": 200, "match_us": 50, "ack_us": 200, "private_us": 300, "rest_us": 300}
 WAIT_S = 30.0  # a loaded machine takes seconds for what a free one does in milliseconds
+ASK_AGAIN_S = 0.2  # within every venue's limits
 #: (pair, price, tick, lot); the second has numbers of many digits.
 PAIRS = (("BTC/USDT", 64218.4, "0.1", "0.001"), ("XRP/USDT", 0.5243, "0.0001", "1"))
 
@@ -41,6 +43,15 @@ async def until(condition: Callable[[], object], said: str) -> None:
     while not condition():
         need(mono_ns() < deadline_ns, f"waited {WAIT_S:g} s for {said}")
         await asyncio.sleep(0.01)
+
+
+async def rows_of(ask: Callable[[], Awaitable[Sequence[T]]], said: str) -> Sequence[T]:
+    """Asks until there are rows. Raises :class:`CheckFailed` after ``WAIT_S``."""
+    deadline_ns = mono_ns() + int(WAIT_S * 1e9)
+    while not (rows := await ask()):
+        need(mono_ns() < deadline_ns, f"waited {WAIT_S:g} s for {said}")
+        await asyncio.sleep(ASK_AGAIN_S)
+    return rows
 
 
 def scenario_of(dialect: str) -> dict[str, Any]:

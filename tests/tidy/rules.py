@@ -33,6 +33,7 @@ ORDER = (
     "pipeline",
     "workers",
     "arbitrage",
+    "scripts",
     "examples",
     "bench",
     "tests",

@@ -53,7 +53,8 @@ def dialect_new(name: Name, root: Root = None, json: Json = False) -> int:
 
     written = write_skeleton(name, root)
     emit({"written": [str(path) for path in written]}, as_json=json, text=lambda fields: "\n".join(fields["written"]))
-    say(f"arb: next: docs/adding-a-venue.md, phase 1, and `arb dialect check {name}`")
+    where = f" --root {root}" if root is not None else ""
+    say(f"arb: next: docs/adding-a-venue.md, phase 1, and `arb dialect check {name}{where} --only parts`")
     return EXIT_OK
 
 

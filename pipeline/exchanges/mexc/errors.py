@@ -24,21 +24,29 @@ _KINDS: dict[str, tuple[int, ...]] = {
     "rejected": (
         *(-1128, 10095, 10098, 30025),  # combination of parameters, no amount, risk control, nobody on the other side
         30010,  # price
-        *(700004, 700008, 730002, 33333, 44444, 700013),  # parameters
+        *(700004, 700008, 730002, 33333, 44444, 700013, 10015),  # parameters
         *(30029, 30032),  # caps on open orders, position
     ),
     "clock": (700003, 10073, 700005),
-    "auth": (700002, 602, 700001, 10072, 400, 700006, 700007, 401, 403),
-    "disabled": (30000, 30001, 30016, 30018, 30019, 30020, 30027, 30028, 30041, 30051, 60005, 70011),
+    "auth": (700002, 602, 700001, 10001, 10072, 400, 700006, 700007, 401, 403),
+    "disabled": (
+        *(30000, 30001, 30016, 30018, 30019, 30020, 30027, 30028, 30041, 30051, 60005, 70011),
+        *(26, 10099, 140001, 140002),  # operation not allowed; sub-accounts
+    ),
     "not_found": (-2011, -2013, 22222, 30026),
     "rate": (429, 510),
     "duplicate": (-2010,),
-    "unknown": (500, 503, 504, 20002),
+    "unknown": (500, 503, 504, 20002, 11444, 20001, 730000, 730003, 730100),
+    "unknown of wallets": (10100, 10103, *range(10200, 10203), 10206, 10211, 10212, 10216, 10219, 10222, 10232, 10259),
+    "unknown of wallets and sub-accounts": (10265, 10268, 730101, *range(730600, 730603), *range(730700, 730708)),
+    "unknown of margin and loans": (88004, 88009, 88013, 88015),
+    "unknown of contracts": (402, 406, 501, 511, 513, *(600, 601, 603, 604), *range(701, 705), 801, *range(1000, 1003)),
+    "unknown of contract orders": (2003, 2005, 2009, 2011),
 }
 #: Codes that are a status of HTTP as well, with the venue's text. Under another one, or in a body of another shape,
 #: a gateway may have said it, which is no word about a key or an order.
 _SHARED_CODES = {400: "api key required", 401: "no authority", 403: "access denied"}
-KIND_OF_CODE: dict[int, str] = {code: kind for kind, codes in _KINDS.items() for code in codes}
+KIND_OF_CODE: dict[int, str] = {code: kind.split()[0] for kind, codes in _KINDS.items() for code in codes}
 
 
 class _Body(msgspec.Struct):

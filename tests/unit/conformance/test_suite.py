@@ -95,6 +95,8 @@ def test_a_skeleton_is_a_dialect_that_says_what_is_not_written_yet(
     assert "acme" in dialect_names() and not facts_of("acme").trade
     assert run_check("acme", "spot", "parts").said == ""
     assert "has no frames of spot" in run_check("acme", "spot", "golden frames").said
+    assert "has no frames of spot" in run_check("acme", "spot", "cut frames").said
+    assert "has no sequence of spot" in run_check("acme", "spot", "sequence").said
     assert "is not written yet" in run_check("acme", "spot", "lists and precision").said
     assert run(["dialect", "check", "acme", "--root", str(outside), "--only", "golden frames", "--json"]) == 1
     (row,) = json.loads(capsys.readouterr().out)["checks"]
@@ -105,6 +107,15 @@ def test_a_skeleton_is_a_dialect_that_says_what_is_not_written_yet(
         write_skeleton("Acme-1", outside)
     with pytest.raises(BadInput, match="in use"):
         write_skeleton("transport", outside)
+
+
+def test_what_a_half_written_dialect_raises_is_the_fault_of_one_check_with_its_place(outside: Path) -> None:
+    write_skeleton("broken", outside)
+    client = outside / "exchanges" / "broken" / "rest_client.py"
+    client.write_text(client.read_text().replace('raise self._unwritten("instruments")', 'return {}["rows"]'))
+    add_root(outside)
+    line = 1 + client.read_text().splitlines().index('        return {}["rows"]')
+    assert run_check("broken", "spot", "books and gaps").said == f"KeyError: 'rows' ({client}:{line})"
 
 
 def test_a_pair_from_outside_passes_like_our_own(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,7 @@ from pipeline.model.errors import (
     VenueUnavailable,
 )
 from pipeline.model.venue_events import OutcomeKind
+from tests.worlds.later import ccxt
 
 
 def reply(status: int, body: str, **headers: str) -> HttpReply:
@@ -178,6 +179,25 @@ def test_labels_that_orders_get_seldom_are_definite_as_well() -> None:
         binance.KIND_OF_CODE[-4531],
     ]
     assert set(kinds) <= {"rejected", "funds", "row"}
+
+
+@pytest.mark.parametrize(
+    ("client", "part", "table"),
+    [
+        ("binance", "spot", binance.KIND_OF_CODE | binance._IN_TEXT),
+        ("binance", "linear", binance.KIND_OF_CODE | binance._IN_TEXT),
+        ("mexc", "", mexc.KIND_OF_CODE),
+        ("gate", "", gate.KIND_OF_LABEL),
+    ],
+)
+def test_every_code_that_ccxt_lists_is_in_the_table(client: str, part: str, table: dict[int | str, str]) -> None:
+    exceptions = getattr(ccxt, client)().exceptions
+    exact = {**exceptions["exact"], **exceptions.get(part, exceptions)["exact"]}
+    listed = {int(code) if code.lstrip("-").isdigit() else code for code in exact if " " not in code}
+    if client == "binance":  # the rest, common to all its products: margin, withdrawals, savings, loans
+        listed = {code for code in listed if str(code) in exceptions["linear"]["exact"] or -3000 < code < 0}
+    assert len(listed) > 50
+    assert [code for code in sorted(listed, key=str) if code not in table] == []
 
 
 def test_no_code_is_in_two_classes() -> None:

@@ -231,6 +231,22 @@ def test_what_cannot_be_an_exchange_is_said_in_one_sentence() -> None:
 
 
 @pytest.mark.parametrize(
+    ("symbol", "dialect", "wanted"),
+    [("BTC_USDT", "mexc", "BTCUSDT"), ("BTC/USDT", "binance", "BTCUSDT"), ("BTCUSDT", "gateio", "BTC_USDT")],
+)
+def test_a_symbol_that_the_venue_cannot_have_is_refused_where_real_books_are_read(
+    symbol: str, dialect: str, wanted: str
+) -> None:
+    entry = {**MEXC_MARKET, "rest": "https://a.example", "symbols": [symbol]}
+    data = {"mode": "paper", "exchanges": {"it": {"dialect": dialect, "markets": {"spot": entry}}}}
+    with pytest.raises(ConfigInvalid) as caught:
+        config_from_mapping(data)
+    assert caught.value.errors == [
+        f"exchanges.it.markets.spot.symbols: found {symbol!r}, wanted the venue's spelling, as {wanted}"
+    ]
+
+
+@pytest.mark.parametrize(
     ("dialect", "url", "said"),
     [
         ("mexc", "https://a.example/api/v3/api/v3", "has /api/v3 twice; wanted it once"),

@@ -14,8 +14,8 @@ from pipeline.sim.exchange.instruments import Level, SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.wire.binance.formats import BinanceError
+from pipeline.sim.wire.binance.futures import COMBINED_PATHS, STREAM_PATHS, BinanceFutures
 from pipeline.sim.wire.binance.futures import PREFIXES as FUTURES_PREFIXES
-from pipeline.sim.wire.binance.futures import STREAM_PATHS, BinanceFutures
 from pipeline.sim.wire.binance.limits import headers_of
 from pipeline.sim.wire.binance.private_side import PrivateSide, refused
 from pipeline.sim.wire.binance.public_wire import USDM, BinanceWire, Handler, filters, info_row, market_of
@@ -86,6 +86,8 @@ class BinanceDialect(BinanceWire):
         if self.futures is not None:
             for path in STREAM_PATHS:
                 app.router.add_get(path, self._user_stream)
+            for path in COMBINED_PATHS:
+                app.router.add_get(path, self._user_streams)
 
     def urls(self, host: str, port: int) -> dict[str, dict[str, str]]:
         found = super().urls(host, port)
@@ -130,6 +132,10 @@ class BinanceDialect(BinanceWire):
     async def _user_stream(self, request: web.Request) -> web.StreamResponse:
         assert self.futures is not None, "only served with a futures venue"
         return await self.futures.user_stream(self, request)
+
+    async def _user_streams(self, request: web.Request) -> web.StreamResponse:
+        assert self.futures is not None, "only served with a futures venue"
+        return await self.futures.user_streams(self, request)
 
     async def _api_socket(self, request: web.Request) -> web.StreamResponse:
         side = self.sides["futures" if request.path == WS_API["futures"] else "spot"]

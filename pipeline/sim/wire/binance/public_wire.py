@@ -7,8 +7,9 @@ Sources: binance-spot-api-docs "web-socket-streams", "rest-api"; derivatives doc
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -187,34 +188,18 @@ class BinanceWire(Dialect):
         if refused is not None:
             return refused
         client = _Client(sock, market, "/stream" in request.path, of_market_route="/market/" in request.path)
+        add, remove = partial(self._add, client), partial(self._remove, client)
         stream = request.match_info.get("stream", "")
         names = stream.split("/") if stream else [name for name in request.query.get("streams", "").split("/") if name]
         for name in names:
             self._add(client, name)
         try:
             async for message in sock:
-                sock.send(self._control(client, message.data))
+                sock.send(stream_control(message.data, client.names, add, remove))
         finally:
             for name in list(client.names):
                 self._remove(client, name)
         return sock.response
-
-    def _control(self, client: _Client, data: str | bytes) -> str:
-        try:
-            row = msgspec.json.decode(data)
-            method, params, number = row["method"], row.get("params", []), row.get("id")
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-            return '{"code":3,"msg":"Invalid JSON: expected value"}'
-        if method == "LIST_SUBSCRIPTIONS":
-            return _encode({"result": list(client.names), "id": number}).decode()
-        if method not in ("SUBSCRIBE", "UNSUBSCRIBE") or not all(isinstance(name, str) for name in params):
-            return _encode({"code": 2, "msg": f"Invalid request: unknown variant {method}", "id": number}).decode()
-        for name in params:
-            if method == "SUBSCRIBE":
-                self._add(client, name)
-            else:
-                self._remove(client, name)
-        return _encode({"result": None, "id": number}).decode()
 
     def _add(self, client: _Client, name: str) -> None:
         """Unknown streams, and USDⓈ-M ones on the wrong route, are acknowledged and stay silent, as on the venue."""
@@ -249,6 +234,24 @@ class BinanceWire(Dialect):
             else:
                 client.sock.send(data.decode())
         return len(listeners)
+
+
+def stream_control(
+    data: str | bytes, names: Collection[str], add: Callable[[str], None], remove: Callable[[str], None]
+) -> str:
+    """Obeys a client's frame about its streams (``names``: those that it has), and the answer."""
+    try:
+        row = msgspec.json.decode(data)
+        method, params, number = row["method"], row.get("params", []), row.get("id")
+    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        return '{"code":3,"msg":"Invalid JSON: expected value"}'
+    if method == "LIST_SUBSCRIPTIONS":
+        return _encode({"result": list(names), "id": number}).decode()
+    if method not in ("SUBSCRIBE", "UNSUBSCRIBE") or not all(isinstance(name, str) for name in params):
+        return _encode({"code": 2, "msg": f"Invalid request: unknown variant {method}", "id": number}).decode()
+    for name in params:
+        (add if method == "SUBSCRIBE" else remove)(name)
+    return _encode({"result": None, "id": number}).decode()
 
 
 def market_of(path: str) -> str:

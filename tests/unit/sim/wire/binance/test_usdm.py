@@ -127,6 +127,34 @@ def test_keys_signatures_and_windows_are_looked_at_and_a_listen_key_needs_a_key_
     on(body)
 
 
+def test_the_combined_user_stream_wraps_each_event_with_its_key() -> None:
+    async def body(box: World, wire: Wire) -> None:
+        key = (await wire.ask("POST", "/fapi/v1/listenKey", sign=False))["listenKey"]
+        async with (
+            asyncio.timeout(WAIT_S),
+            wire.client.ws_connect(f"{wire.row['ws']}/private/stream") as stream,
+            wire.client.ws_connect(f"{wire.row['ws']}/private/stream?streams={key}") as named,
+        ):
+            await stream.send_json({"method": "SUBSCRIBE", "params": [key, "nosuch"], "id": 1})
+            assert await stream.receive_json() == {"result": None, "id": 1}
+            await stream.send_json({"method": "LIST_SUBSCRIPTIONS", "id": 2})
+            assert await stream.receive_json() == {"result": [key, "nosuch"], "id": 2}
+            placed = await wire.ask("POST", "/fapi/v1/order", **ORDER, price="60000")
+            assert placed["status"] == "NEW", placed
+            for each in (stream, named):
+                frame = await each.receive_json()
+                assert frame["stream"] == key
+                assert (frame["data"]["e"], frame["data"]["o"]["x"]) == ("ORDER_TRADE_UPDATE", "NEW")
+            await stream.send_json({"method": "UNSUBSCRIBE", "params": [key], "id": 3})
+            assert await stream.receive_json() == {"result": None, "id": 3}
+            await wire.ask("DELETE", "/fapi/v1/allOpenOrders", symbol="BTCUSDT")
+            await stream.send_json({"method": "LIST_SUBSCRIPTIONS", "id": 4})
+            assert await stream.receive_json() == {"result": ["nosuch"], "id": 4}
+            assert (await named.receive_json())["data"]["o"]["x"] == "CANCELED"
+
+    on(body)
+
+
 def test_answers_count_weight_and_orders_and_a_batch_mixes_orders_and_refusals() -> None:
     async def body(box: World, wire: Wire) -> None:
         price = str(box.server.venues[VENUE].mark_price("BTCUSDT").quantize(1) * 97 / 100).partition(".")[0]
