@@ -11,6 +11,7 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.model.config_monitoring import MonitoringConfig
+from pipeline.model.config_paper import PaperConfig
 from pipeline.model.dialects import MARKETS as MARKETS
 from pipeline.model.enums import BalanceCheck, Durability, Mode, OnLoss, OpportunityType, WaitStrategy
 
@@ -291,6 +292,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     guard: GuardConfig = GuardConfig()
     processes: dict[str, ProcessConfig] = {}
     fees: dict[str, FeeConfig] = {}  # by venue
+    paper: dict[str, PaperConfig] = {}  # by venue: the simulated account of mode paper; other modes do not look at it
     monitoring: MonitoringConfig | None = None  # None: no alerts are sent, nothing is served
 
     @property

@@ -35,6 +35,7 @@ from pipeline.model.config import (
 from pipeline.model.config_bounds import check_numbers
 from pipeline.model.config_files import laid_over, profile_layers, read_python
 from pipeline.model.config_monitoring import MonitoringConfig, TargetConfig, check_monitoring
+from pipeline.model.config_paper import PaperConfig, check_paper
 from pipeline.model.dialects import add_root, dialect_problem, facts_of, symbol_problem
 from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.errors import ConfigInvalid
@@ -260,6 +261,8 @@ def _decode(data: dict[str, Any], errors: list[str]) -> EngineConfig | None:
             values[key] = _decode_exchanges(value, errors)
         elif key == "processes":
             values[key] = _table(value, ProcessConfig, "processes", errors)
+        elif key == "paper":
+            values[key] = _table(value, PaperConfig, "paper", errors)
         else:
             kind = {field.name: field.type for field in msgspec.structs.fields(EngineConfig)}[key]
             before = len(errors)
@@ -317,6 +320,7 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
     _check_inventory(config, errors)
     _check_processes(config, errors)
     _check_fees(config, errors)
+    check_paper(config.paper, {venue.name for venue in config.venues}, errors)
     if config.monitoring is not None:
         check_monitoring(config.monitoring, errors)
     if config.features.enable_dry_run and config.mode is Mode.LIVE:
