@@ -36,7 +36,7 @@ from pipeline.execution.accounts import FuturesPosition
 from pipeline.execution.events import MarketPort
 from pipeline.execution.market import fee_of, levels, tradable, within
 from pipeline.model.clock import mono_ns, wall_ns
-from pipeline.model.config_paper import PaperConfig
+from pipeline.model.config import PaperConfig
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import InsufficientBalance, OrderNotFound, VenueRejected
 from pipeline.model.fixedpoint import from_fp, to_fp_floor
@@ -62,8 +62,6 @@ START_QUOTE = Decimal(10_000)
 START_BASE_VALUE = Decimal(5_000)  # of every coin that a spot venue trades, at a reference price in dollars
 DOLLARS = ("USDT", "USDC", "USD", "FDUSD", "TUSD", "BUSD")
 COIN_STEP = Decimal("0.00000001")
-Amounts = Mapping[str, Decimal]  # by asset
-PaperConfigs = Mapping[str, PaperConfig]  # by venue
 
 
 class PaperFile(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from math import exp, log
 
-from pipeline.model.config_paper import PaperConfig
+from pipeline.model.config import PaperConfig
 from pipeline.model.units import PPM
 
 P99_DEVIATIONS = 2.3263478740408408  # standard deviations between the median and the 99th percentile of a normal one

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from pipeline.exchanges.base import OutcomeKind, PlaceOutcome
 from pipeline.execution.events import BookView
-from pipeline.model.config import VenueConfig
-from pipeline.model.config_paper import PaperConfig
+from pipeline.model.config import PaperConfig, VenueConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate

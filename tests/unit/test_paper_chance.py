@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
+from pipeline.model.config import PaperConfig
 from pipeline.model.config_load import config_from_mapping
-from pipeline.model.config_paper import PaperConfig
 from pipeline.model.errors import ConfigInvalid
 from pipeline.paper_chance import OrderChance
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.exchanges.base import EventSink, VenueTrading
 from pipeline.market_data import MarketDataAggregator
-from pipeline.model.config_paper import PaperConfig
+from pipeline.model.config import PaperConfig
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ConfigInvalid, VenueError
 from workers.account_clients import KeyRole, credentials_of
