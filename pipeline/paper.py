@@ -381,13 +381,10 @@ class PaperTrading(VenueTrading):
     def _tell_late(self, outcome: PlaceOutcome, fills: Sequence[Fill], update: OrderUpdate) -> None:
         """What the account has long booked; nothing where nobody listens any more: the account is asked then."""
         if self._connected:
-            now = mono_ns()
-            known = msgspec.structs.replace(update, recv_mono_ns=now)
-            self._tell(
-                msgspec.structs.replace(outcome, update=known, recv_mono_ns=now),
-                [msgspec.structs.replace(fill, recv_mono_ns=now) for fill in fills],
-                known,
-            )
+            now, changed = mono_ns(), msgspec.structs.replace
+            known = changed(update, recv_mono_ns=now)
+            late = [changed(fill, recv_mono_ns=now) for fill in fills]
+            self._tell(changed(outcome, update=known, recv_mono_ns=now), late, known)
 
     def _venue_ms(self, row: InstrumentRow) -> int:
         """The venue's clock (ms) by its newest book; 0 = unknown, as where the book is a snapshot without a time.

@@ -284,15 +284,15 @@ def test_a_late_answer_is_executed_at_once_and_told_later(tmp_path: Path) -> Non
         await trading.connect()
         answered.clear()
         trading._arrive(order(OrderSide.BUY, "1", "100"))
-        told = len(outcomes(events))
+        early = len(outcomes(events))
         found = await PaperClient(VENUE, tmp_path, None).query_order("S", "c1")  # type: ignore[arg-type]
         await answered.wait()
         await trading.close()
-        return found, told
+        return found, early
 
     open_accounts(tmp_path, [chosen.spec])
-    found, told = asyncio.run(run())
-    assert told == 0 and found is not None and found.state is OrderState.FILLED
+    found, early = asyncio.run(run())
+    assert early == 0 and found is not None and found.state is OrderState.FILLED
     (outcome,) = outcomes(events)
     fills = [event for event in events if isinstance(event, Fill)]
     assert outcome.update is not None and outcome.update.state is OrderState.FILLED

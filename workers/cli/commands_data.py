@@ -24,6 +24,7 @@ from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from workers.live_rules import at_stake, live_warnings
 from workers.output import emit, say, to_json, write
 from workers.setup.readiness import before_live
+from workers.state_folder import instance_dir
 
 Captures = Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="Recorded files, or the prefix of several.")]
 Fees = Annotated[str, typer.Option("--fees", help="zero, standard, or a file of instrument rows.")]
@@ -247,6 +248,29 @@ def canary(
     return EXIT_CHECK_FAILED if fields["doubts"] else EXIT_OK
 
 
+def archive(
+    recording: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RECORDING]", help="Own recording; default: market/ of the instance's state folder."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the Parquet files go.")] = Path("archive"),
+    instance: Instance = "",
+    json: Json = False,
+) -> int:
+    """Write an own recording (`recording.market`) as Parquet, by venue and date: every frame as it came, and the books'
+    tops. Needs pyarrow.
+
+    What is there already is not written again, and the newest piece of a running instance waits: run it every hour, and
+    the recording may keep its quota. Nothing is removed."""
+    from workers.report.archive import archive as write_archive  # imported here: it loads numba
+
+    name = existing(instance) if recording is None else ""
+    source = instance_dir(name) / "market" if recording is None else recording
+    fields = write_archive(source, out, keeps_writing=bool(name) and is_running(name))
+    emit(fields, as_json=json, text=lambda f: _lines({**f, "files": len(f["files"])}))
+    return EXIT_OK
+
+
 def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is added, until Ctrl-C.")] = False,
     lines: Annotated[
@@ -367,6 +391,6 @@ def config_reload(instance: Instance = "", json: Json = False) -> int:
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    for command in (books, replay, why, report, canary, logs):
+    for command in (books, replay, archive, why, report, canary, logs):
         app.command(name=command.__name__)(command)
     app.add_typer(config_app, name="config")
