@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.model.dialects import facts_of
 from pipeline.model.enums import Mode
-from workers.setup.limits import DerivedLimits, Profile
+from workers.setup.limits import CENT, DerivedLimits, Profile
 from workers.setup.proposals import Proposal
 
 COMMENTS = {
@@ -27,6 +27,9 @@ COMMENTS = {
     "max_naked_usd_s": "USD x seconds that legs may stand alone, all operations together",
     "max_unexplained_loss_usd": "money gone from the accounts without a reason: halts",
 }
+
+#: What paper orders meet where nobody has measured yet: rather too much than too little.
+PAPER_CHANCE = {"latency_ms": 20, "latency_p99_ms": 200, "missed_ppm": 50_000, "late_ppm": 1000}
 
 
 class WrittenConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +54,8 @@ def scalar(value: object) -> str:
 
 def config_text(written: WrittenConfig) -> str:
     """The whole file."""
-    return "\n".join([*_head(written), *_exchanges(written), *_limits(written), *_tail(written)]) + "\n"
+    parts = [*_head(written), *_exchanges(written), *_limits(written), *_paper(written), *_tail(written)]
+    return "\n".join(parts) + "\n"
 
 
 def _head(written: WrittenConfig) -> list[str]:
@@ -97,6 +101,20 @@ def _limits(written: WrittenConfig) -> list[str]:
         for exchange, entry in written.exchanges.items():
             for market in entry["markets"]:
                 lines.append(f"    {exchange}_{market}: {{max_exposure_usd: {scalar(derived.per_exchange_usd)}}}")
+    return [*lines, ""]
+
+
+def _paper(written: WrittenConfig) -> list[str]:
+    """The simulated accounts: each venue's share of the capital, so that paper meets what the real accounts would."""
+    lines = [
+        "paper:  # mode paper alone: what a simulated account begins with, read when it is made; and what its orders",
+        "  # meet: the way to the venue (`arb doctor` measures yours), orders and answers that come too late (ppm)",
+    ]
+    trading = {name: entry for name, entry in written.exchanges.items() if entry.get("trade") is not False}
+    chance = ", ".join(f"{key}: {value}" for key, value in PAPER_CHANCE.items())
+    for exchange, entry in trading.items():
+        usd = (written.capital_usd / len(trading) / len(entry["markets"])).quantize(CENT, ROUND_DOWN)
+        lines += [f"  {exchange}_{market}: {{capital_usd: {usd:f}, {chance}}}" for market in entry["markets"]]
     return [*lines, ""]
 
 

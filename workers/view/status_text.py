@@ -162,13 +162,23 @@ def proposal_line(row: Mapping[str, Any]) -> str:
     )
 
 
-def status_text(reading: dict[str, Any]) -> str:
-    """A reading as one screen of text."""
+def short_text(reading: Mapping[str, Any]) -> str:
+    """A reading as what fits a message: can it trade, money, what is held."""
+    return "\n".join(_first_lines(reading))
+
+
+def _first_lines(reading: Mapping[str, Any]) -> list[str]:
     lines = [*answer_lines(reading), pnl_line(reading)]
     lines += [line for line in (exposure_line(reading), change_line(reading)) if line]
     lines.append(f"operations        {OperationCounts.of(reading['operations']).text()}")
     lines += [f"hedge             {hedge_line(row)}" for row in reading["hedges"]]
     lines += [f"position          {position_line(row)}" for row in reading["positions"]]
+    return lines
+
+
+def status_text(reading: dict[str, Any]) -> str:
+    """A reading as one screen of text."""
+    lines = _first_lines(reading)
     if reading["as_of"] and reading["phase"] == "down":
         lines.append(f"as of             {reading['as_of']} (nothing is watched since)")
     lines.append(f"{'process':<18}{'pid':>8} {'cpu':>4} {'cpus':<8}{'beat ms':>9} {'state':<10}restarts")
