@@ -129,7 +129,7 @@ class ExecutionCore:
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
         usable = Usable(self.balances, self.recovery, self.risk.gate)
-        self.risk.gate.doubtful = usable.doubtful
+        self.risk.gate.doubtful, self.risk.gate.doubts = usable.doubtful, usable.doubts
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -161,7 +161,7 @@ class ExecutionCore:
         )
         gate, netting, attempts = self.risk.gate, self.hedges.netting, self.hedges.attempts
         self.direction_prices = DirectionPrices(self.inventory_prices, self.hedges.entry_prices, gate)
-        gate.leaves_a_hedge, gate.nets_a_leg, gate.leaves = self.hedges.is_exit, netting.concerns, netting.is_exit
+        gate.leaves_a_hedge, gate.closing, gate.leaves = self.hedges.is_exit, netting.closing, netting.is_exit
         self.forced_close, budget = ForcedClose(self.context, attempts), gate.has_budget_for
         self.margin = MarginWatch(self.context, gate.margin, attempts, execute=self._leave, has_budget=budget)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
