@@ -111,8 +111,8 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: Hours before an announced delisting or delivery: no entries from then on, hedges with a leg there leave.
     no_entries_before_end_h: int = 24
     #: Spot-spot pays for the inventory that it moves; the way back is paid, less what its orders are worth elsewhere.
-    #: Opt-in, for markets that run one way: in the two-way demo it enters 15 % less and was not seen to earn more
-    #: (figures: pipeline/economics/README.md).
+    #: `arb init` writes true. It is for markets that run one way; in the two-way demo it enters 15 % less and was not
+    #: seen to earn more (figures: pipeline/economics/README.md).
     inventory_price: bool = False
     hedge: HedgeConfig = HedgeConfig()
 

@@ -54,8 +54,15 @@ def scalar(value: object) -> str:
 
 def config_text(written: WrittenConfig) -> str:
     """The whole file."""
-    parts = [*_head(written), *_exchanges(written), *_limits(written), *_paper(written), *_tail(written)]
-    return "\n".join(parts) + "\n"
+    parts = (
+        _head(written),
+        _exchanges(written),
+        _limits(written),
+        _inventory(written),
+        _paper(written),
+        _tail(written),
+    )
+    return "\n".join(line for part in parts for line in part) + "\n"
 
 
 def _head(written: WrittenConfig) -> list[str]:
@@ -92,8 +99,13 @@ def _exchanges(written: WrittenConfig) -> list[str]:
 
 def _limits(written: WrittenConfig) -> list[str]:
     derived = written.derived
-    lines = ["detection:", f"  max_notional_usd: {scalar(derived.max_notional_usd)}  # largest entry", ""]
-    lines.append("risk_limits:  # USD; fractions of the capital by the profile")
+    lines = [
+        "detection:",
+        f"  max_notional_usd: {scalar(derived.max_notional_usd)}  # largest entry",
+        "  inventory_price: true  # what empties a venue must earn more, what fills it again may earn less",
+        "",
+        "risk_limits:  # USD; fractions of the capital by the profile",
+    ]
     for key, comment in COMMENTS.items():
         lines.append(f"  {key}: {scalar(getattr(derived.limits, key))}  # {comment}")
     if derived.per_exchange_usd is not None:
@@ -118,6 +130,18 @@ def _paper(written: WrittenConfig) -> list[str]:
     return [*lines, ""]
 
 
+def _inventory(written: WrittenConfig) -> list[str]:
+    lines: list[str] = []
+    for exchange, entry in written.exchanges.items():
+        for market in entry["markets"] if entry.get("trade", True) else ():
+            venue = f"{exchange}_{market}"
+            quotes = sorted({row.pair.partition("/")[2] for row in written.proposals if venue in row.symbols})
+            least = [f"{scalar(quote)}: {scalar(written.derived.max_notional_usd)}" for quote in quotes]
+            lines += [f"    {venue}: {{{', '.join(least)}}}"] if least else []
+    head = ["inventory:", "  alarms:  # an alert where less is free: it no longer pays for the largest entry"]
+    return [*head, *lines, ""] if lines else []
+
+
 def _tail(written: WrittenConfig) -> list[str]:
     exchange, entry = next(iter(written.exchanges.items()))
     venue = f"{exchange}_{next(iter(entry['markets']))}"
@@ -125,7 +149,7 @@ def _tail(written: WrittenConfig) -> list[str]:
     return [
         "# Where fees are paid in a coin that is set aside for them:",
         f"# fees: {{{venue}: {{deduction: {{coin: {coin}, discount_ppm: 100000}}}}}}",
-        "# What is wanted where, and the free amount below which an alert is given:",
-        f"# inventory: {{targets: {{{venue}: {{USDT: 100}}}}, alarms: {{{venue}: {{USDT: 20}}}}}}",
+        "# A stock of your own choice, below `inventory:` (else the engine's, shown by `arb balance`):",
+        f"#   targets: {{{venue}: {{USDT: 100}}}}",
         "# CPU sets and waiting: processes: {detector: {cpus: [1], wait: spin}, feed: {cpus: [0]}}",
     ]

@@ -369,6 +369,31 @@ def test_a_recovery_that_is_taken_over_stops_nothing_and_can_be_handed_back(tmp_
     assert operator.ask("recoveries")["recoveries"] == [] and not world.core.ledger.open_operations
 
 
+def test_what_a_decision_would_send_is_shown_before_it_is_made(tmp_path: Path) -> None:
+    world = held_world()
+    world.faults = Faults()
+    market_again(world)
+    operator, ledger = Operator(world, tmp_path), world.core.ledger
+    (row,) = operator.ask("recoveries")["recoveries"]
+    known, breakers = set(ledger.orders), dict(ledger.breakers)
+    asked: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("approve", {"id": row["recovery_id"]}),
+        ("rearm", {"name": "recovery_hold", "reason": "r"}),
+        ("flatten", {}),
+    )
+    shown = [operator.ask(op, **fields, dry_run=True)["repairs"] for op, fields in asked]
+    assert operator.ask("cancel", id=row["recovery_id"], dry_run=True)["repairs"] == []
+    assert set(ledger.orders) == known and ledger.breakers == breakers and not (tmp_path / AUDIT).exists()
+    ((order,),) = [one["orders"] for one in shown[0]]
+    assert shown[0] == shown[1] == shown[2] and shown[0][0]["reason"] is None
+    operator.ask("approve", id=row["recovery_id"], reason="as shown")
+    (sent,) = [ledger.orders[name].intent for name in ledger.orders if name not in known]
+    assert (sent.venue, sent.symbol, sent.qty, sent.price) == tuple(
+        order[name] for name in ("venue", "symbol", "qty", "limit_price")
+    )
+    assert sent.side.name.lower() == order["side"]
+
+
 def test_a_hold_survives_a_restart_and_is_solved_after_it(tmp_path: Path) -> None:
     world = held_world()
     world.faults = Faults()
