@@ -293,7 +293,7 @@ class MarketFeed:
                 return connection
             successor = await self._change_over(kept, connection)
             if successor is None:
-                connection.life_s += 60.0  # could not be replaced now; the old one still serves
+                connection.put_off_change()  # it still serves
             else:
                 connection = successor
 
@@ -328,25 +328,27 @@ class MarketFeed:
             return None
         await new.subscribe(topics_of(self.public, kept.symbols, self.instruments))
         await first_of(old.watch(), new.watch(), overlap(old, new))
-        if not (new.is_open and replaces(old, new) and old.is_open):
-            # the successor did not prove itself: it goes, unless it is the only one left
-            worse, better = (new, old) if old.is_open else (old, new)
-            self._retire(worse)
-            kept.live = better
-            if better is new:
-                return new
-            for symbol in kept.symbols:  # what was asked for while nobody carried it
-                self.snapshots.carried(self.instruments[symbol])
-            return None
-        # whatever came over the old one while both were subscribed came over the new one, too
-        self.books.move_connection(old.conn, new.conn)
-        self._retire(old)
-        self.counters.planned_changes += 1
-        return new
+        if new.is_open and old.is_open and replaces(old, new):
+            self._hand_over(old, new)
+            self.counters.planned_changes += 1
+            return new
+        if old.is_open:  # the successor did not prove itself
+            kept.live = old
+            self._hand_over(new, old)
+        else:  # nor did it have everything when the old one was lost; it is the only one left
+            self._lost(kept, old)
+            kept.live = new
+        for symbol in kept.symbols:  # what was lost, or asked for while nobody carried it
+            self.snapshots.carried(self.instruments[symbol])
+        return None if kept.live is old else new
 
-    def _retire(self, connection: FeedConnection) -> None:
-        connection.close()
-        self._forget(connection)
+    def _hand_over(self, source: FeedConnection, target: FeedConnection) -> None:
+        """End ``source``. What came over it while both were subscribed came over ``target``, too; books that it does
+        not prove are fetched again."""
+        for book_index in self.books.move_connection(source.conn, target.conn):
+            self.snapshots.lost(book_index, "unproved when its connection was changed")
+        source.close()
+        self._forget(source)
 
     def _forget(self, connection: FeedConnection) -> None:
         self.proofs.close(connection)
