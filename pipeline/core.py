@@ -159,13 +159,11 @@ class ExecutionCore:
             account=usable,
             price_bps=self.inventory_prices.price_bps,
         )
-        gate, netting, attempts = self.risk.gate, self.hedges.netting, self.hedges.attempts
+        gate, netting, attempts, self.stopping = self.risk.gate, self.hedges.netting, self.hedges.attempts, False
         self.direction_prices = DirectionPrices(self.inventory_prices, self.hedges.entry_prices, gate)
         gate.leaves_a_hedge, gate.closing, gate.leaves = self.hedges.is_exit, netting.closing, netting.is_exit
-        self.forced_close, budget, self.stopping = ForcedClose(self.context, attempts), gate.has_budget_for, False
-        self.margin = MarginWatch(
-            self.context, gate.margin, attempts, execute=self._leave, has_budget=budget, release=self.holds.approve
-        )
+        self.forced_close = ForcedClose(self.context, attempts)
+        self.margin = MarginWatch(self.context, gate, attempts, execute=self._leave, release=self.holds.approve)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)

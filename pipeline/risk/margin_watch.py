@@ -42,8 +42,9 @@ from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO
+from pipeline.risk.gate import Gate
 from pipeline.risk.margin_cuts_sent import SentCut, SentCuts, to_come
-from pipeline.risk.margin_state import MarginReading, MarginState
+from pipeline.risk.margin_state import MarginReading
 from pipeline.risk.position_rows import Key
 
 STEP = Decimal("0.0001")  # quote; smaller amounts of margin are not moved
@@ -56,25 +57,24 @@ Execute = Callable[[Plan, HedgeRecord], Operation | None]  # None: the guard has
 
 
 class MarginWatch:
-    """Acts on ``state`` after each account reading. ``attempts``: the pace of exits that must be. ``execute(plan,
-    hedge)`` closes a part of a hedge on both legs; ``has_budget(plan)``: the venues take its orders now;
-    ``release(recovery_id, reason)``: it waits for an operator no more."""
+    """Acts on the margin that ``gate`` judges entries by, after each account reading. ``attempts``: the pace of exits
+    that must be. ``execute(plan, hedge)`` closes a part of a hedge on both legs; ``release(recovery_id, reason)``: it
+    waits for an operator no more."""
 
     def __init__(
         self,
         context: CoreContext,
-        state: MarginState,
+        gate: Gate,
         attempts: ForcedAttempts,
         *,
         execute: Execute,
-        has_budget: Callable[[Plan], bool],
         release: Callable[[str, str], None],
     ) -> None:
         self._context = context
-        self._state = state
+        self._state = gate.margin
         self._attempts = attempts
         self._execute = execute
-        self._has_budget = has_budget
+        self._has_budget = gate.has_budget_for
         self._release = release
         self._adding: dict[Key, int] = {}  # AddMargin without an answer yet -> asked at, mono ns
         self._cuts = SentCuts(context)
