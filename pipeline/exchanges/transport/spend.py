@@ -72,14 +72,14 @@ class SpendRow:
     """One budget: this process's row, which is made when it first uses it, and those of the others."""
 
     __slots__ = (
-        "_at", "_slice", "_store", "_table", "_units", "_words",
+        "_at", "_slice", "_store_release", "_table", "_units", "_words",
         "identity", "label", "limit", "others_rows", "slice_ns", "window_ns",
     )  # fmt: skip
 
     def __init__(self, table: SpendTable, identity: int, label: str, limit: int, window_ns: int) -> None:
         self._table = table
         self._words = table.words
-        self._store = table.store
+        self._store_release = table.store_release
         self._at = 0
         self._slice, self._units = -1, 0  # the newest slice that this process wrote, and what stands in it
         self.identity = identity
@@ -102,7 +102,7 @@ class SpendRow:
             before = self._units if number == self._slice else 0
             self._slice, self._units = number, min(UNITS_MAX, before + units)
             # SYNC spend.slice: release; pairs with the acquire in units_of
-            self._store(
+            self._store_release(
                 self._words, self._at + BUDGET_ROW.slices + number % SPEND_SLOTS, number << UNIT_BITS | self._units
             )
         return number
@@ -111,7 +111,7 @@ class SpendRow:
         """Nothing was sent after all: right behind the :meth:`add` that returned ``number``."""
         if self._at:
             self._units = max(0, self._units - units)
-            self._store(
+            self._store_release(
                 self._words, self._at + BUDGET_ROW.slices + number % SPEND_SLOTS, number << UNIT_BITS | self._units
             )
 
@@ -146,7 +146,7 @@ class SpendTable:
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
         self.words = segment.words
-        self.store = direct(store_release, self.words, 0, 0)
+        self.store_release = direct(store_release, self.words, 0, 0)
         self.fence = direct(fence_seq_cst)  #: Between :meth:`SpendRow.add` and the look at the others.
         self._rows: dict[int, SpendRow] = {}
         self._made = 0
