@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class Reader:
             "books": [] if market is None else books(market, views, judge),
             "opportunities": opportunities(counters),
             "orders": orders(counters),
-            "positions": self._positions(market) or executor_positions(self.state_dir),
+            "positions": with_marks(self._positions(market), executor_positions(self.state_dir)),
             "balances": self._balances(),
             "risk": self._risk(counters, halt.halted),
             "budgets": budgets(self.instance),
@@ -277,6 +278,13 @@ def executor_positions(state_dir: Path) -> list[dict[str, Any]]:
     """Futures positions as the executor last published them: what stays open after a stop."""
     state = read_executor_state(state_dir)
     return [] if state is None else state.positions
+
+
+def with_marks(rows: list[dict[str, Any]], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Positions of the account page, each with what the executor last said of one as large: mark, unrealised P&L,
+    funding, age, liquidation. All that it said where the page has none."""
+    known = {(row["venue"], row["symbol"], Decimal(str(row["qty"]))): row for row in published}
+    return [{**known.get((row["venue"], row["symbol"], row["qty"]), {}), **row} for row in rows] or published
 
 
 def _rates(counts: OperationCounts) -> dict[str, float | None]:

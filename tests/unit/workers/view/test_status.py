@@ -17,7 +17,7 @@ from shm.liveness import Liveness, LivenessView, beat
 from tests.worlds.books_world import CONFIG, FUTURE_NS, BooksWorld
 from workers.view.book_verdict import BookJudge
 from workers.view.live_view import BOOKS_MAX, _book_rows
-from workers.view.status import books
+from workers.view.status import books, with_marks
 from workers.view.status_text import answer_lines
 
 
@@ -95,6 +95,14 @@ def test_a_beat_after_the_readers_clock_is_no_negative_age(instance: str) -> Non
         assert view.beat_age_ns(view.beat_mono_ns + 7) == 7
     finally:
         live.close()
+
+
+def test_a_position_of_the_account_page_has_its_mark_and_liquidation() -> None:
+    own = {"venue": "gateio_futures", "symbol": "BTC_USDT", "qty": Decimal("-0.5"), "entry_price": Decimal(60000)}
+    said = {**own, "qty": "-0.50", "mark_price": "61000", "liquidation_distance_pct": "31.2", "funding": "1.5"}
+    assert with_marks([own], [said]) == [{**said, **own}]
+    assert with_marks([own], [{**said, "qty": "-0.4"}]) == [own], "of another quantity nothing is shown"
+    assert with_marks([], [said]) == [said]
 
 
 def test_an_instance_that_starts_says_so() -> None:
