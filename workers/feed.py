@@ -50,6 +50,7 @@ BEAT_S = 0.02
 PARKED_BEAT_S = 0.4  # a parked process beats every 500 ms
 PARK_AFTER_S = 1.0
 METRICS_S = 0.5
+SPARE_CPUS = 3  # as in control_plane/cores.py: for the system and the processes that only park
 LATENCY_SAMPLE = 8  # one frame in eight goes into the histogram: recording costs more than handling most frames
 
 
@@ -83,6 +84,12 @@ def warm(dialects: Sequence[str]) -> None:
     ring_if_sleeping(words, 0, -1)
 
 
+def sockets_of(asked: int, cpus: int, feeds: int) -> int:
+    """Connections with the same streams: as ``asked``, or (0) two where feeds, detector and executor leave a CPU free
+    and what only parks finds room: a second one costs a feed as much again."""
+    return asked or (2 if cpus >= feeds + 2 + SPARE_CPUS else 1)
+
+
 class FeedProcess:
     """The markets of one exchange, the catalogue watch and the beat, in one event loop."""
 
@@ -108,6 +115,7 @@ class FeedProcess:
         # the detector's sleeping flag lies beside its cursor of the report queue
         self._bell = BellRinger.attach(self.ctx.bells_dir() / "detector", self.ctx.instance, "reports.cursor")
         self._ring = direct(ring_if_sleeping, self._bell.words, 0, 0)
+        settings = self._settings()
         for number, venue in enumerate(self.venues):
             self.markets[venue.venue_id] = MarketFeed(
                 venue=venue,
@@ -118,7 +126,7 @@ class FeedProcess:
                 feed_off=0,
                 connection_rows=self._connection_rows,
                 capacity=FEED_BOOK_CAPACITY_DEFAULT,
-                settings=_settings(),
+                settings=settings,
                 say=self.ctx.say,
                 on_frame_done=self._frame_done,
                 tap=self.recording.tap(number) if self.recording is not None else None,
@@ -126,6 +134,26 @@ class FeedProcess:
         self.read_catalogue(catalogue)
         if self.recording is not None:
             self.recording.begin(self._listed())
+
+    def _settings(self) -> FeedSettings:
+        life, stall = os.environ.get("ARB_TEST_FEED_LIFE_S"), os.environ.get("ARB_TEST_FEED_STALL_S")
+        asked, cpus, feeds = (
+            self.ctx.config.exchanges[self.ctx.exchange].sockets,
+            os.cpu_count() or 1,
+            self.ctx.config.feeds,
+        )
+        sockets = sockets_of(asked, cpus, len(feeds))
+        if sockets == 1 and not asked:
+            self.ctx.say(
+                "info",
+                f"one connection a stream: {cpus} CPUs leave none free beside {len(feeds)} feeds, the detector and the "
+                f"executor; exchanges.{self.ctx.exchange}.sockets: 2 doubles them all the same",
+            )
+        return FeedSettings(
+            sockets=sockets,
+            life_s=float(life) if life else None,
+            stall_after_s=float(stall) if stall else None,
+        )
 
     def _frame_done(self, recv_mono_ns: int) -> None:
         self._frames = frames = self._frames + 1
@@ -274,6 +302,7 @@ class FeedProcess:
                 values = msgspec.structs.asdict(market.books.counters) | msgspec.structs.asdict(market.counters)
                 values["connected"] = int(market.connected)
                 values["cross_topic_lag_ms"] = market.lag_ms
+                values["sockets"], values["twins"] = market.sockets, market.twins
                 values["books_whole"] = len(market.instruments) - len(market.waiting_for())
                 for instrument_id, digits in market.snapshots.wanted_digits.items():
                     values[f"{WANTED_DIGITS}.{instrument_id}"] = digits
@@ -295,11 +324,6 @@ def _instrument(row: InstrumentRow) -> FeedInstrument:
         row_epoch=row.row_epoch,
         multiplier=row.spec.multiplier,
     )
-
-
-def _settings() -> FeedSettings:
-    life, stall = os.environ.get("ARB_TEST_FEED_LIFE_S"), os.environ.get("ARB_TEST_FEED_STALL_S")
-    return FeedSettings(life_s=float(life) if life else None, stall_after_s=float(stall) if stall else None)
 
 
 def _attach_catalogue(ctx: WorkerContext) -> CataloguePage:

@@ -33,6 +33,7 @@ class ExchangeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     markets: dict[str, MarketConfig]
     enabled: bool = True  # false: as if it did not stand here
     trade: bool = True  # False: its books are read and shown, nothing is traded there, and no key is needed
+    sockets: int = 0  # connections with the same streams, first arrival counts: 1 or 2; 0: 2 where a CPU is free
 
 
 class VenueConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,6 +62,7 @@ SHARE_PPM = Bound(0, 1_000_000)
 FEE_PPM = Bound(-FEE_PPM_MAX, FEE_PPM_MAX, why="10 %")
 
 BOUNDS: dict[str, Bound] = {
+    "exchanges.*.sockets": Bound(0, 2),
     "detection.min_edge_bps": EDGE_BPS,
     "detection.execute_edge_bps": EDGE_BPS,
     "detection.max_age_to_trade_ms": MS,

@@ -28,7 +28,13 @@ class ConnectionRows:
     """Rows of the feed's connection table, shared by the markets of one exchange."""
 
     def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._free = deque(range(capacity))
+
+    @property
+    def roomy(self) -> bool:
+        """A quarter is free: second connections must not take what first ones need."""
+        return len(self._free) > self._capacity // 4
 
     def take(self) -> int:
         """The row that has been free for longest. Raises ``VenueRejected`` when all are in use."""

@@ -10,6 +10,8 @@ What happens when:
 * a connection comes to its planned end (24 h, or the venue says so) -> the next one stands and is subscribed before the
   old one goes; books that nothing has changed meanwhile are moved over, so that no hole appears in their proof;
 * too many bad frames -> the connection is replaced.
+
+Where ``settings.sockets`` is 2, each connection has a twin (``kept_connection.py``).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.feed.connection import STABLE_S, ConnectionRows, FeedConnection
 from pipeline.exchanges.feed.connection_proofs import Proofs
 from pipeline.exchanges.feed.frame_tap import FrameTap
+from pipeline.exchanges.feed.kept_connection import KeptConnection, Twin
 from pipeline.exchanges.feed.planned_change import first_of, overlap, replaces
 from pipeline.exchanges.feed.public_stream import ControlKind, PublicStream
 from pipeline.exchanges.feed.snapshots import IN_FLIGHT_MAX, Snapshots
@@ -40,8 +43,6 @@ from shm.words import Words
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
 
-REST_FALLBACK_AFTER_S = 1.0  # a reconnect usually takes less
-REST_FALLBACK_PERIOD_S = 1.0
 REFUSED_RETRY_S = 60.0
 BAD_FRAMES_MAX = 20  # per connection and BAD_FRAMES_WINDOW_S
 BAD_FRAMES_WINDOW_S = 10.0
@@ -55,17 +56,6 @@ _CONTROL = int(FrameResult.CONTROL)
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
 _REJECTED = int(FrameResult.REJECTED)
 _PRICE_PRECISION = int(FrameResult.PRICE_PRECISION)
-
-
-class _KeptConnection:
-    """The symbols that share a connection, and the connection that carries them now (None: it is down)."""
-
-    def __init__(self) -> None:
-        self.symbols: dict[str, None] = {}
-        self.live: FeedConnection | None = None
-        self.down_since_ns = mono_ns()
-        self.task: asyncio.Task[None] | None = None
-        self.changed = asyncio.Event()
 
 
 class MarketFeed:
@@ -94,13 +84,15 @@ class MarketFeed:
         settings = settings or FeedSettings()
         self._life_s = settings.life_s if settings.life_s is not None else public.life_s
         self._stall_after_s = settings.stall_after_s if settings.stall_after_s is not None else public.stall_after_s
+        self.sockets = settings.sockets if public.can_be_doubled else 1
+        self._feed_off = feed_off
         self._connection_rows = connection_rows
         self._say = say
         self._on_frame_done, self._tap = on_frame_done, tap
         self.books = VenueBooks(codec=codec, words=words, feed_off=feed_off, venue_id=venue.venue_id, capacity=capacity)
         self.instruments: dict[str, FeedInstrument] = {}
         self._by_book: dict[int, FeedInstrument] = {}
-        self._kept: list[_KeptConnection] = []
+        self._kept: list[KeptConnection] = []
         self._connections: dict[int, FeedConnection] = {}  # by conn
         self._bad: dict[int, deque[int]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -137,7 +129,7 @@ class MarketFeed:
         self._register(instrument)
         kept = next((kept for kept in self._kept if has_room(self.public, len(kept.symbols))), None)
         if kept is None:
-            kept = _KeptConnection()
+            kept = KeptConnection()
             self._kept.append(kept)
             if self._running:
                 self._start(kept)
@@ -203,6 +195,11 @@ class MarketFeed:
         ]
 
     @property
+    def twins(self) -> int:
+        """Connections beside which a second one stands that could take over now."""
+        return sum(kept.twin is not None and kept.twin.stands for kept in self._kept)
+
+    @property
     def lag_ms(self) -> int:
         """What the proof rule allows topics to run apart."""
         return self.proofs.lag_ms
@@ -229,17 +226,29 @@ class MarketFeed:
                     self._start(kept)
                 for _ in range(IN_FLIGHT_MAX):
                     group.create_task(self.snapshots.work())
-                group.create_task(self._fallback())
+                group.create_task(self.snapshots.show_while_down(self._kept))
         finally:
             self._running = False
             for connection in list(self._connections.values()):
                 connection.close()
                 self.proofs.close(connection)
 
-    def _start(self, kept: _KeptConnection) -> None:
+    def _start(self, kept: KeptConnection) -> None:
         kept.task = self._group.create_task(self._keep(kept))
+        if self.sockets > 1:
+            kept.twin = Twin(
+                kept,
+                books=self.books,
+                feed_off=self._feed_off,
+                connect=self._connect,
+                room=lambda: self._connection_rows.roomy,
+                forget=self._forget,
+                topics=lambda: topics_of(self.public, kept.symbols, self.instruments),
+                say=lambda level, text: self._say(level, f"{self.venue.name}: {text}"),
+            )
+            self._group.create_task(kept.twin.keep())
 
-    async def _keep(self, kept: _KeptConnection) -> None:
+    async def _keep(self, kept: KeptConnection) -> None:
         """Own one connection for ever: open, subscribe, watch, replace."""
         pauses = ReconnectPauses()
         while True:
@@ -248,18 +257,20 @@ class MarketFeed:
                 await kept.changed.wait()
             refused: VenueError | None = None
             try:
-                connection = await self._open(kept)
+                connection = kept.live = await self._connect()
             except VenueError as error:
                 refused = error
                 self._say("warning", error.message)
             else:
-                connection = await self._live(kept, connection)
-                self._lost(kept, connection)
+                heir: FeedConnection | None = connection
+                while heir is not None:
+                    connection = await self._live(kept, heir)
+                    heir = self._lost(kept, connection)
                 if connection.age_s > STABLE_S:
                     pauses.reset()
             await asyncio.sleep(pauses.next_s(refused))
 
-    async def _open(self, kept: _KeptConnection) -> FeedConnection:
+    async def _connect(self) -> FeedConnection:
         conn = self._connection_rows.take()
         connection = FeedConnection(
             self.public,
@@ -282,10 +293,9 @@ class MarketFeed:
             self._forget(connection)
             raise
         self.counters.connects += 1
-        kept.live = connection
         return connection
 
-    async def _live(self, kept: _KeptConnection, connection: FeedConnection) -> FeedConnection:
+    async def _live(self, kept: KeptConnection, connection: FeedConnection) -> FeedConnection:
         """Until the connection (or the last of its planned successors) is gone."""
         while True:
             await first_of(connection.watch(), self._steer(kept, connection))
@@ -297,7 +307,7 @@ class MarketFeed:
             else:
                 connection = successor
 
-    async def _steer(self, kept: _KeptConnection, connection: FeedConnection) -> None:
+    async def _steer(self, kept: KeptConnection, connection: FeedConnection) -> None:
         """Keep the subscriptions as wanted; return when the connection should be changed for a new one."""
         kept.changed.clear()  # before the topics are taken: a change that comes while they are sent must not be lost
         await connection.subscribe(topics_of(self.public, kept.symbols, self.instruments))
@@ -318,10 +328,10 @@ class MarketFeed:
                 retry_at = asyncio.get_running_loop().time() + REFUSED_RETRY_S
                 await connection.subscribe(list(connection.refused))
 
-    async def _change_over(self, kept: _KeptConnection, old: FeedConnection) -> FeedConnection | None:
+    async def _change_over(self, kept: KeptConnection, old: FeedConnection) -> FeedConnection | None:
         """Planned change: the new connection is complete before the old one goes. None: the old one stays."""
         try:
-            new = await self._open(kept)
+            new = kept.live = await self._connect()
         except VenueError as error:
             kept.live = old
             self._say("warning", f"planned change put off: {error.message}")
@@ -356,14 +366,18 @@ class MarketFeed:
         self._bad.pop(connection.conn, None)
         self._connection_rows.give_back(connection.conn)
 
-    def _lost(self, kept: _KeptConnection, connection: FeedConnection) -> None:
-        """Unplanned end: its books are unproved at once, and one warning is logged."""
+    def _lost(self, kept: KeptConnection, connection: FeedConnection) -> FeedConnection | None:
+        """Unplanned end: its books are its twin's, which is returned, or unproved at once; one warning is logged."""
         self.counters.disconnects += 1
-        self.books.invalidate_connection(connection.conn)
+        kept.live = kept.twin.take(connection) if kept.twin is not None else None
+        if kept.live is not None:
+            self.books.move_connection(connection.conn, kept.live.conn)
+        else:
+            self.books.invalidate_connection(connection.conn)
+            kept.down_since_ns = mono_ns()
         self._forget(connection)
-        kept.live = None
-        kept.down_since_ns = mono_ns()
         self._say("warning", f"{self.venue.name}: connection {connection.conn} lost: {connection.end_reason}")
+        return kept.live
 
     # --- frames ---
 
@@ -412,7 +426,8 @@ class MarketFeed:
 
     async def _is_quiet(self, connection: FeedConnection) -> bool:
         """Whether nothing has come over a connection because nothing has happened: its books are those of REST."""
-        symbols = [symbol for kept in self._kept if kept.live is connection for symbol in kept.symbols]
+        of_it = [kept for kept in self._kept if connection in (kept.live, kept.twin and kept.twin.connection)]
+        symbols = [symbol for kept in of_it for symbol in kept.symbols]
         carried = [self.instruments[symbol] for symbol in symbols if symbol in self.instruments]
         for instrument in carried[:QUIET_ASKED_MAX]:
             if not await self.snapshots.confirms(instrument):
@@ -481,17 +496,5 @@ class MarketFeed:
         self.counters.refused_topics += len(topics)
         named = ", ".join(topics) or "a topic that the answer does not name"
         self._say("warning", f"{self.venue.name}: refused {named}: {reason}")
-        others = list(self._connections.values())
-        self.snapshots.refused([topic for topic in topics if not any(one.carries(topic) for one in others)])
-
-    # --- REST while a connection is down ---
-
-    async def _fallback(self) -> None:
-        """Poll books of connections that have been down for a while."""
-        while True:
-            await asyncio.sleep(REST_FALLBACK_PERIOD_S)
-            now_ns = mono_ns()
-            for kept in self._kept:
-                if kept.live is None and now_ns - kept.down_since_ns > REST_FALLBACK_AFTER_S * 1e9:
-                    shown = [self.instruments[symbol] for symbol in kept.symbols if symbol in self.instruments]
-                    await self.snapshots.show(shown, lambda kept=kept: kept.live is None)  # type: ignore[misc]
+        carried = {topic for one in self._connections.values() for topic in topics if one.carries(topic)}
+        self.snapshots.refused([topic for topic in topics if topic not in carried])

@@ -27,7 +27,7 @@ def replaces(old: FeedConnection, new: FeedConnection) -> bool:
     return new.on_time and new.complete and old.acked <= new.acked
 
 
-async def first_of(*work: Coroutine[Any, Any, None]) -> None:
+async def first_of(*work: Coroutine[Any, Any, object]) -> None:
     """Until the first of ``work`` returns; the others are cancelled. An exception of any of them comes out."""
     tasks = [asyncio.ensure_future(item) for item in work]
     try:

@@ -59,6 +59,12 @@ class PublicStream(ABC):
     stall_after_s = 10.0  # no frame of any kind while subscribed: the connection is replaced
     life_s = 23 * 3600.0  # a planned change comes before the venue ends the connection (24 h)
 
+    @property
+    def can_be_doubled(self) -> bool:
+        """Whether two connections bring the same updates under the same numbers; not known where each begins with a
+        whole book of its own."""
+        return not self.whole_books_pushed
+
     @abstractmethod
     def url(self) -> str:
         """Address of a connection."""

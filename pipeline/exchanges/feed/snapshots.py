@@ -10,7 +10,7 @@ otherwise an update could fall between the two, unseen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.exchanges.feed.frame_tap import FrameTap
+from pipeline.exchanges.feed.kept_connection import KeptConnection
 from pipeline.exchanges.feed.types import Counters, FeedInstrument
 from pipeline.exchanges.transport.backoff import Backoff
 from pipeline.model.clock import mono_ns
@@ -28,6 +29,8 @@ from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_UNPROVED
 from shm.words import Words
 
 IN_FLIGHT_MAX = 4
+FALLBACK_AFTER_S = 1.0  # a reconnect usually takes less
+FALLBACK_PERIOD_S = 1.0
 RETRY_BASE_S = 0.05
 RETRY_CAP_S = 10.0
 STOOD_NS = 5_000_000_000  # a book that was lost sooner after its snapshot is asked for less and less often
@@ -203,6 +206,18 @@ class Snapshots:
         """The book stands on a snapshot and a stream, or cannot (too fine: said, halted, waited for by nobody)."""
         index = instrument.book_index
         return index in self._too_fine or (self._books.is_synced(index) and index not in self._rest_filled)
+
+    # --- while a connection is down ---
+
+    async def show_while_down(self, kept: Sequence[KeptConnection]) -> None:
+        """Shows the books of connections that have been down for a while; until cancelled."""
+        while True:
+            await asyncio.sleep(FALLBACK_PERIOD_S)
+            now_ns = mono_ns()
+            for one in kept:
+                if one.live is None and now_ns - one.down_since_ns > FALLBACK_AFTER_S * 1e9:
+                    shown = [row for row in self._instruments.values() if row.symbol in one.symbols]
+                    await self.show(shown, lambda one=one: one.live is None)  # type: ignore[misc]
 
     # --- working ---
 

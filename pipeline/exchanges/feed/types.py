@@ -23,8 +23,10 @@ class FeedInstrument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeedSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Overrides for tests; None = what the dialect's ``PublicStream`` says."""
+    """``sockets``: connections with the same topics, 1 or 2. The others are overrides for tests; None = what the
+    dialect's ``PublicStream`` says."""
 
+    sockets: int = 1
     life_s: float | None = None
     stall_after_s: float | None = None
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pipeline.exchanges.binance.public_stream import BinancePublicStream
+from pipeline.exchanges.factory import make_public_stream
 from pipeline.exchanges.feed.public_stream import ControlKind, PublicStream
 from pipeline.exchanges.gateio.public_stream import GatePublicStream
 from pipeline.exchanges.mexc.public_stream import MexcPublicStream, parse_ack
@@ -21,6 +22,11 @@ def venue(dialect: str, market: str, ws: str = "wss://host/ws") -> VenueConfig:
         name=f"{dialect}_{market}", exchange=dialect, market=market, dialect=dialect, venue_id=0, feed_id=0,
         rest="https://host", ws=ws, ws_private="", ws_api="", symbols=(),
     )  # fmt: skip
+
+
+def test_streams_that_begin_with_whole_books_of_their_own_have_no_twin() -> None:
+    assert not make_public_stream(venue("bybit", "spot")).can_be_doubled
+    assert make_public_stream(venue("gateio", "spot")).can_be_doubled
 
 
 # --- MEXC ---

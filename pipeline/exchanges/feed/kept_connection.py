@@ -1,0 +1,185 @@
+"""A connection that is kept up, and its twin: a second one with the same topics, of which whatever comes first counts.
+
+The sequence rule drops what comes twice, so that both may go into the same books. A twin stands in for the first where
+it has *matched* it: both complete and on time beside each other for as long as a planned change takes, and the first
+without a silence. Whatever was said before the twin subscribed has then come over the first, whatever is said later
+comes over the twin. From then on
+
+* the first one ends: its books are the twin's, proved as before, and a new twin is opened;
+* the twin ends: its books are the first one's.
+
+Two connections that do not bring the same updates would lose books again and again: after ``GAPS_MAX`` gaps within
+``GAPS_NS`` beside each other there is one connection for ``APART_S``, and a warning says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.feed.connection import STABLE_S, FeedConnection
+from pipeline.exchanges.feed.planned_change import OVERLAP_S, first_of, replaces
+from pipeline.exchanges.transport.backoff import ReconnectPauses
+from pipeline.model.clock import mono_ns
+from pipeline.model.errors import VenueError
+from shm.layout import CONNECTION, FEED
+
+LOOK_S = 0.05
+GAPS_MAX = 6
+GAPS_NS = 60_000_000_000
+APART_S = 600.0
+
+
+class KeptConnection:
+    """The symbols that share a connection, and the connection that carries them now (None: it is down)."""
+
+    def __init__(self) -> None:
+        self.symbols: dict[str, None] = {}
+        self.live: FeedConnection | None = None
+        self.down_since_ns = mono_ns()
+        self.task: asyncio.Task[None] | None = None
+        self.changed = asyncio.Event()
+        self.twin: Twin | None = None
+
+
+class Twin:
+    """The second connection of a kept one. ``connect`` opens one where there is ``room``, ``forget`` gives its row
+    back, ``topics``: what the first one should carry now."""
+
+    def __init__(
+        self,
+        kept: KeptConnection,
+        *,
+        books: VenueBooks,
+        feed_off: int,
+        connect: Callable[[], Awaitable[FeedConnection]],
+        room: Callable[[], bool],
+        forget: Callable[[FeedConnection], None],
+        topics: Callable[[], list[str]],
+        say: Callable[[str, str], None],
+    ) -> None:
+        self._kept = kept
+        self._books = books
+        self._feed_off = feed_off
+        self._connect = connect
+        self._room = room
+        self._forget = forget
+        self._topics = topics
+        self._say = say
+        self.connection: FeedConnection | None = None
+        self._taken = asyncio.Event()
+        self._beside: tuple[FeedConnection, int] | None = None  # the first one and its life, since ``_since_ns``
+        self._since_ns = 0
+        self._matched: FeedConnection | None = None
+        self._gaps: deque[int] = deque(maxlen=GAPS_MAX)  # when books had a gap beside the first one
+        self._gaps_seen = 0
+
+    @property
+    def stands(self) -> bool:
+        """It has matched the first connection and could stand in for it now."""
+        first, twin = self._kept.live, self.connection
+        return first is not None and twin is not None and twin.is_open and self._matched is first and twin.on_time
+
+    def take(self, first: FeedConnection) -> FeedConnection | None:
+        """``first`` has ended: the connection that carries its books from now on; None where there is none."""
+        twin = self.connection
+        if twin is None or not twin.is_open or self._matched is not first or not replaces(first, twin):
+            return None
+        self.connection = None
+        self._forget_match()
+        self._taken.set()
+        return twin
+
+    async def keep(self) -> None:
+        """Own the second connection for ever: open, watch, replace."""
+        pauses = ReconnectPauses()
+        while True:
+            if self._kept.live is None or not self._kept.live.complete or not self._room():
+                await asyncio.sleep(LOOK_S)
+                continue
+            refused: VenueError | None = None
+            try:
+                twin = self.connection = await self._connect()
+            except VenueError as error:
+                refused = error
+                self._say("warning", f"second connection: {error.message}")
+            else:
+                self._taken.clear()
+                await first_of(twin.watch(), self._steer(twin), self._taken.wait())
+                if self._taken.is_set():
+                    continue
+                unlike = len(self._gaps) == GAPS_MAX
+                self._lost(twin)
+                if unlike:
+                    self._gaps.clear()
+                    await asyncio.sleep(APART_S)
+                    continue
+                if twin.age_s > STABLE_S:
+                    pauses.reset()
+            await asyncio.sleep(pauses.next_s(refused))
+
+    async def _steer(self, twin: FeedConnection) -> None:
+        """The topics as the first one's, and who carries which books; until it ends."""
+        await twin.subscribe(self._topics())
+        self._gaps_seen = self._books.counters.gaps
+        while not twin.renew_asked and (twin.life_s <= 0 or twin.age_s < twin.life_s):
+            await asyncio.sleep(LOOK_S)
+            wanted = self._topics()
+            if set(wanted) != set(twin.wanted):
+                self._forget_match()  # a new topic has not come over both yet
+                await twin.unsubscribe([topic for topic in twin.wanted if topic not in wanted])
+                await twin.subscribe([topic for topic in wanted if topic not in twin.wanted])
+            if not wanted:
+                return
+            self._look(twin)
+            if self._unlike():
+                self._say(
+                    "warning",
+                    f"{GAPS_MAX} gaps within a minute beside each other: do both connections bring the same updates? "
+                    f"One of them for {APART_S / 60:g} minutes; exchanges.*.sockets: 1 is for good",
+                )
+                return
+
+    def _look(self, twin: FeedConnection) -> None:
+        first = self._kept.live
+        if first is None:
+            self._forget_match()
+            return
+        if self._matched is not first:
+            beside = (first, self._life(first))
+            if beside != self._beside or not (replaces(first, twin) and replaces(twin, first)):
+                self._beside, self._since_ns, self._matched = beside, mono_ns(), None
+            elif mono_ns() - self._since_ns >= OVERLAP_S * 1e9:
+                self._matched = first  # a silence of the first from now on is no matter: the twin has what it lost
+
+    def _forget_match(self) -> None:
+        self._beside = self._matched = None
+
+    def _life(self, first: FeedConnection) -> int:
+        """Number of the first one's life: a silence begins a new one."""
+        row = self._feed_off + FEED.connections + first.conn * CONNECTION.WORDS
+        return int(self._books.words[row + CONNECTION.generation])
+
+    def _unlike(self) -> bool:
+        """Whether books have had ``GAPS_MAX`` gaps within ``GAPS_NS`` since there are two."""
+        gaps, now_ns = self._books.counters.gaps, mono_ns()
+        self._gaps.extend([now_ns] * min(GAPS_MAX, gaps - self._gaps_seen))
+        self._gaps_seen = gaps
+        while self._gaps and now_ns - self._gaps[0] >= GAPS_NS:
+            self._gaps.popleft()
+        return len(self._gaps) == GAPS_MAX
+
+    def _lost(self, twin: FeedConnection) -> None:
+        """It has ended, or is let go: what it carried is the first one's, where the two are alike."""
+        first = self._kept.live
+        if first is not None and first.is_open and self._matched is first and replaces(twin, first):
+            self._books.move_connection(twin.conn, first.conn)
+        else:
+            self._books.invalidate_connection(twin.conn)
+        twin.close()
+        self._forget(twin)
+        self.connection = None
+        self._forget_match()
+        self._say("info", f"second connection {twin.conn} ended: {twin.end_reason}")

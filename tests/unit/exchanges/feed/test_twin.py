@@ -1,0 +1,107 @@
+"""Two connections with the same topics: first arrival counts, either may end without a hole in any proof."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.exchanges.feed.connection import ConnectionRows
+from pipeline.exchanges.feed.types import FeedSettings
+from tests.worlds.exchange_world import TRADED
+from tests.worlds.feed_bench import Bench, on
+from tests.worlds.waiting import until_async as until
+from workers.feed import warm
+
+TWO = FeedSettings(sockets=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def machine_code() -> None:
+    """Kernels are compiled (or loaded) before any loop runs: a blocked loop would look like a stalled venue."""
+    warm(["mexc", "gateio"])
+
+
+def troubles(it: Bench) -> tuple[int, ...]:
+    """What the machine itself has cost: books are unproved then whatever the connections do."""
+    counters = it.feed.counters
+    return (counters.pauses, counters.late_episodes, counters.silences, counters.behind_ticker)
+
+
+async def holes_while(it: Bench, one_ends: str) -> list[str]:
+    """Symbols that are without proof at any look from before until well after a connection ends, and whether the other
+    one has not taken over."""
+    (kept,) = it.feed._kept
+    assert kept.twin is not None
+    await until(lambda: it.feed.twins == 1 and it.all_tradable(), "a twin that could take over")
+    first, second = kept.live, kept.twin.connection
+    assert first is not None and second is not None
+    (first if one_ends == "first" else second).drop("cut by the test")
+    looks, holes = 40, []
+
+    def look() -> bool:
+        nonlocal looks
+        holes.extend(row.spec.symbol for row in it.rows if not it.tradable(row))
+        looks -= 1
+        return looks <= 0
+
+    await until(look, "what becomes of it")
+    return holes if kept.live is (second if one_ends == "first" else first) else [*holes, "not taken over"]
+
+
+@pytest.mark.parametrize("one_ends", ["first", "second"])
+@pytest.mark.parametrize("name", TRADED)
+def test_either_connection_ends_without_a_hole_in_any_proof(name: str, one_ends: str) -> None:
+    async def scenario(it: Bench) -> None:
+        while True:
+            before = troubles(it)
+            holes = await holes_while(it, one_ends)
+            if before == troubles(it):
+                break
+            await until(it.all_tradable, "proved books")
+        assert holes == []
+        await until(lambda: it.feed.twins == 1, "a twin again")
+        assert it.feed.books.counters.dropped > 0, "what came twice"
+        await it.equal()
+
+    on(name, scenario, settings=TWO)
+
+
+def test_symbols_that_come_and_go_are_carried_by_both() -> None:
+    async def scenario(it: Bench) -> None:
+        (kept,) = it.feed._kept
+        assert kept.twin is not None
+        await until(lambda: it.feed.twins == 1, "a twin that could take over")
+        gone = it.rows[0]
+        it.feed.remove(gone.spec.symbol)
+        topic = it.feed.public.book_topic(gone.spec.symbol)
+        both = (kept.live, kept.twin.connection)
+        await until(lambda: not any(one is not None and topic in one.wanted for one in both), "its end on both")
+        it.feed.add(it.instrument(gone))
+        await until(lambda: all(one is not None and one.carries(topic) for one in both), "it on both again")
+        await until(lambda: it.feed.twins == 1 and it.all_tradable(), "a twin that could take over again")
+
+    on("gateio_spot", scenario, settings=TWO)
+
+
+def test_a_second_connection_leaves_a_quarter_of_the_rows_to_first_ones() -> None:
+    rows = ConnectionRows(4)
+    taken = [rows.take(), rows.take()]
+    assert rows.roomy
+    rows.take()
+    assert not rows.roomy
+    rows.give_back(taken[0])
+    assert rows.roomy
+
+
+def test_two_that_bring_other_updates_become_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.exchanges.feed.kept_connection.GAPS_MAX", 1)
+
+    async def scenario(it: Bench) -> None:
+        await until(lambda: it.feed.twins == 1, "a twin that could take over")
+        await it.moved(it.rows[0])
+        it.box.fault(kind="drop_delta", venue=it.name, target="depth", symbol=it.rows[0].spec.symbol, count=2)
+        await until(lambda: any("for 10 minutes" in text for text in it.said), "the end of the twin")
+        await until(it.all_tradable, "whole books")
+        assert it.feed.twins == 0
+        await it.equal()
+
+    on("mexc_spot", scenario, settings=TWO)
