@@ -189,8 +189,9 @@ def recoveries(
 ) -> int:
     """Show the recoveries that are not over, with their IDs, or decide about one. Exit code 1: one waits for you.
 
-    A held recovery has tried every venue within the bounded price. --approve lets its repairs begin again; --cancel
-    leaves the exposure to you (it stays counted): orders by hand on the operation's own instruments repair it, and it
+    A held recovery has tried every venue within the bounded price. --approve lets its repairs begin again, and says
+    of the unknown orders that its reason names that they never executed; --cancel leaves the exposure to you (it stays
+    counted): orders by hand on the operation's own instruments repair it, and it
     ends when nothing stands alone; --approve hands it back. The breaker `recovery_hold` is re-armed when none waits any
     more, by whatever they ended.
     """
