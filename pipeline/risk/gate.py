@@ -183,7 +183,8 @@ class Gate:
         return (
             self._permission()
             or self._stops(opportunity)
-            or self._already_open(opportunity)
+            or (None if opportunity.manual else self._cooldown_left(opportunity) or self._already_open(opportunity))
+            or self._netting(opportunity)
             or self._places(opportunity)
             or self._after_fill(again)
             or self._limits(again)
