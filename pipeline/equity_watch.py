@@ -280,13 +280,26 @@ class EquityWatch:
                 marks=dict(priced),
                 stale=tuple(sorted(name for name in amounts.keys() & priced.keys() if not self._is_alive(name))),
             )
-        start = self._marked_at_last(start, priced)
+        start = self._marked_at_last(self._with_late_accounts(start), priced)
         late = {name: mark for name, mark in priced.items() if name not in start.marks}
         if late:
             more = sum((start.balances.get(name, ZERO) * mark for name, mark in late.items()), ZERO)
             start = msgspec.structs.replace(start, equity=start.equity + more, marks={**start.marks, **late})
         self.start = start
         return start
+
+    def _with_late_accounts(self, start: DayStart) -> DayStart:
+        """The day's beginning with the accounts whose first balances were taken since: what lay there is no profit."""
+        first = {account_name(asset, venue): total for (venue, asset), (total, _) in self._core.ledger.baseline.items()}
+        late = {name: total for name, total in first.items() if name not in start.balances}
+        if not late:
+            return start
+        return msgspec.structs.replace(
+            start,
+            equity=start.equity + sum((total * start.marks.get(name, ZERO) for name, total in late.items()), ZERO),
+            balances={**start.balances, **late},
+            held={**start.held, **{name: start.held.get(name, ZERO) + total for name, total in late.items()}},
+        )
 
     def _is_alive(self, name: str) -> bool:
         """Whether a living book marks an account's coin now."""
