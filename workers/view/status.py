@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from decimal import Decimal
@@ -24,6 +25,7 @@ from shm.layout_pages import ACCOUNT_BALANCE, ACCOUNT_POSITION, ASSET_WORDS
 from shm.liveness import LivenessView
 from shm.metrics import Histogram, Metrics
 from shm.pages import AccountPage, HaltPage
+from shm.segment import trust_owner_uids
 from shm.words import unpack_text
 from workers.control_plane.instances import described as instance_description
 from workers.control_plane.instances import is_running, run_file
@@ -60,10 +62,19 @@ def current_cpu(pid: int) -> int | None:
     return int(raw[raw.rindex(b")") + 2 :].split()[36])
 
 
+def trust_owner(instance: str) -> None:
+    """Root reads the shared memory of whoever owns the state folder, as it may read the folder: `sudo arb status` of an
+    instance that a unit runs as its own user. Nobody else is let in by this."""
+    folder = instance_dir(instance)
+    if os.geteuid() == 0 and folder.is_dir():
+        trust_owner_uids([folder.stat().st_uid])
+
+
 class Reader:
     """Reads an instance; :meth:`read` may be called again and again, its books stay mapped in between."""
 
     def __init__(self, instance: str) -> None:
+        trust_owner(instance)
         self.instance = instance
         self.state_dir = instance_dir(instance)
         self._reasons = InstanceReasons(instance, self.state_dir)
