@@ -369,7 +369,8 @@ class RepairChooser:
     ) -> Repair | None:
         """The order that this leg's instrument could do now, or None when it cannot."""
         ledger, row, place = self._context.ledger, self._row_of(plan), (plan.venue, plan.symbol)
-        side, only_reduces = OrderSide.SELL if amount > 0 else OrderSide.BUY, own_side_only(ledger, operation)
+        side, beyond = OrderSide.SELL if amount > 0 else OrderSide.BUY, undoes(ledger, operation, plan, amount)
+        only_reduces = own_side_only(ledger, operation) and not beyond  # that was another hedge's: it is taken back
         if row is None or not self._session_up(plan.venue) or not can_trade(row, side):
             return None
         if self._usable.in_question(*place):
@@ -435,11 +436,10 @@ class RepairChooser:
         """Limit price of a repair, or None where ``best`` is too far from every other price of the pair.
 
         The limit is within ``slippage_bps`` of the best price, and within ``unwind_max_slippage_bps`` (or
-        ``slippage_bps``, where that is more) of a reference:
-        the highest (for a buy; the lowest for a sell) of the same pair's best prices on other venues whose books are
-        not dead, and of the plan's price while it is younger than ``PLAN_PRICE_NS``. So a stub quote on one venue is
-        not sold to, and a false quote elsewhere does not forbid a fair one. Where its own book is dead, the plan's
-        price serves while it is young.
+        ``slippage_bps``, where that is more) of a reference: the highest (for a buy; the lowest for a sell) of the same
+        pair's best prices on other venues whose books are not dead, and of the plan's price while it is younger than
+        ``PLAN_PRICE_NS``. So a stub quote on one venue is not sold to, and a false quote elsewhere does not forbid a
+        fair one. Where its own book is dead, the plan's price serves while it is young.
         """
         old = not 0 <= self._context.now.mono_ns - operation.started_mono_ns <= PLAN_PRICE_NS
         own = (plan.venue, plan.symbol)

@@ -105,12 +105,12 @@ def _largest(exposure: Decimal, orders: list[Row], claims: Claims) -> Decimal:
 
 def _reduces(body: Row, operation: Operation, claims: Claims, find: Find) -> None:
     """Where others have ended a leg, what is left is reduced: nothing is opened again. Spot coins are the same on every
-    venue, so a spot order reduces what the hedge's fills have left of them."""
-    if body["kind"] == "SPOT":
-        held = claims.group_net(operation, "SPOT", body["base"])
-        opens = held >= 0 if body["side"] == "BUY" else held <= 0
-    else:
-        opens = any(
+    venue, so a spot order reduces what the hedge's fills have left of them. On a contract what exits have closed beyond
+    nothing is taken back: another hedge lacks it."""
+    held = claims.group_net(operation, body["kind"], body["base"])
+    opens = held >= 0 if body["side"] == "BUY" else held <= 0
+    if body["kind"] != "SPOT":
+        opens = opens and any(
             (leg["side"] == body["side"]) is not bool(operation.body["closes"])
             for leg in operation.body["legs"]
             if (leg["venue"], leg["symbol"]) == (body["venue"], body["symbol"])

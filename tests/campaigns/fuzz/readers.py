@@ -22,6 +22,8 @@ from pipeline.exchanges.binance import account as binance_account
 from pipeline.exchanges.binance import errors as binance_errors
 from pipeline.exchanges.binance import orders as binance_orders
 from pipeline.exchanges.binance import websocket_api as binance_api
+from pipeline.exchanges.bybit import errors as bybit_errors
+from pipeline.exchanges.bybit import websocket_api as bybit_api
 from pipeline.exchanges.gateio import account as gate_account
 from pipeline.exchanges.gateio import errors as gate_errors
 from pipeline.exchanges.gateio import orders as gate_orders
@@ -39,6 +41,7 @@ from pipeline.model.errors import ArbitrageEngineError
 from shm.errors import ShmError
 from shm.segment import Segment, segment_name
 from tests.campaigns.fuzz.mutate import mutated
+from tests.campaigns.fuzz.parsers import parsers
 from tests.campaigns.fuzz.samples import WORDS, sample_bytes
 from tests.campaigns.fuzz.structured import json_mutated, protobuf_mutated
 from workers.control_socket import decoded
@@ -159,6 +162,14 @@ def venue_readers() -> Iterator[Reader]:
         lambda d: repr(binance_api.reply_error("v", binance_api.parse_frame("v", d))),
     )
     yield Reader("binance errors", [b'{"code":-2010,"msg":"Duplicate order sent."}'], _error(binance_errors.error_of))
+    yield Reader(
+        "bybit websocket",
+        _one(bybit_api, "ApiReply"),
+        lambda d: repr(bybit_api.reply_error("v", bybit_api.parse_reply("v", d), 1)),
+    )
+    yield Reader("bybit errors", [b'{"retCode":10006,"retMsg":"x","result":{}}'], _error(bybit_errors.error_of))
+    for name, seeds, read, more in parsers():
+        yield Reader(name, seeds, read, (ArbitrageEngineError, *more))
 
 
 def mexc_pushes() -> list[bytes]:

@@ -28,6 +28,14 @@ def sample_bytes(kind: type, *, listed: bool) -> bytes:
     return json.dumps([one, one] if listed else one).encode()
 
 
+def raw_fields(kind: type) -> list[str]:
+    """Names, as they are encoded, of the fields that ``kind`` keeps undecoded."""
+    found = msgspec.inspect.type_info(kind)
+    if not isinstance(found, msgspec.inspect.StructType):
+        return []
+    return [field.encode_name for field in found.fields if isinstance(field.type, msgspec.inspect.RawType)]
+
+
 def _value(kind: Any, name: str, depth: int) -> Any:
     inspect = msgspec.inspect
     if isinstance(kind, inspect.StructType):

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.book.memory import FRAME_BYTE
 from pipeline.exchanges.factory import feed_codec
+from pipeline.model.dialects import dialect_names
 from tests.campaigns.fuzz.branches import Branches
 from tests.campaigns.fuzz.mutate import mutated
 from tests.campaigns.fuzz.structured import json_mutated, protobuf_mutated
@@ -25,9 +26,12 @@ from tests.worlds.feed_frames import FRAMES, MEMORY, SNAPSHOTS, assert_scan_equa
 
 FILES = [
     REPO / "pipeline" / "exchanges" / name
-    for name in ("parsing/json_scanner.py", "parsing/json_fields.py", "binance/feed_codec.py", "gateio/feed_codec.py",
-                 "mexc/feed_codec.py")
-]  # fmt: skip
+    for name in (
+        "parsing/json_scanner.py",
+        "parsing/json_fields.py",
+        *(f"{dialect}/feed_codec.py" for dialect in dialect_names()),
+    )
+]
 KEPT = REPO / "tests" / "cases" / "fuzz" / "frames.json"
 FRAME_BYTES_MAX = 4096
 HANG_MS = 100.0  # of one frame on machine code

@@ -37,6 +37,7 @@ FOUND = {
     1665: "an exit that had sold twice opened its hedge's opposite, which nobody kept",
     387: "dust was taken along and left more than it was",
     2542: "an order that ended with nothing executes later",
+    501403: "what an exit had sold of another hedge's contract was never bought back",
     500148: "a leg of an order without an answer was liquidated, and its money was booked as others' doing",
 }
 PAIRS = 200  # of deaths, behind every single one

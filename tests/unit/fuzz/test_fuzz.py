@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
@@ -14,18 +15,36 @@ import pytest
 
 from pipeline.book.codec import Decoded, FeedCodec
 from pipeline.exchanges.factory import feed_codec
+from pipeline.model.dialects import dialect_names
 from pipeline.model.structs import UnreadableRow
-from tests.campaigns.fuzz import branches, mutate, readers, scanners, structured
+from tests.campaigns.fuzz import branches, mutate, parsers, readers, scanners, structured
 
 
 def test_every_reader_reads_its_seeds() -> None:
     with ExitStack() as stack:
         found = [*readers.venue_readers(), *readers.file_readers(stack)]
-        assert len({reader.name for reader in found}) == len(found) > 25
+        assert len({reader.name for reader in found}) == len(found) > 100
         for reader in found:
             assert reader.seeds
             for seed in reader.seeds:
                 assert readers.judged(reader, seed) == "", reader.name
+
+
+@pytest.mark.parametrize("dialect", dialect_names())
+def test_every_dialect_is_tried_whole(dialect: str) -> None:
+    """Its scanner by its branches, and each answer that it reads."""
+    assert any(path.parts[-2:] == (dialect, "feed_codec.py") for path in scanners.FILES)
+    folder = scanners.FILES[-1].parents[1] / dialect
+    wanted = {name for path in folder.glob("*.py") for name in re.findall(r"^def (parse_\w+)", path.read_text(), re.M)}
+    tried = {name.split()[0].split(".")[-1] for name, *_ in parsers.parsers([dialect])}
+    assert tried == wanted and len(wanted) > 5
+
+
+def test_a_parser_with_a_parameter_that_nobody_knows_is_refused() -> None:
+    def parse_it(venue: str, payload: bytes, tide: int) -> None: ...
+
+    with pytest.raises(TypeError, match="tide"):
+        list(parsers._calls("x.y.parse_it", parse_it, []))
 
 
 def test_a_reader_that_raises_something_else_or_takes_a_nan_is_found() -> None:
