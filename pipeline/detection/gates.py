@@ -108,9 +108,9 @@ def book_gate(words: Words, mem: Words, instrument: int, leg: int, status: int, 
     """First of the book's own gates that fails (no book ... quiet unproved), or 0."""
     if status == -1:
         return TORN
-    if status == 0:
-        return NO_BOOK
     record = record_at(leg)
+    if status == 0 or mem[record + BOOK.instrument] != instrument:  # its feed goes by an earlier catalogue
+        return NO_BOOK
     row = instrument_row(mem, instrument)
     flags = mem[record + BOOK.flags]
     if flags & FLAG_GAP:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from decimal import Decimal
+from hashlib import blake2b
 
 import msgspec
 
@@ -183,6 +184,19 @@ def _largest(specs: Sequence[InstrumentSpec]) -> tuple[Decimal, Decimal]:
     # a book level worth more than 10^10 quote units is not a book level
     qty = min(Decimal(10) ** 15, max(Decimal(1), Decimal(10) ** 10 / min(prices)))
     return price, qty
+
+
+def first_epoch(row: InstrumentRow) -> int:
+    """The epoch that a catalogue begins the row with: a number of what the row's books are counted in.
+
+    Feeds and their books outlive the process that writes the catalogue. Its next life may find other exponents, which
+    follow the prices of the day, or another instrument at the same index: that must not be the epoch of the books that
+    stand, and what is the same needs no new books.
+    """
+    spec = row.spec
+    steps = [str(step.normalize()) for step in (spec.tick, spec.lot, spec.multiplier)]
+    told = (spec.venue, spec.symbol, row.price_exp, row.qty_exp, *steps)
+    return int.from_bytes(blake2b(repr(told).encode(), digest_size=6).digest(), "little")
 
 
 def build_rows(

@@ -234,17 +234,22 @@ def test_symbols_are_removed_and_added_while_running(running: Rig) -> None:
     assert listed["ETHUSDT"]["removed"] is True
     assert listed["NOVAUSDT"]["quarantined"]
     coin = listed["ETHUSDT"]["instrument_id"]
+    market = MarketDataAggregator(running.instance, load_config(running.engine.config_path))
+    market.attach()
+    removed = market.instruments.get(coin)
+    assert removed is not None and coin in market.removed
+    epoch = removed.row_epoch + 1
     back = ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "ETHUSDT"}, timeout_s=60)
     assert back["instrument_id"] == coin, "its row again, in a new epoch"
     until(lambda: read_status(running.instance)["feeds"]["mexc_spot"][books] == before, "the book is back")
     with pytest.raises(BadInput, match="already"):
         ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "ETHUSDT"})
-    market = MarketDataAggregator(running.instance, load_config(running.engine.config_path))
-    market.attach()
+    market.refresh()
     row = market.instruments.get(coin)
-    assert row is not None and row.row_epoch == 2 and coin not in market.removed
+    assert row is not None and row.row_epoch == epoch and coin not in market.removed
     until(
-        lambda: (view := market.book(coin)) is not None and view.words[BOOK.row_epoch] == 2, "a book of the new epoch"
+        lambda: (view := market.book(coin)) is not None and view.words[BOOK.row_epoch] == epoch,
+        "a book of the new epoch",
     )
     until(lambda: _judged_by_price(running.instance), "the executor judges the symbol that came back by its price")
     with pytest.raises(BadInput, match="does not list"):

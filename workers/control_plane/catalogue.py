@@ -28,7 +28,7 @@ from pipeline.model.clock import wall_ms
 from pipeline.model.enums import TradingStatus
 from pipeline.model.errors import ArbitrageEngineError, BadInput, VenueError
 from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
-from pipeline.model.instruments import NOT_TRADED, InstrumentRow, VenueRef, build_rows, largest_price
+from pipeline.model.instruments import NOT_TRADED, InstrumentRow, VenueRef, build_rows, first_epoch, largest_price
 from pipeline.model.networks import CoinNetwork
 from pipeline.model.structs import InstrumentSpec
 from pipeline.model.trading_times import at_time, ending_text
@@ -257,7 +257,8 @@ class CatalogueService:
         if fresh:
             first = len(self.rows)
             self.rows = build_rows(fresh, self._venues, existing=self.rows, trusted_coins=self._trusted_coins)
-            for row in self.rows[first:]:
+            for number, row in enumerate(self.rows[first:], first):
+                row = self.rows[number] = msgspec.structs.replace(row, row_epoch=first_epoch(row))
                 self._page.append(row_to_words(row))
                 self._say_ending(None, row.spec)
                 if row.quarantine_reason not in ("", NOT_TRADED):

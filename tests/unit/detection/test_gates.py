@@ -14,9 +14,9 @@ from pipeline.detection.topology import build_topology
 from pipeline.execution.market import Instruments, UsdRates
 from pipeline.model.enums import FeeAssetRule, Refusal, TradingStatus
 from pipeline.rehearsal.detection_world import NOW, Listing, World, terms
-from shm.bookring import conn_open
-from shm.layout import FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, HEADER, LEG, OPPORTUNITY
-from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_ENDING, CAT_FLAG_WITHDRAW, CATALOGUE_CAPACITY
+from shm.bookring import conn_open, newest_offset
+from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED, HEADER, LEG, OPPORTUNITY
+from shm.layout_pages import CAT_FLAG_DEPOSIT, CAT_FLAG_ENDING, CAT_FLAG_WITHDRAW, CATALOGUE_CAPACITY, CATALOGUE_ROW
 
 BIDS, ASKS = [(10_050, 30_000)], [(10_060, 30_000)]
 LOW_BIDS, LOW_ASKS = [(9_990, 30_000)], [(10_000, 30_000)]
@@ -106,6 +106,12 @@ def other_row_epoch(w: World) -> None:
     edge_between(w, row_epoch=2)
 
 
+def book_of_another_instrument(w: World) -> None:
+    edge_between(w)
+    at = newest_offset(w.feeds, w.feed_words, int(w.rows[1, CATALOGUE_ROW.book_index]))
+    w.feeds[at + BOOK.instrument] = 0
+
+
 def dead_connection(w: World) -> None:
     edge_between(w)
     w.disconnect(1)
@@ -147,6 +153,7 @@ def skewed(w: World) -> None:
         (unproved_flag, Refusal.UNPROVED),
         (halted, Refusal.HALTED),
         (other_row_epoch, Refusal.HALTED),
+        (book_of_another_instrument, Refusal.NO_BOOK),
         (dead_connection, Refusal.UNPROVED),
         (newer_connection, Refusal.UNPROVED),
         (dead_writer, Refusal.WRITER_DEAD),

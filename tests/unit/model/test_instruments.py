@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.model.catalogue_row import row_to_words, text_to_words, words_to_row, words_to_text
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
-from pipeline.model.instruments import NOT_TRADED, QUARANTINED, VenueRef, build_rows, wallet_open
+from pipeline.model.instruments import NOT_TRADED, QUARANTINED, VenueRef, build_rows, first_epoch, wallet_open
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 
 VENUES = [
@@ -178,6 +178,21 @@ def test_row_survives_its_words() -> None:
     assert back.spec.identity is not None
     assert (back.spec.identity.deposit_enabled, back.spec.identity.withdraw_enabled) == (False, True)
     assert row_to_words(back).tolist() == row_to_words(row).tolist()
+
+
+def test_rows_whose_books_are_counted_alike_begin_with_the_same_epoch_and_no_others() -> None:
+    """A catalogue is written anew while feeds and their books live on."""
+    row = build_rows([spec("mexc_spot")], VENUES)[0]
+
+    def of(**fields: object) -> int:
+        return first_epoch(msgspec.structs.replace(row, spec=msgspec.structs.replace(row.spec, **fields)))
+
+    same = [of(taker_fee_ppm=1, status=TradingStatus.HALTED, reference_price=Decimal(7)), of(lot=Decimal("0.00010"))]
+    others = [of(symbol="SOL_USDT"), of(venue="gateio_spot"), of(tick=Decimal("0.1")), of(lot=Decimal("0.001"))]
+    others += [of(multiplier=Decimal(10))]
+    others += [first_epoch(msgspec.structs.replace(row, **{name: 7})) for name in ("price_exp", "qty_exp")]
+    assert set(same) == {first_epoch(row)} and first_epoch(row) not in others
+    assert len(set(others)) == len(others) and all(0 < epoch < 2**53 for epoch in others)
 
 
 def test_text_that_does_not_fit_is_refused() -> None:
