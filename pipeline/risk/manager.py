@@ -16,7 +16,7 @@ from pipeline.execution.market import UsdRates
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
 from pipeline.model.enums import ArbitrageState
-from pipeline.risk.breakers import ADOPTED_ONLY, NAKED, TOTAL_LOSS, venue_breaker
+from pipeline.risk.breakers import ADOPTED_ONLY, TOTAL_LOSS, venue_breaker
 from pipeline.risk.exposure import RiskMetrics
 from pipeline.risk.gate import Gate
 from pipeline.risk.naked import NakedWatch
@@ -112,8 +112,6 @@ class RiskManager:
             return False
         self._context.record(BreakerRecord(name, False, reason))
         self.gate.rearmed(name)
-        if name == NAKED:
-            self.naked.begin_anew()
         return True
 
     def force_emergency_shutdown(self, reason: str) -> None:
