@@ -32,7 +32,7 @@ import msgspec
 
 from pipeline.economics.margin import Tier
 from pipeline.model.account_fees import FeeSwitch
-from pipeline.model.clock import wall_ms
+from pipeline.model.clock import mono_ns, wall_ms
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.networks import CoinNetwork
 from pipeline.model.structs import (
@@ -243,6 +243,13 @@ class VenueClient(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Closes every socket; the client is not used again."""
+
+
+async def balances_when_asked(client: VenueClient) -> list[Balance]:
+    """A venue's balances, stamped with when they were asked for: what happened from then on they may lack, however late
+    the answer comes."""
+    asked_mono_ns = mono_ns()
+    return [msgspec.structs.replace(row, recv_mono_ns=asked_mono_ns) for row in await client.balances()]
 
 
 class VenueTrading(ABC):

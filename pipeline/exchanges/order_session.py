@@ -25,6 +25,7 @@ from pipeline.exchanges.base import (
     PlaceOutcome,
     SessionState,
     VenueTrading,
+    balances_when_asked,
 )
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.stream_session import StreamSession
@@ -248,7 +249,7 @@ class OrderSession(VenueTrading):
         await asyncio.sleep(pause_s)
         self._balance_due = False
         try:
-            balances = await self.client.balances()
+            balances = await balances_when_asked(self.client)
         except VenueError:
             return  # the poller's own reading comes, and an unproved balance is refused meanwhile
         for balance in balances:

@@ -96,7 +96,8 @@ class ExternalState:
 
     ``unowned``: (venue, contract) -> position that no operation holds, signed base coins. ``foreign_spot``: (venue,
     asset) -> what executions of others changed. ``held``: fills that wait for REST. ``orders``: (venue, order id) of
-    orders that are not ours. ``unpriced``: (venue, asset) whose money for a closed position has not been seen yet.
+    orders that are not ours. ``unpriced_positions``: (venue, asset) -> (worth in the asset, wall ms of the booking) of
+    positions that no execution is known for and whose money has not been seen yet.
     ``witnesses``: (venue, witness) of movements that are booked: rows of the venue's lists, and the orders on contracts
     whose executions or whose position's change are. ``unlisted``: (venue, asset) -> (amount, wall ms of the booking) of
     those that no list had shown when they were booked; ``unlisted_positions``: (venue, contract) -> the same of
@@ -111,7 +112,7 @@ class ExternalState:
     base_of: dict[Place, str] = field(default_factory=dict)
     held: dict[Trade, HeldFillRecord] = field(default_factory=dict)
     orders: set[Place] = field(default_factory=set)
-    unpriced: set[Place] = field(default_factory=set)
+    unpriced_positions: dict[Place, list[tuple[Decimal, int]]] = field(default_factory=dict)
     witnesses: set[Place] = field(default_factory=set)
     unexplained_usd: Decimal = ZERO
     unlisted: dict[Place, list[tuple[Decimal, int]]] = field(default_factory=dict)
@@ -131,6 +132,13 @@ class ExternalState:
             if change * signed > 0 and abs(signed) <= abs(change) and 0 <= booked_ms - at_ms <= LISTED_BEFORE_MS:
                 return change, booked_ms
         return None
+
+    def settles(self, venue: str, asset: str, amount: Decimal, now_ms: int) -> bool:
+        """Whether money that nothing explains may be what positions have brought that were booked without executions:
+        soon after them, and no more than they were worth."""
+        waiting = self.unpriced_positions.get((venue, asset), ())
+        worth = (worth for worth, booked_ms in waiting if now_ms - booked_ms <= UNLISTED_KEPT_MS)
+        return abs(amount) <= sum(worth, ZERO)
 
     def foreign(self) -> dict[str, Decimal]:
         """Asset -> what others hold on our accounts, spot and futures together; without zeros."""
@@ -154,7 +162,7 @@ class ExternalState:
             sorted((k, str(v)) for k, v in self.foreign_spot.items()),
             sorted(self.held.items()),
             sorted(self.orders),
-            sorted(self.unpriced),
+            _listing(self.unpriced_positions),
             sorted(self.witnesses),
             str(self.unexplained_usd),
             *unlisted,
@@ -250,7 +258,7 @@ class ExternalState:
         if record.witness in NO_LIST and record.amount:
             _wait(self.unlisted, key, record.amount, books.last_wall_ns // 1_000_000)
         if record.trading:
-            self.unpriced.discard(key)
+            self.unpriced_positions.pop(key, None)
         if record.cause == "unexplained" and record.amount < 0:
             self.unexplained_usd = EXACT.subtract(self.unexplained_usd, record.value_usd)
         for share in record.taken:
@@ -315,10 +323,10 @@ class ExternalState:
         left = EXACT.subtract(change, taken * int(side))
         _add(self.unowned, key, left)
         self.trades.position(*key, record.quote, left, record.price, books.last_wall_ns)
-        if record.cause != "adopted":
-            self.unpriced.add((record.venue, record.quote))
-            if change:
-                _wait(self.unlisted_positions, key, change, books.last_wall_ns // 1_000_000)
+        if record.cause != "adopted" and change:
+            at_ms, worth = books.last_wall_ns // 1_000_000, abs(EXACT.multiply(change, record.price))
+            _wait(self.unpriced_positions, (record.venue, record.quote), worth, at_ms)
+            _wait(self.unlisted_positions, key, change, at_ms)
 
     def hold(self, record: HeldFillRecord) -> None:
         """Folds that a fill waits for REST ("held"), or that a sweep denied it."""

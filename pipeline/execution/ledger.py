@@ -185,9 +185,8 @@ class Ledger:
         self.dust: dict[str, Decimal] = {}
         self.breakers: dict[str, str] = {}
         self.recoveries: dict[str, RecoveryRecord] = {}
-        self.since_wall_ns: dict[
-            str, int
-        ] = {}  # tripped breaker, recovery, or operation of an open hedge -> since when
+        self.since_wall_ns: dict[str, int] = {}  # tripped breaker, recovery, operation of an open hedge -> since when
+        self.rearmed_mono_ns: dict[str, int] = {}  # breaker -> its last re-arm in this boot of the host
         self.accounts = Accounts()
         self.external = ExternalState()
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
@@ -306,6 +305,7 @@ class Ledger:
         self.mode = record.mode
         if record.host_boot != self.host_boot:  # another zero of the clock: every stamp so far is in its past
             self.moved_mono_ns.clear()
+            self.rearmed_mono_ns.clear()
             self.touched = dict.fromkeys(self.touched, 0)
         if record.host_boot != self.host_boot or not record.host_boot:  # which boot it is may be unknown
             self.host_epochs.clear()
@@ -480,6 +480,7 @@ class Ledger:
         else:
             self.breakers.pop(record.name, None)
             self.since_wall_ns.pop(record.name, None)
+            self.rearmed_mono_ns[record.name] = self.mono_ns
             if record.name == UNEXPLAINED_LOSS:
                 self.external.unexplained_usd = ZERO
 

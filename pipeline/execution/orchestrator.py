@@ -48,11 +48,9 @@ from pipeline.execution.repair import (
 )
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.settle import (
-    entry_basis,
-    futures_moved,
+    carried_basis,
     hedge_left,
     hedge_record,
-    hedge_terms,
     matched_qty,
     result_of,
     why_empty,
@@ -400,19 +398,12 @@ class OrderOrchestrator:
             if operation.state in (ArbitrageState.COMPLETED, ArbitrageState.FAILED):
                 self._states.transition_to_recovery(operation, "late evidence changed how it ended")
             self._states.transition_state(operation, to, reason)
-        carried = self._hedges(operation)
-        self._result(operation, outcome, reason, remainders, carried)
+        self._hedges(operation)
+        self._result(operation, outcome, reason, remainders)
         self._on_recovered(operation, reason)
         self._paces.pop(operation.operation_id, None)
 
-    def _result(
-        self,
-        operation: Operation,
-        outcome: Outcome,
-        reason: str,
-        dust: dict[str, Decimal],
-        carried: Decimal = ZERO,
-    ) -> None:
+    def _result(self, operation: Operation, outcome: Outcome, reason: str, dust: dict[str, Decimal]) -> None:
         context = self._context
         numeraire = context.config.execution.numeraire
         start = operation_start(operation, numeraire)
@@ -429,7 +420,7 @@ class OrderOrchestrator:
                 dust=dust,
                 fee_rates=self._fees.coin_rates(operation.fills, start),
                 kept=kept_prices(context, operation),
-                carried=carried,
+                carried=carried_basis(context.ledger, operation),
             )
         )
         record = operation.record
@@ -447,24 +438,17 @@ class OrderOrchestrator:
         doublings = min(16, max(0, self._broken.get(direction_key, 0) - 1))
         return min(COOLDOWN_MAX_NS, self._context.config.detection.cooldown_ms * 1_000_000 << doublings)
 
-    def _hedges(self, operation: Operation) -> Decimal:
-        """A hedge stays open as a target position; a closing operation takes its quantity off.
-
-        Returns the entry basis in quote, which is realised only at the exit: less at the entry, more at the exit.
-        """
+    def _hedges(self, operation: Operation) -> None:
+        """A hedge stays open as a target position; a closing operation takes its quantity off."""
         record, ledger = operation.record, self._context.ledger
         if record.type is not OpportunityType.SPOT_FUTURES_HEDGE:
-            return ZERO
+            return
         opening = ledger.operations[record.closes] if record.closes else operation
         left = hedge_left(ledger, opening)
         known = ledger.hedges.get(opening.operation_id)
         reason = f"closed by {operation.operation_id}" if record.closes else "opened"
         if left or known is not None:
             self._context.record(hedge_record(opening, left, reason))
-        basis, way = entry_basis(opening), -int(hedge_terms(opening)[0])
-        if record.closes:
-            return basis * -way * futures_moved(operation)
-        return -basis * way * futures_moved(opening)  # not earned before the exit
 
     # --- commands and numbers ---
 

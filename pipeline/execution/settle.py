@@ -237,6 +237,16 @@ def entry_basis(operation: Operation) -> Decimal:
     return (futures - spot) * int(side)
 
 
+def carried_basis(ledger: Ledger, operation: Operation) -> Decimal:
+    """Entry basis, in quote, of what an operation has moved of a hedge's contract; it is earned at the exit only: taken
+    off where the operation opened the hedge, added where it closed it, also while either waits for an operator."""
+    record = operation.record
+    if record.type is not OpportunityType.SPOT_FUTURES_HEDGE:
+        return ZERO
+    opening = ledger.operations[record.closes] if record.closes else operation
+    return entry_basis(opening) * int(hedge_terms(opening)[0]) * futures_moved(operation)
+
+
 def average_fill(fills: list[FillRecord], kind: InstrumentKind, side: OrderSide) -> Decimal:
     """Average price of the fills of one kind and side; 0 without any."""
     chosen = [fill for fill in fills if fill.kind is kind and fill.side is side]

@@ -170,10 +170,14 @@ class AccountCheck:
             self.question(*key)
 
     def on_notice(self, notice: MoneyNotice) -> None:
-        """The stream says that money moved without an order."""
-        self._notices.setdefault((notice.venue, notice.asset), []).append(notice)
-        self.doubts[notice.venue, notice.asset] = AGREE_POLLS
-        self._history.want(notice.venue, self._since_ms((notice.venue, notice.asset)), news=True)
+        """Money moved without an order, the stream says. First balances that a sweep has yet to take hold it."""
+        key = (notice.venue, notice.asset)
+        if key not in self._context.ledger.baseline:
+            self._suspect(*key)
+            return
+        self._notices.setdefault(key, []).append(notice)
+        self.doubts[key] = AGREE_POLLS
+        self._history.want(notice.venue, self._since_ms(key), news=True)
 
     # --- sweeps ---
 
@@ -230,9 +234,7 @@ class AccountCheck:
                 continue
             position, expected = listed.get(symbol), ledger.accounts.futures_qty(venue, symbol)
             qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
-            self._context.record(
-                PositionRecord(venue, symbol, qty, expected, entry, self._context.now.mono_ns, baseline=True)
-            )
+            self._context.record(PositionRecord(*key, qty, expected, entry, self._context.now.mono_ns, baseline=True))
             if qty != expected:
                 text = f"{venue} {symbol}: position {qty} that the journal does not explain"
                 self._context.trip(UNKNOWN_PAST, text)

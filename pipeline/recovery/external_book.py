@@ -313,7 +313,7 @@ class ExternalBook:
         """Books money that moved without an order. ``reason``: as the venue names it, "" where it gave none."""
         context, external = self._context, self._context.ledger.external
         rate = self._rate(asset)
-        trading = not reason and (venue, asset) in external.unpriced
+        trading = not reason and external.settles(venue, asset, amount, context.now.wall_ms)
         cause = "settlement" if trading else flow_cause(reason) if reason else "unexplained"
         value = (amount * rate).quantize(PNL_DIGITS, ROUND_HALF_EVEN) if rate is not None else ZERO
         context.record(

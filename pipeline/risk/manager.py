@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 
 import msgspec
 
@@ -16,7 +15,7 @@ from pipeline.execution.market import UsdRates
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
 from pipeline.model.enums import ArbitrageState
-from pipeline.risk.breakers import ADOPTED_ONLY, NAKED, TOTAL_LOSS, venue_breaker
+from pipeline.risk.breakers import ADOPTED_ONLY, TOTAL_LOSS, venue_breaker
 from pipeline.risk.exposure import RiskMetrics
 from pipeline.risk.gate import Gate
 from pipeline.risk.naked import NakedWatch
@@ -112,8 +111,6 @@ class RiskManager:
             return False
         self._context.record(BreakerRecord(name, False, reason))
         self.gate.rearmed(name)
-        if name == NAKED:
-            self.naked.begin_anew()
         return True
 
     def force_emergency_shutdown(self, reason: str) -> None:
@@ -212,7 +209,6 @@ class RiskManager:
         booked."""
         ledger, worth = self._context.ledger, self.gate.worth
         now = self.gate.exposure()
-        today = self._context.now.wall_ns // (86_400 * 1_000_000_000)
         return RiskMetrics(
             total_exposure_usd=now.total,
             open_exposure_usd=now.total - now.hedges - now.foreign,
@@ -221,7 +217,7 @@ class RiskManager:
             unknown_orders=len(ledger.unsettled),
             open_operations=len(ledger.open_operations),
             open_hedges=len(ledger.hedges),
-            daily_realized_pnl=ledger.day_pnl if today <= ledger.day else Decimal(0),
+            daily_realized_pnl=worth.realised_today(),
             unrealized_pnl=worth.unrealised,
             foreign_pnl=worth.foreign_today,
             total_loss=worth.total_loss(),

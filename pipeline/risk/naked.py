@@ -44,11 +44,11 @@ class NakedWatch:
         self._context = context
         self._rates = rates
         self._taken_over = taken_over
-        self._since_ns = 0  # a re-arm begins to count anew
+        self._since_ns = 0
         self.usd_s = ZERO
 
     def begin_anew(self) -> None:
-        """An operator has re-armed the breaker, or the host was booted: stamps of before do not compare."""
+        """The host was booted: stamps of before do not compare."""
         self._since_ns = self._context.now.mono_ns
 
     def tick(self) -> None:
@@ -68,10 +68,11 @@ class NakedWatch:
         numeraire = self._context.config.execution.numeraire
         start = operation_start(operation, numeraire)
         now_ns, total = self._context.now.mono_ns, ZERO
+        since_ns = max(self._since_ns, self._context.ledger.rearmed_mono_ns.get(NAKED, 0))  # a re-arm: counted anew
         for quantity in unmatched_quantities(operation, numeraire, {}):
             legs = [leg for leg in operation.record.legs if (leg.base, leg.quote) == (quantity.asset, start)]
             if legs:
                 rate, largest = self._rates.rate(start), max(leg.qty for leg in legs)
                 usd = operation.record.notional_usd / largest if rate is None else legs[0].best_price * rate
-                total += naked_usd_s(operation, quantity.asset, usd, self._since_ns, now_ns)
+                total += naked_usd_s(operation, quantity.asset, usd, since_ns, now_ns)
         return total

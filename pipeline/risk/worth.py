@@ -259,14 +259,17 @@ class Worth:
 
     # --- limits ---
 
+    def realised_today(self) -> Decimal:
+        """P&L that was realised today, in the numeraire: 0 from UTC midnight until something is booked."""
+        ledger = self._context.ledger
+        return ledger.day_pnl if self._context.now.wall_ns // NS_PER_DAY <= ledger.day else ZERO
+
     def day_loss(self) -> Decimal:
         """Loss of the day in the numeraire: what was realised today, what the open hedges have lost at mid, and what
         trades of others have lost today.
 
         Below 0: a gain of ours that was realised; unrealised gains, and gains by others, do not count."""
-        ledger = self._context.ledger
-        realised = ledger.day_pnl if self._context.now.wall_ns // NS_PER_DAY <= ledger.day else ZERO
-        return -realised - min(ZERO, self.unrealised) - min(ZERO, self.foreign_today)
+        return -self.realised_today() - min(ZERO, self.unrealised) - min(ZERO, self.foreign_today)
 
     def total_loss(self) -> Decimal:
         """How far the P&L of all days lies below its highest since the journal began, unrealised losses counted in."""

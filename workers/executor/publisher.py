@@ -150,7 +150,7 @@ class Publisher:
     def _pnl(self, figures: EquityFigures | None) -> dict[str, Any] | None:
         ledger = self._core.ledger
         numeraire = self._core.config.execution.numeraire
-        realised = {"realised_today": ledger.day_pnl, "realised": ledger.total_pnl}
+        realised = {"realised_today": self._core.risk.gate.worth.realised_today(), "realised": ledger.total_pnl}
         if figures is None:
             return {"asset": numeraire, "equity": None, "daily": None, **realised}
         return {**figures.fields(numeraire), **realised}

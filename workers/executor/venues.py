@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from pipeline.exchanges.base import VenueClient, balances_when_asked
 from pipeline.execution.events import (
     FILL_LISTS,
     FORCED_LISTS,
@@ -50,9 +51,6 @@ from pipeline.model.errors import (
     VenueRejected,
 )
 from pipeline.model.structs import Balance, Fill, ForcedClose, OrderUpdate, Position, UnreadableRow
-
-if TYPE_CHECKING:
-    from pipeline.exchanges.base import VenueClient
 
 SWEEP_CONCURRENCY = 4  # requests of one sweep at a time: hedges and cancels keep their share of the budget
 ANSWER_TIMEOUT_S = 5.0
@@ -252,7 +250,7 @@ class Questions:
 
     async def _balances(self, question: FetchBalances) -> BalancesAnswer:
         async def one(venue: str) -> list[Balance]:
-            return await self._clients[venue].balances()
+            return await balances_when_asked(self._clients[venue])
 
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
@@ -285,7 +283,7 @@ class Questions:
         try:
             async with asyncio.timeout(SWEEP_TIMEOUT_S + SWEEP_SYMBOL_S * len(question.symbols)):
                 await asyncio.gather(*(symbol_sweep(symbol) for symbol in question.symbols))
-                balances = await patiently(client.balances)
+                balances = await patiently(lambda: balances_when_asked(client))
                 positions = await readable(client.positions, POSITION_LISTS, missing)
                 forced = await readable(lambda: client.forced_closes(since_ms), FORCED_LISTS, missing)
         except FAULTS as error:

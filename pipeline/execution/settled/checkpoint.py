@@ -102,6 +102,7 @@ class LedgerState(msgspec.Struct, frozen=True):
     mode: str = ""
     peak_pnl: Decimal = ZERO
     offset_entries: dict[Key, Decimal] = {}
+    rearmed_mono_ns: dict[str, int] = {}
 
 
 class Checkpoint(msgspec.Struct, frozen=True):

@@ -51,4 +51,5 @@ def digest_of(ledger: Any) -> str:
     content += [str(ledger.peak_pnl)] if ledger.peak_pnl else []
     entries = sorted((k, str(v)) for k, v in ledger.offset_entries.items())
     content += [entries] if entries else []
+    content += [sorted(ledger.rearmed_mono_ns.items())] if ledger.rearmed_mono_ns else []
     return blake2b(msgspec.msgpack.encode(content), digest_size=16).hexdigest()

@@ -244,7 +244,9 @@ def test_futures_positions_and_balances_follow_the_fill(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
         it.trading.place(it.buy("p1"))
         position = await it.events.one(Position, symbol=it.spec.symbol)
-        await it.events.one(Balance, asset="USDT")  # the wallet push asks REST for what is available
+        wallet = await it.events.one(Balance, asset="USDT")  # the wallet push asks REST for what is available
+        asked = [r for r in it.box.server.ledger.of_kind("request") if r["operation"] == "balances"]
+        assert wallet.source != "rest" or wallet.recv_mono_ns <= asked[-1]["mono_ns"], "as old as the question"
         assert position.qty == it.buy("x").qty
         assert [(p.symbol, p.qty) for p in await it.client.positions()] == [(it.spec.symbol, position.qty)]
         it.trading.place(it.order("p2", OrderSide.SELL, "0.98", TimeInForce.IOC, reduce_only=True))

@@ -147,6 +147,17 @@ def naked() -> World:
     return world
 
 
+def test_what_stood_alone_before_a_rearm_is_not_counted_again_after_a_restart() -> None:
+    world = naked()
+    world.run(2000)
+    world.feed(Command(CommandKind.REARM, "naked_exposure", "looked at it"))
+    world.run(20)
+    assert world.core.risk.naked.usd_s < 20
+    world.kill()
+    world.run(100)
+    assert world.core.risk.naked.usd_s < 20 and "naked_exposure" not in world.core.ledger.breakers
+
+
 def venue_faults() -> World:
     world = ready_world()
     order = sent_order(world)

@@ -244,6 +244,17 @@ def test_a_hedge_that_an_operator_completes_by_hand_is_a_hedge() -> None:
     judge(world)
 
 
+def test_a_basis_that_is_not_earned_yet_is_no_profit_of_what_waits_for_an_operator() -> None:
+    """The peak of the profit would keep it for ever, and the limit of the total loss is judged from there."""
+    world = external_world()
+    operation_id = half_hedge(world, (("mexc_spot", 0), ("gateio_spot", 0), (FUTURES, 1)))
+    ledger = world.core.ledger
+    result = ledger.operations[operation_id].result
+    assert result is not None and result.outcome is Outcome.UNRESOLVED
+    assert world.position(FUTURES, CONTRACT) == -HEDGED and result.carried < -3 and abs(result.pnl_numeraire) < 1
+    assert ledger.total_pnl == result.pnl_numeraire and ledger.peak_pnl < 1
+
+
 def test_an_order_by_hand_larger_than_what_stands_alone_takes_the_rest_of_another_hedge() -> None:
     """A contract stands alone, a hedge holds as much; he buys both back in one order: the hedge's coins are sold."""
     world = external_world()

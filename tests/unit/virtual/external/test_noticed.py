@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord
+from pipeline.model.venue_events import MoneyNotice
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, judge, place
 
@@ -104,3 +105,16 @@ def test_the_breaker_says_whose_order_it_was_in_plain_digits() -> None:
     name = "venue.gateio_spot"
     assert world.run_until(lambda: name in world.core.ledger.breakers, limit_ms=6000)
     assert "order of another client: BUY 0.2 BTC_USDT at " in str(world.core.ledger.breakers[name])
+
+
+def test_a_notice_of_a_coin_that_the_account_never_had_puts_nothing_in_doubt() -> None:
+    """The sweep that it asks for takes the first balance of the coin; nothing is there that could differ."""
+    world = external_world()
+    account = world.core.recovery.account
+    at_ns = world.clock.mono_ns()
+    world.feed(MoneyNotice(venue="mexc_spot", asset="PEPE", amount=D(5), reason="deposit", recv_mono_ns=at_ns))
+    assert not account.doubts
+    world.arm(kind="deposit", venue="mexc_spot", asset="PEPE", amount=5)
+    world.run(3000)
+    assert world.core.ledger.expected_balance("mexc_spot", "PEPE") == D(5) and not account.doubts
+    judge(world)

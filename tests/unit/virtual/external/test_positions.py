@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pipeline.execution.events import CatalogueChanged, CommandKind
-from pipeline.execution.external_records import ExternalFillRecord, ExternalPositionRecord
+from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
 from pipeline.execution.records import FillRecord, HedgeRecord
 from pipeline.model.enums import OrderSide, Refusal
 from pipeline.virtual.market import Quote
@@ -21,6 +21,7 @@ from tests.worlds.external_world import (
     external_world,
     hedge,
     judge,
+    moved_unlisted,
     naked_ms,
     place,
     records,
@@ -209,6 +210,30 @@ def test_a_position_without_any_listed_execution_moves_the_ledger_all_the_same()
     assert "venue.gateio_futures" not in world.core.ledger.breakers
     assert naked_ms(world, at_ns) <= BOUND_MS
     assert not world.core.ledger.hedges and venue_delta(world, "BTC") == world.core.ledger.dust.get("BTC", D(0))
+
+
+@pytest.mark.parametrize(("amount", "later_ms"), [(2500, 1000), (500, 60_000)])
+def test_what_is_gone_after_a_position_without_executions_is_no_settlement_of_it(
+    amount: int, later_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than the position was worth, or long after it."""
+    monkeypatch.setattr("pipeline.execution.external.UNLISTED_KEPT_MS", 50_000)
+    world = external_world()
+    hedge(world)
+    world.run(31_000)
+    venue = world.venues[FUTURES]
+    world.arm(kind="drop_event", venue=FUTURES, target="private", count=0)
+    known = len(venue._trades[account_of(world, FUTURES).uid])
+    force(world, "adl", HEDGED)
+    del venue._trades[account_of(world, FUTURES).uid][known:]
+    world.run(5000)
+    assert len(records(world, ExternalPositionRecord)) == 1 and not records(world, ExternalFlowRecord)
+    world.run(later_ms)
+    moved_unlisted(world, "withdraw", FUTURES, "USDT", amount)
+    world.run(20_000)
+    (flow,) = records(world, ExternalFlowRecord)
+    assert abs(flow.amount + amount) < 1 and (flow.cause, flow.trading) == ("unexplained", False)
+    assert "venue.gateio_futures" in world.core.ledger.breakers
 
 
 def test_a_stale_answer_moves_nothing() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.exchanges.factory import make_venue
 from pipeline.execution.events import (
     AddMargin,
     BalancesAnswer,
@@ -36,6 +37,7 @@ from pipeline.model.errors import (
     RateLimited,
     VenueUnavailable,
 )
+from tests.worlds.exchange_world import world
 from tests.worlds.waiting import until_async as until
 from workers.executor.venues import Questions
 
@@ -101,5 +103,29 @@ def test_only_the_venues_own_no_refuses_a_margin(error: Exception, refused: bool
         await until(lambda: bool(got), "an answer")
         questions.close()
         assert got[0].error and got[0].refused is refused
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("name", ["mexc_spot", "gateio_futures"])
+def test_balances_are_as_old_as_the_question(name: str) -> None:
+    """An order that settles while the answer is on its way is not in them: it would be spent twice."""
+
+    async def body() -> None:
+        async with world() as box:
+            got: list[Any] = []
+            client = make_venue(box.venue(name), box.credentials(name))
+            questions = Questions(lambda: {name: client}, asyncio.get_running_loop())
+            questions.start(got.append)
+            for question in (FetchBalances(7, (name,)), SweepVenue(name, (), 0, "test")):
+                got.clear()
+                known = len(box.server.ledger.of_kind("request"))
+                questions.ask(question)
+                await until(lambda: bool(got), "an answer")
+                seen = [r for r in box.server.ledger.of_kind("request")[known:] if r["operation"] == "balances"]
+                assert got[0].balances and len(seen) == 1
+                assert all(balance.recv_mono_ns <= seen[0]["mono_ns"] for balance in got[0].balances)
+            questions.close()
+            await client.close()
 
     asyncio.run(body())
