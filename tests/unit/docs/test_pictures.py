@@ -60,6 +60,16 @@ def test_a_chart_of_a_page_stands_alone() -> None:
         chart_of(page, "c")
 
 
+def test_a_line_and_its_name_have_one_colour() -> None:
+    """The rule for texts leaves those alone that have a colour of their own: every name would be grey else."""
+    svg = chart_of(line_chart("a", [Line("x", [(0.0, 1.0), (1.0, 2.0)]), Line("y", [(0.0, 1.0)])]), "a")
+    named = dict(re.findall(r'fill="(#\w+)">(\w)</text>', svg))
+    assert len(named) == 2 and list(named) == re.findall(r'stroke="(#\w+)"', svg)
+    assert [rule for rule in re.findall(r"([^{}<>]+)\{[^}]*fill:", svg) if "text" in rule] == [
+        "text:not([fill],.title)"
+    ]
+
+
 def test_every_picture_that_a_text_shows_is_there_and_whole() -> None:
     shown = {
         (text.parent / found).resolve()
