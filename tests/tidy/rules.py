@@ -84,6 +84,7 @@ ENTRY_FILES: Mapping[str, str] = {
     "pipeline/exchanges/market_data_client.py": "`arb dialect new` builds a client on it until there are orders",
     "workers/control_plane/systemd_units.py": "started by scripts/",
     "workers/monitor/boards.py": "started by scripts/boards",
+    "workers/reference/pictures.py": "started by scripts/pictures",
     "workers/reference/write.py": "started by scripts/docs",
 }
 

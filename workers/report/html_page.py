@@ -25,7 +25,7 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums;display:block;o
 td,th{padding:.15rem .6rem;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}
 td:first-child,th:first-child{text-align:left}
 svg{width:100%;max-width:60rem;height:auto;display:block;margin:.5rem 0}
-svg text{font:11px system-ui,sans-serif;fill:#555}svg .title{font-size:13px;fill:#1b1b1b}
+svg text{font:11px system-ui,sans-serif}svg text:not([fill],.title){fill:#555}svg .title{font-size:13px;fill:#1b1b1b}
 svg .y{text-anchor:end;dominant-baseline:middle}svg .grid{stroke:#e5e5e5}
 .bad{color:#fff;background:#a40000;padding:.2rem .5rem}
 """
