@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, Balance, InstrumentSpec
 from pipeline.model.venue_events import SessionState
 from pipeline.rehearsal.instruments import rows_for, spec
+from pipeline.rehearsal.memory_journal import MemoryJournal
 from pipeline.templates import template as st
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
@@ -91,7 +92,7 @@ class EntryWorld:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | None = None,
         *,
         config: EngineConfig | None = None,
         specs: Sequence[InstrumentSpec] | None = None,
@@ -116,7 +117,8 @@ class EntryWorld:
             self._generations.append(int(conn_open(self.words, offset, 0, feed, 0)))
         self._scratch = np.zeros(BOOK.WORDS, np.int64)
         self.instruments = Instruments(self.rows)
-        self.journal = Journal.open(folder, segment_bytes=1 << 22)
+        # without a folder: nothing is kept, and no thread syncs it
+        self.journal = Journal.open(folder, segment_bytes=1 << 22) if folder else cast(Journal, MemoryJournal())
         self.numbers = 0
         self.core = ExecutionCore(self.config, self.instruments, market=self, halt=self, journal=self.journal)
         self.perform(self.core.boot([], now=self.now(), first_epoch=FIRST_EPOCH, instance="entry", pid=1, build_hash=2))

@@ -9,7 +9,6 @@ The functions below it bring an ``EntryWorld`` into the states that tests begin 
 
 from __future__ import annotations
 
-import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,48 +21,18 @@ import numpy as np
 
 from pipeline.core import ExecutionCore
 from pipeline.execution.events import Append, CatalogueChanged, Entered, Opportunity, Place, Sent, request_of
-from pipeline.execution.journal import Place as JournalPlace
 from pipeline.execution.plan import Plan, Rejected
-from pipeline.execution.records import RECORD_TYPES, Record
 from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.model.enums import OrderSide, OrderState
 from pipeline.model.structs import Fill, OrderUpdate
 from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld, Level, plain_template, with_crc
+from pipeline.rehearsal.memory_journal import MemoryJournal
 from shm.bookring import conn_open, init_feed, publish_book
 from shm.layout import BOOK, HEADER, LEG, OPPORTUNITY, feed_segment_words
 from shm.layout_pages import HALT
 from tests.worlds.execution_world import World
 
 BOOKS = 4
-RECORD_HEADER = struct.Struct("<IHHIIqqqq8s")
-
-
-class MemoryJournal:
-    """What the encoder writes to, and nothing else: the world keeps the entries."""
-
-    def __init__(self) -> None:
-        self.boot_epoch = 0
-        self.next_seq = 1
-        self._place = JournalPlace()
-        self._place.octets = np.zeros(1 << 16, np.uint8)
-        self._place.words = self._place.octets.view(np.int64)
-
-    def claim(self, size_bytes: int) -> JournalPlace:
-        assert size_bytes <= len(self._place.octets)
-        return self._place
-
-    def claimed(self, end: int, count: int) -> None:
-        self.next_seq += count
-
-    def recent(self, count: int) -> list[Record]:
-        found: list[Record] = []
-        at = 0
-        for _ in range(count):
-            kind, length = RECORD_HEADER.unpack_from(self._place.octets, at)[2:4]
-            body = bytes(self._place.octets[at + RECORD_HEADER.size : at + RECORD_HEADER.size + length])
-            found.append(msgspec.msgpack.decode(body, type=RECORD_TYPES[kind]))
-            at += RECORD_HEADER.size + ((length + 7) & ~7)
-        return found
 
 
 class FastEntryWorld(World):

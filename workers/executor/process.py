@@ -38,6 +38,7 @@ from pipeline.model.clock import mono_ns
 from pipeline.model.enums import OpportunityType, OrderKind, OrderSide, ProcessState, TimeInForce
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import OrderRequest
+from pipeline.rehearsal.fast_lane import FastLane
 from pipeline.rehearsal.rehearse import rehearse
 from shm.layout import BOOK, CURSOR, OPPORTUNITY, REPORT, feed_segment_words
 from shm.layout_pages import HALT
@@ -148,6 +149,7 @@ class Executor:
         self.performer.on_result = self._publisher.results.append
         self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         self._spinning = False
+        self._lane = FastLane()
 
     # --- life ---
 
@@ -278,6 +280,7 @@ class Executor:
         await self._sessions.close()
         self._questions.close()
         self._hedge_models.save()
+        self._lane.close()
         self._bell.close()
         self._detector_bell.close()
         if self.journal.failed is None:
@@ -301,6 +304,7 @@ class Executor:
     def _rehearse(self) -> None:
         """The order path before there is an order, up to the bytes: the first order is not the slow one."""
         rehearse()
+        self._lane.warm_up()
         for name, trading in self.trading.items():
             row = next((row for row in self.instruments if row.spec.venue == name), None)
             if row is None:
@@ -335,8 +339,10 @@ class Executor:
 
     def _spin(self) -> None:
         if self._spinning:
-            self._drain_queue()
-            self.loop.call_soon(self._spin)
+            more = self._drain_queue()
+            self.loop.call_soon(self._spin)  # whatever a rehearsal raises
+            if not more:
+                self._lane.turn()
 
     def _rung(self) -> None:
         """Woken by the bell: take what is there; announce sleep again; look once more."""
@@ -438,6 +444,9 @@ def warm(dialects: Sequence[str]) -> None:
     EntryEncoder("warm")
     verdict_kernel()
     rehearse()  # what it specialises and imports, every child inherits
+    lane = FastLane()
+    lane.warm_up()
+    lane.close()
 
 
 def wait_for_the_guard(ctx: WorkerContext, before: JournalOfBefore) -> bool:
