@@ -10,7 +10,8 @@ sockets two sinks in the same loop that read and answer. ``ours``: the fast path
 codecs and sent.
 Both alternate within each round, on the same books and balances; what they ordered must be equal. ``cold``: 64 MiB
 are read through before each entry, so that nothing of the path is left in a cache. Excluded: the queue's pop, what is
-done behind the sends, the venues. "two writes": as many ready bytes to the same kinds of socket, nothing else.
+done behind the sends, the venues. ``two writes``: the floor of every stage, as a floor belongs to a heat: as many ready
+bytes into two sockets, nothing else, after the same preparations and in the same alternation.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ import numpy as np
 import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
-from bench.report import OURS, Report, Row
+from bench.report import FLOOR, OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
 from pipeline.exchanges.gateio.order_session import GateTrading
 from pipeline.exchanges.mexc.order_session import MexcTrading
 from pipeline.exchanges.transport.throttle import Limit, Throttle
 from pipeline.exchanges.transport.websocket import WsLink, open_ws
-from pipeline.execution.events import Append, Place, Sent, request_of
+from pipeline.execution.events import Append, Place, Sent, Tick, request_of
 from pipeline.execution.records import OrderIntentRecord
 from pipeline.execution.shared_reads import decode_opportunity
-from pipeline.model.clock import mono_ns, wall_ns
+from pipeline.model.clock import wall_ns
 from pipeline.model.enums import FeeAssetRule, OrderState
 from pipeline.model.structs import Credentials, Fill, OrderUpdate
 from pipeline.rehearsal.entry_world import EntryWorld, engine_config
@@ -51,6 +52,7 @@ from shm.words import Words
 
 NAME = "orders"
 STAGES = ("judge", "journal", "send", "whole")
+WRITES = "two writes"
 KEY = Credentials(api_key="key", api_secret="secret")
 TRASH_WORDS = 8 << 20
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -113,6 +115,7 @@ class Lane:
         self.trading: dict[str, MexcTrading | GateTrading] = {"mexc_spot": self.mexc, "gateio_spot": self.gate}
         specs = [spec(venue.name, taker_fee_ppm=0, fee_rule=FeeAssetRule.QUOTE) for venue in config.venues]
         self.world = EntryWorld(self._folder, config=config, specs=specs, template_of=self._template)
+        self.world.feed(Tick())  # what runs in turn has run once: directions have their prices
 
     def _template(self, venue: str, terms: OrderTerms) -> Pieces | None:
         trading = self.trading.get(venue)
@@ -254,6 +257,7 @@ class Lane:
 async def measure(settings: Settings, rows: dict[tuple[str, str], Row]) -> None:
     """Alternating entries of both ways, warm and cold."""
     n = {"warm": settings.pick(3, 300, 2000), "cold": settings.pick(2, 60, 300)}
+    writes = TwoWrites()
     trash = np.arange(TRASH_WORDS if settings.size else 8, dtype=np.int64)
     with tempfile.TemporaryDirectory(prefix="arb-bench-") as folder:
         lane = Lane(Path(folder))
@@ -280,33 +284,46 @@ async def measure(settings: Settings, rows: dict[tuple[str, str], Row]) -> None:
                             taken[who].append(way(record))
                             await lane.answered()
                             digests[who].update(lane.ordered())
-                    for who in ways:
-                        for stage, column in zip(STAGES, zip(*taken[who], strict=True), strict=True):
+                        lane.prepare(number)
+                        if heat == "cold":
+                            trash.sum()
+                        taken.setdefault(WRITES, []).append([writes.once()] * len(STAGES))
+                    digests[WRITES] = digests[OURS]
+                    for who, stages in taken.items():
+                        for stage, column in zip(STAGES, zip(*stages, strict=True), strict=True):
                             row = rows[who, f"{stage}, {heat}"]
                             row.add_round(np.array(column, dtype=np.int64))
                             row.check(f"{count} {digests[who].hexdigest()}")
         finally:
             gc.enable()
             gc.unfreeze()
+            writes.close()
             await lane.close()
 
 
-def two_writes(n: int) -> Words:
+class TwoWrites:
     """Ready bytes of an order's size into two connected sockets, one after the other."""
-    pairs = [_connected() for _ in range(2)]
-    payload = bytes(400)
-    samples = np.zeros(n, dtype=np.int64)
-    for number in range(n):
-        start = mono_ns()
-        for ours, _ in pairs:
-            os.write(ours.fileno(), payload)
-        samples[number] = mono_ns() - start
-        for _, theirs in pairs:
+
+    def __init__(self) -> None:
+        self._pairs = [_connected() for _ in range(2)]
+        self._first, self._second = (ours.fileno() for ours, _ in self._pairs)
+        self._payload = bytes(400)
+
+    def once(self) -> int:
+        """ns of both writes."""
+        write, clock, payload = os.write, time.monotonic_ns, self._payload
+        start = clock()
+        write(self._first, payload)
+        write(self._second, payload)
+        taken = clock() - start
+        for _, theirs in self._pairs:
             theirs.recv(4096)
-    for pair in pairs:
-        for end in pair:
-            end.close()
-    return samples
+        return taken
+
+    def close(self) -> None:
+        for pair in self._pairs:
+            for end in pair:
+                end.close()
 
 
 def _connected() -> tuple[socket.socket, socket.socket]:
@@ -321,17 +338,14 @@ def run(settings: Settings, report: Report) -> None:
     """Every stage warm and cold, the fast path beside the exact one."""
     heats = ("warm", "cold")
     rows = {
-        (who, f"{stage}, {heat}"): Row(NAME, f"{stage}, {heat}", who, figure="p50")
+        (who, f"{stage}, {heat}"): Row(NAME, f"{stage}, {heat}", who, figure="p50", role=role)
         for heat in heats
         for stage in STAGES
-        for who in (OURS, "exact path")
+        for who, role in ((OURS, FLOOR), (WRITES, FLOOR), ("exact path", PEER))
     }
     loop = uvloop.new_event_loop()
     try:
         loop.run_until_complete(measure(settings, rows))
     finally:
         loop.close()
-    writes = Row(NAME, "send, warm", "two writes", figure="p50", result=rows[OURS, "send, warm"].result)
-    for _ in range(settings.rounds):
-        writes.add_round(two_writes(settings.pick(5, 500, 5000)))
-    report.rows += [*rows.values(), writes]
+    report.rows += rows.values()

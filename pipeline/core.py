@@ -129,7 +129,7 @@ class ExecutionCore:
         self.fast_entry: FastEntry | None = None
         self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
         usable = Usable(self.balances, self.recovery, self.risk.gate)
-        self.risk.gate.doubtful = usable.doubtful
+        self.risk.gate.doubtful, self.risk.gate.doubts = usable.doubtful, usable.doubts
         self.orders = OrderOrchestrator(
             self.context,
             self.states,
@@ -159,13 +159,12 @@ class ExecutionCore:
             account=usable,
             price_bps=self.inventory_prices.price_bps,
         )
-        gate, netting, attempts = self.risk.gate, self.hedges.netting, self.hedges.attempts
+        gate, netting, attempts, self.stopping = self.risk.gate, self.hedges.netting, self.hedges.attempts, False
         self.direction_prices = DirectionPrices(self.inventory_prices, self.hedges.entry_prices, gate)
-        gate.leaves_a_hedge, gate.nets_a_leg, gate.leaves = self.hedges.is_exit, netting.concerns, netting.is_exit
-        self.forced_close, budget = ForcedClose(self.context, attempts), gate.has_budget_for
-        self.margin = MarginWatch(self.context, gate.margin, attempts, execute=self._leave, has_budget=budget)
+        gate.leaves_a_hedge, gate.closing, gate.leaves = self.hedges.is_exit, netting.closing, netting.is_exit
+        self.forced_close = ForcedClose(self.context, attempts)
+        self.margin = MarginWatch(self.context, gate, attempts, execute=self._leave, release=self.holds.approve)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
-        self.stopping = False
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
         self._token = self._closes_looked_mono_ns = 0

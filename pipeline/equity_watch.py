@@ -46,7 +46,8 @@ class DayStart(msgspec.Struct, frozen=True, kw_only=True):
     """What there was at 00:00 UTC, or at the first complete reading of the day.
 
     All by account (:func:`account_name`): ``balances``; ``held``, the same with perpetuals as base coin;
-    ``external``, money from outside until then; ``marks``, what each was valued at. ``equity`` is that of accounts with
+    ``external``, money from outside until then, and ``flows``, what trading had changed; ``marks``, what each was
+    valued at. ``equity`` is that of accounts with
     a mark. By account, so that a coin that is quarantined, or no longer, in the course of a day moves no P&L but the
     difference of its marks. ``stale``: accounts that no living book marked then: the day of each begins with its first
     mark of a living book, or what its price did before would be of this day.
@@ -60,6 +61,7 @@ class DayStart(msgspec.Struct, frozen=True, kw_only=True):
     external: dict[str, Decimal]
     marks: dict[str, Decimal]
     stale: tuple[str, ...] = ()
+    flows: dict[str, Decimal] = {}
 
 
 class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,16 +279,36 @@ class EquityWatch:
                 balances=amounts,
                 held=held,
                 external={account_name(asset, venue): amount for (venue, asset), amount in self.external().items()},
+                flows={account_name(*key[::-1]): amount for key, amount in self._core.ledger.accounts.flows.items()},
                 marks=dict(priced),
                 stale=tuple(sorted(name for name in amounts.keys() & priced.keys() if not self._is_alive(name))),
             )
-        start = self._marked_at_last(start, priced)
+        start = self._marked_at_last(self._with_arrivals(start, balances), priced)
         late = {name: mark for name, mark in priced.items() if name not in start.marks}
         if late:
             more = sum((start.balances.get(name, ZERO) * mark for name, mark in late.items()), ZERO)
             start = msgspec.structs.replace(start, equity=start.equity + more, marks={**start.marks, **late})
         self.start = start
         return start
+
+    def _with_arrivals(self, start: DayStart, balances: Mapping[tuple[str, str], Decimal]) -> DayStart:
+        """The day's beginning with accounts that nobody had told of then, as of a venue that answered late: each with
+        what it held before what has been traded and moved since. Else all of it would be profit."""
+        accounts, came = self._core.ledger.accounts, {}
+        for (venue, asset), amount in balances.items():
+            name = account_name(asset, venue)
+            if name not in start.balances:
+                traded = accounts.flows.get((venue, asset), ZERO) - start.flows.get(name, ZERO)
+                moved = accounts.external.get((venue, asset), ZERO) - start.external.get(name, ZERO)
+                came[name] = amount - traded - moved
+        if not came:
+            return start
+        held = {**start.held, **{name: start.held.get(name, ZERO) + amount for name, amount in came.items()}}
+        # one without a mark counts from its first one (see the caller)
+        more = sum((amount * start.marks[name] for name, amount in came.items() if name in start.marks), ZERO)
+        return msgspec.structs.replace(
+            start, equity=start.equity + more, balances={**start.balances, **came}, held=held
+        )
 
     def _is_alive(self, name: str) -> bool:
         """Whether a living book marks an account's coin now."""

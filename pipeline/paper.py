@@ -1,9 +1,10 @@
 """Paper trading: real public books, simulated execution and a local account, behind the same order interface.
 
-``PaperTrading`` replaces a venue's order entry and private stream: an order takes ``LATENCY_S`` to arrive, is
-matched against the newest book in shared memory, never at a price better than that book shows, and what it consumed
-stays consumed until the level is refreshed. Nothing rests: its place in the queue cannot be known from outside. What an
-order does not take at once is cancelled, and an order that must not take is refused.
+``PaperTrading`` replaces a venue's order entry and private stream: an order takes its time to arrive, is matched
+against the newest book in shared memory, never at a price better than that book shows, and what it consumed stays
+consumed until the level is refreshed. How long it takes, whether others were there first and when its answer comes is
+drawn as section ``paper`` of the configuration says (``paper_chance.py``). Nothing rests: its place in the queue cannot
+be known from outside. What an order does not take at once is cancelled, and an order that must not take is refused.
 
 The account is a file of JSON lines, ``<folder>/<venue>.jsonl``: written by one ``PaperTrading`` (the executor's), read
 by any ``PaperClient`` (poller, recovery). It survives a killed process, as a venue's account does.
@@ -15,7 +16,7 @@ import asyncio
 import errno
 import os
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from pipeline.execution.accounts import FuturesPosition
 from pipeline.execution.events import MarketPort
 from pipeline.execution.market import fee_of, levels, tradable, within
 from pipeline.model.clock import mono_ns, wall_ns
+from pipeline.model.config import PaperConfig
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import InsufficientBalance, OrderNotFound, VenueRejected
 from pipeline.model.fixedpoint import from_fp, to_fp_floor
@@ -49,13 +51,13 @@ from pipeline.model.structs import (
     OrderUpdate,
     Position,
 )
+from pipeline.paper_chance import OrderChance
 from shm.layout import BOOK
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
 
-LATENCY_S = 0.005  # to the venue and through its matching, as from the same region
-LEVERAGE = Decimal(3)
+LEVERAGE = Decimal(3)  # of contracts, where none is given
 START_QUOTE = Decimal(10_000)
 START_BASE_VALUE = Decimal(5_000)  # of every coin that a spot venue trades, at a reference price in dollars
 DOLLARS = ("USDT", "USDC", "USD", "FDUSD", "TUSD", "BUSD")
@@ -73,9 +75,10 @@ class PaperFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PaperAccount:
-    """The account of one venue: a fold over its file."""
+    """The account of one venue: a fold over its file. ``leverage``: of its contracts."""
 
-    def __init__(self, folder: Path, venue: str) -> None:
+    def __init__(self, folder: Path, venue: str, leverage: Decimal = LEVERAGE) -> None:
+        self.leverage = leverage
         self.path = folder / f"{venue}.jsonl"
         self.venue = venue
         self.wallet: dict[str, Decimal] = {}
@@ -125,7 +128,7 @@ class PaperAccount:
 
     def margin(self) -> Decimal:
         """Quote held as margin by open positions."""
-        return sum((abs(position.cost) / LEVERAGE for position in self.positions.values()), ZERO)
+        return sum((abs(position.cost) / self.leverage for position in self.positions.values()), ZERO)
 
     def free(self, asset: str) -> Decimal:
         """Balance less margin."""
@@ -148,31 +151,51 @@ class PaperAccount:
         ]
 
 
-def open_accounts(folder: Path, specs: Sequence[InstrumentSpec]) -> None:
-    """Give every venue of ``specs`` its starting balances, once: dollars everywhere, base coins on spot venues.
-
-    A quote that is a coin itself (ETH/BTC) is held as that coin, where a spot venue prices it in dollars.
-    """
+def open_accounts(
+    folder: Path, specs: Sequence[InstrumentSpec], paper: Mapping[str, PaperConfig] | None = None
+) -> None:
+    """Give every venue of ``specs`` what it begins with, once. ``paper``: by venue, what is configured."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    by_venue: dict[str, dict[str, Decimal]] = {}
     prices = {s.base: s.reference_price for s in specs if s.quote in DOLLARS and s.reference_price > 0}
+    of_venue: dict[str, list[InstrumentSpec]] = {}
     for spec in specs:
-        wallet = by_venue.setdefault(spec.venue, {})
-        if spec.quote in DOLLARS:
-            wallet[spec.quote] = START_QUOTE
-        elif spec.quote in prices:
-            wallet.setdefault(spec.quote, (START_BASE_VALUE / prices[spec.quote]).quantize(COIN_STEP))
-        if spec.kind is InstrumentKind.SPOT and prices.get(spec.base, ZERO) > 0:
-            coins = START_BASE_VALUE / prices[spec.base]
-            wallet[spec.base] = (coins / spec.lot).to_integral_value() * spec.lot
-    for venue, wallet in by_venue.items():
+        of_venue.setdefault(spec.venue, []).append(spec)
+    for venue, own in of_venue.items():
         account = PaperAccount(folder, venue)
         if not account.path.exists():
-            account.append(PaperFile(balances=wallet))
+            account.append(PaperFile(balances=_beginning(own, prices, (paper or {}).get(venue, PaperConfig()))))
+
+
+def _beginning(
+    specs: Sequence[InstrumentSpec], prices: Mapping[str, Decimal], config: PaperConfig
+) -> dict[str, Decimal]:
+    """What the account of one venue begins with. A quote that is a coin itself (ETH/BTC) is held as that coin."""
+    if config.balances:
+        return {asset: amount for asset, amount in config.balances.items() if amount > 0}
+    coins = {asset for s in specs for asset in _coins_of(s) if asset in prices}
+    dollars = sorted({s.quote for s in specs if s.quote in DOLLARS})
+    quote_usd, coin_usd = START_QUOTE, START_BASE_VALUE
+    if config.capital_usd is not None:
+        in_coins = config.capital_usd / 2 if coins and dollars else config.capital_usd if coins else ZERO
+        coin_usd = in_coins / len(coins) if coins else ZERO
+        quote_usd = (config.capital_usd - in_coins) / len(dollars) if dollars else ZERO
+    wallet = {asset: quote_usd.quantize(COIN_STEP, ROUND_DOWN) for asset in dollars}
+    for asset in sorted(coins):
+        wallet[asset] = (coin_usd / prices[asset]).quantize(COIN_STEP, ROUND_DOWN)
+    return wallet
+
+
+def _coins_of(spec: InstrumentSpec) -> list[str]:
+    """Coins that trading it needs: none of a contract in dollars, which is held by margin."""
+    own = [] if spec.kind is InstrumentKind.PERPETUAL else [spec.base]
+    return own if spec.quote in DOLLARS else [*own, spec.quote]
 
 
 class PaperTrading(VenueTrading):
-    """Order entry and private stream of one venue, simulated. ``rows``: the venue's instruments by symbol."""
+    """Order entry and private stream of one venue, simulated. ``rows``: the venue's instruments by symbol.
+
+    ``chance``: what orders meet; absent: each takes 5 ms, and nothing comes in between.
+    """
 
     def __init__(
         self,
@@ -181,9 +204,13 @@ class PaperTrading(VenueTrading):
         market: MarketPort,
         rows: Mapping[str, InstrumentRow],
         on_event: EventSink,
+        *,
+        chance: OrderChance | None = None,
+        leverage: Decimal = LEVERAGE,
     ) -> None:
         self.venue = venue.name
-        self._account = PaperAccount(folder, venue.name)
+        self._account = PaperAccount(folder, venue.name, leverage)
+        self._chance = chance or OrderChance(PaperConfig())
         self._market = market
         self._rows = dict(rows)
         self._on_event = on_event
@@ -205,7 +232,7 @@ class PaperTrading(VenueTrading):
         return self._connected
 
     def place(self, request: OrderRequest) -> int:
-        asyncio.get_running_loop().call_later(LATENCY_S, self._arrive, request)
+        asyncio.get_running_loop().call_later(self._chance.latency_s(), self._arrive, request)
         return mono_ns()
 
     def cancel(self, symbol: str, client_id: str, order_id: str = "") -> None:
@@ -219,7 +246,7 @@ class PaperTrading(VenueTrading):
             error=OrderNotFound("order has ended", venue=self.venue),
             recv_mono_ns=mono_ns(),
         )
-        asyncio.get_running_loop().call_later(LATENCY_S, self._on_event, outcome)
+        asyncio.get_running_loop().call_later(self._chance.latency_s(), self._on_event, outcome)
 
     # --- the simulated venue ---
 
@@ -231,7 +258,7 @@ class PaperTrading(VenueTrading):
             return self._refuse(request, VenueRejected(f"no such symbol {request.symbol}", venue=self.venue))
         if request.kind is OrderKind.LIMIT and request.tif is TimeInForce.POST_ONLY:
             return self._refuse(request, VenueRejected("paper takes no orders that only rest", venue=self.venue))
-        taken = self._match(request, row)
+        taken = [] if self._chance.missed() else self._match(request, row)
         if request.tif is TimeInForce.FOK and sum(qty for _, qty in taken) < request.qty:
             taken = []
         shortage = self._shortage(request, row, taken)
@@ -274,7 +301,7 @@ class PaperTrading(VenueTrading):
         value = sum((price * qty for price, qty in taken), ZERO)
         qty = sum((qty for _, qty in taken), ZERO)
         if row.spec.kind is InstrumentKind.PERPETUAL:
-            asset, needed = row.spec.quote, ZERO if request.reduce_only else value / LEVERAGE
+            asset, needed = row.spec.quote, ZERO if request.reduce_only else value / self._account.leverage
         elif request.side is OrderSide.BUY:
             asset, needed = row.spec.quote, value
         else:
@@ -340,9 +367,24 @@ class PaperTrading(VenueTrading):
             update=update,
             recv_mono_ns=now,
         )
+        late_s = self._chance.late_s()
+        if late_s:
+            asyncio.get_running_loop().call_later(late_s, self._tell_late, outcome, fills, update)
+        else:
+            self._tell(outcome, fills, update)
+
+    def _tell(self, outcome: PlaceOutcome, fills: Sequence[Fill], update: OrderUpdate) -> None:
         events: list[VenueEvent] = [outcome, *fills, update, *self._account.balances("ws")]
         for event in events:
             self._on_event(event)
+
+    def _tell_late(self, outcome: PlaceOutcome, fills: Sequence[Fill], update: OrderUpdate) -> None:
+        """What the account has long booked; nothing where nobody listens any more: the account is asked then."""
+        if self._connected:
+            now, changed = mono_ns(), msgspec.structs.replace
+            known = changed(update, recv_mono_ns=now)
+            late = [changed(fill, recv_mono_ns=now) for fill in fills]
+            self._tell(changed(outcome, update=known, recv_mono_ns=now), late, known)
 
     def _venue_ms(self, row: InstrumentRow) -> int:
         """The venue's clock (ms) by its newest book; 0 = unknown, as where the book is a snapshot without a time.
@@ -369,9 +411,9 @@ class PaperTrading(VenueTrading):
 class PaperClient(VenueClient):
     """A venue's REST client: public endpoints of the real venue (``public``), the account out of the paper file."""
 
-    def __init__(self, venue: VenueConfig, folder: Path, public: VenueClient) -> None:
+    def __init__(self, venue: VenueConfig, folder: Path, public: VenueClient, leverage: Decimal = LEVERAGE) -> None:
         self.venue = venue.name
-        self._account = PaperAccount(folder, venue.name)
+        self._account = PaperAccount(folder, venue.name, leverage)
         self._public = public
 
     async def server_time_ms(self) -> int:
@@ -449,8 +491,8 @@ class PaperClient(VenueClient):
         await self._public.close()
 
 
-def paper_client(venue: VenueConfig, folder: Path) -> PaperClient:
+def paper_client(venue: VenueConfig, folder: Path, leverage: Decimal = LEVERAGE) -> PaperClient:
     """The REST client of a venue in paper mode; the venue's public endpoints are read without a key."""
     from pipeline.exchanges.factory import make_venue
 
-    return PaperClient(venue, folder, make_venue(venue, None))
+    return PaperClient(venue, folder, make_venue(venue, None), leverage)

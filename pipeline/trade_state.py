@@ -391,8 +391,8 @@ class InventoryCover:
             self._known[row.instrument_id] = _affordable(self._core, row)
 
     def reasons(self) -> list[Reason]:
-        """Directions that no balance covers: a note each, and a stop where no direction of any pair is left. Nothing
-        before every instrument was looked at."""
+        """Directions that no balance covers, and balances below their alarm: a note each; and a stop where no direction
+        of any pair is left. Nothing before every instrument was looked at."""
         rows = [row for row in self._core.context.instruments if row.tradable_pair]
         if not self._core.ready or any(row.instrument_id not in self._known for row in rows):
             return []
@@ -415,7 +415,8 @@ class InventoryCover:
             what = "no direction of any pair is covered by balances: " + "; ".join(sorted(empty))
             how = "arb balance; move coins or quote between the venues"
             return [Reason(what=what[:400], solve=how, effect=Effect.STOPS)]
-        return [Reason(what=text, solve="arb balance", effect=Effect.NOTE) for text in sorted(empty)]
+        low = [f"{venue} {coin}: less is free than inventory.alarms says" for venue, coin in self._core.balances.low]
+        return [Reason(what=text, solve="arb balance", effect=Effect.NOTE) for text in sorted([*empty, *low])]
 
 
 def _affordable(core: ExecutionCore, row: InstrumentRow) -> tuple[bool, bool]:

@@ -34,6 +34,7 @@ OF_DEMO = (
     + " ".join(f"latency_us.tick_to_order.{name} latency_us.stages.*.{name}" for name in PERCENTILES.split())
     + " sim.ready sim.venues sim.control violations[]"
 )
+OF_SETTINGS = "settings[].path settings[].found settings[].want settings[].why settings[].state"
 LATCH = "halted reason blocking[] adopted[]"
 LEFT = "orders[] open_hedges[] flat"
 BENCH = (
@@ -53,6 +54,7 @@ CONTRACT: dict[str, Command] = {
     ),
     "books": Command("--out", 1, "messages applied dropped gaps resyncs fast_path slow_path seconds"),
     "replay": Command("--speed --fees --min-edge-bps --exact --latency-ms --sweep --out", 1, OF_DEMO),
+    "archive": Command("--out", 1, "files[] skipped waiting frames tops not_recorded"),
     "up": Command("--config --mode --i-understand-live-trading"),
     "status": Command("", 0, OF_STATUS),
     "top": Command("", 0, OF_STATUS),
@@ -73,12 +75,18 @@ CONTRACT: dict[str, Command] = {
     "pairs": Command("", 0, "pairs[]"),
     "dialect new": Command("", 1),
     "dialect check": Command("", 1, "checks[]"),
-    "logs": Command("-f"),
+    "logs": Command("-f --since --until --level --process"),
     "symbols list": Command(),
     "symbols add": Command("", 2),
     "symbols remove": Command("", 2),
     "why": Command("", 1),
     "report": Command("--since --by --html --csv --parquet"),
+    "canary": Command(
+        "--since",
+        0,
+        "rows[].venue rows[].symbol rows[].orders rows[].fills rows[].least_fill rows[].min_notional rows[].fee_bps "
+        "rows[].fee_expected_bps rows[].answer_ms rows[].doubts[] doubts",
+    ),
     "chaos": Command(
         "--seeds --mutants",
         0,
@@ -88,6 +96,9 @@ CONTRACT: dict[str, Command] = {
     "kills": Command("--count --seed", 0, f"kills points violations[] {RECOVERY} orphans"),
     "bench": Command("--quick --peers", 1, BENCH),
     "doctor": Command("", 0, "checks[].name checks[].state checks[].found checks[].want checks[].fix"),
+    "host plan": Command("--config", 0, f"processes notes[] kernel[] tuned {OF_SETTINGS}"),
+    "host apply": Command("--config", 0, f"processes notes[] kernel[] tuned {OF_SETTINGS}"),
+    "host revert": Command("", 0, OF_SETTINGS),
     "config check": Command("--online"),
     "config show": Command(),
     "config diff": Command("", 2),

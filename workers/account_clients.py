@@ -46,7 +46,8 @@ def account_clients(ctx: WorkerContext, role: KeyRole = KeyRole.TRADE) -> dict[s
     """One client per venue that is traded, by name, able to answer for the account; with the read key on spot alone: on
     futures whoever reads also sets leverage and margin mode. Raises ConfigInvalid where a key is missing."""
     if ctx.config.mode is Mode.PAPER:
-        return {venue.name: paper_client(venue, ctx.state_dir / "paper") for venue in ctx.config.trading_venues}
+        folder, leverage = ctx.state_dir / "paper", ctx.config.detection.hedge.leverage
+        return {venue.name: paper_client(venue, folder, leverage) for venue in ctx.config.trading_venues}
     clients: dict[str, VenueClient] = {}
     missing = missing_keys(ctx.config, ctx.instance)
     if missing:

@@ -170,14 +170,17 @@ class WorkerContext:
         self._notifier.send(f"EXTEND_TIMEOUT_USEC={more_us}\nSTATUS={text}")
 
     def degraded(self, text: str) -> None:
-        """Report that the process works, but not as configured (a venue down, a CPU missing)."""
-        self.liveness.set_state(ProcessState.DEGRADED)
+        """Report that the process works, but not as configured (a venue down, a CPU missing). One that is not READY
+        yet stays what it is: who watches it would take it for one that serves, and hangs."""
+        if self.is_ready:
+            self.liveness.set_state(ProcessState.DEGRADED)
         self.say("warning", text)
         self.status(text)
 
     def recovered(self, text: str) -> None:
         """Report that what :meth:`degraded` reported is over."""
-        self.liveness.set_state(ProcessState.READY)
+        if self.is_ready:
+            self.liveness.set_state(ProcessState.READY)
         self.say("info", text)
         self.status(text)
 
@@ -304,7 +307,7 @@ def _install_signals(ctx: WorkerContext, *, supervised: bool) -> None:
 
 
 def _harden(ctx: WorkerContext) -> None:
-    """Set name, CPU set, priority and no core dump; what the host refuses is reported as DEGRADED."""
+    """Set name, CPU set, priority and no core dump; what the host refuses is said."""
     prctl_name = ctypes.create_string_buffer(f"arb:{ctx.process}".encode()[:15])
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, prctl_name, 0, 0, 0)
     set_undumpable()

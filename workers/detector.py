@@ -52,6 +52,7 @@ class Attachments:
         self.config = config
         self.instance = instance
         names = [segment_name(instance, f"feed.{exchange}") for exchange in config.feeds]
+        self._renewed = set[int]()  # feeds whose segment was replaced since update_feeds
         self.feeds: Arena = attach_arena(names, FEED.KIND, instance, feed_segment_words(FEED_BOOK_CAPACITY_DEFAULT))
         self.catalogue: CataloguePage = CataloguePage.attach(instance)
         self.inventory: InventoryPage = InventoryPage.attach(instance)
@@ -75,7 +76,7 @@ class Attachments:
 
     def refresh(self) -> None:
         """Map what has appeared or was replaced. Raises SegmentMismatch for a segment of another build."""
-        self.feeds.refresh()
+        self._renewed.update(self.feeds.refresh())
         self.catalogue.refresh()
         self.inventory.refresh()
         if self.producer is not None:
@@ -90,9 +91,12 @@ class Attachments:
             view.refresh()
             alive = view.alive() and not view.hung(missed_beats=FEED_MISSED_BEATS)
             mapped = self.feeds.is_mapped(feed_id)
+            if feed_id in self._renewed:
+                detector.feed_renewed(feed_id)
             detector.set_feed(feed_id, offset=self.feeds.offset_of(feed_id) if mapped else NO_FEED, alive=alive)
             if not (mapped and alive):
                 missing.append(exchange)
+        self._renewed.clear()
         return missing
 
     def close(self) -> None:

@@ -442,8 +442,9 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
         return result
     if mem[BOOKS.publish_flags] >= 0:
         publish(mem, words, book_row(mem, slot), mem[BOOKS.publish_flags])
-    if (result & ~RESULT_NOTICE) != RESULT_DROPPED:
-        conn_frame(words, mem[BOOKS.feed_off], conn, recv_ns)  # what its own book does not believe proves no other
+    # What its own book does not believe proves no other; and a gateway answers pings while its data stands still.
+    if topic != TOPIC_CONTROL and (result & ~RESULT_NOTICE) != RESULT_DROPPED:
+        conn_frame(words, mem[BOOKS.feed_off], conn, recv_ns)
     mem[BOOK_COUNTERS.frames] += 1
     mem[BOOK_COUNTERS.slow_path if mem[EVENT.scaled] else BOOK_COUNTERS.fast_path] += 1
     if slot >= 0:

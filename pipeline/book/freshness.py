@@ -89,7 +89,8 @@ def check_pause(mem: Words, words: Words, recv_ns: int) -> None:
 
 @njit
 def note_frame(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
-    """A frame with data on an open connection. The first one after a silence begins a new life of the row.
+    """A frame with data on an open connection. The first one after a silence begins a new life of the row, on time or
+    not.
 
     Whoever held frames back may have dropped some: a frame of another topic must not prove the books from before the
     silence. They wait for an update of their own, which their sequence rule judges.
@@ -98,14 +99,16 @@ def note_frame(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
     goes on where a venue, a network or this process stands still and nothing can come.
     """
     row = BOOKS.connections + conn * WATCH.WORDS
+    first = mem[row + WATCH.flow_ns] == 0
     mem[row + WATCH.flow_ns] += min(recv_ns - mem[row + WATCH.data_ns], FLOW_STEP_NS)
-    if mem[row + WATCH.on_time] and recv_ns - mem[row + WATCH.data_ns] > SILENCE_NS:
+    if not first and recv_ns - mem[row + WATCH.data_ns] > SILENCE_NS:
         shared = mem[BOOKS.feed_off] + FEED.connections + conn * CONNECTION.WORDS
         venue, lag_ns = (
             load_relaxed(words, shared + CONNECTION.venue),
             load_relaxed(words, shared + CONNECTION.cross_topic_lag_ns),
         )
         conn_open(words, mem[BOOKS.feed_off], conn, venue, lag_ns)
+        set_on_time(mem, words, conn, mem[row + WATCH.on_time])
         mem[row + WATCH.life_ns] = recv_ns
         mem[BOOKS.notice] |= NOTICE_SILENCE
     mem[row + WATCH.data_ns] = recv_ns

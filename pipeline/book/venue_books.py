@@ -21,6 +21,7 @@ from decimal import Decimal
 from pipeline.book import level2
 from pipeline.book.book_table import BookTable
 from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision, exact_price, exact_qty
+from pipeline.book.connection_life import DOUBTED, STANDS, hand_over
 from pipeline.book.decoded_event import write_event
 from pipeline.book.frame_kernels import (
     OWNER_DEEPER,
@@ -61,7 +62,6 @@ from pipeline.book.memory import (
     TOPIC_DEPTH,
     TOPIC_OTHER,
     TOPIC_SNAPSHOT,
-    WATCH,
     grown,
     new_memory,
 )
@@ -105,6 +105,7 @@ class VenueBooks(BookTable):
         self._kernel = direct(self.codec.on_frame, self.mem, self.words, 0, 0, 0)
         self._route = direct(route, self.mem, self.words, 0, 0, 0)
         self._owner_publish = direct(owner_publish, self.mem, self.words, 0, 0, 0)
+        self._hand_over = direct(hand_over, self.mem, self.words, 0, 0)
         self._scan_snapshot = direct(self.codec.scan_snapshot, self.mem, 0)
         self.ticker_trust = TickerTrust(self.mem)
         self._waiting: dict[int, WaitingUpdates] = {}  # by slot
@@ -447,19 +448,19 @@ class VenueBooks(BookTable):
             self._invalidate(self._slot_of_index[index], FLAG_UNPROVED)
         return lost
 
-    def move_connection(self, old: int, new: int) -> None:
-        """``new`` carries everything that ``old`` carried (planned reconnect): books stay valid, republished."""
-        for slot in self._symbols:
-            row = self._row(slot)
-            if self.mem[row + BOOK_ROW.conn] == old:
-                if self.mem[row + BOOK_ROW.lead_ns]:  # each connection counts its own flow
-                    self.mem[row + BOOK_ROW.lead_ns] += self._flow_ns(new) - self._flow_ns(old)
-                self.mem[row + BOOK_ROW.conn] = new
-                if self.mem[row + BOOK_ROW.state] >= STATE_ALIGNING:
-                    self._owner(slot, 0, OWNER_REPEAT)
-
-    def _flow_ns(self, conn: int) -> int:
-        return int(self.mem[BOOKS.connections + conn * WATCH.WORDS + WATCH.flow_ns])
+    def move_connection(self, old: int, new: int) -> list[int]:
+        """``new`` carries everything that ``old`` carried (planned reconnect): books stay valid, republished. Those
+        that nothing proves are unproved from now on and wait for a snapshot: returns their book indices."""
+        lost = []
+        for index, slot in self._slot_of_index.items():
+            if self.mem[self._row(slot) + BOOK_ROW.conn] == old:
+                verdict = self._hand_over(self.mem, self.words, self._row(slot), new)
+                if verdict == STANDS:
+                    self._repeat(slot, 0)
+                elif verdict == DOUBTED:
+                    lost.append(index)
+                    self._invalidate(slot, FLAG_UNPROVED)
+        return lost
 
     def set_halted(self, book_index: int, halted: bool) -> None:
         """Flags every record of a book ``FLAG_HALTED`` (tick, lot, multiplier or status changed), or ends that."""

@@ -176,6 +176,11 @@ class OpportunityDetector:
             with self._noted():
                 row[FEED_READER.alive] = int(alive)
 
+    def feed_renewed(self, feed_id: int) -> None:
+        """Another segment stands in the feed's place: it is read from its newest notice on, though its epoch may be the
+        one that is remembered."""
+        self.memory.feeds[feed_id][FEED_READER.epoch] = -1
+
     def set_rows(self, rows: Words) -> None:
         """Instrument rows int64[n, CATALOGUE_ROW.WORDS] (index = id), where there is no catalogue page."""
         self._rows = rows

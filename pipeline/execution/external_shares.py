@@ -207,7 +207,7 @@ def done_by_hand(
 
 def spot_taken(ledger: Ledger, venue: str, base: str, total: Decimal) -> list[tuple[Operation, str, Decimal]]:
     """(operation, symbol, base coins) by which the coins that hedges bought on a venue exceed ``total``, what is there;
-    the newest hedge loses first."""
+    the newest hedge loses first. What an exit under way has sold of a hedge is not there and is nobody's loss."""
     held = [
         hedge
         for hedge in ledger.hedges.values()
@@ -215,14 +215,22 @@ def spot_taken(ledger: Ledger, venue: str, base: str, total: Decimal) -> list[tu
         and hedge.spot_side is OrderSide.BUY
         and hedge.operation_id not in ledger.open_operations
     ]
-    short = sum((hedge.qty for hedge in held), ZERO) - total
+    parts = {h.operation_id: min(h.qty, _coins_of_group(ledger, h.operation_id, venue, base)) for h in held}
+    short = sum(parts.values(), ZERO) - total
     found: list[tuple[Operation, str, Decimal]] = []
     for hedge in reversed(held):
-        if short > 0:
-            taken = min(hedge.qty, short)
+        taken = min(parts[hedge.operation_id], short)
+        if taken > 0:
             short -= taken
             found.append((ledger.operations[hedge.operation_id], hedge.spot_symbol, taken))
     return found
+
+
+def _coins_of_group(ledger: Ledger, operation_id: str, venue: str, base: str) -> Decimal:
+    """Coins that the fills of a hedge's group left on a spot venue; 0 where they took some away."""
+    fills = (fill for member in group_of(ledger, ledger.operations[operation_id]) for fill in member.fills)
+    here = (f for f in fills if (f.kind, f.venue, f.base) == (InstrumentKind.SPOT, venue, base))
+    return max(ZERO, sum((fill.qty * int(fill.side) for fill in here), ZERO))
 
 
 def is_traded(instruments: Iterable[InstrumentRow], coin: str) -> bool:

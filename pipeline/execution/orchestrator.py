@@ -241,10 +241,13 @@ class OrderOrchestrator:
     # --- progress ---
 
     def repair_pace(self, operation: Operation) -> RepairPace:
-        """The pace of an operation's repairs; begun anew after a restart, but for an operator's hold."""
+        """The pace of an operation's repairs; begun anew after a restart, but for what an operator has decided."""
         known = self._paces.get(operation.operation_id)
         if known is None:
             known = self._paces[operation.operation_id] = RepairPace(held=self._held_by_operator(operation))
+            recovery = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
+            if recovery is not None and recovery.state == "approved":
+                known.rungs_forgiven = self._rungs(operation, known)
         return known
 
     def advance(self, operation: Operation) -> None:

@@ -85,9 +85,7 @@ class Repair:
 @dataclass(slots=True)
 class RepairPace:
     """Pace of an operation's repairs, in memory only. Repairs are the rungs of a ladder: each allows more slippage.
-
-    ``held``: no repair before an operator has decided.
-    """
+    ``held``: no repair before an operator has decided."""
 
     attempts: int = 0
     rungs_forgiven: int = 0  # repairs made before an operator let the ladder begin again: they no longer count
@@ -389,7 +387,8 @@ class RepairChooser:
             slippage_bps = max(most_bps, ZERO if self._refused(operation, plan) else within_band(row, slippage_bps))
         best, expected = self._price(row, plan, side, abs(amount))
         price = self._collared_price(operation, plan, side, best, slippage_bps, row.spec.tick)
-        qty, tif = quantize_down(self._gross(row, side, abs(amount)), row.spec.lot), TimeInForce.IOC
+        gross, tif = self._gross(row, side, abs(amount)), TimeInForce.IOC
+        qty = quantize_down(gross, row.spec.lot)
         if only_reduces and slippage_bps <= most_bps and price is not None and shows_less(view, side, price, qty, row):
             tif, nearer_bps = TimeInForce.GTC, self._resting_bps(operation)
             price = self._collared_price(operation, plan, side, best, nearer_bps, row.spec.tick)
@@ -403,8 +402,9 @@ class RepairChooser:
         if usable < reserve:
             if slippage_bps > most_bps:  # a nearer limit needs less of the balance
                 return self._option(operation, leg, plan, amount, most_bps, purpose)
-            if usable > 0 and self._must_end(operation):  # as much of it as the balance covers
-                return self._option(operation, leg, plan, amount * usable / reserve, slippage_bps, purpose)
+            if usable > 0 and self._must_end(operation):  # as many lots of it as the balance covers
+                amount *= (qty / gross) * (usable / reserve)
+                return self._option(operation, leg, plan, amount, slippage_bps, purpose)
             return None
         fee, _ = fee_of(row, side, Decimal(1), expected)
         fee_quote = fee if row.spec.fee_rule is FeeAssetRule.QUOTE or side is OrderSide.SELL else fee * expected

@@ -65,6 +65,8 @@ class LimitsTable:
         self._fee_breakers: dict[str, Key] = {}
         self._venues: dict[str, int] = {}
         self._held: set[Key] = set()
+        self._named: dict[Key, list[Key]] = {}  # (venue, symbol or coin) -> its instruments
+        self._closing: set[tuple[int, int]] = set()  # (instrument, side) that shrink an open hedge's contract
         self._open: set[Key] = set()  # coins and venues with an open position
         self._all_known = False  # every limit that is set is one that this path judges
         self.orderable: set[tuple[int, OrderSide]] = set()  # instruments and sides whose order can be written
@@ -85,6 +87,10 @@ class LimitsTable:
         for row in rows:
             for asset in (row.spec.base, row.spec.quote):
                 self._assets.setdefault((row.spec.venue, asset), len(self._assets))
+        self._named = {}
+        for spec in (row.spec for row in rows):
+            for name in {spec.base, spec.quote, spec.symbol}:
+                self._named.setdefault((spec.venue, name), []).append((spec.venue, spec.symbol))
         count = max((row.instrument_id for row in rows), default=-1) + 1
         first = LIMITS.assets + max(1, len(self._assets))
         self.ints = np.zeros(first + ROW.WORDS * count, np.int64)
@@ -158,9 +164,14 @@ class LimitsTable:
         )
         words[ROW.tick_factor], words[ROW.lot_factor] = factor_of(grid.tick)[0], factor_of(grid.lot)[0]
         self._float_row(row, grid)
-        words[ROW.can_buy] = OrderSide.BUY in sides and can_enter(row, OrderSide.BUY)
-        words[ROW.can_sell] = OrderSide.SELL in sides and can_enter(row, OrderSide.SELL)
+        words[ROW.can_buy] = self._open_for(row, OrderSide.BUY)
+        words[ROW.can_sell] = self._open_for(row, OrderSide.SELL)
         words[ROW.usable] = 1
+
+    def _open_for(self, row: InstrumentRow, side: OrderSide) -> bool:
+        """Whether a side can be entered: where it shrinks an open hedge's contract, the core makes an exit of it."""
+        place = (row.instrument_id, side)
+        return place in self.orderable and can_enter(row, side) and place not in self._closing
 
     def _fits(self, row: InstrumentRow, grid: Grid, lot_fp: Fraction) -> bool:
         """Whether the verdict's integers and floats can hold everything about this instrument."""
@@ -212,23 +223,25 @@ class LimitsTable:
 
     def refresh(self) -> None:
         """After an event: the engine's state, venues, what is busy, own fills, balances and positions that moved."""
-        words, ledger, known = self.ints, self._context.ledger, self._gate.reconciled
+        words, ledger = self.ints, self._context.ledger
         breakers = ledger.breakers
         now = self._gate.exposure()
         self._globals(now)
         self._positions(now)
-        for venue, number in self._venues.items():
-            words[LIMITS.venues + number] = self._balances.session_up(venue) and venue in known
+        self._open_venues()
         rows = int(words[LIMITS.rows_off])
         ids = self._ids  # what an order or a fill of the run before names need not be in this catalogue
         busy = {(order.intent.venue, order.intent.symbol) for order in ledger.unsettled.values()}
         if breakers:
             busy |= self._stopped_by(breakers)
         busy |= self._gate.margin.exact_only()
+        for name in self._gate.doubts():
+            busy.update(self._named.get(name, ()))
         for key in busy ^ self._busy:
             if key in ids:
                 words[rows + ROW.WORDS * ids[key] + ROW.busy] = key in busy
         self._busy = busy
+        self._close(self._gate.closing())
         noted = self._gate.fills_noted
         while noted:
             key = noted.pop()
@@ -239,6 +252,24 @@ class LimitsTable:
         self._amounts(changed | holding | self._held)
         changed.clear()
         self._held = holding
+
+    def _open_venues(self) -> None:
+        """Until when each venue takes entries: what forbids them later needs no event."""
+        gate, known = self._gate, self._gate.reconciled
+        closed, shown_until = gate.clocks.closed() | gate.settings.unknown, gate.margin.rows.shown_until()
+        for venue, number in self._venues.items():
+            up = self._balances.session_up(venue) and venue in known and venue not in closed
+            self.ints[LIMITS.venues + number] = shown_until.get(venue, WORD_MAX) if up else 0
+
+    def _close(self, closing: set[tuple[int, int]]) -> None:
+        """Closes the sides that shrink the contracts of open hedges, and opens those that do so no more."""
+        changed, self._closing = closing ^ self._closing, closing
+        for instrument_id, side in changed:
+            row = self._context.instruments.get(instrument_id)
+            if row is not None:
+                word = ROW.can_buy if side > 0 else ROW.can_sell
+                at = int(self.ints[LIMITS.rows_off]) + ROW.WORDS * instrument_id
+                self.ints[at + word] = self._open_for(row, OrderSide(side))
 
     def _stopped_by(self, breakers: Mapping[str, str]) -> set[Key]:
         """Closes the venues of tripped breakers; the instruments whose fee breakers are tripped."""

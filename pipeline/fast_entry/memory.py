@@ -40,7 +40,11 @@ class Limits(Table, writer=EXECUTOR):
     rows_off = word("ROW of each instrument id")
     float_rows_off = word("ROW_FLOATS of each instrument id, in the floats")
     positions_off = word("by how much the position of each asset may still grow, USD, in the floats")
-    venues = words_of(VENUE_CAPACITY, "by venue id: 1 = its session is up and reconciled, no breaker tripped")
+    venues = words_of(
+        VENUE_CAPACITY,
+        "by venue id: until when entries are open there; 0 = session, past, breaker, clock or modes forbid them",
+        unit="ns of the monotonic clock",
+    )
     assets = words_of(
         0, "by number of the asset: when its balance was confirmed; 0 = never", unit="ns of the monotonic clock"
     )
@@ -64,9 +68,9 @@ class Row(Table, words=24, writer=EXECUTOR):
     book = word("book index in that feed")
     epoch = word("epoch of its catalogue row")
     kind = word("InstrumentKind: 0 = spot, 1 = perpetual")
-    can_buy = word("1 = may be bought")
-    can_sell = word("1 = may be sold")
-    busy = word("1 = no entry here: an own order is not settled, a fee breaker is tripped, margin needs the exact path")
+    can_buy = word("1 = may be bought, and no open hedge's contract shrinks by it")
+    can_sell = word("1 = may be sold, likewise")
+    busy = word("1 = no entry here: own order open, fee breaker, account or row in doubt, margin by the exact path")
     fill_mono_ns = word("our newest fill; 0 = none")
     fill_wall_ms = word("the same on the venue's clock")
     tick_fp = word("unit of its price")

@@ -165,7 +165,7 @@ def _ordinary(record: Words, ints: Words, now_ns: int) -> bool:
 
 
 @njit_bare
-def _places(record: Words, halt: Words, ints: Words) -> bool:
+def _places(record: Words, halt: Words, ints: Words, now_ns: int) -> bool:
     """Both instruments: known, of one pair, of the kinds that the type says, open for their side, not ours already."""
     side = record[OPPORTUNITY.legs + LEG.side]
     first = record[OPPORTUNITY.legs + LEG.instrument]
@@ -185,7 +185,7 @@ def _places(record: Words, halt: Words, ints: Words) -> bool:
         if not ints[row + (ROW.can_buy if record[leg + LEG.side] > 0 else ROW.can_sell)]:
             return False
         venue = ints[row + ROW.venue]
-        if not ints[LIMITS.venues + venue]:
+        if now_ns > ints[LIMITS.venues + venue]:
             return False
         # SYNC halt.block: acquire; pairs with HaltPage._block
         if load_acquire(halt, HALT.venue_blocked + venue) or load_acquire(halt, HALT.instrument_blocked + instrument):
@@ -418,7 +418,7 @@ def judge(
         return NO_ORDINARY
     if record_crc32(record) != record[OPPORTUNITY.crc32]:
         return NO_RECORD
-    if not _places(record, halt, ints):
+    if not _places(record, halt, ints, now_ns):
         return NO_PLACE
     second = OPPORTUNITY.legs + LEG.WORDS
     ids = (record[OPPORTUNITY.legs + LEG.instrument], record[second + LEG.instrument])

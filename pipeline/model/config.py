@@ -7,6 +7,7 @@ came from (``origins``). Precedence: ``ARB_*`` of the environment, then ``.env``
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 
@@ -111,8 +112,8 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: Hours before an announced delisting or delivery: no entries from then on, hedges with a leg there leave.
     no_entries_before_end_h: int = 24
     #: Spot-spot pays for the inventory that it moves; the way back is paid, less what its orders are worth elsewhere.
-    #: Opt-in, for markets that run one way: in the two-way demo it enters 15 % less and was not seen to earn more
-    #: (figures: pipeline/economics/README.md).
+    #: `arb init` writes true. It is for markets that run one way; in the two-way demo it enters 15 % less and was not
+    #: seen to earn more (figures: pipeline/economics/README.md).
     inventory_price: bool = False
     hedge: HedgeConfig = HedgeConfig()
 
@@ -129,6 +130,17 @@ class VenueLimitConfig(LimitConfig, frozen=True, kw_only=True, forbid_unknown_fi
     """Limits of one venue; absent = only the engine's own limits hold."""
 
     max_orders_per_s: int | None = None  # to this venue; every order counts, entries beyond it are refused
+
+
+Limit = TypeVar("Limit", bound=LimitConfig)
+
+
+def narrowed(limit: Limit, most: Decimal) -> Limit:
+    """A limit of one venue, asset or pair that allows ``most`` at most; what it leaves out stays left out."""
+    size, exposure = (
+        None if found is None else min(found, most) for found in (limit.max_position_size_usd, limit.max_exposure_usd)
+    )
+    return msgspec.structs.replace(limit, max_position_size_usd=size, max_exposure_usd=exposure)
 
 
 class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -195,6 +207,20 @@ class FeeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     taker_ppm: int | None = None  # of the notional, a millionth each
     maker_ppm: int | None = None  # of what has rested in the book
     deduction: DeductionConfig | None = None
+
+
+class PaperConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The simulated account of one venue. What it begins with is read once, when the account is made."""
+
+    #: Of the account at its beginning: on spot half dollars, half the coins that are traded there in equal parts; for
+    #: contracts all dollars. Absent, like ``balances``: 10,000 dollars, and on spot 5,000 USD of every coin.
+    capital_usd: Decimal | None = None
+    balances: dict[str, Decimal] = {}  # amounts by coin at the beginning, instead; a coin that is not named: none
+    latency_ms: Decimal = Decimal(5)  # to the venue and through its matching: half of the orders take longer
+    latency_p99_ms: Decimal | None = None  # one in a hundred takes longer; absent: each takes latency_ms
+    missed_ppm: int = 0  # orders that come too late: others have taken what the book shows, the other leg stands alone
+    late_ppm: int = 0  # orders whose answer comes late_ms after they were executed: UNKNOWN meanwhile, and looked for
+    late_ms: int = 3000  # how much later
 
 
 class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -264,6 +290,16 @@ class InventoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         return {(venue, asset): amount for venue, row in self.alarms.items() for asset, amount in row.items()}
 
 
+class CanaryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The first days with real money: while the section stands, the smaller of these and the own limits hold. `arb
+    canary` says what was seen; the section is removed, and `arb config reload` takes in what the own limits say."""
+
+    max_notional_usd: Decimal = Decimal(10)  # of one entry
+    max_total_exposure_usd: Decimal = Decimal(40)  # of all positions, and of each coin on each venue
+    max_daily_loss_usd: Decimal = Decimal(2)  # of a UTC day; four times as much in all
+    max_open_operations: int = 1  # entries that have not ended yet
+
+
 class FeatureConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Switches, by the names that users know."""
 
@@ -292,7 +328,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     guard: GuardConfig = GuardConfig()
     processes: dict[str, ProcessConfig] = {}
     fees: dict[str, FeeConfig] = {}  # by venue
+    paper: dict[str, PaperConfig] = {}  # by venue: the simulated account of mode paper; other modes do not look at it
     monitoring: MonitoringConfig | None = None  # None: no alerts are sent, nothing is served
+    canary: CanaryConfig | None = None  # None: the own limits hold alone
 
     @property
     def instance(self) -> str:
@@ -356,6 +394,32 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def enabled_opportunity_types(self) -> tuple[OpportunityType, ...]:
         """``detection.types`` as enum members."""
         return tuple(OpportunityType[name.upper()] for name in self.detection.types)
+
+    def as_canary(self) -> EngineConfig:
+        """With every limit that section ``canary`` narrows; itself without the section. Twice is as once."""
+        if self.canary is None:
+            return self
+        own, canary = self.risk_limits, self.canary
+        entry = min(self.detection.max_notional_usd, canary.max_notional_usd)
+        most = min(own.max_total_exposure_usd, canary.max_total_exposure_usd)
+        loss = min(own.max_daily_loss_usd, canary.max_daily_loss_usd)
+        limits = msgspec.structs.replace(
+            own,
+            max_position_size_usd=min(own.max_position_size_usd, most),
+            max_total_exposure_usd=most,
+            warn_exposure_usd=min(own.warn_exposure_usd, most),
+            max_daily_loss_usd=loss,
+            max_total_loss_usd=min(own.total_loss_usd, loss * 4),
+            max_unexplained_loss_usd=min(own.max_unexplained_loss_usd, most),
+            # half of what a whole entry earns at the least edge: else a small one never passes
+            min_profit_usd=min(own.min_profit_usd, entry * self.execute_edge_bps / 20_000),
+            max_open_operations=min(own.max_open_operations, canary.max_open_operations),
+            per_venue={name: narrowed(limit, most) for name, limit in own.per_venue.items()},
+            per_asset={name: narrowed(limit, most) for name, limit in own.per_asset.items()},
+            per_pair={name: narrowed(limit, most) for name, limit in own.per_pair.items()},
+        )
+        detection = msgspec.structs.replace(self.detection, max_notional_usd=entry)
+        return msgspec.structs.replace(self, detection=detection, risk_limits=limits)
 
     @property
     def answer_timeout_ms(self) -> int:

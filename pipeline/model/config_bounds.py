@@ -58,6 +58,7 @@ COUNT = Bound(0, COUNT_MAX, above=True)
 BYTES = Bound(0, BYTES_MAX, above=True)
 PERCENT = Bound(0, 100, above=True)
 AMOUNT = Bound(0, 10**18)
+SHARE_PPM = Bound(0, 1_000_000)
 FEE_PPM = Bound(-FEE_PPM_MAX, FEE_PPM_MAX, why="10 %")
 
 BOUNDS: dict[str, Bound] = {
@@ -135,10 +136,21 @@ BOUNDS: dict[str, Bound] = {
     "processes.*.nice": Bound(-20, 19),
     "fees.*.taker_ppm": FEE_PPM,
     "fees.*.maker_ppm": FEE_PPM,
-    "fees.*.deduction.discount_ppm": Bound(0, 1_000_000),
+    "fees.*.deduction.discount_ppm": SHARE_PPM,
     "fees.*.deduction.price_usd": USD,
     "fees.*.deduction.warn_usd": Bound(0, USD_MAX),
     "fees.*.deduction.warn_days": Bound(0, 3650),
+    "canary.max_notional_usd": USD,
+    "canary.max_total_exposure_usd": USD,
+    "canary.max_daily_loss_usd": USD,
+    "canary.max_open_operations": COUNT,
+    "paper.*.capital_usd": USD,
+    "paper.*.balances.*": AMOUNT,
+    "paper.*.latency_ms": MS,
+    "paper.*.latency_p99_ms": MS,
+    "paper.*.missed_ppm": SHARE_PPM,
+    "paper.*.late_ppm": SHARE_PPM,
+    "paper.*.late_ms": MS,
     "monitoring.port": Bound(0, PORT_MAX),
     "monitoring.heartbeat_every_s": S,
     "monitoring.remind_every_s": Bound(0, 365 * DAY_S, above=True),

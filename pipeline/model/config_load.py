@@ -18,6 +18,7 @@ from pipeline.model.config import (
     ENV_PATHS,
     ENV_WITHOUT_EFFECT,
     MARKETS,
+    CanaryConfig,
     DetectionConfig,
     EngineConfig,
     ExchangeConfig,
@@ -27,6 +28,7 @@ from pipeline.model.config import (
     InventoryConfig,
     LimitConfig,
     MarketConfig,
+    PaperConfig,
     ProcessConfig,
     RecordingConfig,
     RiskLimits,
@@ -78,7 +80,7 @@ def config_from_mapping(data: Mapping[str, Any], errors: list[str] | None = None
         _check(config, problems)
     if problems or config is None:
         raise ConfigInvalid(problems)
-    return config
+    return config.as_canary()
 
 
 def config_problems(config: EngineConfig) -> list[str]:
@@ -246,13 +248,14 @@ def _decode(data: dict[str, Any], errors: list[str]) -> EngineConfig | None:
         "inventory": InventoryConfig,
         "guard": GuardConfig,
         "monitoring": MonitoringConfig,
+        "canary": CanaryConfig,
     }
     known = {field.name for field in msgspec.structs.fields(EngineConfig)}
     values: dict[str, Any] = {}
     for key, value in data.items():
         if key not in known:
             errors.append(f"{key}: unknown key; known: {', '.join(sorted(known))}")
-        elif key == "monitoring" and value is None:
+        elif key in ("monitoring", "canary") and value is None:
             continue  # absent, as a configuration that was written from structs says it
         elif key in sections:
             values[key] = _fields_one_by_one(value, sections[key], key, errors)
@@ -260,6 +263,8 @@ def _decode(data: dict[str, Any], errors: list[str]) -> EngineConfig | None:
             values[key] = _decode_exchanges(value, errors)
         elif key == "processes":
             values[key] = _table(value, ProcessConfig, "processes", errors)
+        elif key == "paper":
+            values[key] = _table(value, PaperConfig, "paper", errors)
         else:
             kind = {field.name: field.type for field in msgspec.structs.fields(EngineConfig)}[key]
             before = len(errors)
@@ -317,6 +322,7 @@ def _check(config: EngineConfig, errors: list[str]) -> None:
     _check_inventory(config, errors)
     _check_processes(config, errors)
     _check_fees(config, errors)
+    _check_paper(config, errors)
     if config.monitoring is not None:
         check_monitoring(config.monitoring, errors)
     if config.features.enable_dry_run and config.mode is Mode.LIVE:
@@ -365,6 +371,19 @@ def _check_fees(config: EngineConfig, errors: list[str]) -> None:
             continue
         if not fees.deduction.coin or fees.deduction.coin != fees.deduction.coin.strip().upper():
             errors.append(f"{path}.deduction.coin: found {fees.deduction.coin!r}, wanted a coin in capitals, as GT")
+
+
+def _check_paper(config: EngineConfig, errors: list[str]) -> None:
+    venues = {venue.name for venue in config.venues}
+    for name, entry in config.paper.items():
+        path = f"paper.{name}"
+        if name not in venues:
+            errors.append(f"{path}: no such venue; configured: {', '.join(sorted(venues))}")
+        if entry.capital_usd is not None and entry.balances:
+            errors.append(f"{path}: found capital_usd and balances, wanted one of them")
+        tail = entry.latency_p99_ms
+        if tail is not None and _finite(tail, entry.latency_ms) and tail < entry.latency_ms:
+            errors.append(f"{path}.latency_p99_ms: found {tail}, wanted at least latency_ms ({entry.latency_ms})")
 
 
 def _check_processes(config: EngineConfig, errors: list[str]) -> None:

@@ -34,6 +34,8 @@ class MonitoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     port: int = 9464  # of /metrics and /healthz, on 127.0.0.1; 0, or where it is taken: any free one, and it is said
     targets: dict[str, TargetConfig] = {}
+    chat: str = ""  # the target whose Telegram chat may ask, and halt; nothing resumes from there; "": nobody may
+    telegram_api: str = "https://api.telegram.org"  # where Telegram's bot interface is, or a server of yours for it
     heartbeat_url: str = ""  # POSTed to while the instance's supervisor lives; its silence means: look
     heartbeat_every_s: int = 60  # between two of them
     remind_every_s: int = 3600  # a critical alert that stands and that nobody has acknowledged is sent again
@@ -50,6 +52,10 @@ def check_monitoring(config: MonitoringConfig, errors: list[str]) -> None:
             errors.append(f"{path}.targets: found the name {name!r}, wanted another (letters and digits)")
         if target.url:
             errors.extend(f"{path}.targets.{name}.url: {text}" for text in url_problems(target.url))
+    if config.chat and config.chat not in config.targets:
+        known = ", ".join(config.targets) or "none"
+        errors.append(f"{path}.chat: found {config.chat!r}, wanted one of the targets: {known}")
+    errors.extend(f"{path}.telegram_api: {text}" for text in url_problems(config.telegram_api, webhook=True))
     if config.heartbeat_url:
         errors.extend(f"{path}.heartbeat_url: {text}" for text in url_problems(config.heartbeat_url, webhook=True))
 
@@ -61,7 +67,9 @@ def url_problems(url: str, *, webhook: bool = False) -> list[str]:
     """
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
+        host = parts.hostname or ""
+        # of others it is no port: a Telegram URL is tgram://NUMBER:TOKEN/CHAT
+        port = parts.port if parts.scheme in WEBHOOK_SCHEMES else None
     except ValueError:
         return ["found something that is no URL, wanted https://..."]
     if parts.scheme in WEBHOOK_SCHEMES:

@@ -12,7 +12,19 @@ BPS = Decimal(10_000)
 
 def config_notes(config: EngineConfig) -> list[str]:
     """Lines for the operator; [] where nothing is odd. The limits of single venues, assets and pairs are left out."""
-    return [*_profit_out_of_reach(config), *_where_nothing_is_traded(config)]
+    return [*_canary(config), *_profit_out_of_reach(config), *_where_nothing_is_traded(config)]
+
+
+def _canary(config: EngineConfig) -> list[str]:
+    """That the limits are the narrowed ones, and how they are widened."""
+    if config.canary is None:
+        return []
+    limits = config.risk_limits
+    return [
+        f"canary: entries of at most {config.detection.max_notional_usd:f} USD, {limits.max_total_exposure_usd:f} USD "
+        f"in all, {limits.max_daily_loss_usd:f} USD a day; `arb canary` says what was seen; remove the section, then "
+        "`arb config reload`, to widen them"
+    ]
 
 
 def _profit_out_of_reach(config: EngineConfig) -> list[str]:

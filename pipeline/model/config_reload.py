@@ -17,6 +17,8 @@ from pipeline.model.errors import ConfigInvalid
 #: Paths that may change; one that ends in "." stands for everything below it.
 RELOADABLE = (
     "risk_limits.",
+    "canary",
+    "canary.",
     "detection.enabled",
     "detection.min_edge_bps",
     "detection.execute_edge_bps",

@@ -403,8 +403,8 @@ class RecoveryManager:
         recovery_id = f"r{operation.operation_id}"
         state = "waiting_approval" if strategy == "hold" else "active"
         known = self._context.ledger.recoveries.get(recovery_id)
-        if known is not None and known.state == "cancelled":
-            return recovery_id  # an operator has taken it over
+        if known is not None and (known.state == "cancelled" or (known.state == "approved" and strategy != "hold")):
+            return recovery_id  # an operator has taken it over, or has let it go on
         if known is None or (known.strategy, known.state) != (strategy, state):
             self._context.record(RecoveryRecord(recovery_id, operation.operation_id, strategy, state, reason))
         if state == "waiting_approval":

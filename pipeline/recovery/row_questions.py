@@ -132,10 +132,13 @@ class RowQuestions:
             return f"{spec.venue} {spec.symbol}: the venue's tick, lot, least amount or status is not the catalogue's"
         return ""
 
+    def places(self) -> list[Place]:
+        """The instruments that take no entry."""
+        return [*self._questions, *(place for place in self._read if place not in self._questions)]
+
     def texts(self) -> list[str]:
         """Why which instruments take no entry."""
-        places = [*self._questions, *(place for place in self._read if place not in self._questions)]
-        rows = (self._context.instruments.find(*place) for place in places)
+        rows = (self._context.instruments.find(*place) for place in self.places())
         return [self.doubtful(row.spec) for row in rows if row is not None]
 
     def row(self, row: InstrumentRow) -> InstrumentRow:

@@ -31,13 +31,17 @@ class UnreadableRows:
 
     def texts(self) -> list[str]:
         """The same of every instrument that has such a row."""
-        return [self._text(key) for key in sorted({*self._swept, *self._polled})]
+        return [self._text(key) for key in sorted(self.places())]
 
     def _text(self, key: Key) -> str:
         if key in self._swept:
             row = self._swept[key]
             return f"{key[0]} {key[1]}: a row of its {row.what} cannot be read: {row.reason}"
         return f"{key[0]} {key[1]}: its position cannot be read" if key in self._polled else ""
+
+    def places(self) -> frozenset[Key]:
+        """The instruments that have such a row."""
+        return self._polled.union(self._swept)
 
     def waiting(self) -> list[Key]:
         """Instruments that a sweep has to ask for again."""

@@ -25,6 +25,11 @@ class Usable:
         account, rows = self.recovery.account, self.recovery.rows
         return account.doubtful(spec) or rows.doubtful(spec) or self.gate.settings.refusal(spec.venue)
 
+    def doubts(self) -> set[tuple[str, str]]:
+        """(venue, symbol or coin) of everything for which :meth:`doubtful` says no, but for a venue's modes."""
+        account, rows = self.recovery.account, self.recovery.rows
+        return {*account.doubts, *account.unreadable.places(), *rows.places()}
+
     def questioned(self, venue: str, symbol: str) -> bool:
         """Whether nothing is to be decided about an instrument: its position is being looked up, or its row read."""
         return self.recovery.questioned(venue, symbol)

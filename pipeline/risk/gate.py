@@ -72,10 +72,11 @@ class Gate:
         self.reducing = ""  # why no new risk is taken while something old is repaired; "" = nothing
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
         self.doubtful: Callable[[InstrumentSpec], str] = _agrees  # why an account is in doubt; "" = it is not
+        self.doubts: Callable[[], set[Symbol]] = set  # all of that: venue, and symbol or coin
         self.user_check: UserCheck | None = None
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
         self.leaves_a_hedge: Callable[[int], bool] = lambda direction_key: False  # whether it is an open hedge's exit
-        self.nets_a_leg: Callable[[int], bool] = lambda direction_key: False  # whether it shrinks a hedge's contract
+        self.closing: Callable[[], set[tuple[int, int]]] = set  # (instrument id, side) that shrink a hedge's contract
         self.leaves: Callable[[Plan], bool] = lambda plan: False  # whether it is taken as the exit of an open hedge
         self.position_refused: dict[Coin, tuple[int, Decimal]] = {}  # newest refusal by position: mono ns, USD wanted
         self.enabled_types = frozenset(context.config.enabled_opportunity_types)
@@ -116,17 +117,13 @@ class Gate:
         journal; and once more what stops everything, which may have been set since the limits table was refreshed."""
         if not self.ready or self.reducing or self.user_check is not None or self.in_cooldown(direction_key):
             return False
-        if self.doubtful(first) or self.doubtful(second):
-            return False
-        if any(self.clocks.refusal(venue) or self.margin.rows.refusal(venue) for venue in (first.venue, second.venue)):
-            return False
         ledger = self._context.ledger
-        instruments = ((first.venue, first.symbol), (second.venue, second.symbol))
-        if ledger.breakers and blocking(ledger.breakers, instruments):
-            return False
-        if any(o.record.direction_key == direction_key for o in ledger.open_operations.values()):
-            return False
-        if self.leaves_a_hedge(direction_key) or self.nets_a_leg(direction_key):  # the core makes exits of these
+        if ledger.breakers:
+            instruments = ((first.venue, first.symbol), (second.venue, second.symbol))
+            if blocking(ledger.breakers, instruments):
+                return False
+        operations = ledger.open_operations
+        if operations and any(o.record.direction_key == direction_key for o in operations.values()):
             return False
         if first.venue == second.venue:
             budget = self.has_budget(first.venue, 2 + REPAIR_HEADROOM)

@@ -11,7 +11,9 @@ distance (``position_rows.py``).
                           not reach is cut off both legs. A cut alone does not move an isolated liquidation price: the
                           margin that it sets free is added at the next reading
     below out             every hedge on the contract is closed; where its spot leg cannot be traded now, or waits for
-                          its venue since an earlier cut, the contract alone: the coins follow on their own side
+                          its venue since an earlier cut, the contract alone: the coins follow on their own side. An
+                          exit that waits for an operator with only the contract left to close goes on without him:
+                          the venue would decide before he does
 
 A position is looked at again once the account was read after our last act on it; one that no row tells of, once that
 act has ended. Orders that closed nothing are followed by others after the growing pauses that all forced exits share
@@ -40,8 +42,9 @@ from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO
+from pipeline.risk.gate import Gate
 from pipeline.risk.margin_cuts_sent import SentCut, SentCuts, to_come
-from pipeline.risk.margin_state import MarginReading, MarginState
+from pipeline.risk.margin_state import MarginReading
 from pipeline.risk.position_rows import Key
 
 STEP = Decimal("0.0001")  # quote; smaller amounts of margin are not moved
@@ -54,23 +57,25 @@ Execute = Callable[[Plan, HedgeRecord], Operation | None]  # None: the guard has
 
 
 class MarginWatch:
-    """Acts on ``state`` after each account reading. ``attempts``: the pace of exits that must be. ``execute(plan,
-    hedge)`` closes a part of a hedge on both legs; ``has_budget(plan)``: the venues take its orders now."""
+    """Acts on the margin that ``gate`` judges entries by, after each account reading. ``attempts``: the pace of exits
+    that must be. ``execute(plan, hedge)`` closes a part of a hedge on both legs; ``release(recovery_id, reason)``: it
+    waits for an operator no more."""
 
     def __init__(
         self,
         context: CoreContext,
-        state: MarginState,
+        gate: Gate,
         attempts: ForcedAttempts,
         *,
         execute: Execute,
-        has_budget: Callable[[Plan], bool],
+        release: Callable[[str, str], None],
     ) -> None:
         self._context = context
-        self._state = state
+        self._state = gate.margin
         self._attempts = attempts
         self._execute = execute
-        self._has_budget = has_budget
+        self._has_budget = gate.has_budget_for
+        self._release = release
         self._adding: dict[Key, int] = {}  # AddMargin without an answer yet -> asked at, mono ns
         self._cuts = SentCuts(context)
         self._acted_mono_ns: dict[Key, int] = {}  # readings from before this are of no use
@@ -229,11 +234,30 @@ class MarginWatch:
             self.cuts += 1
             self._say_sent(key, 1, f"{text}: {plain(done)} {row.spec.base} are being cut off both legs")
 
+    def _held_exits(self, key: Key, side: int) -> list[Operation]:
+        """Exits that wait for an operator where what stands alone is some of this contract (``side``: of its position)
+        and every order is known: their next order only reduces it. Those that close nothing wait again soon."""
+        ledger, found = self._context.ledger, list[Operation]()
+        for operation in ledger.open_operations.values():
+            recovery = ledger.recoveries.get(_recovery_id(operation))
+            if recovery is None or recovery.state != "waiting_approval" or not operation.record.closes:
+                continue
+            for leg in operation.record.legs:
+                alone = operation.exposure().get(leg.base, ZERO) - operation.moved_to_dust.get(leg.base, ZERO)
+                here = (leg.venue, leg.symbol) == key and int(leg.side) == -side
+                if here and alone * side > 0 and not any(ledger.unsettled_of_operation(operation)):
+                    found.append(operation)
+        return found if self._context.config.features.enable_recovery_mode else []
+
     def _takes_margin(self, key: Key) -> bool:
         refused_ns = self._refused_mono_ns.get(key)
         return refused_ns is None or self._context.now.mono_ns - refused_ns >= REFUSED_NS
 
     def _close_all(self, key: Key, reading: MarginReading) -> None:
+        for operation in self._held_exits(key, reading.side):
+            text = f"{reading.distance:.2%} to liquidation: operation {operation.operation_id} goes on by itself"
+            self._say_sent(key, 2, f"{text}, it only has to close the contract")
+            self._release(_recovery_id(operation), text)
         done = self._cut(key, reading, abs(reading.position.qty), forced=True)
         if done:
             self.closes += 1
@@ -330,3 +354,7 @@ class MarginWatch:
             and name not in closing
             and name not in ledger.open_operations
         ]
+
+
+def _recovery_id(operation: Operation) -> str:
+    return f"r{operation.operation_id}"

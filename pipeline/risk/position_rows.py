@@ -93,6 +93,11 @@ class PositionRows:
             return ""
         return f"{venue}: no account rows for {age_ns // 1_000_000_000} s"
 
+    def shown_until(self) -> dict[str, int]:
+        """Futures venues that list positions: until when (mono ns) entries may be made there without a newer list."""
+        bound_ns = self._bound_ns(MISSING_AFTER_NS)
+        return {venue: at_ns + bound_ns for venue, at_ns in self._listed_mono_ns.items()}
+
     def old(self) -> list[Key]:
         """Contracts of open hedges, or that a row showed as held, of which no row with a mark tells by now."""
         now_ns, ledger, bound_ns = self._context.now.mono_ns, self._context.ledger, self._bound_ns(OLD_AFTER_NS)

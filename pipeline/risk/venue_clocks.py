@@ -36,6 +36,11 @@ class VenueClocks:
         if isinstance(error, ClockRefused):
             self._refused[venue] = self._context.now.mono_ns
 
+    def closed(self) -> set[str]:
+        """The venues at which no entry may be made."""
+        most_ms = self._context.config.execution.max_clock_skew_ms
+        return {venue for venue, skew_ms in self.skew_ms.items() if not abs(skew_ms) <= most_ms} | self._refused.keys()
+
     def refusal(self, venue: str) -> str:
         """Why no entry may be made at a venue; "" where its clock does not forbid it."""
         most_ms = self._context.config.execution.max_clock_skew_ms

@@ -89,6 +89,11 @@ def test_init_writes_what_config_check_accepts_and_says_what_live_lacks(
     assert {venue.name for venue in config.venues} == set(VENUES.split(","))
     assert config.risk_limits.max_daily_loss_usd == 5
     assert "# BTC/USDT: trusted" in out.read_text()
+    begin = {name: entry.capital_usd for name, entry in config.paper.items()}
+    assert begin == {"mexc_spot": 250, "gateio_spot": 125, "gateio_futures": 125}, "paper has the capital, no more"
+    assert all(entry.missed_ppm and entry.late_ppm and entry.latency_p99_ms for entry in config.paper.values())
+    thin = [row["what"] for row in fields["ready_for_live"] if "do not last for one entry" in row["what"]]
+    assert thin == ["coins to sell do not last for one entry of 15.00 USD: gateio_spot 12.50 USD each of 5"]
     # 15 USD an entry: a whole contract of SOL is 100 and more, so its futures leg is left out, its spot legs are not
     assert (
         "SOL_USDT" not in config.venue("gateio_futures").symbols and "SOL_USDT" in config.venue("gateio_spot").symbols

@@ -12,7 +12,7 @@ from pipeline.model.units import NS_PER_DAY
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.execution_starts import ready_world
-from tests.worlds.execution_world import World
+from tests.worlds.execution_world import World, make_config
 
 D = Decimal
 
@@ -89,6 +89,31 @@ def test_a_deposit_and_a_withdrawal_are_no_profit() -> None:
     found = read(world, watch)
     assert found.equity.value == start + 50 - 20
     assert found.daily.total == 0
+
+
+def test_an_account_that_answers_after_the_first_reading_moves_no_profit() -> None:
+    """A venue that is away at the start is not waited for; what lies there is no gain when it comes."""
+    world = World(1, config=make_config())
+    late = world.venues["gateio_futures"].balances.pop("USDT")
+    world.run(100)
+    assert world.core.ready and ("gateio_futures", "USDT") not in world.core.ledger.baseline
+    watch = EquityWatch(world.core)
+    at(world, "99.95", "100.05")
+    before = read(world, watch)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(300)
+    at(world, "99.95", "100.05")
+    traded = read(world, watch).daily
+    assert traded.trading
+    world.venues["gateio_futures"].balances["USDT"] = late
+    world.kill()  # a sweep that begins anew finds it
+    world.run(500)
+    assert ("gateio_futures", "USDT") in world.core.ledger.baseline
+    again = EquityWatch(world.core, watch.start)
+    found = read(world, again)
+    assert found.equity.value == before.equity.value + traded.total + late
+    assert found.daily == traded, "what came late was there before"
+    assert read(world, EquityWatch(world.core, again.start)).daily == traded
 
 
 def test_a_day_goes_on_over_a_restart_and_begins_anew_at_midnight() -> None:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from pipeline.exchanges.base import OutcomeKind, PlaceOutcome
 from pipeline.execution.events import BookView
-from pipeline.model.config import VenueConfig
+from pipeline.model.config import PaperConfig, VenueConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate
 from pipeline.paper import LEVERAGE, PaperAccount, PaperClient, PaperFile, PaperTrading, open_accounts
+from pipeline.paper_chance import OrderChance
 from shm.layout import BOOK, FLAG_GAP
 from tests.exhausted import limited
 
@@ -72,14 +73,14 @@ def order(side: OrderSide, qty: str, price: str, client_id: str = "c1", **change
 
 
 def trade(
-    folder: Path, book: Book, *requests: OrderRequest, instrument: InstrumentRow | None = None
+    folder: Path, book: Book, *requests: OrderRequest, instrument: InstrumentRow | None = None, **settings: Any
 ) -> tuple[list[Any], PaperAccount]:
     """Place ``requests`` in turn; every event, and the account afterwards."""
     events: list[Any] = []
     chosen = instrument or row()
 
     async def run() -> None:
-        trading = PaperTrading(VENUE, folder, book, {"S": chosen}, events.append)
+        trading = PaperTrading(VENUE, folder, book, {"S": chosen}, events.append, **settings)
         await trading.connect()
         for request in requests:
             trading._arrive(request)  # what the loop does after the latency
@@ -215,6 +216,106 @@ def test_every_coin_is_held_for_the_same_value_in_dollars(tmp_path: Path) -> Non
     account = PaperAccount(tmp_path, "x_spot")
     account.refresh()
     assert account.wallet == {"USDT": Decimal(10_000), "BTC": Decimal("0.1"), "ETH": Decimal(2)}
+
+
+def test_an_account_begins_with_the_capital_that_is_configured(tmp_path: Path) -> None:
+    """Spot: half dollars, half coins in equal parts. Contracts: all dollars. What is named amount by amount: that."""
+
+    def listed(venue: str, base: str, price: str, kind: InstrumentKind = InstrumentKind.SPOT) -> InstrumentSpec:
+        return msgspec.structs.replace(
+            row().spec, venue=venue, symbol=f"{base}_USDT", base=base, reference_price=Decimal(price), kind=kind
+        )
+
+    perpetual = InstrumentKind.PERPETUAL
+    specs = [listed("a_spot", "BTC", "50000"), listed("a_spot", "ETH", "2500"), listed("b_spot", "BTC", "50000")]
+    specs += [listed("b_futures", "BTC", "50000", perpetual), listed("c_spot", "BTC", "50000")]
+    paper = {
+        "a_spot": PaperConfig(capital_usd=Decimal(200)),
+        "b_futures": PaperConfig(capital_usd=Decimal(100)),
+        "c_spot": PaperConfig(balances={"USDT": Decimal(7), "BTC": Decimal("0.5"), "ETH": Decimal(0)}),
+    }
+    open_accounts(tmp_path, specs, paper)
+    wallets = {}
+    for venue in ("a_spot", "b_spot", "b_futures", "c_spot"):
+        account = PaperAccount(tmp_path, venue)
+        account.refresh()
+        wallets[venue] = account.wallet
+    assert wallets == {
+        "a_spot": {"USDT": Decimal(100), "BTC": Decimal("0.001"), "ETH": Decimal("0.02")},
+        "b_spot": {"USDT": Decimal(10_000), "BTC": Decimal("0.1")},
+        "b_futures": {"USDT": Decimal(100)},
+        "c_spot": {"USDT": Decimal(7), "BTC": Decimal("0.5")},
+    }
+    open_accounts(tmp_path, specs, {"a_spot": PaperConfig(capital_usd=Decimal(900))})
+    account = PaperAccount(tmp_path, "a_spot")
+    account.refresh()
+    assert account.wallet == wallets["a_spot"], "an account is made once"
+
+
+def test_margin_is_of_the_configured_leverage(tmp_path: Path) -> None:
+    contract = row(InstrumentKind.PERPETUAL, fee_ppm=0)
+    book = Book([("100", "10")], [("110", "10")])
+    events, _ = trade(tmp_path, book, order(OrderSide.BUY, "2", "100"), instrument=contract, leverage=Decimal(10))
+    assert min(event.free for event in events if isinstance(event, Balance)) == 10_000 - Decimal(20)
+
+
+def test_an_order_that_others_were_before_fills_nothing_and_ends(tmp_path: Path) -> None:
+    """The one leg of two that came too late: the venue's word is a cancelled order, never an error."""
+    chance = OrderChance(PaperConfig(missed_ppm=1_000_000))
+    events, account = trade(tmp_path, Book([("100", "5")], []), order(OrderSide.BUY, "1", "100"), chance=chance)
+    assert account.fills == [] and account.orders["c1"].state is OrderState.CANCELLED
+    assert [outcome.kind for outcome in outcomes(events)] == [OutcomeKind.ACKED]
+
+
+def test_a_late_answer_is_executed_at_once_and_told_later(tmp_path: Path) -> None:
+    """Meanwhile the account answers what has happened: what an unknown order is looked for with."""
+    events: list[Any] = []
+    book, chosen = Book([("100", "5")], []), row()
+
+    async def run() -> tuple[OrderUpdate | None, int]:
+        chance = OrderChance(PaperConfig(late_ppm=1_000_000, late_ms=1))
+        answered = asyncio.Event()
+
+        def listen(event: Any) -> None:
+            events.append(event)
+            answered.set()
+
+        trading = PaperTrading(VENUE, tmp_path, book, {"S": chosen}, listen, chance=chance)
+        await trading.connect()
+        answered.clear()
+        trading._arrive(order(OrderSide.BUY, "1", "100"))
+        early = len(outcomes(events))
+        found = await PaperClient(VENUE, tmp_path, None).query_order("S", "c1")  # type: ignore[arg-type]
+        await answered.wait()
+        await trading.close()
+        return found, early
+
+    open_accounts(tmp_path, [chosen.spec])
+    found, early = asyncio.run(run())
+    assert early == 0 and found is not None and found.state is OrderState.FILLED
+    (outcome,) = outcomes(events)
+    fills = [event for event in events if isinstance(event, Fill)]
+    assert outcome.update is not None and outcome.update.state is OrderState.FILLED
+    assert [fill.qty for fill in fills] == [1] and fills[0].recv_mono_ns == outcome.recv_mono_ns
+    assert isinstance(events[-1], Balance), "the newest balances go behind it, not those of then"
+
+
+def test_nobody_is_told_late_after_the_session_has_closed(tmp_path: Path) -> None:
+    events: list[Any] = []
+
+    async def run() -> None:
+        chance = OrderChance(PaperConfig(late_ppm=1_000_000, late_ms=1))
+        trading = PaperTrading(VENUE, tmp_path, Book([("100", "5")], []), {"S": row()}, events.append, chance=chance)
+        await trading.connect()
+        trading._arrive(order(OrderSide.BUY, "1", "100"))
+        await trading.close()
+        later = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.01, later.set_result, None)  # behind the answer that is due
+        await later
+
+    open_accounts(tmp_path, [row().spec])
+    asyncio.run(run())
+    assert not outcomes(events)
 
 
 def test_a_half_written_line_is_waited_for(tmp_path: Path) -> None:

@@ -283,6 +283,8 @@ def tick_between_the_numbers(world: EntryWorld) -> Any:
 
 def exit_of_an_open_hedge(world: EntryWorld) -> Any:
     """A hedge is open that is left by buying and selling just there (tests/unit/virtual/test_hedges.py opens one)."""
-    record = ordinary(world)
-    world.core.risk.gate.leaves_a_hedge = lambda key: key == int(record[OPPORTUNITY.direction_key])
+    record, gate = ordinary(world), world.core.risk.gate
+    gate.leaves_a_hedge = lambda key: key == int(record[OPPORTUNITY.direction_key])
+    gate.closing = lambda: {(int(record[OPPORTUNITY.legs + LEG.instrument]), int(record[OPPORTUNITY.legs + LEG.side]))}
+    world.core.update_limits_table()
     return record

@@ -191,6 +191,12 @@ def keeps_a_hedge(rig: Rig, wanted: Callable[[Ledger], bool] = lambda ledger: bo
         assert ledger is not None
         return ledger
 
+    def at_rest() -> bool:
+        executor.refresh()
+        until(partial(rounds, executor.epoch, executor.progress), "what was offered before is judged")
+        readings.append(known())  # the one that is returned: an exit may begin between two
+        return not readings[-1].open_operations
+
     def rounds(epoch: int, seen: int) -> bool:
         executor.refresh()
         return executor.epoch != epoch or executor.progress - seen >= 3 or not executor.alive()
@@ -200,12 +206,10 @@ def keeps_a_hedge(rig: Rig, wanted: Callable[[Ledger], bool] = lambda ledger: bo
         holds_a_hedge(rig)
         detector = running_pid(rig, "detector")
         stand_still(detector)
-        executor.refresh()
-        until(partial(rounds, executor.epoch, executor.progress), "what was offered before is judged")
-        until(lambda: not known().open_operations, "no operation under way")
-        ledger = known()
-        if wanted(ledger) and state_of(detector) == "T":  # else its watchdog has ended it, and another one offers exits
-            return ledger
+        readings = list[Ledger]()
+        until(at_rest, "no operation under way")
+        if wanted(readings[-1]) and state_of(detector) == "T":  # else another one than it may offer exits
+            return readings[-1]
         with contextlib.suppress(ProcessLookupError):
             os.kill(detector, signal.SIGCONT)
 

@@ -18,12 +18,13 @@ from workers.cli.closing import ask_running
 from workers.cli.config_view import config_lines, config_values
 from workers.cli.options import ConfigPath, Instance, Json, config_path
 from workers.cli.setup_text import table
-from workers.control_plane.instances import existing
+from workers.control_plane.instances import existing, is_running
 from workers.control_plane.preflight import check_mode
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from workers.live_rules import at_stake, live_warnings
 from workers.output import emit, say, to_json, write
 from workers.setup.readiness import before_live
+from workers.state_folder import instance_dir
 
 Captures = Annotated[list[Path], typer.Argument(metavar="CAPTURE...", help="Recorded files, or the prefix of several.")]
 Fees = Annotated[str, typer.Option("--fees", help="zero, standard, or a file of instrument rows.")]
@@ -193,7 +194,7 @@ def why(
 
 
 def report(
-    since: Annotated[str, typer.Option("--since", help="ISO time or a span like 90m, 24h, 7d.")] = "",
+    since: Annotated[str, typer.Option("--since", help="ISO time (UTC) or a span like 90m, 24h, 7d.")] = "",
     by: Annotated[str, typer.Option("--by", help="Also one row per run, day, pair, venue, operation or leg.")] = "",
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="One page with charts and tables.")
@@ -226,11 +227,64 @@ def report(
     return EXIT_OK
 
 
+def canary(
+    since: Annotated[str, typer.Option("--since", help="ISO time (UTC) or a span like 90m, 24h, 7d.")] = "",
+    instance: Instance = "",
+    json: Json = False,
+) -> int:
+    """What real orders met on each instrument beside what the engine counts on: fees, least sizes, answers, refusals.
+
+    For the first days with real money: section `canary` of the configuration keeps the limits small. Exit code 1: a
+    doubt should be understood before a limit is widened. What is expected is known while the instance runs."""
+    from workers.cli.report import open_ledger  # imported here: it loads numpy
+    from workers.report.canary import canary_fields, canary_text
+    from workers.report.times import since_wall_ns
+
+    name, start = existing(instance), since_wall_ns(since, command="arb canary")
+    listed = ask_running(name, {"op": "symbols", "action": "list"})["instruments"] if is_running(name) else []
+    with open_ledger(name) as db:
+        fields = canary_fields(db, listed, start)
+    emit(fields, as_json=json, text=canary_text)
+    return EXIT_CHECK_FAILED if fields["doubts"] else EXIT_OK
+
+
+def archive(
+    recording: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RECORDING]", help="Own recording; default: market/ of the instance's state folder."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the Parquet files go.")] = Path("archive"),
+    instance: Instance = "",
+    json: Json = False,
+) -> int:
+    """Write an own recording (`recording.market`) as Parquet, by venue and date: every frame as it came, and the books'
+    tops. Needs pyarrow.
+
+    What is there already is not written again, and the newest piece of a running instance waits: run it every hour, and
+    the recording may keep its quota. Nothing is removed."""
+    from workers.report.archive import archive as write_archive  # imported here: it loads numba
+
+    name = existing(instance) if recording is None else ""
+    source = instance_dir(name) / "market" if recording is None else recording
+    fields = write_archive(source, out, keeps_writing=bool(name) and is_running(name))
+    emit(fields, as_json=json, text=lambda f: _lines({**f, "files": len(f["files"])}))
+    return EXIT_OK
+
+
 def logs(
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is added, until Ctrl-C.")] = False,
     lines: Annotated[
-        int, typer.Option("-n", "--lines", min=0, max=LOG_LINES_MAX, help="How many of the newest.")
-    ] = LOG_LINES,
+        int | None,
+        typer.Option(
+            "-n",
+            "--lines",
+            min=0,
+            max=LOG_LINES_MAX,
+            help=f"How many of the newest; {LOG_LINES}, with --since or --until all.",
+        ),
+    ] = None,
+    since: Annotated[str, typer.Option("--since", help="From an ISO time (UTC) on, or a span like 90m, 24h.")] = "",
+    until: Annotated[str, typer.Option("--until", help="To an ISO time (UTC), or a span back from now.")] = "",
     level: Annotated[str, typer.Option("--level", help="Of at least: debug, info, warning, error, critical.")] = "",
     process: Annotated[str, typer.Option("--process", help="Of one process, e.g. executor; feed: all feeds.")] = "",
     instance: Instance = "",
@@ -241,15 +295,18 @@ def logs(
     With -f over restarts of the instance and rotations of the file; with --json then one object a line, and the last
     one says that it was interrupted (exit code 130)."""
     from workers.control_plane.instances import existing
+    from workers.report.times import since_wall_ns
     from workers.view.log_lines import LEVELS, LogTail, line_text, log_file, wanted
 
     if level and level not in LEVELS:
         raise BadInput(f"--level: found {level!r}, wanted one of {', '.join(LEVELS)}")
     name = existing(instance)
-    is_wanted = wanted(level, process)
+    span = [since_wall_ns(text, option, "arb logs") for text, option in ((since, "--since"), (until, "--until"))]
+    is_wanted = wanted(level, process, *span)
+    count = lines if lines is not None else LOG_LINES_MAX if any(span) else LOG_LINES
     tail = LogTail(log_file(name))
     try:
-        rows = tail.newest(lines, is_wanted)
+        rows = tail.newest(count, is_wanted)
         if not follow:
             fields = {"instance": name, "lines": rows}
             emit(fields, as_json=json, text=lambda _: "\n".join(map(line_text, rows)) or f"{name}: nothing is logged")
@@ -334,6 +391,6 @@ def config_reload(instance: Instance = "", json: Json = False) -> int:
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
-    for command in (books, replay, why, report, logs):
+    for command in (books, replay, archive, why, report, canary, logs):
         app.command(name=command.__name__)(command)
     app.add_typer(config_app, name="config")

@@ -1,12 +1,14 @@
-"""Commands before the first start: init, pairs, doctor, keys."""
+"""Commands before the first start: init, pairs, doctor, host."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from pipeline.model.config_load import load_config
@@ -14,11 +16,16 @@ from pipeline.model.enums import Mode
 from pipeline.model.errors import BadInput
 from workers.base import set_undumpable
 from workers.cli.options import Json, config_path
-from workers.cli.setup_text import checks_text, init_text, pairs_text
+from workers.cli.setup_text import checks_text, host_text, init_text, pairs_text
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.output import emit, say
 from workers.setup.limits import Profile
 from workers.setup.venue_plan import proposed_venues
+from workers.state_folder import state_root
+
+if TYPE_CHECKING:
+    from workers.setup.host_checks import HostView
+    from workers.setup.host_plan import HostPlan, Setting
 
 Venues = Annotated[str, typer.Option("--venues", metavar="V,V", help="As EXCHANGE_MARKET,EXCHANGE_MARKET.")]
 UrlFile = Annotated[
@@ -27,6 +34,8 @@ UrlFile = Annotated[
 ]
 Quote = Annotated[str, typer.Option("--quote", help="Quote coin of the pairs.")]
 PAIRS_DEFAULT = "10"
+HOST_ROOT = Path("/")
+HOST_BEFORE = "host.json"  # in the folder of all instances: what `arb host apply` found
 
 
 def _ask(question: str, default: str | None, parse: Callable[[str], Any]) -> Any:
@@ -158,7 +167,70 @@ def doctor(
     return EXIT_CHECK_FAILED if any(row["state"] == "fail" for row in fields["checks"]) else EXIT_OK
 
 
+host_app = typer.Typer(
+    help="CPUs for processes, and settings of the kernel that go with them: planned, applied, taken back.",
+    no_args_is_help=True,
+)
+HostConfig = Annotated[
+    Path | None, typer.Option("--config", help="Whose exchanges; default: $ARB_CONFIG, else ./config.yaml.")
+]
+
+
+def _host() -> HostView:
+    from workers.setup.host_checks import HostView  # imported here: numba
+
+    return HostView(root=HOST_ROOT, pid=os.getpid())
+
+
+def _host_plan(config: Path | None) -> HostPlan:
+    from workers.setup.host_plan import plan  # imported here: numba
+
+    path = config_path(config)
+    loaded = load_config(path) if config is not None or path.exists() else None
+    return plan(_host(), () if loaded is None else loaded.feeds)
+
+
+def _host_rows(rows: Sequence[Setting]) -> list[dict[str, Any]]:
+    return [{**msgspec.to_builtins(row), "state": "ok" if row.holds else "differs"} for row in rows]
+
+
+@host_app.command("plan")
+def host_plan(config: HostConfig = None, json: Json = False) -> int:
+    """Show which CPU each process should have, the settings of the kernel, and what its command line lacks. Nothing is
+    changed. Exit code 1: a setting differs."""
+    wanted = _host_plan(config)
+    fields = {**msgspec.to_builtins(wanted), "settings": _host_rows(wanted.settings)}
+    emit(fields, as_json=json, text=host_text)
+    return EXIT_OK if all(row.holds for row in wanted.settings) else EXIT_CHECK_FAILED
+
+
+@host_app.command("apply")
+def host_apply(config: HostConfig = None, json: Json = False) -> int:
+    """Set what `arb host plan` shows as differing, and read each setting back; as root. What was before is kept for
+    `arb host revert`. It holds until the next boot; where tuned is installed a profile is written that lasts. Exit code
+    1: the kernel did not take a setting."""
+    from workers.setup.host_plan import apply  # imported here: numba
+
+    wanted = _host_plan(config)
+    rows = apply(_host(), wanted, state_root() / HOST_BEFORE)
+    fields = {**msgspec.to_builtins(wanted), "settings": _host_rows(rows)}
+    emit(fields, as_json=json, text=host_text)
+    return EXIT_OK if all(row.holds for row in rows) else EXIT_CHECK_FAILED
+
+
+@host_app.command("revert")
+def host_revert(json: Json = False) -> int:
+    """Write back what the first `arb host apply` found, and read it; as root."""
+    from workers.setup.host_plan import revert  # imported here: numba
+
+    rows = revert(_host(), state_root() / HOST_BEFORE)
+    fields = {"processes": {}, "notes": [], "settings": _host_rows(rows), "kernel": [], "tuned": ""}
+    emit(fields, as_json=json, text=host_text)
+    return EXIT_OK if all(row.holds for row in rows) else EXIT_CHECK_FAILED
+
+
 def register(app: typer.Typer) -> None:
     """Add this file's commands to ``app``."""
     for command in (init, pairs, doctor):
         app.command(name=command.__name__)(command)
+    app.add_typer(host_app, name="host")

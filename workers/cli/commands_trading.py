@@ -76,7 +76,8 @@ def _decide(instance: str, request: dict[str, Any]) -> tuple[str, dict[str, Any]
 
 
 def positions(instance: Instance = "", json: Json = False) -> int:
-    """Show the open futures positions: entry, mark, unrealised P&L, what of it is not ours; also after a stop."""
+    """Show the open futures positions: entry, mark, unrealised P&L, funding and age of the hedges on each, distance to
+    liquidation, what of it is not ours; also after a stop."""
     from workers.view.status_text import position_line
 
     _, reply = _read(instance, "positions")
@@ -109,7 +110,7 @@ def balance(
     reason: Why = "",
     json: Json = False,
 ) -> int:
-    """Show the balances per venue and coin: free, reserved, target, time to empty; and the transfers that would pay.
+    """Show the balances per venue and coin: free, reserved, target, drift, time to empty; and transfers that would pay.
 
     What a script keeps from new orders (`reserve_balance`) is listed by its name; --release NAME ends it, with a line
     in audit.jsonl.
@@ -123,7 +124,8 @@ def balance(
     _, reply = _read(instance, "balances")
 
     def text(fields: dict[str, Any]) -> str:
-        lines = [f"{'venue':<18}{'coin':<10}{'total':>24}{'free':>24}{'reserved':>16}{'target':>20}{'empty in':>10}"]
+        heads = f"{'total':>24}{'free':>24}{'reserved':>16}{'target':>16}{'drift':>16}{'empty in':>10}"
+        lines = [f"{'venue':<18}{'coin':<10}{heads}"]
         lines += [balance_line(row) for row in fields["balances"]]
         lines += [
             f"kept: {kept['amount']} {kept['asset']} at {kept['venue']} until `arb balance --release {quote(name)}`"
@@ -140,6 +142,7 @@ def balance(
 def breakers(
     instance: Instance = "",
     rearm: Annotated[str, typer.Option("--rearm", metavar="NAME", help="Re-arm this breaker (needs --reason).")] = "",
+    dry_run: DryRun = False,
     reason: Why = "",
     json: Json = False,
 ) -> int:
@@ -147,14 +150,16 @@ def breakers(
     NAME --reason "why"`. Exit code 1: one is still tripped.
 
     `venue.V` and `fee.V.SYMBOL` stop their venue or instrument only, every other one stops all new risk. Exits stay
-    possible. Re-arming `recovery_hold` lets every recovery that waits for an operator go on.
+    possible. Re-arming `recovery_hold` lets every recovery that waits for an operator go on: --dry-run shows the orders
+    that they would send first.
     """
     head = ""
+    _wants_a_decision(dry_run, rearm)
     if rearm:
         if not reason.strip():
             raise BadInput('found no reason, wanted one to be kept in the journal; add --reason "why"')
-        _, reply = _decide(instance, {"op": "rearm", "name": rearm, "reason": reason})
-        head = f"{reply.get('rearmed', rearm)}: re-armed\n"
+        _, reply = _decide(instance, {"op": "rearm", "name": rearm, "reason": reason, "dry_run": dry_run})
+        head = _repair_lines(reply) if dry_run else f"{reply.get('rearmed', rearm)}: re-armed\n"
     else:
         _, reply = _read(instance, "breakers")
     reply["breakers"] = [_breaker(row) for row in reply["breakers"]]
@@ -184,33 +189,49 @@ def recoveries(
         str, typer.Option("--approve", metavar="ID", help="Let this recovery go on (its beginning is enough).")
     ] = "",
     cancel: Annotated[str, typer.Option("--cancel", metavar="ID", help="Take it over: you repair it yourself.")] = "",
+    dry_run: DryRun = False,
     reason: Why = "",
     json: Json = False,
 ) -> int:
     """Show the recoveries that are not over, with their IDs, or decide about one. Exit code 1: one waits for you.
 
-    A held recovery has tried every venue within the bounded price. --approve lets its repairs begin again; --cancel
-    leaves the exposure to you (it stays counted): orders by hand on the operation's own instruments repair it, and it
-    ends when nothing stands alone; --approve hands it back. The breaker `recovery_hold` is re-armed when none waits any
-    more, by whatever they ended.
+    A held recovery has tried every venue within the bounded price. --approve lets its repairs begin again (--dry-run
+    shows the first order); --cancel leaves the exposure to you (it stays counted): orders by hand on the operation's
+    own instruments repair it, and it ends when nothing stands alone; --approve hands it back. The breaker
+    `recovery_hold` is re-armed when none waits any more, by whatever they ended.
     """
     if approve and cancel:
         raise BadInput("found --approve and --cancel, wanted one of them")
-    if approve or cancel:
-        operation = "approve" if approve else "cancel"
-        _, reply = _decide(
-            instance, {"op": operation, "id": _recovery_id(instance, approve or cancel), "reason": reason}
-        )
+    head, wanted = "", approve or cancel
+    _wants_a_decision(dry_run, wanted)
+    if wanted:
+        request = {"op": "approve" if approve else "cancel", "id": _recovery_id(instance, wanted), "reason": reason}
+        _, reply = _decide(instance, {**request, "dry_run": dry_run})
+        head = _repair_lines(reply) if dry_run else ""
     else:
         _, reply = _read(instance, "recoveries")
 
     def text(fields: dict[str, Any]) -> str:
         lines = "\n".join(_recovery_lines(row) for row in fields["recoveries"]) or "no recovery is open"
-        return lines + _unknown_now(fields)
+        return head + lines + _unknown_now(fields)
 
     emit(reply, as_json=json, text=text)
     waits = any(row.get("requires_manual_approval", row["state"] == "waiting_approval") for row in reply["recoveries"])
     return EXIT_CHECK_FAILED if waits or reply.get("unknown_now") else EXIT_OK
+
+
+def _wants_a_decision(dry_run: bool, decision: str) -> None:
+    if dry_run and not decision:
+        raise BadInput("found --dry-run alone, wanted what would be decided: --rearm NAME, --approve ID or --cancel ID")
+
+
+def _repair_lines(fields: dict[str, Any]) -> str:
+    """What a decision would send: the first order of each recovery that it lets go on."""
+    lines = [] if fields["repairs"] else ["nothing was decided; it sends no order by itself"]
+    for row in fields["repairs"]:
+        lines += [f"recovery {row['recovery_id']}: {_order_line(order, dry_run=True)}" for order in row["orders"]]
+        lines += [f"recovery {row['recovery_id']}: no order now: {row['reason']}"] if row["reason"] else []
+    return "\n".join(lines) + "\n"
 
 
 def _recovery_id(instance: str, wanted: str) -> str:
@@ -272,6 +293,7 @@ def _closed_text(fields: dict[str, Any]) -> str:
         if not row["closed"] and not (fields["dry_run"] and not row["reason"]):
             lines.append(f"hedge {row['hedge_id']} stays open with {row['left']}: {row['reason'] or 'not filled yet'}")
     lines += [_recovery_lines(row) for row in fields["recoveries"]]
+    lines += [_repair_lines(fields).strip()] if fields.get("repairs") else []
     positions = fields.get("positions", [])
     coins = fields.get("foreign_coins", [])
     lines.append(flat_line(flat=fields["flat"], hedges=len(fields["open_hedges"]), positions=positions, coins=coins))

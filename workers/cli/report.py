@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -26,28 +23,9 @@ from workers.recorder.sqlite_ledger import SCHEMA_VERSION, open_reader
 from workers.report.markouts import markout_rows, markout_text
 from workers.report.parts import FundingFlow, ReportParts, drawdown, part_fields
 from workers.report.tables import ledger_tables, tables_of
+from workers.report.times import WALL_NS_MAX, since_wall_ns
 from workers.state_folder import instance_dir
 from workers.tradable import utc
-
-_SPAN = re.compile(r"(\d+)([smhd])\Z")
-WALL_NS_MAX = 2**63 - 1  # the year 2262: the largest stamp of SQLite and the journal
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def since_wall_ns(text: str) -> int:
-    """Wall-clock ns of ``--since``: ``""`` = 0, ``90m`` = a span back from now, else an ISO time. Raises BadInput."""
-    if not text:
-        return 0
-    span = _SPAN.match(text)
-    if span:
-        return max(0, time.time_ns() - int(span[1]) * _SECONDS[span[2]] * 1_000_000_000)
-    try:
-        wall_ns = int(datetime.fromisoformat(text).timestamp() * 1_000_000_000)
-        return max(0, min(wall_ns, WALL_NS_MAX))
-    except (ValueError, OverflowError):
-        raise BadInput(
-            f"--since: found {text!r}, wanted an ISO time or a span, e.g. `arb report --since 24h`"
-        ) from None
 
 
 def _add(sums: dict[str, Decimal], amounts: Mapping[str, str | Decimal]) -> None:
@@ -108,7 +86,7 @@ def _change_of_accounts(
     return change, fees
 
 
-def _ledger(instance: str) -> sqlite3.Connection:
+def open_ledger(instance: str) -> sqlite3.Connection:
     """The instance's ledger, for reading. Raises BadInput where there is none of this build's version."""
     path = ledger_path(instance)
     if not path.exists():
@@ -132,7 +110,7 @@ def read_report(
     Raises BadInput without a ledger."""
     start = since_wall_ns(since)
     cache = ReportCache(ledger_path(instance).with_name(FILE_NAME))
-    with _ledger(instance) as db:
+    with open_ledger(instance) as db:
         rows = db.execute("SELECT * FROM operations WHERE wall_ns >= ? ORDER BY wall_ns", (start,)).fetchall()
         opportunities = db.execute("SELECT COUNT(*) FROM opportunities WHERE wall_ns >= ?", (start,)).fetchone()[0]
         orders = db.execute(

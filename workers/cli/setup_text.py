@@ -69,3 +69,32 @@ def checks_text(fields: dict[str, Any]) -> str:
             lines.append(f"{'':<8}{'':<{width}}  wanted {row['want']}: {row['fix']}")
     counts = {state: sum(row["state"] == state for row in rows) for state in ("ok", "warn", "fail", "unknown")}
     return "\n".join([*lines, ", ".join(f"{count} {state}" for state, count in counts.items())])
+
+
+def host_text(fields: dict[str, Any]) -> str:
+    """The plan, or what was read back: CPUs, settings with what is wanted of them, what only a boot changes."""
+    lines = list(fields["notes"])
+    if fields["processes"]:
+        rows = (f"{name}: {{cpus: {row['cpus']}, wait: {row['wait']}}}" for name, row in fields["processes"].items())
+        lines += ["in the configuration:", "  processes:", *(f"    {row}" for row in rows)]
+    lines += _settings_lines(fields["settings"])
+    if fields["kernel"]:
+        lines.append(f"kernel command line, from the next boot on: {' '.join(fields['kernel'])}")
+    if any(row["state"] == "differs" for row in fields["settings"]):
+        lines.append("`arb host apply` sets what differs (root), `arb host revert` takes it back")
+    return "\n".join(lines) or "nothing was changed by `arb host apply`"
+
+
+def _settings_lines(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """A line a kind of setting: files of the same kind (CPUs, interrupts) that say and want the same are one."""
+    same: dict[tuple[str, str, str], list[str]] = {}
+    for row in settings:
+        same.setdefault((row["why"], row["found"], row["want"]), []).append(row["path"])
+    lines = []
+    for (why, found, want), paths in same.items():
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        if found == want:
+            lines.append(f"ok       {paths[0]}{more}: {found}")
+        else:
+            lines.append(f"differs  {paths[0]}{more}: found {found or 'nothing'}, wanted {want}: {why}")
+    return lines

@@ -200,7 +200,7 @@ class Supervisor:
 
     async def _open_accounts(self) -> None:
         if self.config.mode is Mode.PAPER:
-            open_accounts(self.state_dir / "paper", self.catalogue.traded())
+            open_accounts(self.state_dir / "paper", self.catalogue.traded(), self.config.paper)
         else:
             await check_keys(self.config, self.instance, self._clients, self.announcer.say)
 

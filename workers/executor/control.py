@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.core import ExecutionCore
 from pipeline.execution.events import Command, CommandKind, Opportunity, OpportunityLeg
 from pipeline.execution.market import best_price_fp
+from pipeline.execution.orchestrator import RECOVERY_HOLD
 from pipeline.execution.records import AdoptedRecord
 from pipeline.model.clock import mono_ns
 from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide
@@ -128,6 +129,9 @@ class ExecutorControl:
             raise BadInput(f"found {name!r}, wanted a tripped breaker: {', '.join(sorted(known)) or 'none is tripped'}")
         if name in ADOPTED_ONLY:
             raise BadInput(f"found {name}, which a re-arm does not solve, wanted: {solve(name)}")
+        if request.get("dry_run"):
+            waiting = self._core.recovery.waiting() if name == RECOVERY_HOLD else []
+            return {"dry_run": True, "breakers": self._views.breakers(), "repairs": self._views.next_repairs(waiting)}
         self._command(CommandKind.REARM, request, name)
         self._audit(request, name=name)
         return {"rearmed": name, "breakers": self._views.breakers(), "recoveries": self._views.recoveries()}
@@ -145,6 +149,9 @@ class ExecutorControl:
             raise BadInput(
                 f"found {how} for {wanted!r}, wanted one of the recoveries: {', '.join(ids) or 'none is open'}"
             )
+        if request.get("dry_run"):
+            repairs = self._views.next_repairs(found if request["op"] == "approve" else [])
+            return {"dry_run": True, "recoveries": self._views.recoveries(), "repairs": repairs}
         kind = CommandKind.APPROVE if request["op"] == "approve" else CommandKind.CANCEL_RECOVERY
         self._command(kind, request, found[0])
         self._audit(request, recovery_id=found[0])
@@ -227,9 +234,11 @@ class ExecutorControl:
         ids, flatten = self._wanted_hedges(request), request["op"] == "flatten"
         closer, hedges = self._core.forced_close, self._core.ledger.hedges
         if request.get("dry_run"):
-            return self._closed(
+            shown = self._closed(
                 ids, {name: self._views.close_answer(closer.attempt(hedges[name])) for name in ids}, True
             )
+            shown["repairs"] = self._views.next_repairs(self._core.recovery.waiting() if flatten else [])
+            return shown
         answers = {name: self._views.close_answer(closer.attempt(hedges[name])) for name in ids}
         known = set(self._core.ledger.operations)
         if flatten:

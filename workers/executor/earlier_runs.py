@@ -5,32 +5,67 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.execution.core_context import CoreContext
-from pipeline.execution.journal import Journal
+from pipeline.execution.journal import Journal, JournalReader
 from pipeline.execution.ledger import Ledger
-from pipeline.execution.settled.checkpoint import newest_checkpoint
+from pipeline.execution.settled.checkpoint import Recovered, newest_checkpoint
 from pipeline.model.config import EngineConfig
-from pipeline.model.errors import ConfigInvalid
+from pipeline.model.errors import ConfigInvalid, JournalError
 from pipeline.recovery.holds import KEPT
 from workers.base import WorkerContext
 from workers.halt_file import read_halt
 from workers.last_run.journal_mode import mode_problem
 
+READ_AHEAD = 1000  # records between two looks at the fence: some ms
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def open_journal(ctx: WorkerContext) -> tuple[Journal, Ledger]:
-    """The journal, to be written on, and the ledger of everything in it. Raises JournalError."""
-    before = newest_checkpoint(ctx.journal_dir())
-    for problem in before.problems:
-        ctx.say("warning", problem)
-    journal = Journal.open(
-        ctx.journal_dir(),
-        segment_bytes=ctx.config.execution.journal_segment_bytes,
-        durability=ctx.config.execution.durability,
-        start=before.position,
-        each=before.fold,
-    )
-    return journal, before.ledger
+class JournalOfBefore:
+    """The executor's journal at a start. While the guard stands in for the executor it may be read already, which takes
+    seconds where it is old: only executors write it, and the one before is dead, as its page was ours to take. It is
+    opened, which mends its end, and the guard's records are appended, only once the fence has gone.
+    """
+
+    def __init__(self, ctx: WorkerContext) -> None:
+        self._ctx = ctx
+        self._found: Recovered | None = None
+        self._reader: JournalReader | None = None
+
+    def _begun(self) -> Recovered:
+        """The newest checkpoint, once."""
+        if self._found is None:
+            self._found = newest_checkpoint(self._ctx.journal_dir())
+            for problem in self._found.problems:
+                self._ctx.say("warning", problem)
+        return self._found
+
+    def read_ahead(self) -> bool:
+        """Folds the next records; whether there may be more. What is wrong with the journal, :meth:`open` says."""
+        try:
+            found = self._begun()
+            if self._reader is None:
+                self._reader = JournalReader(self._ctx.journal_dir(), found.position)
+            entries = self._reader.poll(READ_AHEAD)
+        except (JournalError, OSError):
+            self._reader = None  # it has gone on beyond what was folded
+            return False
+        for entry in entries:
+            found.fold(entry)
+        found.position = self._reader.position
+        return bool(entries)
+
+    def open(self) -> tuple[Journal, Ledger]:
+        """The journal, to be written on, and the ledger of everything in it. Raises JournalError."""
+        found = self._begun()
+        if self._reader is not None:
+            self._reader.close()
+        journal = Journal.open(
+            self._ctx.journal_dir(),
+            segment_bytes=self._ctx.config.execution.journal_segment_bytes,
+            durability=self._ctx.config.execution.durability,
+            start=found.position,
+            each=found.fold,
+        )
+        return journal, found.ledger
 
 
 def check_mode_of_journal(ledger: Ledger, config: EngineConfig, instance: str) -> None:

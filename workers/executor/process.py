@@ -48,7 +48,13 @@ from shm.wait import PARK, Bell, BellRinger, resolve_wait
 from workers.base import WorkerContext, run_worker
 from workers.executor.control import ExecutorControl
 from workers.executor.dead_man import VenueTimers
-from workers.executor.earlier_runs import check_mode_of_journal, check_traded, host_boot_id, keep_breakers, open_journal
+from workers.executor.earlier_runs import (
+    JournalOfBefore,
+    check_mode_of_journal,
+    check_traded,
+    host_boot_id,
+    keep_breakers,
+)
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
@@ -80,7 +86,7 @@ STEP_EPOCH_BITS = 24  # an id repeats by chance once in 16 million restored jour
 class Executor:
     """One run of the executor process."""
 
-    def __init__(self, ctx: WorkerContext, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, ctx: WorkerContext, loop: asyncio.AbstractEventLoop, before: JournalOfBefore) -> None:
         self.ctx = ctx
         self.loop = loop
         config = ctx.config
@@ -100,7 +106,7 @@ class Executor:
         )
         self._bell = Bell.create(ctx.bells_dir() / "executor", self._opps.cursor_words, CURSOR.sleeping)
         self._detector_bell = BellRinger.open(ctx.bells_dir() / "detector", self._reports.cursor_words, CURSOR.sleeping)
-        self.journal, ledger = open_journal(ctx)
+        self.journal, ledger = before.open()
         self.journal.passing = self._crash
         guard = read_guard_journal(ctx.state_dir)
         self._guard_records = fold_in(self.journal, ledger, guard)
@@ -434,8 +440,9 @@ def warm(dialects: Sequence[str]) -> None:
     rehearse()  # what it specialises and imports, every child inherits
 
 
-def wait_for_the_guard(ctx: WorkerContext) -> bool:
-    """Before anything is opened: while the guard has taken over, it alone acts. False when a stop is asked meanwhile.
+def wait_for_the_guard(ctx: WorkerContext, before: JournalOfBefore) -> bool:
+    """Before anything is opened: while the guard has taken over, it alone acts, and the journal is read. False when a
+    stop is asked meanwhile.
 
     Whoever comes here has its status page already: a guard that fences now finds this process there and kills it.
     """
@@ -449,7 +456,8 @@ def wait_for_the_guard(ctx: WorkerContext) -> bool:
             extended_ns = mono_ns()
             ctx.wait_longer(FENCE_EXTEND_US, "fenced: the guard closes what is open")
         ctx.progress()
-        time.sleep(FENCE_LOOK_S)
+        if not before.read_ahead():
+            time.sleep(FENCE_LOOK_S)
     return False
 
 
@@ -457,12 +465,13 @@ def run(ctx: WorkerContext) -> None:
     """The executor's whole life."""
     import uvloop
 
-    if not wait_for_the_guard(ctx):
+    before = JournalOfBefore(ctx)
+    if not wait_for_the_guard(ctx, before):
         return
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        loop.run_until_complete(Executor(ctx, loop).main())
+        loop.run_until_complete(Executor(ctx, loop, before).main())
     finally:
         loop.close()
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.exchanges.base import EventSink, VenueTrading
 from pipeline.market_data import MarketDataAggregator
+from pipeline.model.config import PaperConfig
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ConfigInvalid, VenueError
 from workers.account_clients import KeyRole, credentials_of
@@ -50,10 +51,19 @@ class Sessions:
         for venue in config.trading_venues:
             if config.mode is Mode.PAPER:
                 from pipeline.paper import PaperTrading
+                from pipeline.paper_chance import OrderChance
 
                 own = {row.spec.symbol: row for row in rows if row.spec.venue == venue.name}
                 folder = self._ctx.state_dir / "paper"
-                self.trading[venue.name] = PaperTrading(venue, folder, self._market, own, self._sink)
+                self.trading[venue.name] = PaperTrading(
+                    venue,
+                    folder,
+                    self._market,
+                    own,
+                    self._sink,
+                    chance=OrderChance(config.paper.get(venue.name, PaperConfig())),
+                    leverage=config.detection.hedge.leverage,
+                )
             else:
                 from pipeline.exchanges.factory import make_trading
 

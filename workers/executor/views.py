@@ -11,7 +11,8 @@ from typing import Any
 
 from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityWatch
-from pipeline.execution.external_shares import coins_of_others
+from pipeline.execution.bounds.unmatched import unmatched_quantities
+from pipeline.execution.external_shares import coins_of_others, position_unknown
 from pipeline.execution.hedging.attempts import CloseAnswer
 from pipeline.execution.inventory.prices import InventoryPrices
 from pipeline.execution.inventory.targets import (
@@ -73,11 +74,48 @@ class CoreViews:
             )
         return found
 
+    def next_repairs(self, recovery_ids: Iterable[str]) -> list[Row]:
+        """What each recovery would send first once an operator has approved it: its orders, or ``reason`` why it sends
+        none now. Changes nothing."""
+        return [self._next_repair(recovery_id) for recovery_id in recovery_ids]
+
+    def _next_repair(self, recovery_id: str) -> Row:
+        core = self._core
+        ledger, execution, repairs = core.ledger, core.config.execution, core.orders.repairs
+        operation = ledger.open_operations.get(ledger.recoveries[recovery_id].operation_id)
+        if operation is None:
+            return {"recovery_id": recovery_id, "orders": [], "reason": "its operation has ended"}
+        dust = ledger.dust if len(ledger.open_operations) == 1 else {}
+        quantities = unmatched_quantities(operation, execution.numeraire, dust)
+        chosen = [repairs.choose(operation, quantity, execution.unwind_slippage_bps) for quantity in quantities]
+        found = [repair for repair, _ in chosen if repair is not None][:1]  # one after the other, each by what is left
+        reason = ""
+        if position_unknown(ledger, operation, core.recovery.questioned):
+            found, reason = [], "what its venues hold is not known yet"
+        elif not found and any(worth for _, worth in chosen):
+            reason = repairs.waits_for_venue(operation) or "no venue takes its order now: it is tried until one does"
+        elif not found and any(ledger.unsettled_of_operation(operation)):
+            reason = "an order of it has no answer yet: it is asked for"
+        elif not found:
+            reason = "what is left is below every venue's minimum: it ends, and lists that as dust"
+        orders = [
+            {
+                "venue": repair.row.spec.venue,
+                "symbol": repair.row.spec.symbol,
+                "side": repair.side.name.lower(),
+                "qty": repair.qty,
+                "limit_price": repair.price,
+            }
+            for repair in found
+        ]
+        return {"recovery_id": recovery_id, "orders": orders, "reason": reason or None}
+
     def positions(self) -> list[Row]:
         """Open futures positions: entry, mark, unrealised P&L in quote. ``foreign_qty``: what of it no hedge or
         operation of ours holds: from before this journal, or by orders of others (also after an adoption).
 
-        Liquidation price and distance are None where they are not known.
+        ``age_s`` of the oldest open hedge on it, ``funding`` of all those; None where there is none. Liquidation price
+        and distance are None where they are not known.
         """
         core, found = self._core, list[Row]()
         marks = self._watch.marks()
@@ -101,10 +139,22 @@ class CoreViews:
                     "entry_price": entry,
                     "mark_price": mark,
                     "unrealised": None if mark is None else qty * (mark - entry),
+                    **self._held(key),
                     **self._liquidation(key),
                 }
             )
         return found
+
+    def _held(self, key: tuple[str, str]) -> Row:
+        """Since when hedges of ours are on a contract, and the funding that they were paid there."""
+        ledger, watch = self._core.ledger, self._core.hedges.watch
+        hedges = [hedge for hedge in ledger.hedges.values() if (hedge.futures_venue, hedge.futures_symbol) == key]
+        began = [since for hedge in hedges if (since := ledger.since_wall_ns.get(hedge.operation_id, 0))]
+        funding = [sum(watch.funding_since_entry(hedge), ZERO) for hedge in hedges]
+        return {"age_s": self._age_s(min(began, default=0)), "funding": sum(funding, ZERO) if funding else None}
+
+    def _age_s(self, since_wall_ns: int) -> float | None:
+        return round((self._core.context.now.wall_ns - since_wall_ns) / 1e9, 1) if since_wall_ns else None
 
     def foreign_coins(self) -> list[Row]:
         """Coins that trades of others, deposits and withdrawals left at a venue (or took away, < 0), with their mark in
@@ -176,7 +226,7 @@ class CoreViews:
             "entry_spot_price": hedge.entry_spot_price,
             "entry_futures_price": hedge.entry_futures_price,
             "since_wall_ns": since,
-            "age_s": round((core.context.now.wall_ns - since) / 1e9, 1) if since else None,
+            "age_s": self._age_s(since),
             "spot_mark": spot_mark,
             "futures_mark": futures_mark,
             "unrealised": unrealised,

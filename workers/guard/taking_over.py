@@ -45,6 +45,7 @@ class TakingOver:
         self._attempts = 0
         self._planned = False
         self._due_ns = 0
+        self._unlifted: tuple[str, bool] | None = None  # all is closed, and the disk does not take the fence's end
         self._closed_epoch = -1  # of the dead executor after whom everything has been closed
         self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self.last: TakeoverResult | None = None
@@ -67,6 +68,7 @@ class TakingOver:
         self._reason, self.hedges = reason, None if hedges is None else tuple(hedges)
         self._attempts = 0
         self._planned = planned
+        self._unlifted = None
         self.last = None
         self._ctx.metrics.inc(self.takeovers)
         self._ctx.say("critical", f"taking over: {reason}")
@@ -83,6 +85,7 @@ class TakingOver:
         else:
             self.hedges = tuple(dict.fromkeys([*self.hedges, *hedges]))
         self._keeper.widen_fence(self.hedges)
+        self._unlifted = None
         if self._closing is not None:
             self._closing.hedges = self.hedges
 
@@ -105,7 +108,10 @@ class TakingOver:
             self._condemned = None
             self._crash("guard_proved")
         closing = self._closing
-        if closing is None:
+        if self._unlifted is not None:
+            if now_ns >= self._due_ns:
+                self._lift(*self._unlifted, now_ns)
+        elif closing is None:
             if now_ns >= self._due_ns:
                 self._closing = Closing(self._ctx, self._reason, self.hedges, lambda *line: self._lines.put(line))
                 self._closing.start()
@@ -138,12 +144,21 @@ class TakingOver:
         what += RESUME if stays and closing.result is not None else ""
         self._ctx.say("warning", f"takeover ended: {what or _nothing_done(closing)}")
         self._crash("guard_closed")
-        problem = self._keeper.lift_fence(what, stays=stays)
+        problem = self._lift(what, stays, now_ns)
         if problem:
             self._ctx.say("critical", f"the fence stands: {problem}")
+            # What is still open, or could not be closed, is tried again meanwhile.
+            if self.last is not None and self.last.flat and not self.last.left:
+                self._unlifted = what, stays
+
+    def _lift(self, what: str, stays: bool, now_ns: int) -> str:
+        """Ends the fence; what went wrong, "" where the takeover is over."""
+        problem = self._keeper.lift_fence(what, stays=stays)
+        if problem:
             self._due_ns = now_ns + RETRY_NS
-            return
-        self._reason = ""
+        else:
+            self._reason, self._unlifted = "", None
+        return problem
 
     def _pass_on(self) -> None:
         """What the closing thread had to say; the log ring has one writing thread."""
@@ -162,11 +177,11 @@ class TakingOver:
             self._pass_on()
 
     def describe(self) -> dict[str, Any]:
-        """The takeover under way, or how the last one ended."""
+        """The takeover under way, or how the last one ended; of one whose fence alone still stands, too."""
         last, under_way = self.last, self._closing
         reasons = self._reasons if last is not None else {}
         return {
-            "taking_over": self._reason or None,
+            "taking_over": (self._reason or None) if self._unlifted is None else None,
             "closed": list(last.closed) if last is not None else [],
             "left": dict(under_way.reasons) if under_way is not None else reasons,
             "orders": plain_values(self._orders) if last is not None else [],

@@ -46,3 +46,14 @@ def target_rows(targets: Mapping[str, TargetState]) -> dict[str, dict[str, Any]]
         }
         for name, state in targets.items()
     }
+
+
+def alerts_text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What stands, a line an alert, for a chat."""
+    lines = [
+        f"{row['id']} {row['severity']} since {row['since']}: {row['source']}: {row['what']}"
+        + (f"; solve: {row['solve']}" if row["solve"] else "")
+        for row in rows
+        if row["standing"]
+    ]
+    return "\n".join(lines) or "nothing stands"

@@ -23,17 +23,18 @@ from workers.control_socket import MONITOR_SOCKET, ControlServer
 from workers.credentials import load_alert_urls
 from workers.monitor.alert_file import AlertState, read_alerts, set_aside_broken, write_alerts
 from workers.monitor.alert_list import AlertList
-from workers.monitor.alert_view import alert_rows, target_rows
+from workers.monitor.alert_view import alert_rows, alerts_text, target_rows
+from workers.monitor.chat import Chat
 from workers.monitor.delivery import Delivery
 from workers.monitor.exposition import metrics_text
 from workers.monitor.log_events import LogEvents, boot_id
 from workers.monitor.page import page_html
 from workers.monitor.server import HOST, MonitorServer
-from workers.monitor.targets import DeliveryFailed, make_targets, post_json, target_urls
+from workers.monitor.targets import DeliveryFailed, chat_address, make_targets, post_json, target_urls
 from workers.monitor.watch import Watch
 from workers.report.recent import read_recent
 from workers.tradable import utc
-from workers.view.status_text import status_text
+from workers.view.status_text import short_text, status_text
 
 LOOK_S = 1.0
 PAGE_KEPT_NS = 1_000_000_000
@@ -63,12 +64,34 @@ class Monitor:
         self.server = MonitorServer(
             self._metrics, self.watch.health, lambda: status_text(self._reading()), self._page_of_now
         )
+        self._chat = self._open_chat(urls.get(config.chat, ""))
         self._page = (0, "")  # made at, monotonic ns
         self._url = ""
         counter = ctx.metrics.counter
         self._looks = counter("looks", "looks at the instance")
         self._lost = counter("log_slots_lost", "slots of log rings overwritten before this process had read them")
         self._beats = counter("heartbeats_sent", "heartbeats that were taken")
+
+    def _open_chat(self, url: str) -> Chat | None:
+        """The chat that may ask and halt, where one is configured and its URL can be one."""
+        if not self._config.chat or not url:
+            return None
+        address = chat_address(url)
+        if address is None:
+            wanted = "wanted tgram://NUMBER:TOKEN/CHAT with the number of one chat"
+            self.refused.append(
+                f"monitoring.chat: the URL of target {self._config.chat} is no chat that is read, {wanted}"
+            )
+            return None
+        return Chat(
+            address,
+            self._session,
+            self._ctx.state_dir,
+            status=lambda: short_text(self._reading()),
+            alerts=lambda: alerts_text(alert_rows(self.alerts.alerts)),
+            say=self._ctx.say,
+            api=self._config.telegram_api,
+        )
 
     def _read_state(self) -> AlertState:
         found = read_alerts(self._ctx.state_dir)
@@ -87,7 +110,9 @@ class Monitor:
         control = ControlServer(self._ctx.state_dir / MONITOR_SOCKET, self._handle, self._ctx.say)
         await control.start()
         self.delivery.start()
-        heartbeat = asyncio.create_task(self._heartbeat()) if self._heartbeat_url else None
+        tasks = [asyncio.create_task(self._heartbeat())] if self._heartbeat_url else []
+        if self._chat is not None:
+            tasks.append(asyncio.create_task(self._chat.run()))
         self._ctx.liveness.parked = True
         self._ctx.ready(f"{self._url}metrics, {len(self.delivery.states)} targets")
         try:
@@ -99,8 +124,8 @@ class Monitor:
             self.watch.stopped(time.time_ns())
             await self.delivery.flush(FLUSH_S)
         finally:
-            if heartbeat is not None:
-                heartbeat.cancel()
+            for task in tasks:
+                task.cancel()
             await self.delivery.close()
             await control.close()
             await self.server.close()

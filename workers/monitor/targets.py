@@ -1,4 +1,4 @@
-"""How a message gets to a target: a POST of JSON to a webhook, or what apprise knows (Telegram, mail, ntfy, ...).
+"""How a message gets to a target: a POST of JSON to a webhook, a Telegram chat, or what apprise knows (mail, ...).
 
 The URL of a target is a secret: no error, log line or status has a word of it. What a failure is
 called is decided here.
@@ -11,10 +11,11 @@ import importlib
 import importlib.util
 import logging
 import os
+import re
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -29,6 +30,8 @@ from workers.tradable import utc
 ATTEMPT_S = 3.0  # what one attempt may take; with the look before it a message is there within 5 s
 TRY_AGAIN_STATUS = (408, 425, 429)
 APPRISE_LOGGERS = ("apprise", "urllib3.connectionpool")
+TEXT_MAX = 4000  # characters of one message of Telegram's, which takes 4096
+_TELEGRAM = re.compile(r"tgram://(?P<token>\d+:[\w-]+)/(?P<chat>-?\d+)/?(\?.*)?\Z")
 APPRISE_INSTALL = "pip install 'apprise>=1.9'"
 
 
@@ -124,6 +127,36 @@ class WebhookTarget(Target):
         await post_json(self._session, self._url, payload_of(message, instance))
 
 
+class ChatAddress(NamedTuple):
+    """A bot of Telegram and one chat."""
+
+    token: str
+    chat: str
+
+
+def chat_address(url: str) -> ChatAddress | None:
+    """The address in a target's URL; None where it is not one bot and one numbered chat of Telegram."""
+    found = _TELEGRAM.match(url)
+    return None if found is None else ChatAddress(found["token"], found["chat"])
+
+
+class TelegramTarget(Target):
+    """A chat of Telegram, by its bot interface at ``api``."""
+
+    def __init__(
+        self, name: str, severity: AlertSeverity, address: ChatAddress, session: aiohttp.ClientSession, api: str
+    ) -> None:
+        super().__init__(name, severity)
+        self._url = f"{api.rstrip('/')}/bot{address.token}/sendMessage"
+        self._chat = address.chat
+        self._session = session
+
+    async def send(self, message: Message, instance: str) -> None:
+        await post_json(
+            self._session, self._url, {"chat_id": self._chat, "text": text_of(message, instance)[:TEXT_MAX]}
+        )
+
+
 class AppriseTarget(Target):
     """Whatever service an apprise URL names. apprise is synchronous: each message takes a thread."""
 
@@ -190,6 +223,10 @@ def make_targets(
             continue
         if urlsplit(url).scheme in WEBHOOK_SCHEMES:
             made.append(WebhookTarget(name, target.severity, url, session))
+            continue
+        address = chat_address(url)
+        if address is not None:
+            made.append(TelegramTarget(name, target.severity, address, session, config.telegram_api))
             continue
         if importlib.util.find_spec("apprise") is None:
             errors.append(

@@ -21,12 +21,10 @@ DECIMAL_DIGITS = 38  # of a Parquet decimal128
 DECIMAL_PLACES = 18
 
 
-def check_parquet() -> None:
+def check_parquet(who: str = "--parquet", instead: str = ", or use --csv DIR") -> None:
     """Raises BadInput, with the command that mends it, where the optional package pyarrow is not installed."""
     if importlib.util.find_spec("pyarrow") is None:
-        raise BadInput(
-            f"--parquet: found no package pyarrow, wanted it (it is optional); {PYARROW_INSTALL}, or use --csv DIR"
-        )
+        raise BadInput(f"{who}: found no package pyarrow, wanted it (it is optional); {PYARROW_INSTALL}{instead}")
 
 
 def written(

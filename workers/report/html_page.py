@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.execution.results.counts import OperationCounts, share
 from pipeline.model.fixedpoint import plain
+from workers.executor_file import pnl_text
 from workers.report.charts import Line, line_chart, time_label
 from workers.report.stages import SHARES, share_name
 from workers.report.tables import ROWS_MAX, TABLES, Table
@@ -52,8 +53,12 @@ def _summary(report: Mapping[str, Any]) -> str:
     amounts = ", ".join(f"{plain(value)} {asset}" for asset, value in report["profit"].items()) or "none"
     bad = f'<p class="bad">residual {plain(parts["residual"])}: a record is missing or foreign</p>'
     unknown = f"<p>{len(parts['unknown'])} operations without marks are left out.</p>" if parts["unknown"] else ""
+    today = report["today"]
+    changes = ", ".join(f"{plain(value)} {asset}" for asset, value in report["pnl"].items()) or "none"
     lines = (
-        ("P&L", amounts),
+        ("P&L, realised", amounts),
+        *([("Today and equity", f"{pnl_text(today)} (as of {today['as_of']})")] if today else []),
+        ("Changes of the accounts", changes),
         ("Operations", OperationCounts.of(report["operations"]).text()),
         ("Recovery", f"{share(report['recovery_rate'])} of broken legs repaired"),
         ("Largest drawdown of the P&L", plain(report["max_drawdown"])),

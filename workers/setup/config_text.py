@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.model.dialects import facts_of
 from pipeline.model.enums import Mode
-from workers.setup.limits import DerivedLimits, Profile
+from workers.setup.limits import CENT, DerivedLimits, Profile
 from workers.setup.proposals import Proposal
 
 COMMENTS = {
@@ -27,6 +27,9 @@ COMMENTS = {
     "max_naked_usd_s": "USD x seconds that legs may stand alone, all operations together",
     "max_unexplained_loss_usd": "money gone from the accounts without a reason: halts",
 }
+
+#: What paper orders meet where nobody has measured yet: rather too much than too little.
+PAPER_CHANCE = {"latency_ms": 20, "latency_p99_ms": 200, "missed_ppm": 50_000, "late_ppm": 1000}
 
 
 class WrittenConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,7 +54,15 @@ def scalar(value: object) -> str:
 
 def config_text(written: WrittenConfig) -> str:
     """The whole file."""
-    return "\n".join([*_head(written), *_exchanges(written), *_limits(written), *_tail(written)]) + "\n"
+    parts = (
+        _head(written),
+        _exchanges(written),
+        _limits(written),
+        _inventory(written),
+        _paper(written),
+        _tail(written),
+    )
+    return "\n".join(line for part in parts for line in part) + "\n"
 
 
 def _head(written: WrittenConfig) -> list[str]:
@@ -88,8 +99,13 @@ def _exchanges(written: WrittenConfig) -> list[str]:
 
 def _limits(written: WrittenConfig) -> list[str]:
     derived = written.derived
-    lines = ["detection:", f"  max_notional_usd: {scalar(derived.max_notional_usd)}  # largest entry", ""]
-    lines.append("risk_limits:  # USD; fractions of the capital by the profile")
+    lines = [
+        "detection:",
+        f"  max_notional_usd: {scalar(derived.max_notional_usd)}  # largest entry",
+        "  inventory_price: true  # what empties a venue must earn more, what fills it again may earn less",
+        "",
+        "risk_limits:  # USD; fractions of the capital by the profile",
+    ]
     for key, comment in COMMENTS.items():
         lines.append(f"  {key}: {scalar(getattr(derived.limits, key))}  # {comment}")
     if derived.per_exchange_usd is not None:
@@ -100,6 +116,32 @@ def _limits(written: WrittenConfig) -> list[str]:
     return [*lines, ""]
 
 
+def _paper(written: WrittenConfig) -> list[str]:
+    """The simulated accounts: each venue's share of the capital, so that paper meets what the real accounts would."""
+    lines = [
+        "paper:  # mode paper alone: what a simulated account begins with, read when it is made; and what its orders",
+        "  # meet: the way to the venue (`arb doctor` measures yours), orders and answers that come too late (ppm)",
+    ]
+    trading = {name: entry for name, entry in written.exchanges.items() if entry.get("trade") is not False}
+    chance = ", ".join(f"{key}: {value}" for key, value in PAPER_CHANCE.items())
+    for exchange, entry in trading.items():
+        usd = (written.capital_usd / len(trading) / len(entry["markets"])).quantize(CENT, ROUND_DOWN)
+        lines += [f"  {exchange}_{market}: {{capital_usd: {usd:f}, {chance}}}" for market in entry["markets"]]
+    return [*lines, ""]
+
+
+def _inventory(written: WrittenConfig) -> list[str]:
+    lines: list[str] = []
+    for exchange, entry in written.exchanges.items():
+        for market in entry["markets"] if entry.get("trade", True) else ():
+            venue = f"{exchange}_{market}"
+            quotes = sorted({row.pair.partition("/")[2] for row in written.proposals if venue in row.symbols})
+            least = [f"{scalar(quote)}: {scalar(written.derived.max_notional_usd)}" for quote in quotes]
+            lines += [f"    {venue}: {{{', '.join(least)}}}"] if least else []
+    head = ["inventory:", "  alarms:  # an alert where less is free: it no longer pays for the largest entry"]
+    return [*head, *lines, ""] if lines else []
+
+
 def _tail(written: WrittenConfig) -> list[str]:
     exchange, entry = next(iter(written.exchanges.items()))
     venue = f"{exchange}_{next(iter(entry['markets']))}"
@@ -107,7 +149,7 @@ def _tail(written: WrittenConfig) -> list[str]:
     return [
         "# Where fees are paid in a coin that is set aside for them:",
         f"# fees: {{{venue}: {{deduction: {{coin: {coin}, discount_ppm: 100000}}}}}}",
-        "# What is wanted where, and the free amount below which an alert is given:",
-        f"# inventory: {{targets: {{{venue}: {{USDT: 100}}}}, alarms: {{{venue}: {{USDT: 20}}}}}}",
+        "# A stock of your own choice, below `inventory:` (else the engine's, shown by `arb balance`):",
+        f"#   targets: {{{venue}: {{USDT: 100}}}}",
         "# CPU sets and waiting: processes: {detector: {cpus: [1], wait: spin}, feed: {cpus: [0]}}",
     ]

@@ -131,7 +131,7 @@ def write_config(options: InitOptions, say: Callable[[str], None]) -> dict[str, 
         )
     )
     config = _checked(options.out, text)
-    lacks = [_money(options, config), *lacks_for_live(config, options.name, str(options.out))]
+    lacks = [_money(options, config), *_thin_stocks(config), *lacks_for_live(config, options.name, str(options.out))]
     return {
         "config": str(options.out),
         "name": options.name,
@@ -155,6 +155,23 @@ def _money(options: InitOptions, config: EngineConfig) -> Lack:
         solve="`arb balance` shows what is where, once it runs",
         needed=True,
     )
+
+
+def _thin_stocks(config: EngineConfig) -> list[Lack]:
+    """A row where coins of a spot venue, its stock in equal parts, do not last for one sale of a whole entry."""
+    entry = config.detection.max_notional_usd
+    found = []
+    for venue in config.trading_venues:
+        capital = config.paper[venue.name].capital_usd if venue.name in config.paper else None
+        if venue.market != "spot" or capital is None or not venue.symbols:
+            continue
+        each = (capital / 2 / len(venue.symbols)).quantize(Decimal("0.01"))
+        if each < entry:
+            found.append(f"{venue.name} {each} USD each of {len(venue.symbols)}")
+    if not found:
+        return []
+    what = f"coins to sell do not last for one entry of {entry:.2f} USD: {', '.join(found)}"
+    return [Lack(what=what, solve="fewer pairs (`arb init --pairs N`), or more capital", needed=False)]
 
 
 def _choose(

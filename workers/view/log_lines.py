@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +26,26 @@ def log_file(instance: str) -> Path:
     return instance_dir(instance) / FOLDER / FILE_NAME
 
 
-def wanted(level: str, process: str) -> Wanted:
-    """Rows of at least ``level`` ("" = all) whose process is ``process`` or begins with it and a dot ("" = all). A row
-    of numbers (``code``) has no level and counts as info."""
+def wanted(level: str, process: str, since_ns: int = 0, until_ns: int = 0) -> Wanted:
+    """Rows of at least ``level`` ("" = all) whose process is ``process`` or begins with it and a dot ("" = all), from
+    one wall-clock time to another (ns, 0 = no bound). A row of numbers (``code``) has no level and counts as info."""
     least = LEVELS.index(level) if level else 0
+    first, last = (_wall_text(bound) if bound else "" for bound in (since_ns, until_ns))
 
     def is_wanted(row: Row) -> bool:
         name = str(row.get("process", ""))
         of_process = not process or name == process or name.startswith(f"{process}.")
-        said = str(row.get("level", "info"))
+        said, at = str(row.get("level", "info")), str(row.get("wall", ""))
+        if at < first or (last and at > last):
+            return False
         return of_process and (LEVELS.index(said) if said in LEVELS else len(LEVELS)) >= least
 
     return is_wanted
+
+
+def _wall_text(wall_ns: int) -> str:
+    """A time as the rows spell theirs, which sort as text."""
+    return f"{datetime.fromtimestamp(wall_ns // 1000 / 1e6, UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
 
 
 def rows_of(raw: bytes) -> Iterator[Row]:

@@ -86,12 +86,10 @@ def hedge_line(row: Mapping[str, Any]) -> str:
     if row.get("spot_mark") is not None and row.get("futures_mark") is not None:
         entry += f", marks {short(row['spot_mark'])}/{short(row['futures_mark'])}"
     mark = f", unrealised {amount(row['unrealised'])}" if row.get("unrealised") is not None else ""
-    funding = f", funding {amount(row['funding'])}" if row.get("funding") is not None else ""
-    age = f", open for {row['age_s']:.0f} s" if row.get("age_s") is not None else ""
     why = f"  MUST LEAVE: {row['leaving_because']}" if row.get("leaving_because") else ""
     why += f"  NOT CLOSED: {row['not_closed']}" if row.get("not_closed") else ""
     held = f"{row['hedge_id']}  {spot} {short(row['qty'])} {row['base']} {legs}"
-    return f"{held}{entry}{mark}{funding}{age}{_leaves(row)}{_away(row)}{why}"
+    return f"{held}{entry}{mark}{_funding_and_age(row)}{_leaves(row)}{_away(row)}{why}"
 
 
 def _leaves(row: Mapping[str, Any]) -> str:
@@ -129,7 +127,12 @@ def position_line(row: Mapping[str, Any]) -> str:
     mark = f", mark {short(row['mark_price'])}, unrealised {amount(row['unrealised'])}" if row.get("mark_price") else ""
     foreign = f"  NOT OURS: {short(row['foreign_qty'])} of it" if Decimal(str(row.get("foreign_qty", 0))) else ""
     held = f"{row['venue']} {row['symbol']} {short(row['qty'])} at {short(row['entry_price'])}"
-    return f"{held}{mark}{_away(row)}{foreign}"
+    return f"{held}{mark}{_funding_and_age(row)}{_away(row)}{foreign}"
+
+
+def _funding_and_age(row: Mapping[str, Any]) -> str:
+    funding = f", funding {amount(row['funding'])}" if row.get("funding") is not None else ""
+    return funding + (f", open for {row['age_s']:.0f} s" if row.get("age_s") is not None else "")
 
 
 def _away(row: Mapping[str, Any]) -> str:
@@ -140,11 +143,13 @@ def _away(row: Mapping[str, Any]) -> str:
 
 def balance_line(row: Mapping[str, Any]) -> str:
     """One row of ``arb balance``."""
-    seconds, target = row.get("time_to_empty_s"), row.get("target")
+    seconds = row.get("time_to_empty_s")
+    target, drift = ("-" if row.get(name) is None else short(row[name]) for name in ("target", "drift"))
     empty = "-" if seconds is None else f"{seconds / 60:.0f} min"
+    low = f"  below its alarm, {short(row.get('alarm_below'))}" if row.get("low") else ""
     return (
         f"{row['venue']:<18}{row['asset']:<10}{row['total']!s:>24}{row['free']!s:>24}{row['reserved'] or '0'!s:>16}"
-        f"{'-' if target is None else target!s:>20}{empty:>10}{'  below its alarm' if row.get('low') else ''}"
+        f"{target:>16}{drift:>16}{empty:>10}{low}"
     )
 
 
@@ -162,13 +167,23 @@ def proposal_line(row: Mapping[str, Any]) -> str:
     )
 
 
-def status_text(reading: dict[str, Any]) -> str:
-    """A reading as one screen of text."""
+def short_text(reading: Mapping[str, Any]) -> str:
+    """A reading as what fits a message: can it trade, money, what is held."""
+    return "\n".join(_first_lines(reading))
+
+
+def _first_lines(reading: Mapping[str, Any]) -> list[str]:
     lines = [*answer_lines(reading), pnl_line(reading)]
     lines += [line for line in (exposure_line(reading), change_line(reading)) if line]
     lines.append(f"operations        {OperationCounts.of(reading['operations']).text()}")
     lines += [f"hedge             {hedge_line(row)}" for row in reading["hedges"]]
     lines += [f"position          {position_line(row)}" for row in reading["positions"]]
+    return lines
+
+
+def status_text(reading: dict[str, Any]) -> str:
+    """A reading as one screen of text."""
+    lines = _first_lines(reading)
     if reading["as_of"] and reading["phase"] == "down":
         lines.append(f"as of             {reading['as_of']} (nothing is watched since)")
     lines.append(f"{'process':<18}{'pid':>8} {'cpu':>4} {'cpus':<8}{'beat ms':>9} {'state':<10}restarts")

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import msgspec
 import numpy as np
@@ -186,8 +186,16 @@ def read_captures(path: str | Path, shapes: Shapes) -> list[Capture]:
     return read_recording(own) if is_recording(own) else [read_capture(path, shapes)]
 
 
+Books = TypeVar("Books", bound=CaptureBooks)
+
+
 def books_of_capture(capture: Capture, codec_of: CodecOf, out: IO[bytes] | None = None) -> CaptureBooks:
     """The books of a capture on private words; see :func:`open_capture`."""
+    return books_as(CaptureBooks, capture, codec_of, out)
+
+
+def books_as(kind: type[Books], capture: Capture, codec_of: CodecOf, out: IO[bytes] | None = None) -> Books:
+    """As :func:`books_of_capture`, for who does something else with each applied message (``line``)."""
     words = np.zeros(feed_segment_words(CAPACITY), dtype=np.int64)
     bookring.init_feed(words, 0, CAPACITY)
     bookring.conn_open(words, 0, 0, 0, 0)
@@ -199,7 +207,7 @@ def books_of_capture(capture: Capture, codec_of: CodecOf, out: IO[bytes] | None 
         capacity=CAPACITY,
         recorded_time=True,
     )
-    books_of = CaptureBooks(capture, books, out=out)
+    books_of = kind(capture, books, out=out)
     books_of.prepare()
     return books_of
 

@@ -8,7 +8,9 @@
      "a":[["65000.20","1.1"]],"u":777,"seq":90000124},"cts":…}
 
 ``ts`` is the time of the push. Type ``snapshot`` replaces the book. ``u`` grows by one with each push of a topic; other
-depths count by themselves, so that a ticker (``orderbook.1``) never contradicts a book. An answer has ``op``.
+depths count by themselves, so that a ticker (``orderbook.1``) never contradicts a book at once. Both topics show the
+same orders: where a later ticker has another best price or quantity than the book, an update must follow
+(``TICKER_TOP``). A quiet ticker is repeated after 3 s. An answer has ``op``.
 
 Doubt: that ``u`` grows by one is promised for another topic only; readers of the linear one found no exception in
 100,000. Where it does not, the book is lost and asked for again: to the careful side.
@@ -29,7 +31,7 @@ from pipeline.book.memory import (
     FRAME_BYTE,
     LEVEL,
     SYMBOL_BYTES,
-    TICKER_NONE,
+    TICKER_TOP,
     TOPIC_CONTROL,
     TOPIC_DEPTH,
     TOPIC_OTHER,
@@ -262,7 +264,7 @@ def reference_snapshot(frame: bytes) -> Decoded:
 
 
 #: Each push is the next one, or the book is lost; a snapshot by REST aligns with nothing.
-RULE = SequenceRule(drop_offset=1, first_offset=0, overlap=False, ticker=TICKER_NONE, deep=False)
+RULE = SequenceRule(drop_offset=1, first_offset=0, overlap=False, ticker=TICKER_TOP, deep=False)
 
 _CODEC = FeedCodec(
     rule=RULE,

@@ -19,6 +19,7 @@ from pipeline.model.errors import VenueRejected, VenueUnavailable
 ACK_TIMEOUT_S = 5.0
 ASKS_MAX = 3  # a topic that is neither acknowledged nor refused after so many requests ends the connection
 STABLE_S = 10.0
+CHANGE_AGAIN_S = 60.0
 TICK_S = 0.25
 PAUSE_NS = 1_000_000_000
 
@@ -119,6 +120,11 @@ class FeedConnection:
     def complete(self) -> bool:
         """Every topic that was asked for is acknowledged or refused."""
         return all(topic in self.acked or topic in self.refused for topic in self.wanted)
+
+    def put_off_change(self) -> None:
+        """It could not be replaced now: once more in a while, also where the venue has announced its end."""
+        self.renew_asked = False
+        self.life_s = self.age_s + CHANGE_AGAIN_S
 
     def drop(self, reason: str) -> None:
         """End the connection now, without a closing handshake; the first reason counts."""

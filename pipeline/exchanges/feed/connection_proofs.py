@@ -28,6 +28,7 @@ from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.exchanges.feed.types import Counters
 from pipeline.model.clock import mono_ns
 from pipeline.model.units import NS_PER_MS
+from pipeline.model.venue_clock import ClockEstimate
 from shm.atomics import store_relaxed
 from shm.bookring import conn_close, conn_open
 from shm.layout import CONNECTION, FEED
@@ -41,6 +42,7 @@ OBSERVED_NS = 30 * 1_000_000_000
 OBSERVED_FRAMES = 1000
 MARGIN = 2  # a step that has not come yet may be larger than every one that has
 FLOOR_MS = 20
+CLOCK_ERROR_MAX_NS = 100 * NS_PER_MS  # more is not taken off what frames may be late: a slow way would prove nothing
 
 
 class Proofs:
@@ -71,6 +73,7 @@ class Proofs:
         self._say = say
         self._connections: dict[int, FeedConnection] = {}
         self._disorders: deque[tuple[int, int]] = deque(maxlen=DISORDERS_TO_RAISE)
+        self._clock = ClockEstimate()
         self._disorder_seen_ns = 0
         self._steps: deque[tuple[int, int]] = deque()  # (when, largest step since the one before), the newest last
         self._observed_since_ns = 0  # since when, and over how many frames, no step exceeded the lag
@@ -96,9 +99,17 @@ class Proofs:
         return bool(self._books.mem[BOOKS.clock_known])
 
     def learn(self, server_ms: int, send_mono_ns: int, recv_mono_ns: int) -> None:
-        """One answer of the venue's time endpoint."""
-        self._set(BOOKS.clock_offset_ms, server_ms - (send_mono_ns + recv_mono_ns) // 2_000_000)
+        """One answer of the venue's time endpoint. What its way leaves open counts as lateness of frames, up to
+        ``CLOCK_ERROR_MAX_NS``: else frames that are later than ``LATE_MS`` could pass."""
+        self._clock.learn(server_ms, send_mono_ns, recv_mono_ns)
+        offset_ns = self._clock.offset_ns + min(self._clock.error_ns, CLOCK_ERROR_MAX_NS)
+        self._set(BOOKS.clock_offset_ms, offset_ns // NS_PER_MS)
         self._set(BOOKS.clock_known, 1)
+
+    @property
+    def clock_is_sharp(self) -> bool:
+        """Whether an answer came by a way so short that the next one is not urgent."""
+        return self.clock_known and self._clock.error_ns <= CLOCK_ERROR_MAX_NS
 
     def last_data_ns(self, conn: int) -> int:
         """When the last frame came on ``conn`` that is no answer or notice."""

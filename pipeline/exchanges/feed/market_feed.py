@@ -9,9 +9,8 @@ What happens when:
   polled, published as unproved: they show the market and prove nothing;
 * a connection comes to its planned end (24 h, or the venue says so) -> the next one stands and is subscribed before the
   old one goes; books that nothing has changed meanwhile are moved over, so that no hole appears in their proof;
-* too many bad frames -> the connection is replaced.
-
-Where ``settings.sockets`` is 2, each connection has a twin (``kept_connection.py``).
+* too many bad frames -> the connection is replaced;
+* ``settings.sockets`` is 2 -> each connection has a twin (``kept_connection.py``).
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ BEHIND_TICKER_NS = 400_000_000  # of flow: an update follows its ticker within t
 QUIET_ASKED_MAX = 5  # books of a silent connection that are compared with the venue's
 MEASURE_S = 1.0
 CLOCK_SYNC_S = 60.0
-CLOCK_TRIP_MAX_NS = 1_000_000_000  # the time in a slower answer is too uncertain
+CLOCK_AGAIN_S = 5.0  # where the answer's way was so long that it leaves much open
 _CONTROL = int(FrameResult.CONTROL)
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
 _REJECTED = int(FrameResult.REJECTED)
@@ -85,7 +84,6 @@ class MarketFeed:
         self._life_s = settings.life_s if settings.life_s is not None else public.life_s
         self._stall_after_s = settings.stall_after_s if settings.stall_after_s is not None else public.stall_after_s
         self.sockets = settings.sockets if public.can_be_doubled else 1
-        self._feed_off = feed_off
         self._connection_rows = connection_rows
         self._say = say
         self._on_frame_done, self._tap = on_frame_done, tap
@@ -239,9 +237,9 @@ class MarketFeed:
             kept.twin = Twin(
                 kept,
                 books=self.books,
-                feed_off=self._feed_off,
                 connect=self._connect,
                 room=lambda: self._connection_rows.roomy,
+                hand_over=self._hand_over,
                 forget=self._forget,
                 topics=lambda: topics_of(self.public, kept.symbols, self.instruments),
                 say=lambda level, text: self._say(level, f"{self.venue.name}: {text}"),
@@ -303,7 +301,7 @@ class MarketFeed:
                 return connection
             successor = await self._change_over(kept, connection)
             if successor is None:
-                connection.life_s += 60.0  # could not be replaced now; the old one still serves
+                connection.put_off_change()  # it still serves
             else:
                 connection = successor
 
@@ -338,25 +336,28 @@ class MarketFeed:
             return None
         await new.subscribe(topics_of(self.public, kept.symbols, self.instruments))
         await first_of(old.watch(), new.watch(), overlap(old, new))
-        if not (new.is_open and replaces(old, new) and old.is_open):
-            # the successor did not prove itself: it goes, unless it is the only one left
-            worse, better = (new, old) if old.is_open else (old, new)
-            self._retire(worse)
-            kept.live = better
-            if better is new:
-                return new
-            for symbol in kept.symbols:  # what was asked for while nobody carried it
-                self.snapshots.carried(self.instruments[symbol])
-            return None
-        # whatever came over the old one while both were subscribed came over the new one, too
-        self.books.move_connection(old.conn, new.conn)
-        self._retire(old)
-        self.counters.planned_changes += 1
-        return new
+        if new.is_open and old.is_open and replaces(old, new):
+            self._hand_over(old, new)
+            self.counters.planned_changes += 1
+            return new
+        if old.is_open:  # the successor did not prove itself
+            kept.live = old
+            self._hand_over(new, old)
+        elif (heir := self._lost(kept, old)) is not None:
+            self._hand_over(new, heir)
+        else:  # nor did it have everything when the old one was lost; it is the only one left
+            kept.live = new
+        for symbol in kept.symbols:  # what was lost, or asked for while nobody carried it
+            self.snapshots.carried(self.instruments[symbol])
+        return None if kept.live is old else kept.live
 
-    def _retire(self, connection: FeedConnection) -> None:
-        connection.close()
-        self._forget(connection)
+    def _hand_over(self, source: FeedConnection, target: FeedConnection) -> None:
+        """End ``source``. What came over it while both were subscribed came over ``target``, too; books that it does
+        not prove are fetched again."""
+        for book_index in self.books.move_connection(source.conn, target.conn):
+            self.snapshots.lost(book_index, "unproved when its connection was changed")
+        source.close()
+        self._forget(source)
 
     def _forget(self, connection: FeedConnection) -> None:
         self.proofs.close(connection)
@@ -368,13 +369,13 @@ class MarketFeed:
         """Unplanned end: its books are its twin's, which is returned, or unproved at once; one warning is logged."""
         self.counters.disconnects += 1
         kept.live = kept.twin.take(connection) if kept.twin is not None else None
+        self._say("warning", f"{self.venue.name}: connection {connection.conn} lost: {connection.end_reason}")
         if kept.live is not None:
-            self.books.move_connection(connection.conn, kept.live.conn)
+            self._hand_over(connection, kept.live)
         else:
             self.books.invalidate_connection(connection.conn)
             kept.down_since_ns = mono_ns()
-        self._forget(connection)
-        self._say("warning", f"{self.venue.name}: connection {connection.conn} lost: {connection.end_reason}")
+            self._forget(connection)
         return kept.live
 
     # --- frames ---
@@ -414,7 +415,7 @@ class MarketFeed:
                 self.proofs.measure(now_ns)
                 self.snapshots.deepen_near()
             if now_ns >= next_sync_ns:
-                next_sync_ns = now_ns + int(CLOCK_SYNC_S * 1e9)
+                next_sync_ns = now_ns + int((CLOCK_SYNC_S if self.proofs.clock_is_sharp else CLOCK_AGAIN_S) * 1e9)
                 self._spawn(self._sync_clock())
             await asyncio.sleep(TICK_S)
 
@@ -441,9 +442,7 @@ class MarketFeed:
             if not self.proofs.clock_known:
                 self._say("warning", f"{self.venue.name}: no server time: {error.message}")
             return
-        received_ns = mono_ns()
-        if received_ns - sent_ns < CLOCK_TRIP_MAX_NS or not self.proofs.clock_known:
-            self.proofs.learn(server_ms, sent_ns, received_ns)
+        self.proofs.learn(server_ms, sent_ns, mono_ns())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._group.create_task(work)

@@ -21,9 +21,9 @@ import msgspec
 import numpy as np
 
 from pipeline.model.clock import mono_ns, wall_ns
-from shm.atomics import fence_seq_cst, load_acquire, load_relaxed, store_release
+from shm.atomics import fence_seq_cst, load_acquire, store_release
 from shm.errors import SegmentMismatch, SegmentMissing
-from shm.jit import njit
+from shm.jit import direct, njit
 from shm.layout_pages import BUDGET_CAPACITY, BUDGET_LABEL_WORDS, BUDGET_ROW, BUDGETS, SPEND_SLOTS
 from shm.segment import SHM_FOLDER, Segment, cleanup_instance, list_segments, owner_lives, segment_name
 from shm.words import Words, pack_text, unpack_text
@@ -71,12 +71,17 @@ class Spent(msgspec.Struct, frozen=True):
 class SpendRow:
     """One budget: this process's row, which is made when it first uses it, and those of the others."""
 
-    __slots__ = ("_at", "_table", "_words", "identity", "label", "limit", "others_rows", "slice_ns", "window_ns")
+    __slots__ = (
+        "_at", "_slice", "_store_release", "_table", "_units", "_words",
+        "identity", "label", "limit", "others_rows", "slice_ns", "window_ns",
+    )  # fmt: skip
 
     def __init__(self, table: SpendTable, identity: int, label: str, limit: int, window_ns: int) -> None:
         self._table = table
         self._words = table.words
+        self._store_release = table.store_release
         self._at = 0
+        self._slice, self._units = -1, 0  # the newest slice that this process wrote, and what stands in it
         self.identity = identity
         self.label = label
         self.limit = limit
@@ -94,20 +99,21 @@ class SpendRow:
         """Publishes ``units`` as used now; returns the slice, for :meth:`take_back`."""
         number = now_ns // self.slice_ns
         if self._made():
-            at = self._at + BUDGET_ROW.slices + number % SPEND_SLOTS
-            entry = int(load_relaxed(self._words, at))
-            before = entry & UNITS_MAX if entry >> UNIT_BITS == number else 0
+            before = self._units if number == self._slice else 0
+            self._slice, self._units = number, min(UNITS_MAX, before + units)
             # SYNC spend.slice: release; pairs with the acquire in units_of
-            store_release(self._words, at, number << UNIT_BITS | min(UNITS_MAX, before + units))
+            self._store_release(
+                self._words, self._at + BUDGET_ROW.slices + number % SPEND_SLOTS, number << UNIT_BITS | self._units
+            )
         return number
 
     def take_back(self, number: int, units: int) -> None:
-        """Nothing was sent after all."""
-        if not self._at:
-            return
-        at = self._at + BUDGET_ROW.slices + number % SPEND_SLOTS
-        entry = int(load_relaxed(self._words, at))
-        store_release(self._words, at, number << UNIT_BITS | max(0, (entry & UNITS_MAX) - units))
+        """Nothing was sent after all: right behind the :meth:`add` that returned ``number``."""
+        if self._at:
+            self._units = max(0, self._units - units)
+            self._store_release(
+                self._words, self._at + BUDGET_ROW.slices + number % SPEND_SLOTS, number << UNIT_BITS | self._units
+            )
 
     def others(self, now_ns: int) -> int:
         """Units that the other processes have used within the window."""
@@ -140,6 +146,8 @@ class SpendTable:
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
         self.words = segment.words
+        self.store_release = direct(store_release, self.words, 0, 0)
+        self.fence = direct(fence_seq_cst)  #: Between :meth:`SpendRow.add` and the look at the others.
         self._rows: dict[int, SpendRow] = {}
         self._made = 0
         self._others: dict[str, Words] = {}
@@ -183,11 +191,6 @@ class SpendTable:
         # SYNC spend.count: release; pairs with the acquire in _rows_of
         store_release(words, BUDGETS.row_count, self._made)
         return int(at)
-
-    @staticmethod
-    def fence() -> None:
-        """Between :meth:`SpendRow.add` and the look at the others."""
-        fence_seq_cst()
 
     def refresh(self) -> None:
         """Finds segments and rows that came, forgets those that went, removes what has passed. About 2 us where nothing

@@ -16,7 +16,8 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -72,11 +73,12 @@ class SharedWindows(Protocol):
 class Window:
     """At most ``limit.capacity`` units in any ``limit.window_s`` seconds, over this process and those of ``row``."""
 
-    __slots__ = ("_row", "_silent_until_ns", "_sum", "_taken", "capacity", "most", "window_ns")
+    __slots__ = ("_row", "_silent_until_ns", "_sum", "_taken", "_whole", "capacity", "most", "window_ns")
 
     def __init__(self, limit: Limit, row: SpendRow | None = None) -> None:
         self.capacity = max(1.0, limit.capacity)
         self.most = max(1.0, limit.capacity * limit.part)
+        self._whole = min(self.most, self.capacity)  # for those who leave nothing alone
         self.window_ns = window_ns_of(limit)
         self._taken: deque[tuple[int, float]] = deque()
         self._sum = 0.0  # of the units in it
@@ -105,7 +107,8 @@ class Window:
         if not taken:
             self._sum = 0.0  # no rounding outlives a window
         others = 0 if self._row is None or not self._row.others_rows else self._row.others(now_ns)
-        return self._sum + others + wanted - min(self.most, self.capacity * (1.0 - spare))
+        room = min(self.most, self.capacity * (1.0 - spare)) if spare else self._whole
+        return self._sum + others + wanted - room
 
     def delay_s(self, now_ns: int, wanted: float, spare: float = 0.0) -> float:
         """Seconds until ``wanted`` more fit; 0.0 = now."""
@@ -127,7 +130,7 @@ class Window:
 
     def left(self, now_ns: int, count: float) -> None:
         """The venue says that ``count`` are left: what it counts beyond ours counts as sent now."""
-        unseen = self.over(now_ns, 0.0) + min(self.most, self.capacity)  # what is used
+        unseen = self.over(now_ns, 0.0) + self._whole  # what is used
         unseen = self.capacity - unseen - max(0.0, count)
         if unseen > 0:
             self.add(now_ns, unseen)
@@ -163,7 +166,7 @@ class Throttle:
     ) -> None:
         self._clock_ns = clock_ns
         self._shared = shared
-        self._lock: AbstractContextManager[object, bool | None] = nullcontext() if shared is None else shared.lock
+        self._lock: AbstractContextManager[object, bool | None] = Lock() if shared is None else shared.lock
         self._limits = limits
         self._windows = {
             name: Window(limit) if shared is None else shared.window(name, limit) for name, limit in limits.items()
@@ -199,13 +202,14 @@ class Throttle:
         the lock of a key."""
         window, limit = self._windows[bucket], self._limits[bucket]
         pool = self._windows[limit.pool] if limit.pool else None
-        weight = min(weight, window.most)
+        if weight > window.most:
+            weight = window.most
         with self._lock:
             for _ in range(ATTEMPTS):
                 now_ns = self._clock_ns()
-                silent_until_ns = max(self._all.silent_until_ns(), window.silent_until_ns())
-                if now_ns < silent_until_ns:
-                    return (silent_until_ns - now_ns) / _NS
+                silent_until_ns, own_until_ns = self._all.silent_until_ns(), window.silent_until_ns()
+                if now_ns < silent_until_ns or now_ns < own_until_ns:
+                    return (max(silent_until_ns, own_until_ns) - now_ns) / _NS
                 delay_s = window.delay_s(now_ns, weight)
                 if pool is not None:
                     delay_s = max(delay_s, pool.delay_s(now_ns, weight, limit.spare))

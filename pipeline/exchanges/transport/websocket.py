@@ -113,7 +113,7 @@ class WsLink(WSListener):
         transport = self._transport
         if transport is None:
             raise VenueUnavailable("connection is closed; nothing was sent")
-        transport.send(WSMsgType.TEXT, payload)
+        transport.send(_TEXT, payload)
         return mono_ns()
 
     async def reraise(self) -> None:

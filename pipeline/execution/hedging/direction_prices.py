@@ -25,14 +25,18 @@ class DirectionPrices:
         """``gate``: judges with these prices from now on."""
         gate.direction_price_bps = self.price_bps
         self._inventory = inventory
+        self._of_spots = inventory.prices
         self._hedges = hedges
         self._places: dict[int, int] = {}  # direction key -> its row on the page, in the order of first sight
         self._written: dict[int, int] = {}
 
     def price_bps(self, buy: int, sell: int) -> float:
         """What a trade of this direction (instrument ids) needs beyond the execution edge."""
-        price_mbps = self._hedges.price_mbps(direction_key(buy, sell))
-        return self._inventory.price_bps(buy, sell) if price_mbps is None else price_mbps / MBPS
+        key = direction_key(buy, sell)
+        price_mbps = self._of_spots.get(key)  # asked first: two spot listings are no direction of a hedge
+        if price_mbps is None:
+            price_mbps = self._hedges.price_mbps(key) or 0
+        return price_mbps / MBPS
 
     def changes(self) -> list[tuple[int, int, int]]:
         """(row of the page, direction key, milli-bps) of every price that moved since the last call."""

@@ -215,5 +215,8 @@ class HedgeEntryPrices:
         price = self._prices.get(key)
         if price is not None:
             return price
-        rows = (self._context.instruments.get(number) for number in divmod(key, CATALOGUE_CAPACITY))
-        return UNKNOWN_MBPS if any(row and row.spec.kind is InstrumentKind.PERPETUAL for row in rows) else None
+        instruments = self._context.instruments
+        buy, sell = instruments.get(key // CATALOGUE_CAPACITY), instruments.get(key % CATALOGUE_CAPACITY)
+        contract = InstrumentKind.PERPETUAL
+        hedge = (buy and buy.spec.kind is contract) or (sell and sell.spec.kind is contract)
+        return UNKNOWN_MBPS if hedge else None

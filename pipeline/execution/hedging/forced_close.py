@@ -7,7 +7,7 @@ time that the operator gave is over; where orders closed nothing, with growing p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.hedging.attempts import CloseAnswer, ForcedAttempts
@@ -50,15 +50,15 @@ class ForcedClose:
         """Hedges that are being closed, and entries whose hedges will be."""
         return tuple(self._until_mono_ns)
 
-    def due(self) -> list[CloseAnswer]:
-        """A new attempt for each hedge that is to be closed and is not being closed already."""
+    def due(self) -> Iterator[CloseAnswer]:
+        """A new attempt for each hedge that is to be closed and is not being closed already. One at a time: the caller
+        sends what it is given before it asks for the next, which must see its orders, reservations and operation."""
         ledger, now_ns = self._context.ledger, self._context.now.mono_ns
         for hedge_id, until_ns in list(self._until_mono_ns.items()):
             gone = hedge_id not in ledger.hedges and hedge_id not in ledger.open_operations
             if gone or now_ns > until_ns:
                 del self._until_mono_ns[hedge_id]
-        found = []
-        for hedge_id in self._until_mono_ns:
+        for hedge_id in list(self._until_mono_ns):
             hedge = ledger.hedges.get(hedge_id)
             if hedge is None:
                 continue
@@ -73,8 +73,7 @@ class ForcedClose:
                 self._attempts.attempted(hedge)
             if hedge_id not in self.answers or not (under_way or (refused and answer.plan is not None)):
                 self.answers[hedge_id] = answer
-            found.append(answer)
-        return found
+            yield answer
 
     def attempt(self, hedge: HedgeRecord) -> CloseAnswer:
         """The plan that closes as much of a hedge as can be closed now, or why nothing can. Changes nothing."""

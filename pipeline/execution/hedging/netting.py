@@ -25,7 +25,8 @@ from pipeline.model.fixedpoint import quantize_up
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 from pipeline.model.units import PPM, PPM_PER_BPS
-from shm.layout_pages import CATALOGUE_CAPACITY
+
+NOT_LISTED = (-1, 0)
 
 
 class Netting:
@@ -37,15 +38,16 @@ class Netting:
         self._free = free
         self._price_bps = price_bps
 
-    def concerns(self, direction_key: int) -> bool:
-        """Whether trading a direction shrinks the contract of an open hedge."""
-        buy, sell = divmod(direction_key, CATALOGUE_CAPACITY)
-        return any(self._closing_id(hedge) in ((buy, 1), (sell, -1)) for hedge in self._context.ledger.hedges.values())
+    def closing(self) -> set[tuple[int, int]]:
+        """(contract's instrument id, side) whose trade shrinks the contract of an open hedge: its own exit, too."""
+        found = {self._closing_id(hedge) for hedge in self._context.ledger.hedges.values()}
+        found.discard(NOT_LISTED)
+        return found
 
     def _closing_id(self, hedge: HedgeRecord) -> tuple[int, int]:
-        """(contract's instrument id, side that closes the hedge there); (-1, 0) where the catalogue lacks it."""
+        """(contract's instrument id, side that closes the hedge there); ``NOT_LISTED`` where the catalogue lacks it."""
         row = self._context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
-        return (-1, 0) if row is None else (row.instrument_id, int(hedge.spot_side))
+        return NOT_LISTED if row is None else (row.instrument_id, int(hedge.spot_side))
 
     def is_exit(self, plan: Plan) -> bool:
         """Whether :meth:`exit_of` makes an exit of an entry's plan."""

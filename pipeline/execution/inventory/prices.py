@@ -124,7 +124,7 @@ class InventoryPrices:
         self._by_place: dict[tuple[str, str], list[int]] = {}  # (venue, symbol) and (venue, coin) -> keys
         self._due: deque[int] = deque()
         self._moved: set[int] = set()  # keys of pairs whose balances just changed
-        self._prices: dict[int, int] = {}  # both directions
+        self.prices: dict[int, int] = {}  # milli-bps by direction key, of both directions
         self._known = -1
         self._budget = BudgetPrice()
         self._no_room = False  # for the opportunity that is being handled
@@ -149,7 +149,8 @@ class InventoryPrices:
                     if lane is not None:
                         lane.first, lane.second = first, second
                     elif first.spec.venue != second.spec.venue and 2 * len(self._lanes) < PRICE_CAPACITY:
-                        self._lanes[key] = Lane(first, second)
+                        lane = self._lanes[key] = Lane(first, second)
+                        self.prices.update(zip(lane.keys, lane.price_mbps, strict=True))
                         for spec in (first.spec, second.spec):
                             for name in (spec.symbol, spec.base):
                                 self._by_place.setdefault((spec.venue, name), []).append(key)
@@ -233,7 +234,7 @@ class InventoryPrices:
         forward, back = (round(with_budget(way, self._budget.bps) * MBPS) for way in (price, -price))
         if (forward, back) != lane.price_mbps:
             lane.price_mbps, self.changed = (forward, back), True
-            self._prices.update(zip(lane.keys, lane.price_mbps, strict=True))
+            self.prices.update(zip(lane.keys, lane.price_mbps, strict=True))
         if not lane.flow or now_ns - lane.flow[-1][0] >= SAMPLE_NS:
             lane.flow.append((now_ns, lane.x))
             self._watch(lane)
@@ -271,7 +272,7 @@ class InventoryPrices:
 
     def price_bps(self, buy: int, sell: int) -> float:
         """What a trade of this direction (instrument ids) needs beyond the execution edge; 0 where nothing is known."""
-        return self._prices.get(direction_key(buy, sell), 0) / MBPS
+        return self.prices.get(direction_key(buy, sell), 0) / MBPS
 
     def published(self) -> Iterator[tuple[int, int]]:
         """(key, milli-bps) of every direction, always in the same order."""

@@ -277,7 +277,7 @@ def test_gateio_has_a_timer_from_each_send_and_none_after_a_planned_stop() -> No
         until(lambda: all(timer_rows(rig, venue).count("arm") > 1 for venue in gateio), "timers on each market")
         is_judged(rig)
         for _ in range(5):  # an executor that ends waits a second for it: a venue without a CPU may be later
-            if all(timer_rows(rig, venue)[-1] == "disarm" for venue in gateio):
+            if all("disarm" in timer_rows(rig, venue) for venue in gateio):
                 break
             rig.start_again()
             rig.resume()  # from the drain of the end
@@ -285,7 +285,7 @@ def test_gateio_has_a_timer_from_each_send_and_none_after_a_planned_stop() -> No
             rig.end()
         words = [timer_rows(rig, venue) for venue in gateio]
         assert all(rows[-1] in ("arm", "disarm") for rows in words), "no order after the last timer"
-        assert any("disarm" in rows for rows in words), "a timer that has not run out is taken back"
+        assert all("disarm" in rows for rows in words), "a timer that has not run out is taken back on each market"
 
 
 def dropped(rig: Rig) -> bool:

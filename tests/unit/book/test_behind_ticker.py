@@ -41,6 +41,7 @@ class Rig:
         for index, symbol in enumerate((BTC, ETH)):
             self.books.add(book_index=index, instrument_id=index, symbol=symbol, price_exp=2, qty_exp=2)
         for conn in (CONN, NEXT_CONN):
+            bookring.conn_open(self.words, 0, conn, 1, 0)
             watch_from(self.books, conn, 10 * S)
         self.update(100, 10 * S, full=True)
         self.update(100, 10 * S, ETH, full=True)

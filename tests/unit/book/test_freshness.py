@@ -221,6 +221,42 @@ def test_after_a_silence_a_book_waits_for_an_update_of_its_own() -> None:
     assert rig.proof() == 10 * S + 1400 * MS and rig.counters.silences == 1
 
 
+def test_answers_to_pings_prove_no_book() -> None:
+    """A gateway answers while the data behind it stands still."""
+    rig = Rig()
+    rig.frame(0, 10 * S)
+    rig.frame(0, 10 * S + 100 * MS, "ETH_USDT")
+    proved = rig.proof()
+    rig.books.on_frame(b'{"channel":"futures.pong","event":""}', 11 * S, CONN)
+    assert rig.proof() == proved == 10 * S
+
+
+def test_after_a_silence_or_pause_of_a_late_connection_too_a_book_waits_for_its_own() -> None:
+    rig = Rig()
+    rig.proofs.ticked(10 * S)
+    rig.frame(0, 10 * S)
+    rig.frame(0, 10 * S + 200 * MS, "ETH_USDT")
+    rig.frame(0, 40 * S, "ETH_USDT")  # this process stood still, and what the venue held back may have been dropped
+    rig.frame(0, 40 * S + 300 * MS, "ETH_USDT")
+    assert rig.stream.on_time and rig.proof(1) > 40 * S and rig.proof() == 0
+    rig.frame(0, 40 * S + 400 * MS)
+    assert rig.proof() == 40 * S + 400 * MS
+
+
+def test_the_way_of_the_clocks_answer_counts_as_lateness_of_frames() -> None:
+    """An answer that came by the slowest way would let frames pass that are later than the bound by half of it."""
+    rig = Rig()
+    rig.proofs.learn(NOW_MS, 10 * S, 10 * S + 900 * MS)  # its way back took all of it: it is 900 ms later there
+    assert not rig.proofs.clock_is_sharp
+    rig.proofs.learn(NOW_MS + 1000, 11 * S, 11 * S + 2 * MS)
+    assert rig.proofs.clock_is_sharp
+    rig.frame(NOW_MS + 2000 - 480, 12 * S)
+    rig.frame(NOW_MS + 2000 - 520, 12 * S)
+    assert not rig.stream.on_time
+    rig.proofs.learn(NOW_MS + 5000, 15 * S, 15 * S + 900 * MS)  # agrees and is less sharp: it adds nothing
+    assert rig.proofs.clock_is_sharp
+
+
 def test_control_frames_are_no_data_and_closed_rows_are_not_judged() -> None:
     rig = Rig()
     began = rig.proofs.last_data_ns(CONN)

@@ -18,10 +18,11 @@ from pipeline.model.enums import OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import build_rows
 from pipeline.model.structs import ArbitrageOpportunity
 from pipeline.rehearsal.instruments import spec, venue_refs
-from shm.layout import LEG, OPPORTUNITY, QUEUE
+from shm.bookring import conn_open, init_feed
+from shm.layout import HEADER, LEG, OPPORTUNITY, QUEUE
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_CAPACITY, CATALOGUE_ROW, INVENTORY, INVENTORY_PRICE
 from shm.pages import write_row
-from tests.worlds.detector_world import SPEC, DetectorWorld
+from tests.worlds.detector_world import BOOKS, SPEC, DetectorWorld
 
 
 def test_an_opportunity_reaches_the_user_in_words_and_decimals() -> None:
@@ -44,6 +45,25 @@ def test_an_opportunity_reaches_the_user_in_words_and_decimals() -> None:
     detector.end_episodes()
     counters = detector.counters()
     assert (counters["opened"], counters["taken"], counters["detected"], counters["open"]) == (1, 1, 1, 0)
+
+
+def test_a_segment_made_anew_with_the_epoch_of_the_one_before_is_read_from_its_start() -> None:
+    """Its notices are fewer than those that were read of the old one: nobody would look at them until they are more."""
+    setup = DetectorWorld()
+    found: list[OpportunityRecord] = []
+    detector = setup.detector(on_opportunity=found.append)
+    for _ in range(3):
+        setup.publish(0, "60295", "60305")
+    setup.publish(2, "60300", "60310")
+    detector.step(idle_ns=0)
+    setup.feeds[: setup.size] = 0
+    setup.feeds[HEADER.epoch] = 1
+    init_feed(setup.feeds, 0, BOOKS)
+    conn_open(setup.feeds, 0, 0, 0, 0)
+    detector.feed_renewed(0)
+    setup.publish(0, "59990", "60000")
+    detector.step(idle_ns=0)
+    assert len(found) == 1
 
 
 def test_detection_runs_in_a_thread_until_it_is_stopped() -> None:

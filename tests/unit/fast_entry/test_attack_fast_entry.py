@@ -237,6 +237,7 @@ def ends_soon(world: EntryWorld) -> Any:
 def in_doubt(world: EntryWorld) -> Any:
     """A coin on the selling venue is not what the ledger expects."""
     world.core.recovery.account.doubt(world.rows[1].spec.venue, "BTC")
+    world.core.update_limits_table()
     return ordinary(world)
 
 
@@ -354,6 +355,35 @@ def test_what_the_exact_gate_refuses_does_not_go_the_fast_path(name: str) -> Non
         assert not world.fast_entry.offer(record, world.halt, world.now())
         judged = exact(world, record)
         assert isinstance(judged, Rejected) and judged.refusal is refusal, judged
+
+
+def test_positions_that_grow_old_close_their_venue_with_no_event_between() -> None:
+    with a_world() as world:
+        opened(world)
+        name, table = world.rows[1].spec.venue, world.fast_entry.limits_table
+        world.feed(AccountSnapshot((), positions_recv_mono_ns={name: world.now_ns - 4_999_999_999}))
+        world.now_ns += 1
+        assert world.fast_entry.offer(ordinary(world), world.halt, world.now())
+        table.all_changed()  # what was reserved is free again
+        world.now_ns += 1
+        record = ordinary(world)
+        assert not world.fast_entry.offer(record, world.halt, world.now())
+        judged = exact(world, record)
+        assert isinstance(judged, Rejected) and judged.refusal is Refusal.BALANCE_UNPROVED
+
+
+def test_a_side_that_shrinks_a_hedge_is_closed_as_long_as_the_hedge_is_open() -> None:
+    with a_world() as world:
+        opened(world)
+        gate, sold = world.core.risk.gate, world.rows[1].instrument_id
+        for closing, taken in (({(sold, -1)}, False), ({(sold, 1)}, True), ({(sold, -1)}, False), (set(), True)):
+            gate.closing = lambda closing=closing: set(closing)
+            world.core.update_limits_table()
+            assert world.fast_entry.offer(ordinary(world), world.halt, world.now()) is taken
+            changed(world, 1, taker_fee_ppm=0)  # a row that is written anew keeps it
+            world.fast_entry.limits_table.all_changed()
+            assert world.fast_entry.offer(ordinary(world), world.halt, world.now()) is taken
+            world.fast_entry.limits_table.all_changed()
 
 
 def test_the_attacks_begin_from_a_state_that_is_taken() -> None:

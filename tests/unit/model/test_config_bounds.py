@@ -28,7 +28,13 @@ WHOLE: dict[str, Any] = {
     "monitoring": {},
 }
 #: What stands for ``*`` of a row: a name that the configuration takes there.
-NAMES = {"fees": "gateio_spot", "per_venue": "gateio_spot", "targets": "gateio_spot", "alarms": "gateio_spot"}
+NAMES = {
+    "fees": "gateio_spot",
+    "paper": "gateio_spot",
+    "per_venue": "gateio_spot",
+    "targets": "gateio_spot",
+    "alarms": "gateio_spot",
+}
 #: Rows that may be below 0, each with its reason.
 BELOW_ZERO = {
     "detection.min_edge_bps": "an episode that loses may be counted",

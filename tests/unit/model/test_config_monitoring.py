@@ -60,6 +60,7 @@ def test_every_error_is_named_with_its_path() -> None:
         ("https://h:99999999/x", False),
         ("http://[::1/x", False),
         ("tgram://token/chat", True),
+        ("tgram://123456789:AAHd-qTcv_CH1v/-1001234", True),
         ("mailto:somebody", False),
         ("", False),
     ],

@@ -9,6 +9,8 @@ import pytest
 from pipeline.model.config import DetectionConfig, EngineConfig, RiskLimits
 from pipeline.model.config_load import config_from_mapping
 from pipeline.model.config_notes import config_notes
+from pipeline.model.config_reload import reload_changes
+from workers.live_rules import live_errors
 
 
 @pytest.mark.parametrize(
@@ -53,3 +55,31 @@ def test_settings_of_a_venue_that_is_not_traded_are_told() -> None:
         "risk_limits.per_venue.b_spot: exchanges.b.trade is false, so it does not count",
         "fees.b_spot: exchanges.b.trade is false, so it does not count",
     ]
+
+
+def test_a_canary_narrows_every_limit_is_told_and_is_widened_by_a_reload() -> None:
+    wide = {
+        "risk_limits": {
+            "per_venue": {"gateio_spot": {"max_exposure_usd": 900}},
+            "per_asset": {"BTC": {"enabled": False}},
+        },
+        "exchanges": {"gateio": {"dialect": "gateio", "markets": {"spot": {"rest": "https://h/a", "ws": "wss://h/a"}}}},
+    }
+    own, canary = config_from_mapping(wide), config_from_mapping({**wide, "canary": {}})
+    limits = canary.risk_limits
+    assert canary.detection.max_notional_usd == 10 and limits.max_open_operations == 1
+    assert limits.max_total_exposure_usd == limits.max_position_size_usd == limits.warn_exposure_usd == 40
+    assert (limits.max_daily_loss_usd, limits.total_loss_usd) == (2, 8)
+    assert limits.per_venue["gateio_spot"].max_exposure_usd == 40 and limits.per_asset["BTC"].max_exposure_usd is None
+    assert limits.min_profit_usd == Decimal("0.025"), "half of what 10 USD earn at 50 bps: it would never trade else"
+    assert canary.as_canary() == canary and own.as_canary() == own
+    narrow = {**wide, "risk_limits": {"max_total_exposure_usd": 20, "max_daily_loss_usd": 1}, "canary": {}}
+    kept = config_from_mapping(narrow).risk_limits
+    assert (kept.max_total_exposure_usd, kept.max_daily_loss_usd) == (20, 1), "the smaller one holds"
+    assert "canary: entries of at most 10 USD, 40 USD in all, 2 USD a day" in config_notes(canary)[0]
+    assert not any("canary" in note for note in config_notes(own))
+    changes = reload_changes(canary, own)
+    assert changes["detection.max_notional_usd"][1] == "2000" and "canary.max_notional_usd" in changes
+    assert not [line for line in live_errors(canary) if "above" in line], (
+        "narrowed like the rest, or live would refuse them"
+    )

@@ -47,7 +47,7 @@ def repaired() -> World:
 
 
 def closed_twice() -> World:
-    """Two hedges that one command closes: two operations begin in one event."""
+    """Two hedges that one command closes, one after the other."""
     never = HedgeConfig(exit=HedgeExitConfig(max_loss_bps=D(100_000)))  # not by the engine's own decision
     world = ready_world(9, detection={"hedge": never})
     for qty in ("0.5", "0.7"):
@@ -56,11 +56,12 @@ def closed_twice() -> World:
     assert len(world.core.ledger.hedges) == 2 and not counted(world)
     before = len(purposes(world))
     world.feed(Command(CommandKind.CLOSE_HEDGES, "", "test"))
+    world.run(500)
     assert len(purposes(world)) == before + 4
     return world
 
 
-SCENES: dict[str, Callable[[], World]] = {"a repair": repaired, "two operations in one event": closed_twice}
+SCENES: dict[str, Callable[[], World]] = {"a repair": repaired, "two hedges by one command": closed_twice}
 
 
 @pytest.mark.parametrize("scene", SCENES)

@@ -37,6 +37,12 @@ def closed_to_the_end(world: VirtualWorld, since: int) -> None:
     assert filled(world, SPOT, "buy", since) == 0, "no coins are bought back"
 
 
+def nothing_is_left(world: VirtualWorld) -> bool:
+    """What one exit has closed too much is dust that another's dust cancels."""
+    delta = world.core.positions.delta().get("BTC", D(0))
+    return world.position(FUTURES, SYMBOL) == 0 and not world.core.ledger.hedges and abs(delta) < D("0.0001")
+
+
 def cut_whose_spot_answer_is_lost(world: VirtualWorld) -> None:
     """A cut of both legs: the contract's order fills in part, the spot one whole; the answer of that one is lost."""
     (hedge_id,) = world.core.ledger.hedges
@@ -86,11 +92,10 @@ def test_exits_that_have_closed_too_much_together_buy_nothing_back(monkeypatch: 
     world.faults.clear()
     world.links[SPOT].connect()
     closed_to_the_end(world, since)
-    assert world.position(FUTURES, SYMBOL) == 0 and not world.core.ledger.hedges
-    assert abs(world.core.positions.delta().get("BTC", D(0))) < D("0.0001")
+    assert nothing_is_left(world)
 
 
-def test_a_contract_whose_coins_an_exit_that_waits_for_an_operator_has_sold_is_left_to_it() -> None:
+def test_an_exit_that_waits_for_an_operator_with_the_contract_to_close_goes_on_before_it_is_liquidated() -> None:
     world = storm_world(Storm(), 1, up=True)
     since = len(world.ledger.of_kind("fill"))
     (hedge_id,) = world.core.ledger.hedges
@@ -102,14 +107,28 @@ def test_a_contract_whose_coins_an_exit_that_waits_for_an_operator_has_sold_is_l
     world.links[SPOT].disconnect("gone")
     sold = filled(world, SPOT, "sell", since)
     assert sold > 0 == filled(world, FUTURES, "buy", since)
+    first = world.core.ledger.closings[hedge_id][0]
     jump(world, "1.10")
-    assert world.run_until(lambda: len(world.core.ledger.closings[hedge_id]) > 1, limit_ms=10_000)
-    world.run(5000)
-    assert filled(world, FUTURES, "sell", since) == 0
-    assert -world.position(FUTURES, SYMBOL) == sold, "of the exit that waits"
+    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000)
+    assert sum((f.qty for f in first.fills if f.venue == FUTURES), D(0)) == sold, "by that exit, and no other"
+    assert held not in world.core.ledger.breakers and any("goes on by itself" in alert.text for alert in world.alerts)
     world.links[SPOT].connect()
-    world.command(CommandKind.APPROVE, f"r{world.core.ledger.closings[hedge_id][0].operation_id}")
     closed_to_the_end(world, since)
+    assert nothing_is_left(world)
+
+
+def test_what_an_operator_has_taken_over_stays_his_below_out_too() -> None:
+    world = storm_world(Storm(), 1, up=True)
+    since = len(world.ledger.of_kind("fill"))
+    world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    jump(world, "1.19")
+    assert world.run_until(lambda: "recovery_hold" in world.core.ledger.breakers, limit_ms=60_000)
+    (waiting,) = world.core.recovery.waiting()
+    world.command(CommandKind.CANCEL_RECOVERY, waiting)
+    world.faults.clear()
+    jump(world, "1.10")
+    world.run(5000)
+    assert -world.position(FUTURES, SYMBOL) == filled(world, SPOT, "sell", since) - filled(world, FUTURES, "buy", since)
 
 
 def test_coins_whose_feed_is_dead_wait_for_it_while_their_session_is_up() -> None:
@@ -136,24 +155,20 @@ def test_coins_whose_feed_is_dead_wait_for_it_while_their_session_is_up() -> Non
 
 
 def test_both_legs_leave_beside_an_exit_that_has_only_some_of_the_contract_to_close() -> None:
-    """Its coins are sold and the spot leg can be traded: what it does not claim is cut as always."""
+    """Its coins are sold and the spot leg can be traded: it closes what it claims, the rest is cut as always."""
     world = storm_world(Storm(), 1, up=True)
     since = len(world.ledger.of_kind("fill"))
-    (hedge_id,) = world.core.ledger.hedges
     world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
     jump(world, "1.19")
     assert world.run_until(lambda: "recovery_hold" in world.core.ledger.breakers, limit_ms=60_000)
     world.faults.clear()
     sold = filled(world, SPOT, "sell", since)
     jump(world, "1.10")
-    assert world.run_until(lambda: len(world.core.ledger.closings[hedge_id]) > 1, limit_ms=10_000)
-    world.run(3000)
+    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000)
     texts = [alert.text for alert in world.alerts if "are being closed" in alert.text]
     assert len(texts) == 1 and texts[0].endswith("on both legs")
-    assert -world.position(FUTURES, SYMBOL) == sold, "of the exit that waits"
-    assert filled(world, SPOT, "sell", since) - sold == filled(world, FUTURES, "buy", since) > 0
-    world.command(CommandKind.APPROVE, f"r{world.core.ledger.closings[hedge_id][0].operation_id}")
     closed_to_the_end(world, since)
+    assert filled(world, SPOT, "sell", since) > sold and nothing_is_left(world)
 
 
 def test_of_two_hedges_on_a_contract_the_one_that_no_exit_is_to_close_is_closed() -> None:
@@ -177,10 +192,12 @@ def test_of_two_hedges_on_a_contract_the_one_that_no_exit_is_to_close_is_closed(
     world.run(6000)
     jump(world, "1.30")
     assert world.run_until(lambda: -world.position(FUTURES, SYMBOL) == first.qty, limit_ms=10_000)
-    world.run(3000)
+    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=60_000), (
+        "the price of its plan is old"
+    )
+    assert not world.ledger.of_kind("forced")
     assert len(ledger.closings[older]) == 1 and len(ledger.closings[newer]) == 1
     world.stalled.discard(SPOT)
     jump(world, "1.001")
     world.links[SPOT].connect()
-    world.command(CommandKind.APPROVE, f"r{ledger.closings[older][0].operation_id}")
     closed_to_the_end(world, since)

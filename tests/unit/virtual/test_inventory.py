@@ -12,9 +12,12 @@ from pipeline.execution.inventory.targets import blocked_transfers, inventory_ba
 from pipeline.model.config import DetectionConfig, InventoryConfig, RiskLimits, TransferConfig
 from pipeline.model.enums import OrderSide
 from pipeline.model.networks import CoinNetwork, CoinNetworks
+from pipeline.model.structs import Balance
+from pipeline.trade_state import Effect, InventoryCover
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 from workers.executor.views import CoreViews
+from workers.view.status_text import balance_line, short
 
 D = Decimal
 MID = D("64000")
@@ -109,6 +112,23 @@ def test_the_report_names_targets_time_to_empty_and_transfers_that_pay() -> None
     assert coins.cost is not None and coins.cost * 2 <= coins.worth
     dear = InventoryConfig(transfers={"BTC": TransferConfig(network="btc", fee=D(1))})
     assert transfer_proposals(prices, dear) == ()
+
+
+def test_a_balance_below_its_alarm_is_a_note_and_shown_with_target_and_drift() -> None:
+    world, _ = drifting(priced=False)
+    row = next(r for r in CoreViews(world.core, EquityWatch(world.core)).balances() if r["venue"] == GATEIO)
+    assert not row["low"] and short(row["target"]) in balance_line(row) and short(row["drift"]) in balance_line(row)
+    inventory = InventoryConfig(alarms={GATEIO: {"BTC": D(3)}})
+    world.core.reconfigure(msgspec.structs.replace(world.core.config, inventory=inventory))
+    world.core.balances.start_monitoring(inventory.alarm_of)
+    had = Balance(venue=GATEIO, asset="BTC", free=D(1), locked=D(0), recv_mono_ns=world.clock.mono_ns(), source="ws")
+    world.core.balances.on_balance(had)
+    row = next(r for r in CoreViews(world.core, EquityWatch(world.core)).balances() if r["asset"] == "BTC" and r["low"])
+    assert "below its alarm, 3" in balance_line(row)
+    cover = InventoryCover(world.core)
+    cover.look(world.core.context.instruments)
+    (note,) = [reason for reason in cover.reasons() if "inventory.alarms" in reason.what]
+    assert note.what.startswith(f"{GATEIO} BTC") and (note.solve, note.effect) == ("arb balance", Effect.NOTE)
 
 
 def test_what_cannot_travel_is_said_with_its_cause() -> None:

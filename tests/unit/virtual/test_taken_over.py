@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from pipeline.execution.events import CommandKind
-from pipeline.execution.external_records import ExternalFillRecord
+from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord
 from pipeline.execution.orchestrator import RECOVERY_HOLD
 from pipeline.execution.records import Outcome
 from pipeline.takeover import Takeover
@@ -23,6 +23,7 @@ from tests.worlds.external_world import (
     judge,
     place,
     records,
+    repairs,
     spot_trade,
     venue_delta,
 )
@@ -107,6 +108,47 @@ def test_an_order_by_hand_while_a_recovery_waits_is_an_order_of_others() -> None
     world.run(8000)
     assert world.core.ledger.open_operations[operation_id].exposure()["BTC"] == QTY
     assert "venue.mexc_spot" in world.core.ledger.breakers and "--approve" in said(world, operation_id)
+
+
+def test_an_approval_outlives_a_restart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ladder begins again in the next life too; without, it would be at its end at once and wait again."""
+    monkeypatch.setattr("pipeline.execution.orchestrator.REPAIRS_MAX", 2)
+    world, operation_id = held_world()
+    assert "2 repairs" in world.core.ledger.recoveries[f"r{operation_id}"].reason
+    for venue in ("gateio_spot", "mexc_spot"):
+        world.arm(kind="reject", venue=venue, target="place", count=0, reason="too_many_orders")
+    world.command(CommandKind.APPROVE, f"r{operation_id}", "the market is fine")
+    assert world.run_until(lambda: len(repairs(world)) == 3 and not world.core.ledger.unsettled, limit_ms=2000)
+    world.kill()
+    world.faults.clear()
+    assert world.run_until(lambda: operation_id not in world.core.ledger.open_operations, limit_ms=30_000)
+    is_over(world, operation_id, Outcome.RECOVERED)
+
+
+def test_coins_that_an_exit_has_sold_are_not_gone_when_they_are_bought_back_in_parts() -> None:
+    """There are no other coins at the spot venue: between his two orders it holds less than the hedge was."""
+    world = external_world()
+    hedge(world, QTY)
+    world.market.move(FUTURES, CONTRACT, MID)
+    world.arm(kind="withdraw", venue="gateio_spot", asset="BTC", amount=float(world.wallet("gateio_spot", "BTC") - QTY))
+    world.run(3000)
+    world.command(CommandKind.REARM, "venue.gateio_spot", "mine")
+    (hedged,) = world.core.ledger.hedges.values()
+    assert hedged.qty == HEDGED
+    world.arm(kind="reject", venue=FUTURES, target="place", count=0, reason="too_many_orders")
+    world.arm(kind="reject", venue="gateio_spot", target="place", after=1, count=0, reason="too_many_orders")
+    world.arm(kind="reject", venue="mexc_spot", target="place", count=0, reason="too_many_orders")
+    world.command(CommandKind.CLOSE_HEDGES, "", "test")
+    assert world.run_until(lambda: RECOVERY_HOLD in world.core.ledger.breakers, limit_ms=60_000)
+    (operation_id,) = world.core.ledger.open_operations
+    world.faults.clear()
+    world.command(CommandKind.CANCEL_RECOVERY, f"r{operation_id}", "mine")
+    place(world, "gateio_spot", CONTRACT, HEDGED * D("0.6"))
+    world.run(3000)
+    place(world, "gateio_spot", CONTRACT, HEDGED * D("0.4"))
+    world.run(8000)
+    assert not [r for r in records(world, ExternalFlowRecord) if r.cause == "shortage"]
+    judge(world)
 
 
 def half_hedge(world: VirtualWorld, refuses: tuple[tuple[str, int], ...]) -> str:

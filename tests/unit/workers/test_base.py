@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import config_from_mapping
 from pipeline.model.enums import ProcessState
 from pipeline.model.errors import ConfigInvalid, VenueUnavailable
@@ -21,13 +22,13 @@ from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK, EXIT
 CONFIG = config_from_mapping({"engine_name": "t-x", "mode": "sim", "processes": {"detector": {"cpus": [0], "nice": 1}}})
 
 
-def in_child(instance: str, body: object, process: str = "detector") -> int:
+def in_child(instance: str, body: object, process: str = "detector", config: EngineConfig = CONFIG) -> int:
     """Exit status of ``start_worker`` in a process of its own (negative = signal)."""
     pid = os.fork()
     if pid == 0:
         code = 99
         try:
-            code = start_worker(body, config=CONFIG, instance=instance, process=process)  # type: ignore[arg-type]
+            code = start_worker(body, config=config, instance=instance, process=process)  # type: ignore[arg-type]
         finally:
             os._exit(code)
     _, status = os.waitpid(pid, 0)
@@ -127,6 +128,24 @@ def test_pinning_and_core_dumps_are_read_back(instance: str, state_dir: Path) ->
         assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0  # PR_GET_DUMPABLE
 
     assert in_child(instance, body) == EXIT_OK
+
+
+def test_a_process_that_starts_on_fewer_cpus_serves_only_when_it_is_ready(instance: str, state_dir: Path) -> None:
+    """Its start may take seconds without a beat: one that serves would be ended for that."""
+    config = config_from_mapping({"engine_name": "t-x", "mode": "sim", "processes": {"executor": {"cpus": [0, 4093]}}})
+
+    def body(ctx: WorkerContext) -> None:
+        view = LivenessView.attach(instance, "executor")
+        assert view.state == ProcessState.WARMING
+        ctx.recovered("an account answers again")
+        assert view.state == ProcessState.WARMING
+        ctx.ready()
+        ctx.degraded("a venue is down")
+        assert view.state == ProcessState.DEGRADED
+        ctx.recovered("the venue is back")
+        assert view.state == ProcessState.READY
+
+    assert in_child(instance, body, "executor", config) == EXIT_OK
 
 
 def test_watchdog_pings_come_with_progress_only(

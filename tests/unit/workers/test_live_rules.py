@@ -23,6 +23,7 @@ from pipeline.model.structs import Credentials
 from shm.pages import HaltPage
 from workers.control_plane.supervisor import Supervisor
 from workers.credentials import missing_keys, store_credentials
+from workers.executor.earlier_runs import JournalOfBefore
 from workers.executor.process import Executor
 from workers.guard.process import Guard
 from workers.live_rules import at_stake, live_errors, live_warnings, pair_of, trade_errors
@@ -59,7 +60,8 @@ def guard(instance: str, config: EngineConfig) -> object:
 def executor(instance: str, config: EngineConfig) -> object:
     loop = asyncio.new_event_loop()
     with contextlib.closing(loop):
-        return Executor(SimpleNamespace(config=config, instance=instance), loop)  # type: ignore[arg-type]
+        ctx: Any = SimpleNamespace(config=config, instance=instance)
+        return Executor(ctx, loop, JournalOfBefore(ctx))
 
 
 def test_an_exchange_that_is_not_traded_needs_no_key_and_no_order_entry(state_dir: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
@@ -417,8 +418,8 @@ def test_a_key_that_expires_ends_the_connection_which_comes_back_with_a_new_one(
         keys = dict(futures._keys._keys)
         assert len(keys) == 1
         futures._keys._keys = {key: (owner, 0) for key, (owner, _) in keys.items()}
-        (sock,) = futures._streams[id(it.account)]
-        futures._watch(sock, next(iter(keys)))
+        (send,) = futures._streams[id(it.account)]
+        futures._watch(SimpleNamespace(closed=False), next(iter(keys)), send)  # type: ignore[arg-type]
         await it.events.one(SessionState, state="down")
         await until(lambda: it.trading.connected, "the session again")
         assert set(futures._keys._keys) - set(keys)

@@ -100,8 +100,7 @@ def test_two_that_bring_other_updates_become_one(monkeypatch: pytest.MonkeyPatch
         await it.moved(it.rows[0])
         it.box.fault(kind="drop_delta", venue=it.name, target="depth", symbol=it.rows[0].spec.symbol, count=2)
         await until(lambda: any("for 10 minutes" in text for text in it.said), "the end of the twin")
-        await until(it.all_tradable, "whole books")
-        assert it.feed.twins == 0
+        await until(lambda: it.feed.twins == 0 and it.all_tradable(), "whole books over one connection")
         await it.equal()
 
     on("mexc_spot", scenario, settings=TWO)

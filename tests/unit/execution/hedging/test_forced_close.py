@@ -65,6 +65,21 @@ def test_only_the_hedge_that_was_named_is_closed() -> None:
     assert list(world.core.ledger.hedges) == [first]
 
 
+def test_hedges_of_one_pair_leave_one_after_the_other() -> None:
+    """Planned at one look, each would take the same depth and the same coins."""
+    world = hedged_world("0.5")
+    world.feed(world.offer("gateio_spot", "gateio_futures", D("0.7")))
+    world.run(300)
+    for name in ("gateio_spot", "gateio_futures"):
+        world.venues[name].bid, world.venues[name].ask = D("99.00"), D("101.00")
+    world.run(50)
+    assert len(world.core.ledger.hedges) == 2
+    close(world)
+    assert len(world.core.ledger.closings) == 1
+    world.run(5000)
+    assert not world.core.ledger.hedges and world.venues["gateio_futures"].position == 0
+
+
 def test_a_thin_book_is_closed_piece_by_piece() -> None:
     """Three levels of 0.1 a side, one cent apart: 0.3 at a time."""
     world = hedged_world()

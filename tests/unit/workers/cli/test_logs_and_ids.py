@@ -96,6 +96,28 @@ def test_the_command_shows_lines_and_refuses_a_level_that_is_none(
     assert run(["logs", "--instance", "t-one", "--level", "loud"]) == 2
 
 
+def test_the_lines_of_a_span_are_all_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    at = [f"2026-01-01T00:{minute:02d}:00.000000Z" for minute in range(60)]
+    rows = [{"wall": wall, "process": "executor", "level": "info", "text": wall[14:16]} for wall in (*at, *at)]
+    rows.sort(key=lambda row: row["wall"])
+    (folder / "logs" / "arb.jsonl").write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in rows))
+
+    def shown(*more: str) -> list[str]:
+        assert run(["logs", "--instance", "t-one", "--json", *more]) == 0
+        return [row["text"] for row in json.loads(capsys.readouterr().out)["lines"]]
+
+    assert len(shown()) == 50, "the newest alone, where no span is named"
+    assert shown("--since", "2026-01-01T00:58:00") == ["58", "58", "59", "59"]
+    assert shown("--since", "2026-01-01T00:10:00+00:00", "--until", "2026-01-01T00:11:00Z") == ["10", "10", "11", "11"]
+    assert len(shown("--until", "2026-01-01T00:29:30")) == 60 and shown(
+        "--until", "2026-01-01T00:29:30", "-n", "1"
+    ) == ["29"]
+    assert shown("--since", "5m") == []
+    for option in ("--since", "--until"):
+        assert run(["logs", "--instance", "t-one", option, "yesterday"]) == 2
+        assert f"arb logs {option} 24h" in capsys.readouterr().err
+
+
 def test_follow_writes_what_is_added_one_object_a_line(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,10 @@ def held(state_dir: Path, instance: str) -> Iterator[str]:
     """An instance whose executor socket answers as the control room's does after a re-arm or a flatten."""
 
     async def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("dry_run") and request["op"] == "rearm":
+            order = {"venue": "mexc_spot", "symbol": "XRPUSDT", "side": "sell", "qty": "600", "limit_price": "0.51"}
+            repairs = [{"recovery_id": "ra1", "orders": [order], "reason": None}] if request["name"] == "held" else []
+            return {"dry_run": True, "breakers": [], "repairs": repairs}
         if request["op"] == "rearm":
             return {"rearmed": request["name"], "breakers": [], "recoveries": []}
         return {"dry_run": False, "orders": [], "hedges": [], "recoveries": [], "open_hedges": [], "flat": True}
@@ -216,6 +220,18 @@ def test_a_rearm_names_its_breaker_and_a_flatten_what_ends_it(held: str, capsys:
     assert capsys.readouterr().out.splitlines() == ["daily_loss: re-armed", "no breaker is tripped"]
     assert cli.main(["flatten", "--instance", held]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "new risk stays off until `arb resume --reason R`"
+
+
+def test_a_decision_on_trial_shows_the_order_that_it_would_send(held: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, line in (
+        ("held", "recovery ra1: would send mexc_spot XRPUSDT sell 600 at 0.51 or better"),
+        ("daily_loss", "nothing was decided; it sends no order by itself"),
+    ):
+        assert cli.main(["breakers", "--rearm", name, "--reason", "r", "--dry-run", "--instance", held]) == 0
+        assert capsys.readouterr().out.splitlines() == [line, "no breaker is tripped"]
+    for command in ("breakers", "recoveries"):
+        assert cli.main([command, "--dry-run", "--instance", held]) == EXIT_USAGE
+        assert "found --dry-run alone" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["breakers", "recoveries"])

@@ -15,17 +15,21 @@ from pipeline.execution.journal import Journal
 from pipeline.execution.journal.guard_journal import GUARD_JOURNAL
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import BootRecord, TakeoverRecord
+from pipeline.model.clock import mono_ns
 from pipeline.model.config import EngineConfig
 from pipeline.model.structs import Credentials
 from pipeline.takeover import Takeover
+from tests.exhausted import full_disk
 from tests.worlds.books_world import CONFIG, BooksWorld, config_with, gateio
 from tests.worlds.external_world import external_world, hedge
+from tests.worlds.guard.life import born
 from tests.worlds.waiting import until
 from workers.credentials import store_credentials
 from workers.executor.publisher import Publisher
 from workers.executor.views import order_rows
 from workers.executor_file import read_executor_state
-from workers.guard.closing import Closing
+from workers.guard.closing import Closing, make_room
+from workers.guard.taking_over import RETRY_NS
 from workers.state_folder import instance_dir
 
 SEGMENT = 16 * 1024
@@ -55,6 +59,37 @@ def test_what_a_guard_that_died_in_the_takeover_did_counts(instance: str, tmp_pa
     world.close()
     assert closing.error == "" and closing.result is not None and closing.result.flat
     assert closing.acted is a_guard_died
+
+
+def test_a_fence_that_a_full_disk_keeps_up_costs_no_second_takeover_and_keeps_nobody_waiting(
+    instance: str, tmp_path: Path
+) -> None:
+    """Each one asks every venue for everything; `arb flatten` waits for the end of the closing."""
+    world = BooksWorld(instance)
+    written(tmp_path / "journal", 1)
+    context, page, guard = born(instance, tmp_path)
+    context.config, context.journal_dir = CONFIG, lambda: tmp_path / "journal"  # type: ignore[attr-defined]
+    assert make_room(context) == ""  # type: ignore[arg-type]
+    taking_over, looks = guard.taking_over, iter(range(mono_ns(), 1 << 62, RETRY_NS))
+    with full_disk():
+        taking_over.begin("restart storm of executor", None)
+
+        def ended() -> bool:
+            taking_over.step(next(looks))
+            return taking_over.describe()["taking_over"] is None
+
+        until(ended, "the end of the closing")
+        assert page.fenced and taking_over.active
+        for _ in range(5):
+            taking_over.step(next(looks))
+        said = [line for line in context.said if "takeover ended" in line or "fence stands" in line]
+        assert taking_over._closing is None and len(said) == 2
+        taking_over.widen(None)
+        until(ended, "the end of another closing, for what is commanded meanwhile")
+    taking_over.step(next(looks))
+    assert not page.fenced and not taking_over.active
+    page.close()
+    world.close()
 
 
 def test_what_another_mode_left_is_not_closed(instance: str, tmp_path: Path) -> None:

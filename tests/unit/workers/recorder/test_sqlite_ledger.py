@@ -35,9 +35,10 @@ from pipeline.model.enums import (
     TimeInForce,
 )
 from pipeline.model.errors import BadInput
-from workers.cli.report import read_report, since_wall_ns
+from workers.cli.report import read_report
 from workers.cli.why import read_trail, trail_text
 from workers.recorder.sqlite_ledger import EVENT_KINDS, SqliteLedger, open_reader, read_fill
+from workers.report.times import since_wall_ns
 
 #: A journal with one record of every type (tests/unit/execution/journal/test_journal_golden.py holds it to that).
 EVERY_RECORD = Path(__file__).parents[2] / "execution" / "golden" / "journal.bin"
@@ -222,6 +223,7 @@ def test_a_fill_that_is_committed_while_a_report_is_read_is_in_the_next_one(
 def test_since_understands_spans_and_iso_times() -> None:
     assert since_wall_ns("") == 0
     assert since_wall_ns("1970-01-01T00:00:01+00:00") == 1_000_000_000
+    assert since_wall_ns("1970-01-01T00:00:01") == 1_000_000_000, "UTC, as every time that is shown"
     assert since_wall_ns("2h") - since_wall_ns("1h") < 0
     assert since_wall_ns("9999-01-01") == 2**63 - 1
 

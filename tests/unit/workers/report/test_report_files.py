@@ -31,6 +31,7 @@ from workers.recorder.report_cache import ReportCache
 from workers.recorder.sqlite_ledger import SqliteLedger, open_reader, read_fill
 from workers.report.charts import POINTS_MAX
 from workers.report.files import check_parquet, csv_bytes, parquet_bytes, written
+from workers.report.html_page import report_page
 from workers.report.parts import REPORT_BY
 from workers.report.tables import ROWS_MAX, TABLES
 
@@ -264,6 +265,17 @@ def test_the_page_needs_nothing_else_and_shows_every_table(ledger: Path, tmp_pat
         assert title in page.texts or name in ("pnl", "equity")
     assert [row["equity"] for row in made["tables"]["equity"]] == [100, 104, 101]
     assert plain(made["report"]["max_drawdown"]) in page.texts
+
+
+def test_the_page_begins_with_profit_equity_and_the_day_and_then_names_each_asset(ledger: Path) -> None:
+    fold(ledger, broken_run(2).entries)
+    report = read_report("t-one", "", tables=True)
+    money = {"asset": "USDT", "daily": D(1), "trading": D(1), "inventory": D(0), "equity": D(104), "realised": D(2)}
+    page = report_page({**report, "today": {**money, "as_of": "2026-01-01T00:00:00Z"}}, report["tables"])
+    texts = Tags(page).texts
+    heads = [texts.index(name) for name in ("P&L, realised", "Today and equity", "Changes of the accounts")]
+    assert heads == sorted(heads) and "equity 104.00 USDT" in texts[heads[1] + 1]
+    assert all(asset in texts[heads[2] + 1] for asset in report["pnl"])
 
 
 def test_a_page_alone_reads_the_rows_that_it_shows(ledger: Path, tmp_path: Path) -> None:

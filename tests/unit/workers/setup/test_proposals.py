@@ -137,3 +137,6 @@ def test_the_written_text_is_a_valid_configuration_with_those_symbols() -> None:
         "gateio_futures": (),
     }
     assert config.risk_limits.max_daily_loss_usd == 25
+    assert config.detection.inventory_price, "what runs one way would stop at an empty venue"
+    entry = config.detection.max_notional_usd
+    assert config.inventory.alarms == {"mexc_spot": {"USDT": entry}, "gateio_spot": {"USDT": entry}}

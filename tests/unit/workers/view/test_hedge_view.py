@@ -36,7 +36,11 @@ def test_a_hedge_shows_entry_age_funding_marks_result_and_the_way_to_its_liquida
     line = hedge_line(row)
     assert f"{row['liquidation_distance_pct']} % of the mark away" in line
     assert "entered at" in line and "marks" in line and "unrealised" in line and "open for" in line
-    assert f"{row['liquidation_distance_pct']} % of the mark away" in position_line(views.positions()[0])
+    (position_row,) = views.positions()
+    assert (position_row["age_s"], position_row["funding"]) == (row["age_s"], row["funding"])
+    shown = position_line(position_row)
+    for part in (f"{row['liquidation_distance_pct']} % of the mark away", "mark", "unrealised", "funding", "open for"):
+        assert part in shown
     side, other = ("long", "short") if row["spot_side"] == "buy" else ("short", "long")
     assert f"{side} {short(row['qty'])} {row['base']} {SPOT} {SYMBOL}, {other} {FUTURES} {SYMBOL}" in line
     assert f"next funding in {row['next_stamp_s'] / 60:.0f} min" in line

@@ -1,0 +1,40 @@
+"""Books whose connection ends, is changed for another one, or may have lost an update of any of them. Jitted."""
+
+from __future__ import annotations
+
+from pipeline.book.freshness import SILENCE_NS
+from pipeline.book.memory import BOOK_ROW, BOOKS, STATE_ALIGNING, WATCH
+from shm.bookring import newest_offset, proof_mono_ns
+from shm.jit import njit_bare as njit
+from shm.layout import BOOK, FLAG_UNPROVED
+from shm.words import Words
+
+WAITS = 0  # it does not stand
+STANDS = 1  # proved to this moment
+DOUBTED = 2  # it stands, and nothing says that no update of it was lost
+
+
+@njit
+def hand_over(mem: Words, words: Words, book: int, new: int) -> int:
+    """``new`` carries from now on the book at word ``book``, which another connection carries: ``WAITS``, ``STANDS``
+    or ``DOUBTED``. Publishes nothing.
+
+    Doubted is what the old connection does not prove as it is published: from before a silence, contradicted, late; or
+    from before a silence of either that ends only now. What the old one has lost came over the new one only if that
+    was subscribed by then.
+    """
+    old_watch = BOOKS.connections + mem[book + BOOK_ROW.conn] * WATCH.WORDS
+    new_watch = BOOKS.connections + new * WATCH.WORDS
+    verdict = WAITS
+    if mem[book + BOOK_ROW.state] >= STATE_ALIGNING:
+        feed = mem[BOOKS.feed_off]
+        at = newest_offset(words, feed, mem[book + BOOK_ROW.book_index])
+        record = words[at : at + BOOK.WORDS]
+        known = at > 0 and not record[BOOK.flags] & FLAG_UNPROVED and proof_mono_ns(words, feed, record) > 0
+        silent = mem[new_watch + WATCH.data_ns] - mem[old_watch + WATCH.data_ns] > SILENCE_NS
+        newer_life = mem[book + BOOK_ROW.recv_ns] < mem[new_watch + WATCH.life_ns]
+        verdict = STANDS if known and not silent and not newer_life else DOUBTED
+    if mem[book + BOOK_ROW.lead_ns]:  # each connection counts its own flow
+        mem[book + BOOK_ROW.lead_ns] += mem[new_watch + WATCH.flow_ns] - mem[old_watch + WATCH.flow_ns]
+    mem[book + BOOK_ROW.conn] = new
+    return verdict

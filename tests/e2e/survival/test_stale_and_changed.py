@@ -1,0 +1,124 @@
+"""What an executor must not believe (its books after a pause, a fill too large) and must notice (a changed lot, an
+announced end): whole instances, judged by the venues' own ledger."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from pipeline.execution.ledger import Ledger
+from pipeline.execution.records import (
+    OperationRecord,
+    OrderIntentRecord,
+    OrderStateRecord,
+    Purpose,
+)
+from pipeline.model.enums import OrderState
+from tests.campaigns.outlives.cases import trades_on
+from tests.worlds.instance_rig import Rig, asked, is_judged, running
+from tests.worlds.waiting import until
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slice]
+
+SPOT, FUTURES, SYMBOL = "gateio_spot", "gateio_futures", "BTC_USDT"
+PAUSE_MS = 900
+
+
+def operations(rig: Rig, since_ns: int = 0) -> dict[str, OperationRecord]:
+    """Entries that began after ``since_ns`` (monotonic), by their id."""
+    found = [e.record for e in rig.entries() if isinstance(e.record, OperationRecord) and e.mono_ns > since_ns]
+    return {record.operation_id: record for record in found if not record.closes}
+
+
+def row_of(rig: Rig, venue: str) -> dict[str, object]:
+    """What the catalogue says of the symbol at a venue."""
+    rows = asked(rig, "supervisor", op="symbols", action="list")["instruments"]
+    return next(row for row in rows if (row["venue"], row["symbol"]) == (venue, SYMBOL))
+
+
+def test_no_entry_leaves_on_the_books_from_before_a_pause() -> None:
+    """The executor loses the CPU between its verdict and the send; the order's window and the lease outlast that."""
+    pauses = ";".join(f"journalled:{number},sleep={PAUSE_MS}" for number in range(2, 60, 3))
+    long_windows = {"entry_window_ms": 5000, "unknown_grace_ms": 1200}
+    with running(environment={"ARB_CRASH_AT": pauses}, execution=long_windows) as rig:
+        refused = lambda: rig.reading()["opportunities"]["refused"].get("stale_at_send", 0)  # noqa: E731
+        until(lambda: refused() >= 3, "entries that were not sent after a pause")
+        trades_on(rig)
+        rig.end()
+        begun = operations(rig)
+        proved_ns = {name: min(leg.proof_mono_ns for leg in record.legs) for name, record in begun.items()}
+        owner = {
+            e.record.client_id: e.record.operation_id
+            for e in rig.entries()
+            if isinstance(e.record, OrderIntentRecord) and e.record.purpose is Purpose.ENTRY
+        }
+        came_ns: dict[str, int] = {}
+        for row in rig.ledger():
+            if row["kind"] == "request" and row["operation"] == "place" and row["client_id"] in owner:
+                came_ns.setdefault(owner[row["client_id"]], int(row["mono_ns"]))
+        late = {
+            name: (at_ns - proved_ns[name]) // 10**6
+            for name, at_ns in came_ns.items()
+            if at_ns - proved_ns[name] >= PAUSE_MS * 10**6
+        }
+        assert came_ns and not late, f"entries on books of so many ms ago: {late}"
+        assert rig.judge() == []
+
+
+def test_a_fill_that_a_stream_reports_too_large_is_repaired_by_nobody() -> None:
+    with running() as rig:
+        rig.fault(kind="overfill", venue=SPOT, target="private", count=1)
+        until(lambda: "bad_fill" in rig.breakers(), "the breaker")
+        until(lambda: not rig.reading()["orders"].get("open_operations", 1), "every operation ended")
+        is_judged(rig)
+
+
+def test_a_lot_that_changes_halts_its_symbol_and_burns_no_repairs() -> None:
+    with running() as rig:
+        trades_on(rig)
+        rig.fault(kind="change_lot", venue=SPOT, symbol=SYMBOL, amount="10")
+        until(lambda: row_of(rig, SPOT)["status"] == "halted", "the halt of the symbol, long before its list is due")
+        trades_on(rig)
+        until(lambda: not rig.reading()["orders"].get("open_operations", 1), "every operation ended")
+        assert "recovery_hold" not in rig.breakers()
+        entries = [entry.record for entry in rig.entries()]
+        repairs = {
+            record.client_id: record.operation_id
+            for record in entries
+            if isinstance(record, OrderIntentRecord) and record.purpose is Purpose.REPAIR and record.symbol == SYMBOL
+        }
+        burnt = [
+            repairs[record.client_id]
+            for record in entries
+            if isinstance(record, OrderStateRecord)
+            and record.state is OrderState.REJECTED
+            and record.client_id in repairs
+        ]
+        assert all(burnt.count(name) <= 2 for name in burnt), burnt
+        is_judged(rig)
+
+
+def test_where_an_end_is_announced_nothing_is_entered_and_hedges_leave() -> None:
+    with running(environment={"ARB_TEST_CATALOGUE_REFRESH_S": "1"}) as rig:
+        trades_on(rig)
+        an_hour_ms = 3_600_000
+        rig.fault(kind="announce_delisting", venue=FUTURES, symbol=SYMBOL, delay_ms=an_hour_ms, duration_ms=an_hour_ms)
+        until(lambda: bool(row_of(rig, FUTURES)["ending"]), "the announcement")
+        trades_on(rig)  # judged by a row that was read since
+        since_ns = time.monotonic_ns()
+        for _ in range(3):
+            trades_on(rig)
+
+        def held() -> bool:
+            ledger = Ledger()
+            for entry in rig.entries():
+                ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)
+            return any((h.futures_venue, h.futures_symbol) == (FUTURES, SYMBOL) for h in ledger.hedges.values())
+
+        until(lambda: not held(), "no hedge on the contract")
+        after = operations(rig, since_ns)
+        assert after and not [
+            name for name, one in after.items() if any((leg.venue, leg.symbol) == (FUTURES, SYMBOL) for leg in one.legs)
+        ]
+        is_judged(rig)
