@@ -1,19 +1,25 @@
-"""``python -m bench [--quick] [--peers] [--rounds N] [--cpus A,B] [--json] [--out FILE] [NAME...]``."""
+"""The suite: ``python -m bench [OPTIONS] [NAME...]``; ``--help`` lists them."""
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import importlib
+import pstats
+import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import msgspec
 
+from bench import compare, goals
 from bench.cfloor import FLAGS, compiler
-from bench.report import Report, clock_note
-from bench.settings import BenchFailed, BenchSkipped, Settings, captures_path
+from bench.report import Report, clock_note, hgrm
+from bench.settings import BadFile, BenchFailed, BenchSkipped, Settings, captures_path
 
 BENCHES = ("books", "mexc", "hop", "detection", "scan", "journal", "log", "orders", "symbols", "start")
+PROFILE_LINES = 40
 
 
 def run_all(settings: Settings, names: tuple[str, ...] = BENCHES) -> Report:
@@ -35,19 +41,15 @@ def _cpus(text: str) -> tuple[int, ...]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes: 0 measured, 1 a result is wrong, 2 bad usage."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="everything in less than a minute")
-    parser.add_argument("--tiny", action="store_true", help="does it work at all (numbers mean nothing)")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHES)}; none = all")
-    parser.add_argument("--peers", action="store_true", help="beside what else is installed and does the same")
-    parser.add_argument("--rounds", type=int, default=0, help="alternating rounds (quick 3, full 7)")
-    parser.add_argument("--cpus", type=_cpus, default=(), help="the two CPUs of the hop")
-    parser.add_argument("--captures", type=Path, default=None, help="recorded messages (default: ARB_CAPTURES)")
-    parser.add_argument("--json", action="store_true", help="JSON alone on stdout, the table on stderr")
-    parser.add_argument("--out", type=Path, default=None, help="the JSON also into this file")
+    """Exit codes: 0 measured; 1 a result is wrong, a goal is missed (``--goals``) or a case got worse (``--compare``);
+    2 bad usage."""
+    parser = _parser()
     options = parser.parse_args(arguments)
+    if options.compare:
+        return _compare(parser, options)
     names = tuple(options.names) or BENCHES
+    if options.profile:
+        names = (options.profile,)
     unknown = sorted(set(names) - set(BENCHES))
     if unknown and options.json:
         print(msgspec.json.encode({"error": f"unknown benches: {', '.join(unknown)}", "exit": 2}).decode())
@@ -60,21 +62,79 @@ def main(arguments: list[str] | None = None) -> int:
         captures=options.captures or captures_path(),
         cpus=options.cpus,
         peers=options.peers,
+        gc_on=options.gc_on,
     )
+    profile = cProfile.Profile() if options.profile else None
     try:
-        report = run_all(settings, names)
+        report = profile.runcall(run_all, settings, names) if profile else run_all(settings, names)
     except BenchFailed as failed:
         print(f"bench failed: {failed}", file=sys.stderr)
         if options.json:
             print(msgspec.json.encode({"error": str(failed), "exit": 1}).decode())
         return 1
-    encoded = msgspec.json.encode(report.json()).decode()
-    print(report.table(), file=sys.stderr if options.json else sys.stdout)
+    outcomes = goals.judged(report) if options.goals else []
+    _write(report, outcomes, options, profile)
+    return int(goals.missed(outcomes))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="everything in about two minutes")
+    parser.add_argument("--tiny", action="store_true", help="does it work at all (numbers mean nothing)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {', '.join(BENCHES)}; none = all")
+    parser.add_argument("--peers", action="store_true", help="beside what else is installed and does the same")
+    parser.add_argument(
+        "--goals", action="store_true", help="the goals next to the figures; exit code 1: one is missed"
+    )
+    parser.add_argument(
+        "--compare", nargs=2, type=Path, metavar=("OLD", "NEW"), help="two runs' JSON; exit code 1: a case got worse"
+    )
+    parser.add_argument("--profile", metavar="NAME", help="this bench under cProfile: where its Python time goes")
+    parser.add_argument("--rounds", type=int, default=0, help="alternating rounds (quick 3, full 7)")
+    parser.add_argument("--cpus", type=_cpus, default=(), help="the two CPUs of the hop")
+    parser.add_argument(
+        "--gc-on", action="store_true", help="orders: with the garbage collector, which the executor has off"
+    )
+    parser.add_argument("--captures", type=Path, default=None, help="recorded messages (default: ARB_CAPTURES)")
+    parser.add_argument("--json", action="store_true", help="JSON alone on stdout, the table on stderr")
+    parser.add_argument("--out", type=Path, default=None, help="the JSON also into this file")
+    parser.add_argument("--hgrm", type=Path, default=None, metavar="DIR", help="every row's histogram, a file each")
+    return parser
+
+
+def _write(
+    report: Report, outcomes: list[goals.Outcome], options: argparse.Namespace, profile: cProfile.Profile | None
+) -> None:
+    told = report.json() | ({"goals": [asdict(outcome) for outcome in outcomes]} if options.goals else {})
+    encoded = msgspec.json.encode(told).decode()
+    prose = sys.stderr if options.json else sys.stdout
+    print(report.table(), file=prose)
+    if options.goals:
+        print(f"\n{goals.table(outcomes)}", file=prose)
+    if profile is not None:
+        pstats.Stats(profile, stream=prose).sort_stats("tottime").print_stats(PROFILE_LINES)
     if options.json:
         print(encoded)
     if options.out is not None:
         options.out.write_text(encoded + "\n", encoding="utf-8")
-    return 0
+    if options.hgrm is not None:
+        options.hgrm.mkdir(parents=True, exist_ok=True)
+        for row in report.rows:
+            name = re.sub(r"[^A-Za-z0-9.]+", "_", f"{row.bench}.{row.case}.{row.who}")
+            (options.hgrm / f"{name}.hgrm").write_text(hgrm(row), encoding="utf-8")
+
+
+def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    try:
+        old, new = (compare.read(path) for path in options.compare)
+    except BadFile as error:
+        parser.error(str(error))
+    found = compare.changes(old, new)
+    print(compare.table(old, new, found), file=sys.stderr if options.json else sys.stdout)
+    if options.json:
+        rows = [{"case": c.case, "old": c.old, "new": c.new, "factor": c.factor, "verdict": c.verdict} for c in found]
+        print(msgspec.json.encode({"changes": rows}).decode())
+    return int(any(change.verdict == compare.WORSE for change in found))
 
 
 if __name__ == "__main__":

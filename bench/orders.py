@@ -270,7 +270,8 @@ async def measure(settings: Settings, rows: dict[tuple[str, str], Row]) -> None:
                 lane.seen.clear()
         gc.collect()
         gc.freeze()
-        gc.disable()
+        if not settings.gc_on:
+            gc.disable()
         try:
             for _ in range(settings.rounds):
                 for heat, count in n.items():

@@ -7,6 +7,8 @@ may span several operations (``per``); then percentiles are those of the means o
 from __future__ import annotations
 
 import datetime
+import hashlib
+import math
 import os
 import platform
 import statistics
@@ -23,14 +25,15 @@ import numpy as np
 from bench.settings import REPO, BenchFailed
 from shm.atomics import mono_ns
 from shm.jit import njit
-from shm.layout import HISTOGRAM
-from shm.metrics import Histogram, hist_record_at
+from shm.layout import HIST_SUB, HISTOGRAM
+from shm.metrics import Histogram, bucket_high, hist_record_at
 from shm.words import Words
 
 PERCENTILES = [50.0, 90.0, 99.0, 99.9]
 OURS = "ours"
 FLOOR, PEER = "floor", "peer"  # what a row beside ours is: a lower bound, or what users would pick
 CLOCK_PAIRS = 10_000
+CPU_FLAGS = {"avx2", "avx512f", "sha_ni", "aes", "constant_tsc", "hypervisor"}  # that kernels and floors are made for
 _HEAD = ("bench", "case", "who", "unit", "n", "per", "p50", "p90", "p99", "p99.9", "max", "round", "ours/", "result")
 
 
@@ -152,6 +155,7 @@ class Report:
                 "bench": row.bench,
                 "case": row.case,
                 "who": row.who,
+                "role": row.role,
                 "n": row.hist.count,
                 "operations_per_sample": row.per,
                 "ns": row.numbers(),
@@ -194,6 +198,24 @@ class Report:
         }
 
 
+def hgrm(row: Row) -> str:
+    """A row's histogram in the text form of HdrHistogram, which its plotters read; values per operation."""
+    counts = row.hist.buckets()
+    lines = [f"{'Value':>12} {'Percentile':>14} {'TotalCount':>10} {'1/(1-Percentile)':>14}", ""]
+    total, seen, mean, squares = row.hist.count, 0, row.hist.mean / row.per, 0.0
+    for bucket in np.flatnonzero(counts):
+        count = int(counts[bucket])
+        seen += count
+        value, part = min(int(bucket_high(int(bucket))), row.hist.max) / row.per, seen / total
+        squares += count * (value - mean) ** 2
+        tail = f"{1 / (1 - part):>14.2f}" if seen < total else ""
+        lines.append(f"{value:>12.3f} {part:>14.12f} {seen:>10} {tail}".rstrip())
+    spread = math.sqrt(squares / max(1, total))
+    lines.append(f"#[Mean    = {mean:>12.3f}, StdDeviation   = {spread:>12.3f}]")
+    lines.append(f"#[Max     = {row.hist.max / row.per:>12.3f}, Total count    = {total:>12}]")
+    return "\n".join([*lines, f"#[Buckets = {len(counts):>12}, SubBuckets     = {HIST_SUB:>12}]", ""])
+
+
 def _ns(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
@@ -219,16 +241,22 @@ def commit() -> str:
 
 
 def host() -> dict[str, object]:
-    """What the numbers depend on."""
-    return {
-        "commit": commit(),
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    """What the numbers depend on. ``fingerprint``: the same where figures of two runs may be compared at all."""
+    flags = set(_first_line("/proc/cpuinfo", "flags").split())
+    same = {
         "cpu": _first_line("/proc/cpuinfo", "model name"),
+        "cpu_flags": sorted(flags & CPU_FLAGS),
         "cpus_allowed": len(os.sched_getaffinity(0)),
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "load_average": list(os.getloadavg()),
         "kernel": platform.release(),
         "python": sys.version.split()[0],
         "numba": metadata.version("numba"),
         "numpy": metadata.version("numpy"),
+    }
+    return {
+        "commit": commit(),
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "load_average": list(os.getloadavg()),
+        **same,
+        "fingerprint": hashlib.blake2b(repr(same).encode(), digest_size=4).hexdigest(),
     }

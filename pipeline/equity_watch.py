@@ -283,7 +283,7 @@ class EquityWatch:
                 marks=dict(priced),
                 stale=tuple(sorted(name for name in amounts.keys() & priced.keys() if not self._is_alive(name))),
             )
-        start = self._marked_at_last(self._with_arrivals(start, balances), priced)
+        start = self._marked_at_last(self._with_late_accounts(start), priced)
         late = {name: mark for name, mark in priced.items() if name not in start.marks}
         if late:
             more = sum((start.balances.get(name, ZERO) * mark for name, mark in late.items()), ZERO)
@@ -291,23 +291,17 @@ class EquityWatch:
         self.start = start
         return start
 
-    def _with_arrivals(self, start: DayStart, balances: Mapping[tuple[str, str], Decimal]) -> DayStart:
-        """The day's beginning with accounts that nobody had told of then, as of a venue that answered late: each with
-        what it held before what has been traded and moved since. Else all of it would be profit."""
-        accounts, came = self._core.ledger.accounts, {}
-        for (venue, asset), amount in balances.items():
-            name = account_name(asset, venue)
-            if name not in start.balances:
-                traded = accounts.flows.get((venue, asset), ZERO) - start.flows.get(name, ZERO)
-                moved = accounts.external.get((venue, asset), ZERO) - start.external.get(name, ZERO)
-                came[name] = amount - traded - moved
-        if not came:
+    def _with_late_accounts(self, start: DayStart) -> DayStart:
+        """The day's beginning with the accounts whose first balances were taken since: what lay there is no profit."""
+        first = {account_name(asset, venue): total for (venue, asset), (total, _) in self._core.ledger.baseline.items()}
+        late = {name: total for name, total in first.items() if name not in start.balances}
+        if not late:
             return start
-        held = {**start.held, **{name: start.held.get(name, ZERO) + amount for name, amount in came.items()}}
-        # one without a mark counts from its first one (see the caller)
-        more = sum((amount * start.marks[name] for name, amount in came.items() if name in start.marks), ZERO)
         return msgspec.structs.replace(
-            start, equity=start.equity + more, balances={**start.balances, **came}, held=held
+            start,
+            equity=start.equity + sum((total * start.marks.get(name, ZERO) for name, total in late.items()), ZERO),
+            balances={**start.balances, **late},
+            held={**start.held, **{name: start.held.get(name, ZERO) + total for name, total in late.items()}},
         )
 
     def _is_alive(self, name: str) -> bool:

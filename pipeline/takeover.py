@@ -71,6 +71,11 @@ class TakeoverResult(msgspec.Struct, frozen=True, kw_only=True):
         """Nothing is open but hedges that were to be kept."""
         return not (self.open_operations or self.unsettled)
 
+    @property
+    def ended(self) -> bool:
+        """Nothing that was to be closed is open but what waits for an operator."""
+        return not (self.left or self.unsettled) and set(self.open_operations) <= set(self.held)
+
 
 def anything_open(ledger: Ledger, *, close: bool) -> bool:
     """Whether anything is open that a takeover would act on. ``close``: hedges too."""

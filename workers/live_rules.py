@@ -230,9 +230,10 @@ def _bound_tables(config: EngineConfig) -> Iterator[str]:
 
 
 def _spelling(config: EngineConfig) -> Iterator[str]:
-    for coin in config.detection.trusted_coins:
-        if coin != coin.strip().upper() or not coin:
-            yield f"detection.trusted_coins: found {coin!r}, wanted a coin in capitals, as BTC"
+    for key in ("trusted_coins", "also_trusted_coins"):
+        for coin in getattr(config.detection, key):
+            if coin != coin.strip().upper() or not coin:
+                yield f"detection.{key}: found {coin!r}, wanted a coin in capitals, as BTC"
     _, assets, whole = _pairs(config.trading_venues)
     for table in ("targets", "alarms"):
         for venue, amounts in getattr(config.inventory, table).items():

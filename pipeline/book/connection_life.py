@@ -1,12 +1,12 @@
-"""Books whose connection ends, is changed for another one, or may have lost an update of any of them. Jitted."""
+"""Books whose connection is changed for another one, or may have lost an update of any of them."""
 
 from __future__ import annotations
 
-from pipeline.book.freshness import SILENCE_NS
+from pipeline.book.freshness import SILENCE_NS, set_on_time
 from pipeline.book.memory import BOOK_ROW, BOOKS, STATE_ALIGNING, WATCH
-from shm.bookring import newest_offset, proof_mono_ns
+from shm.bookring import conn_open, newest_offset, proof_mono_ns
 from shm.jit import njit_bare as njit
-from shm.layout import BOOK, FLAG_UNPROVED
+from shm.layout import BOOK, CONN_CAPACITY, CONNECTION, FEED, FLAG_UNPROVED
 from shm.words import Words
 
 WAITS = 0  # it does not stand
@@ -38,3 +38,17 @@ def hand_over(mem: Words, words: Words, book: int, new: int) -> int:
         mem[book + BOOK_ROW.lead_ns] += mem[new_watch + WATCH.flow_ns] - mem[old_watch + WATCH.flow_ns]
     mem[book + BOOK_ROW.conn] = new
     return verdict
+
+
+def begin_life(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
+    """A frame of ``conn`` cannot be read, and nobody knows whose update it was: no other frame proves any of its books
+    until they have had an update of their own, which their sequence rule judges."""
+    row = BOOKS.connections + conn * WATCH.WORDS
+    if not 0 <= conn < CONN_CAPACITY or not mem[row + WATCH.open]:
+        return
+    feed = int(mem[BOOKS.feed_off])
+    shared = feed + FEED.connections + conn * CONNECTION.WORDS
+    venue, lag_ns = int(words[shared + CONNECTION.venue]), int(words[shared + CONNECTION.cross_topic_lag_ns])
+    conn_open(words, feed, conn, venue, lag_ns)
+    set_on_time(mem, words, conn, int(mem[row + WATCH.on_time]))
+    mem[row + WATCH.life_ns] = recv_ns + 1  # not what came just before, in the same piece of the stream

@@ -21,7 +21,7 @@ from decimal import Decimal
 from pipeline.book import level2
 from pipeline.book.book_table import BookTable
 from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision, exact_price, exact_qty
-from pipeline.book.connection_life import DOUBTED, STANDS, hand_over
+from pipeline.book.connection_life import DOUBTED, STANDS, begin_life, hand_over
 from pipeline.book.decoded_event import write_event
 from pipeline.book.frame_kernels import (
     OWNER_DEEPER,
@@ -192,7 +192,7 @@ class VenueBooks(BookTable):
         """One received frame (a ``memoryview`` must be of bytes); returns a ``FrameResult`` value."""
         length = len(frame)
         if length > _FRAME_CAP_BYTES:
-            return self._refuse(-1)
+            return self._refuse(-1, recv_mono_ns, conn)
         self._frame[:length] = frame
         result = self._kernel(self.mem, self.words, length, recv_mono_ns, conn)
         if result <= _FINAL:
@@ -239,8 +239,8 @@ class VenueBooks(BookTable):
         seen_slot = int(mem[BOOKS.last_slot])
         try:
             decoded = self.codec.reference(frame)
-        except ProtocolViolation:
-            return self._refuse(seen_slot)
+        except ProtocolViolation as error:
+            return self._refuse(self._slots.get(error.symbol, seen_slot), recv_mono_ns, conn)
         slot = self._slots.get(decoded.symbol, -1)
         topic = decoded.topic
         try:
@@ -262,12 +262,14 @@ class VenueBooks(BookTable):
             )
         return result
 
-    def _refuse(self, slot: int) -> int:
-        """A frame that the venue's documents do not allow: its book, where it is known, is invalid."""
+    def _refuse(self, slot: int, recv_mono_ns: int = 0, conn: int = -1) -> int:
+        """A frame that the venue's documents do not allow: its book is invalid, or any of ``conn`` may be."""
         self.mem[BOOKS.last_slot] = slot
         self.mem[BOOK_COUNTERS.rejected] += 1
         if slot >= 0:
             self._invalidate(slot, FLAG_GAP)
+        else:
+            begin_life(self.mem, self.words, conn, recv_mono_ns)
         return FrameResult.REJECTED
 
     def _invalidate(self, slot: int, flags: int) -> None:

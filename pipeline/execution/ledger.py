@@ -195,7 +195,6 @@ class Ledger:
         #: (venue, symbol) -> (time, received per base coin held long) of the newest payments of a contract
         self.payments_of: dict[tuple[str, str], deque[tuple[int, Decimal]]] = {}
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
-        self.began_wall_ms = 0  # first run of this journal; funding booked before it is in the first balances
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
         self.position_offsets: dict[tuple[str, str], Decimal] = {}  # (venue, symbol): position before this journal
         self.offset_entries: dict[tuple[str, str], Decimal] = {}  # the same: its entry price, where its venue sent one
@@ -312,7 +311,6 @@ class Ledger:
             self.host_epochs.clear()
         self.host_epochs.add(record.boot_epoch)
         self.host_boot = record.host_boot
-        self.began_wall_ms = self.began_wall_ms or self.last_wall_ns // 1_000_000
 
     def _operation(self, record: OperationRecord) -> None:
         operation = Operation(record, self.mono_ns, self.boot_epoch)

@@ -109,6 +109,7 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     cooldown_ms: int = 250  # pause of a direction after it was taken; it doubles where legs break in a row
     max_notional_usd: Decimal = Decimal(2000)  # of one entry
     trusted_coins: tuple[str, ...] = TRUSTED_COINS  # tickers that mean the same coin everywhere; replaces the list
+    also_trusted_coins: tuple[str, ...] = ()  # further ones, beside that list
     #: Hours before an announced delisting or delivery: no entries from then on, hedges with a leg there leave.
     no_entries_before_end_h: int = 24
     #: Spot-spot pays for the inventory that it moves; the way back is paid, less what its orders are worth elsewhere.
@@ -116,6 +117,11 @@ class DetectionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     #: seen to earn more (figures: pipeline/economics/README.md).
     inventory_price: bool = False
     hedge: HedgeConfig = HedgeConfig()
+
+    @property
+    def every_trusted_coin(self) -> frozenset[str]:
+        """``trusted_coins`` and ``also_trusted_coins``."""
+        return frozenset({*self.trusted_coins, *self.also_trusted_coins})
 
 
 class LimitConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

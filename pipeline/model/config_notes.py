@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal
 
-from pipeline.model.config import EngineConfig
+from pipeline.model.config import TRUSTED_COINS, EngineConfig
 
 BPS = Decimal(10_000)
 
 
 def config_notes(config: EngineConfig) -> list[str]:
     """Lines for the operator; [] where nothing is odd. The limits of single venues, assets and pairs are left out."""
-    return [*_canary(config), *_profit_out_of_reach(config), *_where_nothing_is_traded(config)]
+    return [
+        *_canary(config),
+        *_no_longer_trusted(config),
+        *_profit_out_of_reach(config),
+        *_where_nothing_is_traded(config),
+    ]
 
 
 def _canary(config: EngineConfig) -> list[str]:
@@ -24,6 +29,17 @@ def _canary(config: EngineConfig) -> list[str]:
         f"canary: entries of at most {config.detection.max_notional_usd:f} USD, {limits.max_total_exposure_usd:f} USD "
         f"in all, {limits.max_daily_loss_usd:f} USD a day; `arb canary` says what was seen; remove the section, then "
         "`arb config reload`, to widen them"
+    ]
+
+
+def _no_longer_trusted(config: EngineConfig) -> list[str]:
+    """Coins that a list of one's own leaves out: it replaces the default, which is seldom meant."""
+    missing = sorted(set(TRUSTED_COINS) - config.detection.every_trusted_coin)
+    if not missing:
+        return []
+    return [
+        f"detection.trusted_coins: leaves out {', '.join(missing)}, which are trusted by default: without keys they "
+        "are quarantined; detection.also_trusted_coins adds to the default"
     ]
 
 

@@ -167,7 +167,9 @@ class AccountSettingsWrong(VenueError):
 
 
 class ProtocolViolation(VenueError):
-    """Bytes that the venue's documents do not allow: count, drop, resync."""
+    """Bytes that the venue's documents do not allow: count, drop, resync. ``symbol``: whose, where a frame says it."""
+
+    symbol = ""
 
 
 class RowsUnreadable(ProtocolViolation):

@@ -108,7 +108,7 @@ def conflict(a: InstrumentSpec, b: InstrumentSpec, trusted_coins: Collection[str
         elif silent.base not in trusted_coins:
             return (
                 f"{silent.venue} gives no identity of the coin {silent.base} (with a key it may); "
-                "detection.trusted_coins names coins that may be paired by ticker and price alone"
+                "detection.also_trusted_coins names coins that may be paired by ticker and price alone"
             )
     return price_conflict(a.reference_price, b.reference_price)
 

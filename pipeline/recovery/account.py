@@ -384,6 +384,8 @@ class AccountCheck:
             positions = self._context.ledger.position_offsets
             if any(venue == balance.venue and (venue, what) in positions for venue, what in self._differences):
                 return False  # what moved a position has moved the money too: it is booked with the position
+            if any(order.state is OrderState.UNKNOWN for order in self._unknown_on(key)):
+                return False  # it may have opened what was closed since: its proof finds both
             return self._funding_known(balance.venue, difference.first_mono_ns)
         if not difference.surely_unlisted and looks_traded(self._context.instruments, key, offs):
             if difference.look_again(self._context.now.mono_ns):

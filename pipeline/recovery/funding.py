@@ -17,6 +17,7 @@ from pipeline.execution.records import FundingRecord
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.structs import Funding
 from pipeline.model.venue_events import FundingNotice
+from pipeline.recovery.first_balances import FirstBalances
 
 INTERVAL_NS = 60_000_000_000
 NOTICE_PAUSE_FIRST_NS = 150_000_000
@@ -48,6 +49,7 @@ class FundingWatch:
     def __init__(self, context: CoreContext, rate: Callable[[str], Decimal | None]) -> None:
         self._context = context
         self._rate = rate
+        self._first = FirstBalances(context)
         self._venues: dict[str, _Venue] = {}
 
     def session_up(self, venue: str) -> None:
@@ -57,7 +59,10 @@ class FundingWatch:
             state.due_mono_ns = self._context.now.mono_ns
 
     def on_notice(self, notice: FundingNotice) -> None:
-        """The stream gave notice of a booking: queries until REST lists it."""
+        """The stream gave notice of a booking: queries until REST lists it. One from before the venue's first balances
+        is in them."""
+        if self._first.wall_ms(notice.venue) is None:
+            return
         state = self._venues.setdefault(notice.venue, _Venue())
         state.notices.append(notice)
         state.tries = 0
@@ -94,16 +99,17 @@ class FundingWatch:
                 self._context.act(FetchFunding(venue, self._since_ms(venue)))
 
     def _since_ms(self, venue: str) -> int:
-        """Never before the second in which the journal began: earlier payments are part of the first balances."""
-        ledger = self._context.ledger
-        newest = ledger.funding_wall_ms.get(venue, 0)
-        return max(ledger.began_wall_ms // 1000 * 1000, newest - SINCE_MARGIN_MS)
+        """Never before the second of the venue's first balances: earlier payments are part of them."""
+        now_ms, based_ms = self._context.now.wall_ms, self._first.wall_ms(venue)
+        newest = self._context.ledger.funding_wall_ms.get(venue, 0)
+        return max((now_ms if based_ms is None else based_ms) // 1000 * 1000, newest - SINCE_MARGIN_MS)
 
     def _is_ours(self, row: Funding, notices: list[FundingNotice]) -> bool:
-        """Of a payment before the journal began only a notice of the stream says that it came later: venues list
-        times in whole seconds."""
+        """Of a payment before the venue's first balances only a notice of the stream says that it came later: venues
+        list times in whole seconds."""
+        based_ms = self._first.wall_ms(row.venue)
         noticed = any(notice.symbol == row.symbol and _match(notice, row) for notice in notices)
-        return row.venue_wall_ms >= self._context.ledger.began_wall_ms or noticed
+        return based_ms is not None and (row.venue_wall_ms >= based_ms or noticed)
 
     def on_answer(self, answer: FundingAnswer) -> None:
         """Books what is new; queries again while a booking of a notice is not listed, or the answer failed."""

@@ -35,6 +35,7 @@ from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.history import MoneyHistory
 from pipeline.recovery.row_questions import RowQuestions
 from pipeline.recovery.suspect_instruments import SUSPECT_NS, suspects
+from pipeline.recovery.unproved import Unproved
 
 SWEEP_PAUSE_NS = 1_000_000_000
 SWEEP_RETRY_MAX_NS = 10_000_000_000
@@ -99,7 +100,7 @@ class RecoveryManager:
         self._venues: dict[str, _Venue] = {}
         self._boot_mono_ns = self._boot_wall_ms = self._alive_wall_ms = 0
         self._same_host_boot = True
-        self.unproved: dict[str, str] = {}  # operation -> why an operator must say that its order never executed
+        self._unproved = Unproved(context.ledger)
         self._refused: set[str] = set()  # orders whose refusal has raised a question about a position
         self.book = ExternalBook(context, rate, evidence.fees.coin_rates)
         self.history = MoneyHistory(context)
@@ -243,22 +244,13 @@ class RecoveryManager:
         for balance in answer.balances:
             self._balances.on_balance(balance)
         if not answer.error:
-            seen, answer = self.account.unreadable.after_sweep(answer)
-            self._complete(seen, answer, state)
+            readable, answer = self.account.unreadable.after_sweep(answer)
+            self._complete(readable, answer, state)
         else:
             self._failed(answer.venue, state, answer.error)
-        self._context.record(
-            ReconcileRecord(
-                answer.venue,
-                answer.began_mono_ns,
-                answer.began_wall_ms,
-                not answer.error,
-                answer.symbols,
-                len(answer.orders),
-                new_fills,
-                answer.error[:200],
-            )
-        )
+        asked, seen = (answer.venue, answer.began_mono_ns, answer.began_wall_ms), (len(answer.orders), new_fills)
+        complete, reason = not answer.error, answer.error[:200]
+        self._context.record(ReconcileRecord(*asked, complete, answer.symbols, *seen, reason))
         for order in touched.values():
             self._on_evidence(order)
 
@@ -386,13 +378,11 @@ class RecoveryManager:
                 continue
             if order.client_id in seen or (order.order_id and order.order_id in seen_ids) or order.known_filled:
                 continue
-            if not self.account.agrees(order, answer) and not self._approved(intent.operation_id):
+            if not self.account.agrees(order, answer) and not self._unproved.decided(order):
                 text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to settle it"
-                if intent.operation_id not in self.unproved:
+                if self._unproved.ask(order, text):
                     self._context.alert(2, "unknown_unproved", text)
-                self.unproved[intent.operation_id] = text
                 continue
-            self.unproved.pop(intent.operation_id, None)
             self._evidence.expired(order, f"complete sweep of {answer.venue} after expiry found nothing")
             self._on_evidence(order)
 
@@ -416,9 +406,15 @@ class RecoveryManager:
         known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
         return known is not None and known.state in ("waiting_approval", "cancelled")
 
-    def _approved(self, operation_id: str) -> bool:
-        known = self._context.ledger.recoveries.get(f"r{operation_id}")
-        return known is not None and known.state == "approved"
+    @property
+    def unproved(self) -> dict[str, str]:
+        """Operation -> why an operator must say that orders of it never executed."""
+        return self._unproved.texts()
+
+    def never_executed(self, recovery_id: str) -> None:
+        """An operator says so of the orders of a recovery that he is asked about now. A guard's takeover cannot."""
+        if not self._context.taking_over:
+            self._unproved.decide(recovery_id.removeprefix("r"))
 
     def awaits_first_sweep(self, order: Order) -> bool:
         """Whether the first sweep may still show what an earlier run's order did. Bounded by ``FIRST_ANSWER_NS``: a
@@ -431,12 +427,10 @@ class RecoveryManager:
 
     def finished(self, operation: Operation, reason: str) -> None:
         """Closes the recovery of an operation that has ended."""
-        self.unproved.pop(operation.operation_id, None)
-        known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
+        self._unproved.ended(operation.operation_id)
+        known, name = self._context.ledger.recoveries.get(f"r{operation.operation_id}"), operation.operation_id
         if known is not None and known.state != "done":
-            self._context.record(
-                RecoveryRecord(known.recovery_id, operation.operation_id, known.strategy, "done", reason)
-            )
+            self._context.record(RecoveryRecord(known.recovery_id, name, known.strategy, "done", reason))
 
     def taken_over(self, operation_id: str) -> bool:
         """Whether an operator has taken this operation over: the engine repairs it no further."""
@@ -459,14 +453,14 @@ class RecoveryManager:
 
     def _decide(self, recovery_id: str, state: str, reason: str) -> Operation | None:
         known = self._context.ledger.recoveries.get(recovery_id)
-        if known is None or known.state in ("done", state):
+        if known is None or known.state == "done":
             return None
-        self.unproved.pop(known.operation_id, None)
         self._context.record(RecoveryRecord(recovery_id, known.operation_id, known.strategy, state, reason))
         return self._context.ledger.operations.get(known.operation_id)
 
     def get_active_recoveries(self) -> list[dict[str, object]]:
         """Recoveries that the engine works on: id, operation, strategy, state, whether an operator is needed."""
+        unproved = self.unproved
         return [
             {
                 "recovery_id": record.recovery_id,
@@ -474,7 +468,7 @@ class RecoveryManager:
                 "strategy": record.strategy,
                 "state": record.state,
                 "requires_manual_approval": self.needs_operator(record),
-                "reason": self.unproved.get(record.operation_id, record.reason),
+                "reason": unproved.get(record.operation_id, record.reason),
             }
             for record in self._context.ledger.recoveries.values()
             if record.state not in ("done", "cancelled")
@@ -482,8 +476,7 @@ class RecoveryManager:
 
     def needs_operator(self, record: RecoveryRecord) -> bool:
         """Whether a recovery goes on only when an operator approves."""
-        unproved = record.operation_id in self.unproved and record.state != "approved"
-        return record.state == "waiting_approval" or unproved
+        return record.state == "waiting_approval" or record.operation_id in self.unproved
 
     def get_recovery_statistics(self) -> dict[str, float]:
         """Counts of recoveries in memory, and the share that is done (1.0 without any). Those of operations that were

@@ -180,7 +180,8 @@ class Gate:
         return (
             self._permission()
             or self._stops(opportunity)
-            or self._already_open(opportunity)
+            or (None if opportunity.manual else self._cooldown_left(opportunity) or self._already_open(opportunity))
+            or self._netting(opportunity)
             or self._places(opportunity)
             or self._after_fill(again)
             or self._limits(again)
@@ -234,6 +235,11 @@ class Gate:
                 return Rejected(Refusal.BREAKER, blocking)
         return None
 
+    def _cooldown_left(self, opportunity: Opportunity) -> Rejected | None:
+        """Its direction waits after an operation."""
+        key = opportunity.direction_key
+        return Rejected(Refusal.COOLDOWN, f"direction {key}") if self.in_cooldown(key) else None
+
     def _already_open(self, opportunity: Opportunity) -> Rejected | None:
         """An operation of the same direction is under way."""
         key = opportunity.direction_key
@@ -264,17 +270,16 @@ class Gate:
     def _duplicate(self, opportunity: Opportunity) -> Rejected | None:
         if opportunity.manual:
             return None
-        key = opportunity.direction_key
-        seen = (opportunity.detect_mono_ns, opportunity.opportunity_id) <= self._last
-        if self.in_cooldown(key):  # a detector that was born anew does not know: no reason to stop it
-            return Rejected(Refusal.COOLDOWN, f"direction {key}")
-        if seen or self._already_open(opportunity) is not None:
+        if waits := self._cooldown_left(opportunity):  # a detector that was born anew does not know: it is not stopped
+            return waits
+        if (opportunity.detect_mono_ns, opportunity.opportunity_id) <= self._last:
             self._duplicates += 1
             if self._duplicates >= DUPLICATES_MAX:
                 self._context.trip("duplicates", f"{self._duplicates} duplicate opportunities in a row")
-            return Rejected(Refusal.DUPLICATE, f"id {opportunity.opportunity_id} direction {key}")
+            what = f"id {opportunity.opportunity_id} direction {opportunity.direction_key}"
+            return Rejected(Refusal.DUPLICATE, what)
         self._duplicates = 0
-        return None
+        return self._already_open(opportunity)  # for as long as an operator takes: it says nothing of the detector
 
     def _stale(self, opportunity: Opportunity) -> Rejected | None:
         age_ns = self._context.now.mono_ns - opportunity.detect_mono_ns

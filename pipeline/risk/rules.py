@@ -233,6 +233,7 @@ NO_RULE = {
     "detection.hedge.margin.mark_interval_ms": "how often the watch looks",
     "detection.no_entries_before_end_h": "when the catalogue marks an instrument that ends; the mark is the rule",
     "detection.trusted_coins": "which coins the catalogue pairs by ticker",
+    "detection.also_trusted_coins": "which coins the catalogue pairs by ticker",
     "execution.durability": "when a record counts as written; the last look sees the time that it took",
     "execution.target_execution_time_ms": "slower operations are counted",
     "execution.order_timeout_ms": "when an order without an answer counts as UNKNOWN",

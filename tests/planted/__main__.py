@@ -33,6 +33,10 @@ HINTS: dict[str, str | int] = {
     "an execution that is listed late is a position of others": 713,
     "what was closed before its fill was known is kept": 335,
     "a wallet is compared without what is open": 375,
+    "a hedge that must leave is bought back": 653,
+    "of what exits have closed too far half is taken back": 107,
+    "of what exits have closed too far more is taken back": 107,
+    "an exit leaves a hair": 653,
     "repairs are put off": "broken leg",
     "a codec reads no fee": 6,
     "a codec orders twice the contracts": 6,
@@ -47,12 +51,14 @@ def schedules(name: str) -> Iterator[Schedule]:
     yield from (draw(seed) for seed in range(SEEDS))
 
 
-def seen(name: str) -> bool:
+def seen(name: str) -> str:
+    """The rule that it breaks, and the schedule in which it does; "" for none."""
     for schedule in schedules(name):
         with planted(name):
-            if run(schedule, first=True).violations:
-                return True
-    return False
+            found = run(schedule, first=True).violations
+        if found:
+            return f"{found[0].rule} ({schedule.name or f'seed {schedule.seed}'})"
+    return ""
 
 
 def main() -> int:
@@ -61,7 +67,8 @@ def main() -> int:
     for number, name in enumerate(names, 1):
         caught = seen(name)
         missed += [] if caught else [name]
-        sys.stderr.write(f"bug {number} of {len(names)}: {name}: {'caught' if caught else 'NOT CAUGHT'}\n")
+        said = f"caught by {caught}" if caught else "NOT CAUGHT"
+        sys.stderr.write(f"bug {number} of {len(names)}: {name}: {said}\n")
         sys.stderr.flush()
     found = {"caught": len(names) - len(missed), "total": len(names), "missed": missed}
     sys.stdout.write(json.dumps(found) + "\n")

@@ -7,8 +7,8 @@ original as its first argument. Nothing here is a switch of the product.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -55,18 +55,9 @@ from pipeline.risk.gate import Gate
 from pipeline.risk.last_look import LastLook
 from pipeline.risk.order_rate import SendTimes
 from pipeline.virtual.halt_page import WorldHalt
+from tests.planted.exit_bugs import EXIT_BUGS
+from tests.planted.patches import ZERO, Patch, Wrapped, always
 
-ZERO = Decimal(0)
-
-
-@dataclass(frozen=True)
-class Wrapped:
-    """Makes a replacement from the original."""
-
-    make: Callable[[Any], Any]
-
-
-Patch = tuple[Any, str, Any]
 MUTANTS: dict[str, list[Patch]] = {}
 
 
@@ -82,11 +73,6 @@ def planted(name: str) -> Iterator[None]:
     finally:
         for owner, attribute, old in before:
             setattr(owner, attribute, old)
-
-
-def always(value: Any) -> Callable[..., Any]:
-    """A function that answers so to everything."""
-    return lambda *args, **kwargs: value
 
 
 # --- orders whose outcome is not known ---
@@ -483,3 +469,4 @@ MUTANTS |= {
     "what was closed before its fill was known is kept": [(ExternalBook, "late_fill", always(None))],
     "a wallet is compared without what is open": [(wallets, "realised_elsewhere", always(ZERO))],
 }
+MUTANTS |= EXIT_BUGS

@@ -75,7 +75,6 @@ PUBLIC: Mapping[str, str] = {
     "pipeline/exchanges/market_data_client.py:MarketDataClient": "the skeleton of a new dialect's client builds on it",
     "shm/declare.py:drawing": "the drawing in each table's docstring, compared by a test",
     "shm/pages.py:HaltPage.block_instrument": "an operator's tool may block one instrument; both paths obey the word",
-    "shm/segment.py:trust_owner_uids": "for deployments with several users (tests/host/test_shm_two_users.py)",
     "workers/detector.py:attach_detector": "the Python user's way in to a running instance's opportunities",
     "pipeline/virtual/world.py:VirtualWorld.follow_scenario": _VIRTUAL,
 }

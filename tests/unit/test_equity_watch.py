@@ -116,6 +116,25 @@ def test_an_account_that_answers_after_the_first_reading_moves_no_profit() -> No
     assert read(world, EquityWatch(world.core, again.start)).daily == traded
 
 
+def test_a_venue_whose_first_balances_are_taken_in_the_course_of_a_day_brings_no_profit() -> None:
+    """It could not be reached before, or its key came later."""
+    world = World(1)
+    world.up["mexc_spot"] = False
+    world.run(1000)
+    at(world, "99.95", "100.05")
+    first = EquityWatch(world.core)
+    assert read(world, first).equity.value == D(25_000)
+    world.up["mexc_spot"] = True
+    world.kill()
+    world.run(5000)
+    second = EquityWatch(world.core, first.start)
+    at(world, "99.95", "100.05")
+    found = read(world, second)
+    assert found.equity.value == D(40_000) and found.daily == (0, 0, 0)
+    at(world, "109.95", "110.05")
+    assert read(world, second).daily == (D(1000), D(0), D(1000)), "its coins count from then on"
+
+
 def test_a_day_goes_on_over_a_restart_and_begins_anew_at_midnight() -> None:
     world = ready_world()
     at(world, "99.95", "100.05")

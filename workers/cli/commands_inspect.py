@@ -30,6 +30,7 @@ def inspect(what: What, instance: Instance = "", json: Json = False) -> int:
     from workers.control_plane.instances import existing, is_running, resolve, start_command
     from workers.view.inspect import inspect as read
     from workers.view.inspect import inspect_text, segments
+    from workers.view.status import trust_owner
 
     try:
         name = existing(instance)
@@ -37,6 +38,7 @@ def inspect(what: What, instance: Instance = "", json: Json = False) -> int:
         name = resolve(instance)
         if not segments(name):
             raise
+    trust_owner(name)
     if what[0] in ("book", "page", "queue") and not segments(name) and not is_running(name):
         raise ControlError(
             f"{name} does not run, and a stop in order leaves no shared memory; `arb inspect journal` and `arb status` "

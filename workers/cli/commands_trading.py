@@ -196,9 +196,10 @@ def recoveries(
     """Show the recoveries that are not over, with their IDs, or decide about one. Exit code 1: one waits for you.
 
     A held recovery has tried every venue within the bounded price. --approve lets its repairs begin again (--dry-run
-    shows the first order); --cancel leaves the exposure to you (it stays counted): orders by hand on the operation's
-    own instruments repair it, and it ends when nothing stands alone; --approve hands it back. The breaker
-    `recovery_hold` is re-armed when none waits any more, by whatever they ended.
+    shows the first order), and says of the unknown orders that its reason names that they never executed; --cancel
+    leaves the exposure to you (it stays counted): orders by hand on the operation's own instruments repair it, and it
+    ends when nothing stands alone; --approve hands it back. The breaker `recovery_hold` is re-armed when none waits any
+    more, by whatever they ended.
     """
     if approve and cancel:
         raise BadInput("found --approve and --cancel, wanted one of them")

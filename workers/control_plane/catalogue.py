@@ -114,7 +114,7 @@ class CatalogueService:
         ]
         self._account_fees = config.fees
         self._switches: dict[str, FeeSwitch | None] = {}  # what each venue said of its fee coin, at its last reading
-        self._trusted_coins = frozenset(config.detection.trusted_coins)
+        self._trusted_coins = config.detection.every_trusted_coin
         self._symbols: dict[str, list[str]] = {v.name: list(v.symbols) for v in config.venues}
         self.rows: list[InstrumentRow] = []
         self.fees: dict[str, dict[str, int]] = {}  # paper only: venue -> symbol -> taker ppm in place of the listed one

@@ -27,6 +27,10 @@ SHARED = "shm"  # stands for the kernels that every process calls
 HEAVY_MODULES = ("feed", "detector", "executor")  # about 10, 7 and 4 s of compilation; all others together 1 s
 HELPER_NICENESS = 5  # the supervisor reads the venues' instruments meanwhile, under a time-out of seconds
 PROGRESS_MS = 5000  # while it compiles, progress is reported at least this often
+PROGRESS_LEAST_S = 1.0  # and no more often than this
+KERNELS_ABOUT = 120  # of a start with two dialects; each further one brings a few more
+BAR_CHARACTERS = 24
+READ_MAX = 1 << 16
 
 
 class Report(Protocol):
@@ -85,27 +89,39 @@ class Warmer:
         # the longest first: whatever is left to the end is waited for with the other CPUs idle
         jobs = [name for name in HEAVY_MODULES if name in modules]
         jobs += [name for name in modules if name not in HEAVY_MODULES and _warms(name)]
-        total, started = len(jobs), time.monotonic()
         running: dict[int, tuple[str, int]] = {}  # pidfd -> (module, pid)
+        counted, counts = os.pipe()  # a byte for each kernel that a helper has compiled
         ended = select.poll()
+        ended.register(counted, select.POLLIN)
+        started, reported_at, kernels = time.monotonic(), 0.0, 0
         while jobs or running:
             while jobs and len(running) < len(os.sched_getaffinity(0)):
                 name = jobs.pop(0)
-                pid = self._start_helper(name, dialects)
+                pid = self._start_helper(name, dialects, counts)
                 pidfd = os.pidfd_open(pid)
                 ended.register(pidfd, select.POLLIN)
                 running[pidfd] = name, pid
-            done, seconds = total - len(jobs) - len(running), time.monotonic() - started
-            now = ", ".join(name for name, _ in running.values())
-            self._report(event="warming", text=f"{done} of {total} done after {seconds:.0f} s, now {now}")
-            for pidfd, _ in ended.poll(PROGRESS_MS):
-                _, pid = running.pop(pidfd)
+            now = time.monotonic()
+            if now >= reported_at + PROGRESS_LEAST_S:
+                reported_at = now
+                names = ", ".join(name for name, _ in running.values())
+                self._report(event="warming", text=progress_text(kernels, now - started, names))
+            for descriptor, _ in ended.poll(PROGRESS_MS):
+                if descriptor == counted:
+                    kernels += len(os.read(counted, READ_MAX))
+                    continue
+                _, pid = running.pop(descriptor)
                 os.waitpid(pid, 0)  # an error of a helper comes again when this process loads the module
-                ended.unregister(pidfd)
-                os.close(pidfd)
+                ended.unregister(descriptor)
+                os.close(descriptor)
+        os.close(counts)
+        kernels += len(os.read(counted, READ_MAX))  # what the last one wrote before it ended; b"" where nothing is left
+        os.close(counted)
+        self._report(event="warming", text=progress_text(kernels, time.monotonic() - started, "loading them"))
 
-    def _start_helper(self, name: str, dialects: list[str]) -> int:
-        """Fork a process that compiles one module's kernels into the cache and ends; its pid."""
+    def _start_helper(self, name: str, dialects: list[str], counts: int) -> int:
+        """Fork a process that compiles one module's kernels into the cache and ends; its pid. It writes a byte to
+        ``counts`` for each kernel."""
         fork_server = os.getpid()
         pid = os.fork()
         if pid:
@@ -114,7 +130,7 @@ class Warmer:
         try:
             die_with_parent(signal.SIGKILL, fork_server)
             close_keys()
-            jitcache.report_to(self._report_cache)
+            jitcache.report_to(self._report_cache, lambda kernel: _count(counts))
             os.nice(HELPER_NICENESS)
             gc.disable()  # it would take a tenth of this short process's time
             _warm_module(name, dialects)
@@ -122,6 +138,18 @@ class Warmer:
             code = EXIT_OK
         finally:
             os._exit(code)
+
+
+def _count(counts: int) -> None:
+    with contextlib.suppress(OSError):  # nobody looks any more
+        os.write(counts, b".")
+
+
+def progress_text(kernels: int, seconds: float, now: str) -> str:
+    """How far the first compilation is: a bar that grows with each kernel, and is full when the last one is done."""
+    filled = min(kernels * BAR_CHARACTERS // KERNELS_ABOUT, BAR_CHARACTERS - 1)
+    bar = "#" * filled + "." * (BAR_CHARACTERS - filled)
+    return f"[{bar}] {kernels} of about {KERNELS_ABOUT} after {seconds:.0f} s, now {now}"
 
 
 def _warms(name: str) -> bool:

@@ -18,6 +18,7 @@ from workers.output import plain_values
 
 ATTEMPTS_MAX = 3  # closings that fail by themselves; then the executor gets its chance, halted
 RETRY_NS = 1_000_000_000
+PAUSE_MAX_NS = 32_000_000_000  # between closings whose fence cannot be lifted: each writes into the guard's journal
 JOIN_S = 5.0
 NOTHING_OPEN = ""
 RESUME = "; look, then `arb resume --reason R`"
@@ -45,7 +46,8 @@ class TakingOver:
         self._attempts = 0
         self._planned = False
         self._due_ns = 0
-        self._unlifted: tuple[str, bool] | None = None  # all is closed, and the disk does not take the fence's end
+        self._pause_ns = RETRY_NS
+        self._unlifted: tuple[str, bool] | None = None  # closed, and the disk does not take the fence's end
         self._closed_epoch = -1  # of the dead executor after whom everything has been closed
         self._lines: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
         self.last: TakeoverResult | None = None
@@ -68,7 +70,7 @@ class TakingOver:
         self._reason, self.hedges = reason, None if hedges is None else tuple(hedges)
         self._attempts = 0
         self._planned = planned
-        self._unlifted = None
+        self._unlifted, self._pause_ns = None, RETRY_NS
         self.last = None
         self._ctx.metrics.inc(self.takeovers)
         self._ctx.say("critical", f"taking over: {reason}")
@@ -85,7 +87,7 @@ class TakingOver:
         else:
             self.hedges = tuple(dict.fromkeys([*self.hedges, *hedges]))
         self._keeper.widen_fence(self.hedges)
-        self._unlifted = None
+        self._unlifted, self._due_ns = None, 0
         if self._closing is not None:
             self._closing.hedges = self.hedges
 
@@ -147,9 +149,11 @@ class TakingOver:
         problem = self._lift(what, stays, now_ns)
         if problem:
             self._ctx.say("critical", f"the fence stands: {problem}")
-            # What is still open, or could not be closed, is tried again meanwhile.
-            if self.last is not None and self.last.flat and not self.last.left:
+            if closing.result is not None and closing.result.ended:
                 self._unlifted = what, stays
+            else:  # what is open, or could not be closed, is tried again meanwhile
+                self._due_ns = now_ns + self._pause_ns
+                self._pause_ns = min(PAUSE_MAX_NS, 2 * self._pause_ns)
 
     def _lift(self, what: str, stays: bool, now_ns: int) -> str:
         """Ends the fence; what went wrong, "" where the takeover is over."""

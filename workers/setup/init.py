@@ -90,7 +90,7 @@ def pairs_fields(found: MarketCheck) -> dict[str, Any]:
 def propose_pairs(config: EngineConfig, instance: str, *, quote: str, wanted: int | Sequence[str]) -> dict[str, Any]:
     """Pairs that the venues of ``config`` share, those in doubt among them. Raises CouldNotStart, BadInput."""
     keys = keys_for(config, instance)
-    trusted = config.detection.trusted_coins
+    trusted = config.detection.every_trusted_coin
     found = asyncio.run(check_markets(config, keys, quotes={quote}, wanted=wanted, trusted_coins=trusted))
     if isinstance(wanted, int):
         found = msgspec.structs.replace(found, proposals=found.proposals[:wanted])

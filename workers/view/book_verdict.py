@@ -142,7 +142,7 @@ def _row_refusals(row: InstrumentRow, name: str) -> Iterator[Found]:
     """(refusal, what, what solves it) of the catalogue row."""
     spec = row.spec
     if not row.tradable_pair:
-        solve = f"{CATALOGUE} shows why; name the coin in detection.trusted_coins where it is the same everywhere"
+        solve = f"{CATALOGUE} shows why; name the coin in detection.also_trusted_coins where it is the same everywhere"
         yield Refusal.QUARANTINED, "the coin is quarantined: it pairs with no other venue's", solve
     if spec.status in STATUSES:
         yield Refusal.STATUS, STATUSES[spec.status], f"{CATALOGUE}; arb symbols add {name} confirms a change"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from shm.layout_pages import ACCOUNT_BALANCE, ACCOUNT_POSITION, ASSET_WORDS
 from shm.liveness import LivenessView
 from shm.metrics import Histogram, Metrics
 from shm.pages import AccountPage, HaltPage
+from shm.segment import trust_owner_uids
 from shm.words import unpack_text
 from workers.control_plane.instances import described as instance_description
 from workers.control_plane.instances import is_running, run_file
@@ -59,10 +62,19 @@ def current_cpu(pid: int) -> int | None:
     return int(raw[raw.rindex(b")") + 2 :].split()[36])
 
 
+def trust_owner(instance: str) -> None:
+    """Root reads the shared memory of whoever owns the state folder, as it may read the folder: `sudo arb status` of an
+    instance that a unit runs as its own user. Nobody else is let in by this."""
+    folder = instance_dir(instance)
+    if os.geteuid() == 0 and folder.is_dir():
+        trust_owner_uids([folder.stat().st_uid])
+
+
 class Reader:
     """Reads an instance; :meth:`read` may be called again and again, its books stay mapped in between."""
 
     def __init__(self, instance: str) -> None:
+        trust_owner(instance)
         self.instance = instance
         self.state_dir = instance_dir(instance)
         self._reasons = InstanceReasons(instance, self.state_dir)
@@ -106,7 +118,7 @@ class Reader:
             "books": [] if market is None else books(market, views, judge),
             "opportunities": opportunities(counters),
             "orders": orders(counters),
-            "positions": self._positions(market) or executor_positions(self.state_dir),
+            "positions": with_marks(self._positions(market), executor_positions(self.state_dir)),
             "balances": self._balances(),
             "risk": self._risk(counters, halt.halted),
             "budgets": budgets(self.instance),
@@ -277,6 +289,13 @@ def executor_positions(state_dir: Path) -> list[dict[str, Any]]:
     """Futures positions as the executor last published them: what stays open after a stop."""
     state = read_executor_state(state_dir)
     return [] if state is None else state.positions
+
+
+def with_marks(rows: list[dict[str, Any]], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Positions of the account page, each with what the executor last said of one as large: mark, unrealised P&L,
+    funding, age, liquidation. All that it said where the page has none."""
+    known = {(row["venue"], row["symbol"], Decimal(str(row["qty"]))): row for row in published}
+    return [{**known.get((row["venue"], row["symbol"], row["qty"]), {}), **row} for row in rows] or published
 
 
 def _rates(counts: OperationCounts) -> dict[str, float | None]:

@@ -83,11 +83,12 @@ class Claim:
 @dataclass(slots=True)
 class Operation:
     """``moved``: asset -> what was moved to the dust (negative: taken from it); ``left``: what of it was left over.
-    ``external``: the world has touched
-    what it holds, so its repairs obey other rules."""
+    ``leaves``: the hedge that it closes, as it was then; ``external``: the world has touched what it holds, so its
+    repairs obey other rules."""
 
     body: Row
     at_ns: int
+    leaves: Row | None = None
     orders: list[str] = field(default_factory=list)
     fills: list[Row] = field(default_factory=list)
     moved: dict[str, Decimal] = field(default_factory=dict)
@@ -132,6 +133,7 @@ class Claims:
     ended_ns: dict[int, int] = field(default_factory=dict)  # direction -> when its newest operation ended
     entered_ns: list[int] = field(default_factory=list)  # of orders of entries and exits, oldest first
     externals: set[str] = field(default_factory=set)  # base coins that the world has touched
+    flows: dict[Place, Decimal] = field(default_factory=dict)  # (venue, asset) -> money that moved without an order
 
     def open_operations(self) -> list[Operation]:
         """Begun, not ended."""
@@ -141,12 +143,16 @@ class Claims:
         """Ids of orders there whose outcome the core does not know in full."""
         return [name for name, claim in self.orders.items() if claim.place == place and not claim.settled]
 
-    def group_spot(self, operation: Operation, base: str) -> Decimal:
-        """Signed base coins that a hedge and what leaves it have traded on spot."""
+    def group_net(self, operation: Operation, kind: str, base: str) -> Decimal:
+        """Signed base coins that a hedge and what leaves it have traded on instruments of a kind."""
         opened = operation.body["closes"] or operation.body["operation_id"]
         group = [one for one in self.operations.values() if opened in (one.body["operation_id"], one.body["closes"])]
-        fills = [fill for one in group for fill in one.fills if fill["kind"] == "SPOT" and fill["base"] == base]
+        fills = [fill for one in group for fill in one.fills if (fill["kind"], fill["base"]) == (kind, base)]
         return sum((fill["qty"] if fill["side"] == "BUY" else -fill["qty"] for fill in fills), ZERO)
+
+    def in_turn(self, operation: Operation) -> bool:
+        """Whether it leaves its hedge one leg after the other."""
+        return bool(operation.orders) and bool(self.orders[operation.orders[0]].body["purpose"] == "FLATTEN")
 
     def reducible(self, place: Place, side: str) -> Decimal:
         """Base coins that reduce-only orders of ``side`` find at most: the position by its fills, and what unsettled
@@ -168,7 +174,7 @@ class Claims:
             take(self, row, row["body"])
 
     def _operation(self, row: Row, body: Row) -> None:
-        self.operations[body["operation_id"]] = Operation(body, row["mono_ns"])
+        self.operations[body["operation_id"]] = Operation(body, row["mono_ns"], self.hedges.get(body["closes"]))
         self.detections.add((body["detect_mono_ns"], body["opportunity_id"]))
 
     def _intent(self, row: Row, body: Row) -> None:
@@ -249,6 +255,9 @@ class Claims:
         self._touched(body, body["base"])
 
     def _external_flow(self, row: Row, body: Row) -> None:
+        if not body["trading"]:
+            key = (body["venue"], body["asset"])
+            self.flows[key] = self.flows.get(key, ZERO) + body["amount"]
         self._touched(body, body["asset"])
 
     def _external_position(self, row: Row, body: Row) -> None:

@@ -16,6 +16,7 @@ def end(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     _fills(truth, claims, find)
     _money(row, truth, find)
     _flat(row, truth, claims, find)
+    _moved(truth, claims, find)
     if not row["digest_equal"]:
         find("replay", "the journal's replay is not the live state")
 
@@ -66,6 +67,14 @@ def _money(row: Row, truth: Truth, find: Find) -> None:
         mine = row["positions"].get("|".join(place), ZERO)
         if mine != qty:
             find("money", f"{place}: position {mine} by our books, {qty} by the venue's")
+
+
+def _moved(truth: Truth, claims: Claims, find: Find) -> None:
+    """What others have deposited and withdrawn is booked, and nothing else."""
+    for key in sorted(truth.moved.keys() | claims.flows.keys()):
+        mine, theirs = claims.flows.get(key, ZERO), truth.moved.get(key, ZERO)
+        if mine != theirs:
+            find("external", f"{' '.join(key)}: {mine} booked as moved by others, {theirs} was")
 
 
 def _flat(row: Row, truth: Truth, claims: Claims, find: Find) -> None:

@@ -51,6 +51,7 @@ def _leg(name: str, leg: Row, proof_ns: int, now_ns: int, truth: Truth, claims: 
         find("halt", f"{where}: the venue is drained")
     if truth.config["feeds_seen"]:
         _book(where, leg, proof_ns, now_ns, truth, find)
+    _priced(where, leg, truth, find)
     if leg["book_recv_mono_ns"] <= claims.last_fill_ns.get(place, 0):
         find("own fill", f"{where}: its book is not later than our own fill")
     if unsettled := claims.unsettled(place):
@@ -76,6 +77,14 @@ def _book(where: str, leg: Row, proof_ns: int, now_ns: int, truth: Truth, find: 
         best = book["ask"] if leg["side"] == "BUY" else book["bid"]
         if best != leg["best_price"]:
             find("books", f"{where}: best price {leg['best_price']}, published {best}")
+
+
+def _priced(where: str, leg: Row, truth: Truth, find: Find) -> None:
+    """Its limit is no further from the best price than slippage may be."""
+    way = 1 if leg["side"] == "BUY" else -1
+    most = leg["best_price"] * truth.config["limits"]["max_slippage_bps"] / BPS
+    if (leg["limit_price"] - leg["best_price"]) * way > most:
+        find("limits", f"{where}: limit {leg['limit_price']}, best price {leg['best_price']}")
 
 
 def _breakers(body: Row, claims: Claims, find: Find) -> None:

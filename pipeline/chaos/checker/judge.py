@@ -92,6 +92,7 @@ class Judge:
             orders.sweep(row, truth, find)
         elif name == "OperationResultRecord":
             orders.result(row, truth, claims, find)
+            repairs.hedge(row, claims, find)
 
     def _intent(self, row: Row) -> None:
         truth, claims, find, body = self.truth, self.claims, self.find, row["body"]
@@ -99,5 +100,7 @@ class Judge:
             find("ids", f"{body['client_id']}: given twice")
         if body["purpose"] == "ENTRY":
             entries.intent(row, truth, claims, find)
-        elif body["purpose"] in ("REPAIR", "DUST"):
+        elif body["purpose"] == "CLOSE" or (body["purpose"] == "FLATTEN" and body["kind"] != "SPOT"):
+            repairs.planned(row, claims, find)
+        else:
             repairs.repair(row, truth, claims, find)

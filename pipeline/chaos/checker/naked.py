@@ -1,4 +1,5 @@
-"""How long coins of an operation stand alone while an order could end it: at no moment longer than a bound.
+"""How long coins of an operation stand alone while an order could end it, and a hedge while the guard is to close it:
+at no moment longer than a bound.
 
 An operation is naked by its proven fills, when every order of it is settled. Something can be done about it while a
 venue of its legs has been swept since its session stands, asks for no silence, has the symbol open, a book that is no
@@ -20,6 +21,8 @@ from pipeline.chaos.checker.truth import ZERO, Place, Row, Truth
 BOUND_NS = 200_000_000
 PAUSE_FIRST_NS, PAUSE_MAX_NS = 20_000_000, 2_000_000_000  # behind a repair; twice as long behind each further one
 PAGE_NS = 6_000_000_000  # for so long a page of a gateway may keep a venue silent
+KEPT_NS = 1_000_000_000  # of a hedge, from where the guard could close it
+READ_NS = 4_000_000_000  # until which the guard asks whether an instrument that was suspended is open again
 MARKET = Decimal("0.05")  # prices and fees between a book and the order that it leads to
 
 
@@ -28,6 +31,7 @@ class Naked:
     """``since_ns``: operation -> since when something could be done about it, and nothing was."""
 
     since_ns: dict[str, int] = field(default_factory=dict)
+    kept_ns: dict[str, int] = field(default_factory=dict)  # the same of hedges, while the guard stands in
     reported: set[str] = field(default_factory=set)
 
     def look(self, row: Row, truth: Truth, claims: Claims, silences: Silences, find: Find) -> None:
@@ -35,7 +39,9 @@ class Naked:
         now_ns = row["mono_ns"]
         if not truth.config.get("feeds_seen") or now_ns < truth.awake_ns:
             self.since_ns.clear()
+            self.kept_ns.clear()
             return
+        self._kept(now_ns, truth, claims, silences, find)
         for name, operation in claims.operations.items():
             if not operation.open or not operation.fills:
                 self.since_ns.pop(name, None)
@@ -51,6 +57,27 @@ class Naked:
                 base = truth.instruments[place]["base"]
                 text = f"{operation.exposure(base)} {base} alone for {alone_ns // 10**6} ms"
                 find("naked", f"operation {name}: {text}, and {place} would take an order")
+
+    def _kept(self, now_ns: int, truth: Truth, claims: Claims, silences: Silences, find: Find) -> None:
+        """Hedges that the guard leaves open where both venues would take an order."""
+        leaving = {one.body["closes"] for one in claims.open_operations()}
+        for name, hedge in claims.hedges.items():
+            spot = hedge["qty"] if hedge["spot_side"] == "BUY" else -hedge["qty"]
+            legs = [((hedge["spot_venue"], hedge["spot_symbol"]), spot)]
+            legs.append(((hedge["futures_venue"], hedge["futures_symbol"]), -spot))
+            if (
+                truth.by != "guard"
+                or name in leaving
+                or hedge["base"] in claims.externals
+                or any(now_ns - truth.resumed_ns.get(place, -READ_NS) < READ_NS for place, _ in legs)
+                or not all(_takes(place, qty, now_ns, truth, claims, silences) for place, qty in legs)
+            ):
+                self.kept_ns.pop(name, None)
+                continue
+            stood_ns = now_ns - self.kept_ns.setdefault(name, now_ns)
+            if stood_ns > KEPT_NS and name not in self.reported:
+                self.reported.add(name)
+                find("takeover", f"hedge {name}: left open for {stood_ns // 10**6} ms, both venues would take orders")
 
 
 def _rested_ns(operation: Operation, claims: Claims) -> int:

@@ -165,7 +165,7 @@ def _left(operation: Operation, truth: Truth, claims: Claims, find: Find) -> Non
             qty = abs(moved) // row["lot"] * row["lot"] if row["lot"] else abs(moved)
             price = leg["best_price"] * DUST_PRICE
             if leg["kind"] == "SPOT" and operation.body["closes"] and leg["side"] == ("SELL" if moved > 0 else "BUY"):
-                held = claims.group_spot(operation, asset)
+                held = claims.group_net(operation, "SPOT", asset)
                 qty = qty if held * moved > 0 and abs(held) >= qty else ZERO  # it would open the hedge's opposite
             if qty and qty >= row["min_qty"] and qty * price >= row["min_notional"] and leg["base"] == asset:
                 find("dust", f"{name}: {moved} {asset} called dust, {leg['venue']} trades it")

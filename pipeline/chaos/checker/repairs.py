@@ -15,8 +15,9 @@ FEE_SLACK = Decimal("1.01")  # fees in base: a leg and its repair differ by them
 
 
 def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
-    """An intent with the purpose REPAIR or DUST: exactly the proven exposure (of an exit at least what is beyond the
-    hedge), on its side, when all is known that may still be answered, and never where an order of ours is in doubt."""
+    """An intent with the purpose REPAIR or DUST, or a spot leg of a hedge that leaves leg by leg: exactly the proven
+    exposure (of an exit: see :func:`_of_exit`), on its side, when all is known that may still be answered, and never
+    where an order of ours is in doubt."""
     body, now_ns = row["body"], row["mono_ns"]
     operation = claims.operations[body["operation_id"]]
     name = body["client_id"]
@@ -29,15 +30,14 @@ def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     exposure = operation.exposure(body["base"])
     if body["purpose"] == "DUST":
         exposure += claims.dust.get(body["base"], ZERO)
-    least, most = _bounds(body, abs(exposure), truth)
-    if operation.body["closes"] and body["kind"] == "SPOT":
-        together = claims.group_spot(operation, body["base"])
-        if together * exposure > 0:  # of what exits have closed too far, what they have together will do
-            least = min(least, _bounds(body, abs(together), truth)[0])
+    right = _of_exit(row, exposure, operation, claims) if operation.leaves is not None else exposure
+    least, most = _bounds(body, abs(right), truth)
     if (exposure > 0) is not (body["side"] == "SELL") or not exposure:
         find("repair", f"{name}: {body['side']} {body['qty']}, proven exposure {exposure} {body['base']}")
+    elif not right:
+        find("repair", f"{name}: {body['side']} {body['qty']} {body['base']} opens again what has left")
     elif not least <= body["qty"] <= most:
-        find("repair", f"{name}: {body['qty']} {body['base']}, proven exposure {exposure}")
+        find("repair", f"{name}: {body['qty']} {body['base']}, proven exposure {exposure}, {right} of it to close here")
     for other in operation.orders:
         if undecided(claims.orders[other], now_ns, truth.config["answer_ns"]):
             find("repair", f"{name}: {other} may still be answered")
@@ -46,6 +46,27 @@ def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     if not body["reduce_only"] and (open_there := claims.unsettled(place)):
         find("unknown", f"{name}: {open_there[0]} is not settled on {place}")
     _collar(body, truth, find)
+
+
+def _of_exit(row: Row, exposure: Decimal, operation: Operation, claims: Claims) -> Decimal:
+    """How much of the exposure of an operation that leaves a hedge an order on one kind of instrument must close.
+
+    All of it, where the order undoes what the exit has done and the exit may be undone. Else nothing may be opened: it
+    is what the hedge with all its exits holds there of that sign, where that is less; a hair more for fees in base
+    coins is closed along. (An exit by choice closes all of it or nothing, until the contract's margin is short: that
+    no record tells.)"""
+    body, leaves = row["body"], operation.leaves
+    assert leaves is not None
+    opened = 1 if (body["kind"] == "SPOT") is (leaves["spot_side"] == "BUY") else -1
+    must_end = operation.body["manual"] or row["by"] == "guard" or claims.in_turn(operation)
+    if exposure * opened < 0 and not must_end:
+        return exposure
+    holds = claims.group_net(operation, body["kind"], body["base"])
+    if holds * exposure <= 0:
+        return ZERO
+    if abs(exposure) <= abs(holds) * FEE_SLACK:
+        return exposure
+    return holds
 
 
 def _worst_case(body: Row, exposure: Decimal, operation: Operation, claims: Claims, find: Find) -> None:
@@ -86,7 +107,7 @@ def _reduces(body: Row, operation: Operation, claims: Claims, find: Find) -> Non
     """Where others have ended a leg, what is left is reduced: nothing is opened again. Spot coins are the same on every
     venue, so a spot order reduces what the hedge's fills have left of them."""
     if body["kind"] == "SPOT":
-        held = claims.group_spot(operation, body["base"])
+        held = claims.group_net(operation, "SPOT", body["base"])
         opens = held >= 0 if body["side"] == "BUY" else held <= 0
     else:
         opens = any(
@@ -118,6 +139,33 @@ def _collar(body: Row, truth: Truth, find: Find) -> None:
     ]
     if mids and not min(mids) * (1 - bound) <= body["price"] <= max(mids) * (1 + bound):
         find("collar", f"{body['client_id']}: limit {body['price']}, books {min(mids)} to {max(mids)}")
+
+
+def planned(row: Row, claims: Claims, find: Find) -> None:
+    """An intent with the purpose CLOSE, or FLATTEN on the contract: as its exit was planned."""
+    body = row["body"]
+    operation = claims.operations[body["operation_id"]]
+    leg = operation.body["legs"][body["leg"]]
+    plan = (leg["venue"], leg["symbol"], leg["side"], leg["qty"], leg["limit_price"])
+    if plan != (body["venue"], body["symbol"], body["side"], body["qty"], body["price"]):
+        find("exit", f"{body['client_id']}: {body['side']} {body['qty']} on {body['venue']}, planned {plan}")
+    if any(claims.orders[name].body["leg"] == body["leg"] for name in operation.orders):
+        find("exit", f"{body['client_id']}: leg {body['leg']} has had its order")
+
+
+def hedge(row: Row, claims: Claims, find: Find) -> None:
+    """An ``OperationResultRecord``: what is kept as hedged is what all of the hedge's operations hold in contracts."""
+    operation = claims.operations[row["body"]["operation_id"]]
+    if operation.body["type"] != "SPOT_FUTURES_HEDGE" or row["body"]["outcome"] == "UNRESOLVED":
+        return
+    base, name = operation.body["legs"][0]["base"], operation.body["closes"] or operation.body["operation_id"]
+    if operation.external or base in claims.externals:
+        return
+    kept = claims.hedges.get(name)
+    signed = ZERO if kept is None else kept["qty"] if kept["spot_side"] == "SELL" else -kept["qty"]
+    held = claims.group_net(operation, "PERPETUAL", base)
+    if signed != held:
+        find("hedge", f"{name}: {signed} {base} in contracts is kept, its operations hold {held}")
 
 
 def recovery(row: Row, claims: Claims, find: Find) -> None:

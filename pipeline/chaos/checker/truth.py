@@ -51,7 +51,7 @@ class Truth:
     fills: dict[tuple[str, str, str], Row] = field(default_factory=dict)  # by venue, symbol, trade id
     free: dict[Place, Decimal] = field(default_factory=dict)  # (venue, asset)
     taken_ns: dict[Place, int] = field(default_factory=dict)  # (venue, asset) -> when others last took of it
-    moved: set[Place] = field(default_factory=set)  # (venue, asset) that others have moved, first deposits left out
+    moved: dict[Place, Decimal] = field(default_factory=dict)  # (venue, asset) -> by others, first deposits left out
     money: dict[Place, Decimal] = field(default_factory=dict)  # (venue, asset) -> change by trading, fees, funding
     positions: dict[Place, Decimal] = field(default_factory=dict)
     costs: dict[Place, Decimal] = field(default_factory=dict)  # of positions: price x signed quantity that is open
@@ -63,9 +63,11 @@ class Truth:
     no_room: bool = False
     down_ns: dict[str, int] = field(default_factory=dict)  # venue -> when its session was last lost
     halted: set[Place] = field(default_factory=set)  # instruments that their venue has suspended
+    resumed_ns: dict[Place, int] = field(default_factory=dict)  # instrument -> when its venue last opened it again
     paged_ns: dict[str, int] = field(default_factory=dict)  # venue -> when its gateway last answered with a page
     awake_ns: int = 0  # until when the process stands still
     life_ns: int = 0
+    by: str = ""  # whose life: the executor's, or the guard's
 
     def proof_ns(self, place: Place, now_ns: int) -> int:
         """When a book was last proved: when it was published, or later, while its feed speaks, less the way of a
@@ -124,7 +126,10 @@ class Truth:
     def _entry(self, row: Row) -> None:
         if row["reason"] in ("deposit", "withdraw"):
             if self.life_ns:
-                self.moved |= {(row["venue"], asset) for _, asset, _ in row["postings"]}
+                for account, asset, amount in row["postings"]:
+                    if account.startswith("user:"):
+                        key = (row["venue"], asset)
+                        self.moved[key] = self.moved.get(key, ZERO) + amount
             return
         for account, asset, amount in row["postings"]:
             if account.startswith("user:"):
@@ -148,7 +153,11 @@ class Truth:
                 for place in self.instruments
                 if row["venue"] in ("*", place[0]) and row["symbol"] in ("*", place[1])
             }
-            self.halted = self.halted | of_rule if row["fault"] == "halt_symbol" else self.halted - of_rule
+            if row["fault"] == "halt_symbol":
+                self.halted = self.halted | of_rule
+            else:
+                self.resumed_ns |= {place: row["mono_ns"] for place in self.halted & of_rule}
+                self.halted = self.halted - of_rule
         if row["fault"] == "disconnect" and row.get("target", "*") != "public":
             for venue in self.config["venues"]:
                 if row["venue"] in ("*", venue):
@@ -170,7 +179,7 @@ class Truth:
         elif act == "pause":
             self.awake_ns = now_ns + row["for_ms"] * 1_000_000
         elif act == "life":
-            self.life_ns, self.awake_ns = now_ns, 0
+            self.life_ns, self.awake_ns, self.by = now_ns, 0, row["by"]
             self.down_ns = dict.fromkeys(self.config["venues"], now_ns)
 
 

@@ -166,11 +166,12 @@ def _reference(frame: bytes, *, linked: bool) -> Decoded:
         elif key in ("result", "error", "code", "msg", "id"):
             return Decoded(topic=TOPIC_CONTROL)
     symbol = ref.symbol_of(fields, frame)
-    time = ref.time_of(fields, "E")
-    if "e" in fields and ref.read_text(bytes(fields["e"])) == "depthUpdate":
-        update = ref.decode_update(fields, frame, symbol=symbol, time=time, linked=linked, sparse=False)
-        return Decoded(topic=TOPIC_OTHER) if partial else update
-    return ref.decode_ticker(fields, frame, symbol=symbol, time=time)
+    with ref.about(symbol):
+        time = ref.time_of(fields, "E")
+        if "e" in fields and ref.read_text(bytes(fields["e"])) == "depthUpdate":
+            update = ref.decode_update(fields, frame, symbol=symbol, time=time, linked=linked, sparse=False)
+            return Decoded(topic=TOPIC_OTHER) if partial else update
+        return ref.decode_ticker(fields, frame, symbol=symbol, time=time)
 
 
 def reference_spot(frame: bytes) -> Decoded:

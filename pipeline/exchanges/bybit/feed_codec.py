@@ -235,6 +235,11 @@ def reference(frame: bytes) -> Decoded:
     depth = topic.split(".")[1] if topic.startswith("orderbook.") and topic.count(".") > 1 else ""
     if depth not in ("50", "1"):
         return Decoded(topic=TOPIC_OTHER)
+    with ref.about(topic.split(".")[2]):
+        return _push(fields, frame, depth)
+
+
+def _push(fields: ref.Raw, frame: bytes, depth: str) -> Decoded:
     missing = [key for key in ("type", "ts", "data") if key not in fields]
     if missing:
         raise ref.violation(f"push without {', '.join(missing)}", frame)

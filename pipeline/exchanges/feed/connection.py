@@ -81,7 +81,6 @@ class FeedConnection:
         self.acked: set[str] = set()
         self.refused: dict[str, str] = {}
         self._asked: dict[str, tuple[float, int]] = {}  # topic -> (loop time of the last request, requests)
-        self._request_id = 0
         self._last_data_ns = last_data_ns
         self.renew_asked = False
         self.on_time = False  # proofs count only while the frames are of now; a new connection shows it first
@@ -146,7 +145,7 @@ class FeedConnection:
         for topic in fresh:
             self.wanted[topic] = None
             self.refused.pop(topic, None)
-        await self._send(self._public.subscribe(fresh, self._next_id(len(fresh)), wall_ms() // 1000))
+        await self._send(self._public.subscribe(fresh, self._public.take_ids(len(fresh)), wall_ms() // 1000))
 
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         """End topics; those that were not asked for are ignored."""
@@ -155,12 +154,7 @@ class FeedConnection:
             self.wanted.pop(topic, None)
             self.acked.discard(topic)
             self._asked.pop(topic, None)
-        await self._send(self._public.unsubscribe(known, self._next_id(len(known)), wall_ms() // 1000))
-
-    def _next_id(self, count: int) -> int:
-        first = self._request_id + 1
-        self._request_id += max(1, count)
-        return first
+        await self._send(self._public.unsubscribe(known, self._public.take_ids(len(known)), wall_ms() // 1000))
 
     async def _send(self, requests: Sequence[Request]) -> None:
         loop = asyncio.get_running_loop()

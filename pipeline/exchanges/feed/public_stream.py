@@ -1,7 +1,7 @@
 """What a feed must know of a venue's public streams, sans-I/O: addresses, topics, subscriptions, their answers.
 
-One implementation a dialect (``<dialect>/public_stream.py``). It holds no socket, and of a connection's state only the
-ids of its own requests.
+One implementation a dialect (``<dialect>/public_stream.py``). It holds no socket, and of its connections' state only
+the ids of their requests: one row of ids for all of them, because an answer is matched by its id alone.
 """
 
 from __future__ import annotations
@@ -59,11 +59,19 @@ class PublicStream(ABC):
     stall_after_s = 10.0  # no frame of any kind while subscribed: the connection is replaced
     life_s = 23 * 3600.0  # a planned change comes before the venue ends the connection (24 h)
 
+    _ids_taken = 0
+
     @property
     def can_be_doubled(self) -> bool:
         """Whether two connections bring the same updates under the same numbers; not known where each begins with a
         whole book of its own."""
         return not self.whole_books_pushed
+
+    def take_ids(self, count: int) -> int:
+        """The first of ``count`` ids that no request of any connection has had."""
+        first = self._ids_taken + 1
+        self._ids_taken += count
+        return first
 
     @abstractmethod
     def url(self) -> str:
@@ -83,8 +91,8 @@ class PublicStream(ABC):
 
     @abstractmethod
     def subscribe(self, topics: Sequence[str], request_id: int, wall_s: int) -> list[Request]:
-        """Frames that ask for ``topics``. ``request_id``: the first of as many ids as there are topics; ``wall_s``:
-        unix time, which some venues want in the frame."""
+        """Frames that ask for ``topics``. ``request_id``: the first of as many ids as there are topics
+        (:meth:`take_ids`); ``wall_s``: unix time, which some venues want in the frame."""
 
     @abstractmethod
     def unsubscribe(self, topics: Sequence[str], request_id: int, wall_s: int) -> list[Request]:

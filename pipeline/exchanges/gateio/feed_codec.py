@@ -243,11 +243,12 @@ def reference(frame: bytes) -> Decoded:
         result = ref.read_object(bytes(fields["result"]))
     except ProtocolViolation:
         raise ref.violation("result is not an object", frame) from None
-    time = ref.time_of(result, "t")
     symbol = ref.symbol_of(result, frame) if channel != "obu" else _obu_symbol(result, frame)
-    if channel == "book_ticker":
-        return ref.decode_ticker(result, frame, symbol=symbol, time=time)
-    return ref.decode_update(result, frame, symbol=symbol, time=time, linked=False, sparse=True)
+    with ref.about(symbol):
+        time = ref.time_of(result, "t")
+        if channel == "book_ticker":
+            return ref.decode_ticker(result, frame, symbol=symbol, time=time)
+        return ref.decode_update(result, frame, symbol=symbol, time=time, linked=False, sparse=True)
 
 
 #: Why the values are as they are: the table of ``pipeline/book/sequencer.py``.

@@ -354,6 +354,11 @@ def reference(frame: bytes) -> Decoded:
     symbol = push.symbol or push.channel.rpartition("@")[2]
     if not symbol or len(symbol.encode()) > SYMBOL_BYTES:
         raise ref.violation("no usable symbol", frame)
+    with ref.about(symbol):
+        return _push(push, body, symbol, frame)
+
+
+def _push(push: PushDataV3ApiWrapper, body: str, symbol: str, frame: bytes) -> Decoded:
     if push.sendTime < 0:
         raise ref.violation("negative time", frame)
     if body == "publicAggreBookTicker":

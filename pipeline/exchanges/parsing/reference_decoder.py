@@ -11,6 +11,8 @@ Source: the venue sheets' market data sections (Binance spot and USDM, Gate.io s
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 
@@ -33,6 +35,16 @@ _levels = msgspec.json.Decoder(list[msgspec.Raw])
 def violation(what: str, frame: bytes) -> ProtocolViolation:
     """The error for bytes that the venue's documents do not allow; shows the start of the frame."""
     return ProtocolViolation(f"{what}: frame starts with {bytes(frame[:120])!r}")
+
+
+@contextmanager
+def about(symbol: str) -> Iterator[None]:
+    """What is refused inside is of ``symbol``: its book alone has lost an update."""
+    try:
+        yield
+    except ProtocolViolation as error:
+        error.symbol = symbol
+        raise
 
 
 def read_object(frame: bytes) -> Raw:

@@ -82,7 +82,6 @@ class LedgerState(msgspec.Struct, frozen=True):
     funding_seen: set[Key]
     payments_of: dict[Key, list[tuple[int, Decimal]]]
     funding_wall_ms: dict[str, int]
-    began_wall_ms: int
     baseline: dict[Key, tuple[Decimal, Decimal]]
     position_offsets: dict[Key, Decimal]
     based_wall_ms: dict[str, int]

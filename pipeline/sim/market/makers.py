@@ -128,8 +128,8 @@ class Maker:
         rng = self.rng
         if isinstance(self._listing.basis_bps, tuple):
             self._offset = 1.0 + self._listing.basis_at(self._paths.at_s(now_ns)) * BPS
-        keep = math.exp(-(now_ns - self._stepped_ns) / (NOISE_DECAY_S * NS_PER_S))
-        self._stepped_ns = now_ns
+        keep = math.exp(-max(0, now_ns - self._stepped_ns) / (NOISE_DECAY_S * NS_PER_S))
+        self._stepped_ns = max(self._stepped_ns, now_ns)  # a burst is of now, and steps may be late
         draw = self.spec.noise_bps * rng.gauss(0.0, 1.0)
         self._noise_bps = self._noise_bps * keep + draw * math.sqrt(1.0 - keep * keep)
         self._tightness = math.exp(0.98 * math.log(self._tightness) + 0.2 * TIGHT_SIGMA * rng.gauss(0.0, 1.0))

@@ -1,13 +1,17 @@
-"""Books whose connection is changed for another one: those that stand move, the others are fetched again."""
+"""Books whose connection is changed for another one: those that stand move, the others are fetched again. And what a
+frame costs that cannot be read."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import pytest
 
 from pipeline.book.memory import BOOKS, WATCH
 from pipeline.book.results import FrameResult, SnapshotResult
 from shm import bookring
-from shm.layout import BOOK, FLAG_HALTED, FLAG_UNPROVED
+from shm.layout import BOOK, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 from tests.worlds.venue_books_rig import CONN, Rig, snapshot, spot_update, watch_from
 
 MS = 1_000_000
@@ -118,3 +122,58 @@ def test_a_book_that_waits_goes_on_waiting_under_the_next_connection() -> None:
     rig.books.invalidate(2)
     assert rig.books.move_connection(CONN, NEXT_CONN) == []
     assert rig.books.needs_snapshot() == [2] and rig.books.invalidate_connection(CONN) == []
+
+
+class Contracts(Rig):
+    """Two contracts of Gate.io, whose frames name the symbol behind the levels, on a connection with other topics."""
+
+    def __init__(self) -> None:
+        super().__init__("gateio", "futures", "BTC_USDT")
+        self.books.add(book_index=1, instrument_id=5, symbol="ETH_USDT", price_exp=4, qty_exp=4)
+        watch_from(self.books, CONN, self.time)
+        for symbol in ("BTC_USDT", "ETH_USDT"):
+            assert self.frame(contract_update(symbol, 7, full=True)) is FrameResult.APPLIED
+
+    def proved(self, book_index: int) -> bool:
+        record = self.read(book_index)
+        return not record[BOOK.flags] & FLAG_GAP and bookring.proof_mono_ns(self.words, 0, record) > 0
+
+
+def contract_update(symbol: str, number: int, price: str = "57", **more: Any) -> bytes:
+    body = {"U": number, "a": [], "b": [{"p": price, "s": 46}], "s": symbol, "t": 5, "u": number, **more}
+    return json.dumps({"time": 1, "channel": "futures.order_book_update", "event": "update", "result": body}).encode()
+
+
+def test_a_refused_frame_that_names_its_symbol_last_costs_that_book_alone() -> None:
+    rig = Contracts()
+    assert rig.frame(contract_update("BTC_USDT", 8, price="NaN")) is FrameResult.REJECTED
+    assert rig.books.last_book_index == 2 and rig.books.needs_snapshot() == [2]
+    rig.frame(contract_update("ETH_USDT", 8))
+    assert not rig.proved(2) and rig.proved(1)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [contract_update("BTC_USDT", 8)[:120], contract_update("BTX_USDT", 8, price="NaN"), b"\xff" * 100],
+    ids=["cut off", "of a symbol that is not ours", "bytes"],
+)
+def test_after_a_frame_of_nobody_knows_whom_books_are_proved_by_their_own_next_update(frame: bytes) -> None:
+    rig = Contracts()
+    assert rig.proved(1) and rig.proved(2)
+    assert rig.frame(frame) is FrameResult.REJECTED
+    rig.frame(contract_update("ETH_USDT", 8))
+    assert rig.proved(1) and not rig.proved(2)
+    rig.books.set_halted(2, False)  # published again as it is
+    rig.frame(contract_update("ETH_USDT", 9))
+    assert not rig.proved(2)
+    rig.frame(contract_update("BTC_USDT", 8))
+    assert rig.proved(2)
+
+
+def test_a_late_connection_stays_late_over_a_frame_that_cannot_be_read() -> None:
+    rig = Contracts()
+    watch = BOOKS.connections + CONN * WATCH.WORDS
+    rig.books.mem[watch + WATCH.on_time] = 0
+    assert rig.frame(b"\xff") is FrameResult.REJECTED
+    rig.frame(contract_update("ETH_USDT", 8))
+    assert not rig.books.mem[watch + WATCH.on_time] and not rig.proved(1)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from pipeline.chaos import campaign
 from pipeline.chaos.campaign import crash_schedules
-from pipeline.chaos.crashes import pairs, points
+from pipeline.chaos.crashes import dying, pairs, points
 from pipeline.chaos.directed import CRASHED, TAKEN_OVER, directed
 from pipeline.chaos.runner import run
 from pipeline.chaos.schedule import Schedule, draw, read
 from pipeline.chaos.shrink import shrink
 from tests.command_line import assert_contract
+from tests.paths import REPO
 from tests.planted.engine_bugs import planted
 from workers.cli.main import main
 
@@ -33,6 +37,7 @@ FOUND = {
     1665: "an exit that had sold twice opened its hedge's opposite, which nobody kept",
     387: "dust was taken along and left more than it was",
     2542: "an order that ended with nothing executes later",
+    500148: "a leg of an order without an answer was liquidated, and its money was booked as others' doing",
 }
 PAIRS = 200  # of deaths, behind every single one
 PARTS = 20  # of the slice: one test each, so that two processes share it
@@ -95,6 +100,31 @@ def test_a_death_and_another_in_its_recovery_break_no_rule() -> None:
 
 def test_the_same_seed_gives_the_same_trace() -> None:
     assert run(draw(3)).digest == run(draw(3)).digest != run(draw(4)).digest
+
+
+@pytest.mark.parametrize("hash_seed", ["1", "2"])
+def test_a_process_with_another_hash_seed_has_the_same_trace(hash_seed: str) -> None:
+    """Through the wire's formats, and with the journals as files."""
+    code = (
+        "from pipeline.chaos.crashes import dying\n"
+        "from pipeline.chaos.runner import run\n"
+        "from pipeline.chaos.schedule import draw\n"
+        "print(run(draw(6)).digest, run(dying('entry', 20)).digest)"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    run_it = [sys.executable, "-c", code]
+    done = subprocess.run(run_it, cwd=REPO, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [run(draw(6)).digest, run(dying("entry", 20)).digest]
+
+
+def test_the_checker_needs_no_code_of_the_engine() -> None:
+    """It loads itself and the standard library: what it judges by is its own."""
+    code = "import sys, pipeline.chaos.checker.judge as judge; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    ours = {name for name in done.stdout.split() if name.partition(".")[0] in ("pipeline", "shm", "workers")}
+    allowed = {"pipeline", "pipeline.chaos"}
+    assert {name for name in ours - allowed if not name.startswith("pipeline.chaos.checker")} == set()
+    assert "msgspec" not in done.stdout.split()
 
 
 def test_a_schedule_is_read_back_from_its_text() -> None:

@@ -178,7 +178,8 @@ class Strict:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, seed: int = 1) -> None:
         self.asked: list[FetchBalances] = []
         monkeypatch.setattr(World, "_fetch_balances", lambda _world, action: self.asked.append(action))
-        self.world = ready_world(seed, execution={"balance_check": BalanceCheck.STRICT})
+        cooldown = {"cooldown_ms": 1000}
+        self.world = ready_world(seed, execution={"balance_check": BalanceCheck.STRICT}, detection=cooldown)
 
     def answer(self, action: FetchBalances, error: str = "") -> None:
         world = self.world
@@ -197,6 +198,34 @@ def test_strict_trades_one_direction_once_however_often_it_was_asked(monkeypatch
     for action in strict.asked:
         strict.answer(action)
     assert len(world.core.ledger.operations) <= 1, "a second intent on symbols with own unsettled orders"
+
+
+def test_strict_keeps_the_cooldown_of_an_operation_that_ended_while_the_venues_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strict = Strict(monkeypatch)
+    world = strict.world
+    for _ in range(2):
+        world.feed(world.offer("mexc_spot", "gateio_spot"))
+        world.run(2)
+    world.run(10)
+    strict.answer(strict.asked[0])
+    world.run(200)
+    assert world.core.ledger.operations and not world.core.ledger.open_operations
+    strict.answer(strict.asked[1])
+    assert len(world.core.ledger.operations) == 1 and world.refusals[-1] is Refusal.COOLDOWN
+
+
+def test_strict_opens_no_second_hedge_against_one_that_was_opened_while_the_venues_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strict = Strict(monkeypatch)
+    world = strict.world
+    world.feed(world.offer("gateio_spot", "gateio_futures"))
+    world.run(10)
+    world.core.risk.gate.leaves_a_hedge = lambda direction_key: True
+    strict.answer(strict.asked[0])
+    assert not world.core.ledger.operations and world.refusals[-1] is Refusal.NETS
 
 
 @pytest.mark.parametrize("silent", [False, True])

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from pipeline.model.config import DetectionConfig, EngineConfig, RiskLimits
+from pipeline.model.config import TRUSTED_COINS, DetectionConfig, EngineConfig, RiskLimits
 from pipeline.model.config_load import config_from_mapping
 from pipeline.model.config_notes import config_notes
 from pipeline.model.config_reload import reload_changes
@@ -83,3 +83,12 @@ def test_a_canary_narrows_every_limit_is_told_and_is_widened_by_a_reload() -> No
     assert not [line for line in live_errors(canary) if "above" in line], (
         "narrowed like the rest, or live would refuse them"
     )
+
+
+def test_trusted_coins_are_added_and_a_list_that_leaves_some_out_is_told() -> None:
+    added = config_from_mapping({"detection": {"also_trusted_coins": ["NOVA"]}})
+    assert added.detection.every_trusted_coin == {*TRUSTED_COINS, "NOVA"} and config_notes(added) == []
+    replaced = config_from_mapping({"detection": {"trusted_coins": ["NOVA", "BTC"], "also_trusted_coins": ["ETH"]}})
+    assert replaced.detection.every_trusted_coin == {"NOVA", "BTC", "ETH"}
+    (note,) = config_notes(replaced)
+    assert "leaves out ADA, BNB, DOGE" in note and "ETH" not in note and "also_trusted_coins adds" in note

@@ -91,7 +91,7 @@ def test_a_venue_that_tells_nothing_of_a_coin_does_not_pair_it() -> None:
     )
     assert [row.pair_id for row in rows] == [QUARANTINED, 0, 0]
     assert "mexc_spot gives no identity of the coin NOVA" in rows[0].quarantine_reason
-    assert "detection.trusted_coins" in rows[0].quarantine_reason
+    assert "detection.also_trusted_coins" in rows[0].quarantine_reason
     rows = build_rows([spec("mexc_spot", "NOVA"), spec("gateio_spot", "NOVA")], VENUES)
     assert [row.pair_id for row in rows] == [QUARANTINED, QUARANTINED]
     rows = build_rows([spec("gateio_spot", "NOVA"), spec("gateio_futures", "NOVA")], VENUES)

@@ -136,6 +136,25 @@ def test_an_answer_to_an_earlier_question_does_not_end_the_wait_of_a_stop() -> N
     assert not world.core.funding.pending
 
 
+def test_what_a_venue_paid_before_its_first_balances_is_not_ours_though_the_journal_had_begun() -> None:
+    """Its key came later, or it could not be reached: the payment is in the balances that are taken then."""
+    world = World(3)
+    world.up["gateio_futures"] = False
+    world.run(1000)
+    world.fund(PAID)
+    world.run(5000)
+    world.up["gateio_futures"] = True
+    world.kill()
+    world.run(INTERVAL_NS / MS + 5000)
+    ledger = world.core.ledger
+    assert "gateio_futures" in ledger.based_wall_ms and not booked(world)
+    assert ledger.total_pnl == ledger.day_pnl == 0
+    assert ledger.expected_balance("gateio_futures", "USDT") == world.venues["gateio_futures"].balances["USDT"]
+    world.fund(RECEIVED)
+    world.run(INTERVAL_NS / MS + 5000)
+    assert [row.amount for row in booked(world)] == [RECEIVED]
+
+
 def test_what_the_account_paid_before_the_journal_began_is_not_ours() -> None:
     world = World(3)
     old = Funding(
@@ -147,12 +166,12 @@ def test_what_the_account_paid_before_the_journal_began_is_not_ours() -> None:
     assert not booked(world)
 
 
-def test_a_payment_in_the_second_in_which_the_journal_began_is_ours_where_the_stream_told_of_it() -> None:
-    """Venues list it by the whole second, which is before the journal."""
+def test_a_payment_in_the_second_of_the_first_balances_is_ours_where_the_stream_told_of_it() -> None:
+    """Venues list it by the whole second, which is before them."""
     world = World(3)
     world.run(300)
-    world.core.ledger.began_wall_ms += 265
-    began = world.core.ledger.began_wall_ms
+    began = world.core.ledger.based_wall_ms["gateio_futures"] // 1000 * 1000 + 265
+    world.core.ledger.based_wall_ms["gateio_futures"] = began
     noticed, silent = (
         Funding(
             venue="gateio_futures", symbol=symbol, event_id=symbol, asset="USDT", amount=PAID,
@@ -232,16 +251,17 @@ async def ask_a_spot_venue() -> list[Funding]:
             await client.close()
 
 
-def test_questions_reach_back_behind_the_newest_booking_but_never_before_the_journal(
+def test_questions_reach_back_behind_the_newest_booking_but_never_before_the_first_balances(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(funding, "SINCE_MARGIN_MS", 60_000)
     world = hedged_world()
     asked = [action for action in world.core.funding._context.drain() if isinstance(action, FetchFunding)]
     assert not asked
-    assert world.core.funding._since_ms("gateio_futures") == world.core.ledger.began_wall_ms // 1000 * 1000
+    based_ms = world.core.ledger.based_wall_ms["gateio_futures"]
+    assert world.core.funding._since_ms("gateio_futures") == based_ms // 1000 * 1000
     world.run(100_000)
     world.fund(PAID)
     world.run(500)
     since = world.core.funding._since_ms("gateio_futures")
-    assert world.core.ledger.began_wall_ms < since < booked(world)[0].venue_wall_ms
+    assert based_ms < since < booked(world)[0].venue_wall_ms

@@ -19,6 +19,7 @@ from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import World
 from tests.worlds.hedged_world import hedged_world
+from tests.worlds.venue_model import Faults
 
 
 def refusal(world: World, opportunity: Opportunity) -> Refusal:
@@ -104,6 +105,15 @@ def test_the_same_opportunity_twice_is_a_duplicate_and_a_flood_trips() -> None:
         assert refusal(world, opportunity) in (Refusal.DUPLICATE, Refusal.BREAKER)
     assert "duplicates" in world.core.ledger.breakers
     assert len(world.core.ledger.operations) == 1
+
+
+def test_the_direction_of_an_operation_that_is_open_for_long_is_refused_and_trips_nothing() -> None:
+    """An operator may have taken it over: what the market offers there meanwhile is no fault of the detector."""
+    world = ready_world(faults=Faults(drop_stream=1, rest_error=1, drop_request=1))
+    assert refusal(world, offer(world)) is Refusal.NONE
+    world.run(100)
+    assert [refusal(world, offer(world)) for _ in range(120)] == [Refusal.DUPLICATE] * 120
+    assert "duplicates" not in world.core.ledger.breakers
 
 
 def test_an_old_detection_is_refused() -> None:

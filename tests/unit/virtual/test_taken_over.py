@@ -11,6 +11,7 @@ from pipeline.execution.events import CommandKind
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord
 from pipeline.execution.orchestrator import RECOVERY_HOLD
 from pipeline.execution.records import Outcome
+from pipeline.model.enums import OrderState
 from pipeline.takeover import Takeover
 from pipeline.trade_state import Effect, executor_reasons
 from pipeline.virtual.world import VirtualWorld
@@ -21,6 +22,7 @@ from tests.worlds.external_world import (
     external_world,
     hedge,
     judge,
+    moved_unlisted,
     place,
     records,
     repairs,
@@ -123,6 +125,54 @@ def test_an_approval_outlives_a_restart(monkeypatch: pytest.MonkeyPatch) -> None
     world.faults.clear()
     assert world.run_until(lambda: operation_id not in world.core.ledger.open_operations, limit_ms=30_000)
     is_over(world, operation_id, Outcome.RECOVERED)
+
+
+def sale_in_doubt(world: VirtualWorld, operation_id: str) -> str:
+    """The next repair's request is lost, and both coins move as it would have moved them; a complete sweep has looked
+    for it. Its client id."""
+    assert world.run_until(lambda: bool(world.core.ledger.unsettled), limit_ms=5000)
+    (order,) = world.core.ledger.unsettled.values()
+    assert order.intent.operation_id == operation_id and order.intent.side.name == "SELL"
+    venue, qty = order.intent.venue, order.intent.qty
+    moved_unlisted(world, "withdraw", venue, "BTC", float(qty))
+    moved_unlisted(world, "deposit", venue, "USDT", float(order.intent.price * qty))
+    world.run(20_000)
+    return order.client_id
+
+
+@pytest.mark.parametrize("how", ["approve", "rearm", "flatten", "takeover"])
+def test_what_lets_repairs_begin_again_says_nothing_of_orders_that_become_unknown_later(how: str) -> None:
+    """The order may have sold the coins: sent once more, it would sell them twice."""
+    world, operation_id = held_world()
+    for venue in ("gateio_spot", "mexc_spot"):
+        world.arm(kind="drop_request", venue=venue, target="place", count=0)
+    if how == "takeover":
+        world.take_over()
+        takeover = Takeover(world.core, None)
+        assert world.run_until(lambda: world.core.recovery.ready(), limit_ms=5000)
+        for command in takeover.commands(world.clock.mono_ns(), "test"):
+            world.feed(command)
+    else:
+        kind, argument = {
+            "approve": (CommandKind.APPROVE, f"r{operation_id}"),
+            "rearm": (CommandKind.REARM, RECOVERY_HOLD),
+            "flatten": (CommandKind.FLATTEN, ""),
+        }[how]
+        world.command(kind, argument, "the market is fine")
+    client_id = sale_in_doubt(world, operation_id)
+    assert world.core.ledger.orders[client_id].state is OrderState.UNKNOWN
+    venue = world.core.ledger.orders[client_id].intent.venue
+    newest = [order for order in repairs(world) if order.intent.venue == venue][-1]
+    assert newest.client_id == client_id, "nothing more is sold there while it is not known what was"
+    assert [a.code for a in world.alerts].count("unknown_unproved") == 1
+    (row,) = world.core.recovery.get_active_recoveries()
+    assert row["requires_manual_approval"] and client_id in str(row["reason"])
+    if how == "takeover":
+        return
+    world.faults.clear()
+    world.command(CommandKind.APPROVE, f"r{operation_id}", "I have withdrawn them")
+    assert world.run_until(lambda: world.core.ledger.orders[client_id].settled, limit_ms=40_000)
+    assert world.core.ledger.orders[client_id].state is OrderState.EXPIRED
 
 
 def test_coins_that_an_exit_has_sold_are_not_gone_when_they_are_bought_back_in_parts() -> None:

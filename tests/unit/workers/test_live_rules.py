@@ -172,6 +172,7 @@ def test_the_defaults_and_the_venues_own_urls_are_accepted() -> None:
         ("risk_limits__per_pair", {"BTC/USDT": {}}, "risk_limits.per_pair.BTC/USDT: found no limit"),
         ("risk_limits__per_asset", {"BTC": {"max_exposure_usd": 90000}}, "it would never bind"),
         ("detection__trusted_coins", ["btc"], "detection.trusted_coins: found 'btc'"),
+        ("detection__also_trusted_coins", ["nova "], "detection.also_trusted_coins: found 'nova '"),
         ("inventory__alarms", {"mexc_spot": {"GT": 1}}, "inventory.alarms.mexc_spot.GT: no such coin"),
         ("inventory__targets", {"mexc_spot": {"BTCC": 1}}, "inventory.targets.mexc_spot.BTCC: no such coin"),
     ],

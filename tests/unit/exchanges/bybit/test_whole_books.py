@@ -105,9 +105,9 @@ class Pause(Backoff):
 def test_a_book_that_came_while_it_was_waited_for_keeps_its_subscription() -> None:
     async def body() -> None:
         async with standing() as it:
-            asked = it.carrier._request_id
+            asked = it.carrier._public._ids_taken
             await it.await_whole(Pause(it.push_whole))
-            assert it.carrier._request_id == asked, "nothing was unsubscribed or asked for anew"
+            assert it.carrier._public._ids_taken == asked, "nothing was unsubscribed or asked for anew"
             assert it.carrier.carries(it.topic) and it.feed.books.is_synced(it.first.book_index)
 
     asyncio.run(body())

@@ -347,6 +347,21 @@ def test_symbols_come_and_go_while_running(name: str) -> None:
     on(name, scenario, add=False, wait=False)
 
 
+@pytest.mark.parametrize("name", TRADED)
+def test_connections_that_subscribe_at_once_read_their_own_answers(name: str) -> None:
+    async def scenario(it: Bench) -> None:
+        it.feed.public.topics_per_connection_max = 2  # one symbol each
+        it.rows = it.rows[:3]
+        for row in it.rows:
+            it.feed.add(it.instrument(row))
+        await until(it.all_tradable, "whole, proved books")
+        connections = list(it.feed._connections.values())
+        assert len(connections) == len(it.rows) > 1
+        assert all(asked == 1 for each in connections for _, asked in each._asked.values()), "nothing was asked twice"
+
+    on(name, scenario, add=False, wait=False)
+
+
 def test_thirty_topics_are_the_limit_of_a_mexc_connection() -> None:
     async def body() -> None:
         async with bench("mexc_spot", wait=False) as it:

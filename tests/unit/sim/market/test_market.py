@@ -275,3 +275,16 @@ def test_shifted_venue_delivers_ten_seconds_late() -> None:
     assert not ages
     world.clock.advance(3 * NS_PER_S)
     assert ages and all(9_990 < age < 10_100 for age in ages)
+
+
+def test_steps_that_are_late_follow_a_burst_of_now() -> None:
+    """A busy host runs what is due after a burst that was asked for meanwhile: the market goes on."""
+    world = World(load_scenario("demo"), 1)
+    world.market.start()
+    world.clock.advance(NS_PER_S)
+    pump, world.market._pump = world.market._pump, lambda _token_ns: None  # type: ignore[method-assign]
+    world.clock.advance(NS_PER_S)
+    world.market.burst("*", 5)
+    before = world.market.steps
+    pump(0)
+    assert world.market.steps > before

@@ -21,7 +21,7 @@ from tests.paths import REPO
 from workers.base import WorkerContext
 from workers.control_plane.fork_server import start_fork_server
 from workers.control_plane.process_modules import PROCESS_MODULES
-from workers.control_plane.warming import cache_is_cold, note_warm
+from workers.control_plane.warming import BAR_CHARACTERS, KERNELS_ABOUT, cache_is_cold, note_warm, progress_text
 
 WAIT_S = 240.0
 
@@ -216,6 +216,13 @@ def test_a_cache_is_warm_for_the_dialects_that_were_compiled_and_no_other(
     assert not cache_is_cold(["binance", "mexc"])
 
 
+def test_the_bar_grows_with_each_kernel_and_is_never_full_before_the_end() -> None:
+    bars = [progress_text(kernels, 3.0, "feed").partition("]")[0] for kernels in range(2 * KERNELS_ABOUT)]
+    assert bars[0].count("#") == 0 and bars == sorted(bars, key=lambda bar: bar.count("#"))
+    assert len({bar.count("#") for bar in bars}) == BAR_CHARACTERS and "." in bars[-1]
+    assert progress_text(60, 3.4, "feed") == f"[{'#' * 12}{'.' * 12}] 60 of about 120 after 3 s, now feed"
+
+
 WARMS = """
 import json, sys
 from workers.control_plane.fork_server import start_fork_server
@@ -227,29 +234,34 @@ while (message := json.loads(channel.recv(65536)))["event"] != "warm":
 """
 
 
-def warmed_with(cache: Path) -> tuple[list[str], bool]:
-    """What a new fork server says of the cache while it loads the shared kernels; whether it says that it compiles."""
+def warmed_with(cache: Path) -> tuple[list[str], int]:
+    """What a new fork server says of the cache while it loads the shared kernels; how many it says it has compiled."""
     environment = {**os.environ, "ARB_CACHE_DIR": str(cache), "PYTHONPATH": str(REPO)}
     run = [sys.executable, "-c", WARMS]
     done = subprocess.run(run, env=environment, cwd=REPO, capture_output=True, text=True, check=True, timeout=250)
     assert done.stderr == ""
     heard = [msgspec.json.decode(line) for line in done.stdout.splitlines()]
     said = [message["text"] for message in heard if message["event"] == "cache"]
-    return said, any(message["event"] == "warming" for message in heard)
+    counts = [
+        int(message["text"].split("] ")[1].split(" of about ")[0]) for message in heard if "of about" in str(message)
+    ]
+    assert counts == sorted(counts), "the bar moves forward alone"
+    return said, counts[-1] if counts else 0
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"), reason="nothing is compiled")
 def test_damaged_machine_code_is_compiled_again_counted_and_said(tmp_path: Path) -> None:
-    assert warmed_with(tmp_path) == ([], True)
-    assert warmed_with(tmp_path) == ([], False)
+    said, compiled = warmed_with(tmp_path)
     files = sorted((tmp_path / "kernels").rglob("*.code"))
+    assert said == [] and 10 < compiled <= len(files), "each kernel counts when it is done, and once"
+    assert warmed_with(tmp_path) == ([], 0)
     for number, path in enumerate(files):
         os.truncate(path, path.stat().st_size * number // len(files))
     (first, total), compiling = warmed_with(tmp_path)
     assert first.startswith("1 damaged file, compiled again: ")
     assert total == f"{len(files)} damaged files in all, compiled again"
     assert compiling
-    assert warmed_with(tmp_path) == ([], False)
+    assert warmed_with(tmp_path) == ([], 0)
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"), reason="nothing is compiled")

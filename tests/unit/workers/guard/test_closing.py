@@ -18,7 +18,7 @@ from pipeline.execution.records import BootRecord, TakeoverRecord
 from pipeline.model.clock import mono_ns
 from pipeline.model.config import EngineConfig
 from pipeline.model.structs import Credentials
-from pipeline.takeover import Takeover
+from pipeline.takeover import Takeover, TakeoverResult
 from tests.exhausted import full_disk
 from tests.worlds.books_world import CONFIG, BooksWorld, config_with, gateio
 from tests.worlds.external_world import external_world, hedge
@@ -29,7 +29,7 @@ from workers.executor.publisher import Publisher
 from workers.executor.views import order_rows
 from workers.executor_file import read_executor_state
 from workers.guard.closing import Closing, make_room
-from workers.guard.taking_over import RETRY_NS
+from workers.guard.taking_over import PAUSE_MAX_NS, RETRY_NS
 from workers.state_folder import instance_dir
 
 SEGMENT = 16 * 1024
@@ -90,6 +90,36 @@ def test_a_fence_that_a_full_disk_keeps_up_costs_no_second_takeover_and_keeps_no
     assert not page.fenced and not taking_over.active
     page.close()
     world.close()
+
+
+@pytest.mark.parametrize(
+    ("result", "again"),
+    [
+        (TakeoverResult(open_operations=("a1x1",), held=("a1x1",)), False),
+        (TakeoverResult(open_operations=("a1x1",)), True),
+        (TakeoverResult(left=("a1x2",)), True),
+        (TakeoverResult(unsettled=("a1x3",)), True),
+        (None, True),
+    ],
+)
+def test_what_is_left_open_under_a_fence_that_stands_is_tried_again_ever_more_seldom(
+    instance: str, tmp_path: Path, result: TakeoverResult | None, again: bool
+) -> None:
+    _, page, guard = born(instance, tmp_path)
+    taking_over = guard.taking_over
+    ended: Any = SimpleNamespace(result=result, orders=[], reasons={}, acted=True, error="no venue answers")
+    with full_disk():
+        taking_over.begin("restart storm of executor", None)
+        pauses = []
+        for _ in range(9):
+            taking_over._closed(ended, 0)
+            pauses.append(taking_over._due_ns)
+        assert (taking_over._unlifted is None) is again
+        if again:
+            assert pauses[-1] == PAUSE_MAX_NS and pauses[5] > pauses[4] > RETRY_NS
+            taking_over.widen(None)
+            assert taking_over._due_ns == 0, "what is commanded is not put off"
+    page.close()
 
 
 def test_what_another_mode_left_is_not_closed(instance: str, tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,13 +15,50 @@ import pytest
 from pipeline.market_data import MarketDataAggregator
 from pipeline.trade_state import Effect, Reason
 from shm.atomics import mono_ns
+from shm.errors import SegmentMismatch
 from shm.layout import FLAG_GAP
 from shm.liveness import Liveness, LivenessView, beat
 from tests.worlds.books_world import CONFIG, FUTURE_NS, BooksWorld
+from workers.state_folder import instance_dir
 from workers.view.book_verdict import BookJudge
 from workers.view.live_view import BOOKS_MAX, _book_rows
-from workers.view.status import books
+from workers.view.status import Reader, books, with_marks
 from workers.view.status_text import answer_lines
+
+OTHER_UID = 65534
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as two users")
+def test_root_reads_an_instance_that_another_user_runs(instance: str, state_dir: Path) -> None:
+    """`sudo arb status` of a unit's instance: what belongs to the owner of the state folder, and nobody else's."""
+    folder = instance_dir(instance, create=True)
+    (folder / "lock").touch()
+    Liveness.create(instance, "poller").close()  # loads what the other user may not be able to read
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setgroups([])
+            os.setgid(OTHER_UID)
+            os.setuid(OTHER_UID)
+            owned = Liveness.create(instance, "detector")
+            os.write(tell, b"." if owned is not None else b"")
+            signal.pause()
+        finally:
+            os._exit(1)
+    try:
+        os.close(tell)
+        assert os.read(ready, 1) == b"."
+        with pytest.raises(SegmentMismatch, match=f"uid {OTHER_UID}"):
+            Reader(instance).read()  # the folder is root's own still
+        os.chown(folder, OTHER_UID, OTHER_UID)
+        assert "detector" in Reader(instance).read()["processes"]
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(ready)
+        for path in Path("/dev/shm").glob(f"arb.{instance}.*"):
+            path.unlink()
 
 
 @pytest.fixture
@@ -95,6 +135,14 @@ def test_a_beat_after_the_readers_clock_is_no_negative_age(instance: str) -> Non
         assert view.beat_age_ns(view.beat_mono_ns + 7) == 7
     finally:
         live.close()
+
+
+def test_a_position_of_the_account_page_has_its_mark_and_liquidation() -> None:
+    own = {"venue": "gateio_futures", "symbol": "BTC_USDT", "qty": Decimal("-0.5"), "entry_price": Decimal(60000)}
+    said = {**own, "qty": "-0.50", "mark_price": "61000", "liquidation_distance_pct": "31.2", "funding": "1.5"}
+    assert with_marks([own], [said]) == [{**said, **own}]
+    assert with_marks([own], [{**said, "qty": "-0.4"}]) == [own], "of another quantity nothing is shown"
+    assert with_marks([], [said]) == [said]
 
 
 def test_an_instance_that_starts_says_so() -> None:
