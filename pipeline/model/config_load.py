@@ -296,8 +296,13 @@ def _decode_exchanges(value: Any, errors: list[str]) -> dict[str, ExchangeConfig
             if decoded is not None:
                 markets[str(market)] = decoded
         enabled, trade = (_convert(entry.get(key, True), bool, f"{path}.{key}", errors) for key in ("enabled", "trade"))
+        sockets = _convert(entry.get("sockets", 0), int, f"{path}.sockets", errors)
         found[str(name)] = ExchangeConfig(
-            dialect=str(entry.get("dialect", "")), markets=markets, enabled=bool(enabled), trade=bool(trade)
+            dialect=str(entry.get("dialect", "")),
+            markets=markets,
+            enabled=bool(enabled),
+            trade=bool(trade),
+            sockets=int(sockets or 0),
         )
     return found
 

@@ -18,6 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
+from pipeline.book.memory import BOOKS
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.feed.connection import STABLE_S, FeedConnection
 from pipeline.exchanges.feed.planned_change import OVERLAP_S, first_of, replaces
@@ -46,25 +47,25 @@ class KeptConnection:
 
 class Twin:
     """The second connection of a kept one. ``connect`` opens one where there is ``room``, ``forget`` gives its row
-    back, ``topics``: what the first one should carry now."""
+    back, ``hand_over`` ends one whose books another carries on; ``topics``: what the first one should carry now."""
 
     def __init__(
         self,
         kept: KeptConnection,
         *,
         books: VenueBooks,
-        feed_off: int,
         connect: Callable[[], Awaitable[FeedConnection]],
         room: Callable[[], bool],
+        hand_over: Callable[[FeedConnection, FeedConnection], None],
         forget: Callable[[FeedConnection], None],
         topics: Callable[[], list[str]],
         say: Callable[[str, str], None],
     ) -> None:
         self._kept = kept
         self._books = books
-        self._feed_off = feed_off
         self._connect = connect
         self._room = room
+        self._hand_over = hand_over
         self._forget = forget
         self._topics = topics
         self._say = say
@@ -159,7 +160,7 @@ class Twin:
 
     def _life(self, first: FeedConnection) -> int:
         """Number of the first one's life: a silence begins a new one."""
-        row = self._feed_off + FEED.connections + first.conn * CONNECTION.WORDS
+        row = self._books.mem[BOOKS.feed_off] + FEED.connections + first.conn * CONNECTION.WORDS
         return int(self._books.words[row + CONNECTION.generation])
 
     def _unlike(self) -> bool:
@@ -175,11 +176,11 @@ class Twin:
         """It has ended, or is let go: what it carried is the first one's, where the two are alike."""
         first = self._kept.live
         if first is not None and first.is_open and self._matched is first and replaces(twin, first):
-            self._books.move_connection(twin.conn, first.conn)
+            self._hand_over(twin, first)
         else:
             self._books.invalidate_connection(twin.conn)
-        twin.close()
-        self._forget(twin)
+            twin.close()
+            self._forget(twin)
         self.connection = None
         self._forget_match()
         self._say("info", f"second connection {twin.conn} ended: {twin.end_reason}")

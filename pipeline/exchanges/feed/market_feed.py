@@ -9,9 +9,8 @@ What happens when:
   polled, published as unproved: they show the market and prove nothing;
 * a connection comes to its planned end (24 h, or the venue says so) -> the next one stands and is subscribed before the
   old one goes; books that nothing has changed meanwhile are moved over, so that no hole appears in their proof;
-* too many bad frames -> the connection is replaced.
-
-Where ``settings.sockets`` is 2, each connection has a twin (``kept_connection.py``).
+* too many bad frames -> the connection is replaced;
+* ``settings.sockets`` is 2 -> each connection has a twin (``kept_connection.py``).
 """
 
 from __future__ import annotations
@@ -85,7 +84,6 @@ class MarketFeed:
         self._life_s = settings.life_s if settings.life_s is not None else public.life_s
         self._stall_after_s = settings.stall_after_s if settings.stall_after_s is not None else public.stall_after_s
         self.sockets = settings.sockets if public.can_be_doubled else 1
-        self._feed_off = feed_off
         self._connection_rows = connection_rows
         self._say = say
         self._on_frame_done, self._tap = on_frame_done, tap
@@ -239,9 +237,9 @@ class MarketFeed:
             kept.twin = Twin(
                 kept,
                 books=self.books,
-                feed_off=self._feed_off,
                 connect=self._connect,
                 room=lambda: self._connection_rows.roomy,
+                hand_over=self._hand_over,
                 forget=self._forget,
                 topics=lambda: topics_of(self.public, kept.symbols, self.instruments),
                 say=lambda level, text: self._say(level, f"{self.venue.name}: {text}"),
@@ -345,12 +343,13 @@ class MarketFeed:
         if old.is_open:  # the successor did not prove itself
             kept.live = old
             self._hand_over(new, old)
+        elif (heir := self._lost(kept, old)) is not None:
+            self._hand_over(new, heir)
         else:  # nor did it have everything when the old one was lost; it is the only one left
-            self._lost(kept, old)
             kept.live = new
         for symbol in kept.symbols:  # what was lost, or asked for while nobody carried it
             self.snapshots.carried(self.instruments[symbol])
-        return None if kept.live is old else new
+        return None if kept.live is old else kept.live
 
     def _hand_over(self, source: FeedConnection, target: FeedConnection) -> None:
         """End ``source``. What came over it while both were subscribed came over ``target``, too; books that it does
@@ -370,13 +369,13 @@ class MarketFeed:
         """Unplanned end: its books are its twin's, which is returned, or unproved at once; one warning is logged."""
         self.counters.disconnects += 1
         kept.live = kept.twin.take(connection) if kept.twin is not None else None
+        self._say("warning", f"{self.venue.name}: connection {connection.conn} lost: {connection.end_reason}")
         if kept.live is not None:
-            self.books.move_connection(connection.conn, kept.live.conn)
+            self._hand_over(connection, kept.live)
         else:
             self.books.invalidate_connection(connection.conn)
             kept.down_since_ns = mono_ns()
-        self._forget(connection)
-        self._say("warning", f"{self.venue.name}: connection {connection.conn} lost: {connection.end_reason}")
+            self._forget(connection)
         return kept.live
 
     # --- frames ---

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pipeline.model import dialects
-from pipeline.model.config import EngineConfig
+from pipeline.model.config import EngineConfig, ExchangeConfig
 from pipeline.model.config_load import config_from_mapping, load_config, load_with_origins
 from pipeline.model.dialects import dialect_names
 from pipeline.model.enums import Mode, OpportunityType, WaitStrategy
@@ -228,6 +229,17 @@ def test_what_cannot_be_an_exchange_is_said_in_one_sentence() -> None:
         "exchanges.it.markets.spot.symbols: found '币安USDT', which is not plain ASCII: no order can name it; "
         "leave it out"
     ]
+
+
+def test_every_key_of_an_exchange_is_taken_and_sockets_are_one_or_two() -> None:
+    entry = {"dialect": "mexc", "markets": {"spot": MEXC_MARKET}, "enabled": False, "trade": False, "sockets": 2}
+    (found,) = config_from_mapping({"exchanges": {"it": entry}}).exchanges.values()
+    assert (found.enabled, found.trade, found.sockets) == (False, False, 2)
+    assert set(entry) == {field.name for field in msgspec.structs.fields(ExchangeConfig)}
+    for bad in (3, -1, "two"):
+        with pytest.raises(ConfigInvalid) as caught:
+            config_from_mapping({"exchanges": {"it": {**entry, "sockets": bad}}})
+        assert len(caught.value.errors) == 1 and caught.value.errors[0].startswith("exchanges.it.sockets: ")
 
 
 @pytest.mark.parametrize(
