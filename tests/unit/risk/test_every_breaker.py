@@ -151,8 +151,6 @@ def test_what_stood_alone_before_a_rearm_is_not_counted_again_after_a_restart() 
     world = naked()
     world.run(2000)
     world.feed(Command(CommandKind.REARM, "naked_exposure", "looked at it"))
-    world.run(20)
-    assert world.core.risk.naked.usd_s < 20
     world.kill()
     world.run(100)
     assert world.core.risk.naked.usd_s < 20 and "naked_exposure" not in world.core.ledger.breakers
