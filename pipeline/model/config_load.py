@@ -37,6 +37,7 @@ from pipeline.model.config import (
 from pipeline.model.config_bounds import check_numbers
 from pipeline.model.config_files import laid_over, profile_layers, read_python
 from pipeline.model.config_monitoring import MonitoringConfig, TargetConfig, check_monitoring
+from pipeline.model.config_reload import reload_changes
 from pipeline.model.dialects import add_root, dialect_problem, facts_of, symbol_problem
 from pipeline.model.enums import Mode, OpportunityType
 from pipeline.model.errors import ConfigInvalid
@@ -68,19 +69,26 @@ def load_with_origins(path: str | Path | None, env: Mapping[str, str] | None = N
     layers = [(f"file {dotenv_path}", _read_dotenv(dotenv_path, errors)), ("environment", environment)]
     for origin, layer in layers:
         _apply_env(data, layer, origin, origins, errors)
-    config = config_from_mapping(data, errors)
+    own = _checked(data, errors)
+    config = own.as_canary()
+    narrowed = reload_changes(own, config)
+    origins.update({dotted: f"canary, narrower than {old}" for dotted, (old, _) in narrowed.items()})
     return config, origins
 
 
 def config_from_mapping(data: Mapping[str, Any], errors: list[str] | None = None) -> EngineConfig:
     """Checked configuration from plain data; ``errors`` found before are reported together with ours."""
+    return _checked(data, errors).as_canary()
+
+
+def _checked(data: Mapping[str, Any], errors: list[str] | None) -> EngineConfig:
     problems = list(errors or [])
     config = _decode(dict(data), problems)
     if config is not None:
         _check(config, problems)
     if problems or config is None:
         raise ConfigInvalid(problems)
-    return config.as_canary()
+    return config
 
 
 def config_problems(config: EngineConfig) -> list[str]:

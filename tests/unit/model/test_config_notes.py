@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from pipeline.model.config import TRUSTED_COINS, DetectionConfig, EngineConfig, RiskLimits
-from pipeline.model.config_load import config_from_mapping
+from pipeline.model.config_load import config_from_mapping, load_with_origins
 from pipeline.model.config_notes import config_notes
 from pipeline.model.config_reload import reload_changes
 from workers.live_rules import live_errors
@@ -92,3 +93,12 @@ def test_trusted_coins_are_added_and_a_list_that_leaves_some_out_is_told() -> No
     assert replaced.detection.every_trusted_coin == {"NOVA", "BTC", "ETH"}
     (note,) = config_notes(replaced)
     assert "leaves out ADA, BNB, DOGE" in note and "ETH" not in note and "also_trusted_coins adds" in note
+
+
+def test_a_value_that_the_canary_narrows_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("canary: {}\nrisk_limits: {max_daily_loss_usd: 500, max_total_exposure_usd: 30}\n")
+    _, origins = load_with_origins(path, {})
+    assert origins["risk_limits.max_daily_loss_usd"] == "canary, narrower than 500"
+    assert origins["detection.max_notional_usd"] == "canary, narrower than 2000"
+    assert origins["risk_limits.max_total_exposure_usd"] == f"file {path}", "the own one is the smaller"
