@@ -195,8 +195,8 @@ def first_epoch(row: InstrumentRow) -> int:
     """
     spec = row.spec
     steps = [str(step.normalize()) for step in (spec.tick, spec.lot, spec.multiplier)]
-    told = (spec.venue, spec.symbol, row.price_exp, row.qty_exp, *steps)
-    return int.from_bytes(blake2b(repr(told).encode(), digest_size=6).digest(), "little")
+    parts = (spec.venue, spec.symbol, row.price_exp, row.qty_exp, *steps)
+    return int.from_bytes(blake2b(repr(parts).encode(), digest_size=6).digest(), "little")
 
 
 def build_rows(

@@ -236,8 +236,7 @@ class AccountCheck:
             qty, entry = (position.qty, position.entry_price) if position is not None else (ZERO, ZERO)
             self._context.record(PositionRecord(*key, qty, expected, entry, self._context.now.mono_ns, baseline=True))
             if qty != expected:
-                text = f"{venue} {symbol}: position {qty} that the journal does not explain"
-                self._context.trip(UNKNOWN_PAST, text)
+                self._context.trip(UNKNOWN_PAST, f"{venue} {symbol}: position {qty} that the journal does not explain")
 
     def _moved_since(self, key: Key, mono_ns: int) -> bool:
         """Whether something of ours moved it after the venue may have read it."""
@@ -386,9 +385,8 @@ class AccountCheck:
             positions = self._context.ledger.position_offsets
             if any(venue == balance.venue and (venue, what) in positions for venue, what in self._differences):
                 return False  # what moved a position has moved the money too: it is booked with the position
-            if any(order.state is OrderState.UNKNOWN for order in self._unknown_on(key)):
-                return False  # it may have opened what was closed since: its proof finds both
-            return self._funding_known(balance.venue, difference.first_mono_ns)
+            unknown = any(o.state is OrderState.UNKNOWN for o in self._unknown_on(key))  # its proof finds both
+            return not unknown and self._funding_known(balance.venue, difference.first_mono_ns)
         if not difference.surely_unlisted and looks_traded(self._context.instruments, key, offs):
             if difference.look_again(self._context.now.mono_ns):
                 self._suspect(*key)

@@ -92,7 +92,7 @@ RULES = (
     # --- the detection ---
     Rule("detected in the past", Refusal.STALE_AT_EXECUTOR, _GATE + "_future", (VERDICT,),
          _reason("detected in the future")),
-    Rule("direction not in its cooldown", Refusal.COOLDOWN, _GATE + "_duplicate", (MAY_ENTER,), _attack("cooldown"),
+    Rule("direction not in its cooldown", Refusal.COOLDOWN, _GATE + "_cooldown_left", (MAY_ENTER,), _attack("cooldown"),
          ("detection.cooldown_ms",)),
     Rule("not judged before", Refusal.DUPLICATE, _GATE + "_duplicate", (VERDICT,), _attack("seen before")),
     Rule("direction not under way", Refusal.DUPLICATE, _GATE + "_already_open", (MAY_ENTER,),

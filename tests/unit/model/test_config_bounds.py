@@ -29,6 +29,7 @@ WHOLE: dict[str, Any] = {
 }
 #: What stands for ``*`` of a row: a name that the configuration takes there.
 NAMES = {
+    "exchanges": "gateio",
     "fees": "gateio_spot",
     "paper": "gateio_spot",
     "per_venue": "gateio_spot",
