@@ -51,6 +51,7 @@ from workers.executor.control import ExecutorControl
 from workers.executor.dead_man import VenueTimers
 from workers.executor.earlier_runs import check_mode_of_journal, check_traded, host_boot_id, keep_breakers, open_journal
 from workers.executor.hedge_models import HedgeModels
+from workers.executor.loopback import Loopback
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
 from workers.executor.publisher import Publisher
@@ -143,7 +144,8 @@ class Executor:
         self.performer.on_result = self._publisher.results.append
         self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         self._spinning = False
-        self._lane = FastLane()
+        self._loopback = Loopback()
+        self._lane = FastLane(self._loopback.send)
 
     # --- life ---
 
@@ -274,7 +276,7 @@ class Executor:
         await self._sessions.close()
         self._questions.close()
         self._hedge_models.save()
-        self._lane.close()
+        self._loopback.close()
         self._bell.close()
         self._detector_bell.close()
         if self.journal.failed is None:
@@ -438,9 +440,9 @@ def warm(dialects: Sequence[str]) -> None:
     EntryEncoder("warm")
     verdict_kernel()
     rehearse()  # what it specialises and imports, every child inherits
-    lane = FastLane()
-    lane.warm_up()
-    lane.close()
+    loopback = Loopback()
+    FastLane(loopback.send).warm_up()
+    loopback.close()
 
 
 def wait_for_the_guard(ctx: WorkerContext) -> bool:
