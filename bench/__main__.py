@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from bench import compare, goals
 from bench.cfloor import FLAGS, compiler
 from bench.report import Report, clock_note, hgrm
+from bench.results import compare, goals
 from bench.settings import BadFile, BenchFailed, BenchSkipped, Settings, captures_path
 
 BENCHES = ("books", "mexc", "hop", "detection", "scan", "journal", "log", "orders", "symbols", "start")
@@ -105,8 +105,8 @@ def _parser() -> argparse.ArgumentParser:
 def _write(
     report: Report, outcomes: list[goals.Outcome], options: argparse.Namespace, profile: cProfile.Profile | None
 ) -> None:
-    told = report.json() | ({"goals": [asdict(outcome) for outcome in outcomes]} if options.goals else {})
-    encoded = msgspec.json.encode(told).decode()
+    reported = report.json() | ({"goals": [asdict(outcome) for outcome in outcomes]} if options.goals else {})
+    encoded = msgspec.json.encode(reported).decode()
     prose = sys.stderr if options.json else sys.stdout
     print(report.table(), file=prose)
     if options.goals:

@@ -9,7 +9,8 @@ sockets two sinks in the same loop that read and answer. ``ours``: the fast path
 ``exact path``: the same record decoded, judged by the exact gate, journalled record by record, made into bytes by the
 codecs and sent.
 Both alternate within each round, on the same books and balances; what they ordered must be equal. ``cold``: 64 MiB
-are read through before each entry, so that nothing of the path is left in a cache. Excluded: the queue's pop, what is
+are read through before each entry, so that nothing of the path is left in a cache. ``rehearsed``: the same, then a
+rehearsal as a spinning executor makes it (pipeline/rehearsal/fast_lane.py) and 1 ms. Excluded: the queue's pop, what is
 done behind the sends, the venues. ``two writes``: the floor of every stage, as a floor belongs to a heat: as many ready
 bytes into two sockets, nothing else, after the same preparations and in the same alternation.
 """
@@ -46,12 +47,16 @@ from pipeline.model.clock import wall_ns
 from pipeline.model.enums import FeeAssetRule, OrderState
 from pipeline.model.structs import Credentials, Fill, OrderUpdate
 from pipeline.rehearsal.entry_world import EntryWorld, engine_config
+from pipeline.rehearsal.fast_lane import FastLane
 from pipeline.rehearsal.instruments import spec
 from pipeline.templates.template import OrderTerms, Pieces
 from shm.words import Words
+from workers.executor.loopback import Loopback
 
 NAME = "orders"
 STAGES = ("judge", "journal", "send", "whole")
+HEATS = ("warm", "cold", "rehearsed")
+REHEARSED_BEFORE_NS = 1_000_000
 WRITES = "two writes"
 KEY = Credentials(api_key="key", api_secret="secret")
 TRASH_WORDS = 8 << 20
@@ -255,10 +260,10 @@ class Lane:
 
 
 async def measure(settings: Settings, rows: dict[tuple[str, str], Row]) -> None:
-    """Alternating entries of both ways, warm and cold."""
-    n = {"warm": settings.pick(3, 300, 2000), "cold": settings.pick(2, 60, 300)}
-    writes = TwoWrites()
-    trash = np.arange(TRASH_WORDS if settings.size else 8, dtype=np.int64)
+    """Alternating entries of both ways, at every heat."""
+    few = settings.pick(2, 60, 300)
+    n = {"warm": settings.pick(3, 300, 2000), "cold": few, "rehearsed": few}
+    writes, heats = TwoWrites(), Heats(settings)
     with tempfile.TemporaryDirectory(prefix="arb-bench-") as folder:
         lane = Lane(Path(folder))
         await lane.open()
@@ -280,14 +285,12 @@ async def measure(settings: Settings, rows: dict[tuple[str, str], Row]) -> None:
                     for number in range(count):
                         for who, way in ways.items():
                             record = lane.prepare(number)
-                            if heat == "cold":
-                                trash.sum()
+                            heats.reach(heat)
                             taken[who].append(way(record))
                             await lane.answered()
                             digests[who].update(lane.ordered())
                         lane.prepare(number)
-                        if heat == "cold":
-                            trash.sum()
+                        heats.reach(heat)
                         taken.setdefault(WRITES, []).append([writes.once()] * len(STAGES))
                     digests[WRITES] = digests[OURS]
                     for who, stages in taken.items():
@@ -299,7 +302,30 @@ async def measure(settings: Settings, rows: dict[tuple[str, str], Row]) -> None:
             gc.enable()
             gc.unfreeze()
             writes.close()
+            heats.close()
             await lane.close()
+
+
+class Heats:
+    """Brings this process's caches to a heat right before an entry."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._trash = np.arange(TRASH_WORDS if settings.size else 8, dtype=np.int64)
+        loopback = Loopback()
+        self._rehearsed = FastLane(loopback.send)
+        self._rehearsed.warm_up()
+        self.close = loopback.close
+
+    def reach(self, heat: str) -> None:
+        """Warm is what stands already."""
+        if heat == "warm":
+            return
+        self._trash.sum()
+        if heat == "rehearsed":
+            self._rehearsed.once()
+            until_ns = time.monotonic_ns() + REHEARSED_BEFORE_NS
+            while time.monotonic_ns() < until_ns:
+                pass
 
 
 class TwoWrites:
@@ -336,11 +362,10 @@ def _connected() -> tuple[socket.socket, socket.socket]:
 
 
 def run(settings: Settings, report: Report) -> None:
-    """Every stage warm and cold, the fast path beside the exact one."""
-    heats = ("warm", "cold")
+    """Every stage at every heat, the fast path beside the exact one."""
     rows = {
         (who, f"{stage}, {heat}"): Row(NAME, f"{stage}, {heat}", who, figure="p50", role=role)
-        for heat in heats
+        for heat in HEATS
         for stage in STAGES
         for who, role in ((OURS, FLOOR), (WRITES, FLOOR), ("exact path", PEER))
     }

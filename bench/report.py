@@ -85,11 +85,11 @@ class Row:
     rounds_ns: list[float] = field(default_factory=list)
 
     def add(self, samples: Words) -> None:
-        """Samples of one round, ns each (over ``per`` operations)."""
+        """Samples of one round, int64 of shape (n,), ns each (over ``per`` operations)."""
         record_all(self.words, samples)
 
     def add_round(self, samples: Words) -> None:
-        """:meth:`add`, where the samples also give the round's figure."""
+        """:meth:`add`, where the samples (int64 of shape (n,)) also give the round's figure."""
         self.add(samples)
         figure = np.median(samples) if self.figure == "p50" else samples.mean()
         self.rounds_ns.append(float(figure) / self.per)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hdrh.histogram import HdrHistogram
 
-from bench import compare, goals
 from bench.__main__ import BENCHES, main
-from bench.compare import BETTER, WORSE, Run, changes
-from bench.goals import GOALS, judged
 from bench.report import FLOOR, OURS, PEER, Report, Row, hgrm
+from bench.results import compare, goals
+from bench.results.compare import BETTER, WORSE, Run, changes
+from bench.results.goals import GOALS, judged
 from bench.settings import BadFile
 from workers.cli import main as cli
 
@@ -68,8 +68,8 @@ def test_the_exit_code_of_a_run_with_goals_is_that_of_its_goals(
     for bound, code in ((1e9, 0), (0.0, 1)):
         monkeypatch.setattr(goals, "GOALS", (goals.Goal("log", "record, in jit", "", bound),))
         assert main(["--tiny", "--goals", "--out", str(out), "log"]) == code
-        told = msgspec.json.decode(out.read_bytes())["goals"]
-        assert told[0]["met"] is (code == 0) and told[-1]["met"] is None
+        reported = msgspec.json.decode(out.read_bytes())["goals"]
+        assert reported[0]["met"] is (code == 0) and reported[-1]["met"] is None
         assert ("MISSED" in capfd.readouterr().out) is (code == 1)
 
 
@@ -108,13 +108,13 @@ def test_a_case_is_worse_where_its_ratio_to_the_goals_floor_grew_beyond_the_nois
 def test_two_runs_of_the_suite_are_compared_by_their_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path, slower = tmp_path / "old.json", tmp_path / "new.json"
     assert main(["--tiny", "--rounds", "3", "--out", str(path), "symbols"]) == 0
-    told = msgspec.json.decode(path.read_bytes())
+    reported = msgspec.json.decode(path.read_bytes())
     assert cli.main(["bench", "--compare", str(path), str(path)]) == 0
-    for measured in told["measured"]:
+    for measured in reported["measured"]:
         if measured["who"] == OURS:
             measured["rounds_ns"] = [10 * ns for ns in measured["rounds_ns"]]
-    told["host"]["fingerprint"] = "another"
-    slower.write_bytes(msgspec.json.encode(told))
+    reported["host"]["fingerprint"] = "another"
+    slower.write_bytes(msgspec.json.encode(reported))
     capfd.readouterr()
     assert main(["--compare", str(path), str(slower)]) == 1
     shown = capfd.readouterr().out

@@ -1,26 +1,22 @@
-"""The fast path of an entry on private memory, again and again: verdict, records, order bytes, signature, two writes.
+"""The fast path of an entry on private memory, again and again: verdict, journal records, order bytes.
 
-What no code has run for some milliseconds is slow again: its instructions, the interpreter's, the kernel's way through
-TCP have left the caches. A rehearsal runs all of them on a market in arrays of this process that stands still, into a
-journal of memory, and writes the orders' bytes for real into two loopback connections of its own: nothing leaves the
-process, and nothing of the engine's own state is read or changed.
+What no code has run for some milliseconds is slow again: its instructions and the interpreter's have left the caches. A
+rehearsal runs all of them on a market in arrays of this process that stands still, into a journal of memory, and gives
+the orders' bytes to whoever writes them where they harm nothing (workers/executor/loopback.py): nothing of the engine's
+own state is read or changed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import socket
+from collections.abc import Callable
 from decimal import Decimal
 
 import numpy as np
 
-from pipeline.exchanges.transport.hmac_pads import HmacPads
 from pipeline.model.clock import mono_ns
 from pipeline.rehearsal.entry_world import EntryWorld, Level
 
 ROUNDS = 24  # bytecode is specialised after 8 passes, what it calls a few later
-READ_BYTES = 1 << 16
 SHARE = 100
 PAUSE_MAX_NS = 100_000_000  # also behind one during which the host stood still
 QTY = Decimal("0.5")
@@ -30,9 +26,9 @@ SELL_BOOK: tuple[list[Level], list[Level]] = ([(Decimal(100), Decimal(4))], [(De
 
 
 class FastLane:
-    """:meth:`once` is one rehearsal."""
+    """:meth:`once` is one rehearsal. ``send``: what signs and takes the bytes of both orders."""
 
-    def __init__(self) -> None:
+    def __init__(self, send: Callable[[list[bytes]], object]) -> None:
         self._world = world = EntryWorld()
         world.fund_all()
         world.publish(0, *BUY_BOOK)
@@ -42,26 +38,18 @@ class FastLane:
         self._entry = world.fast_entry
         table = self._entry.limits_table
         self._ints, self._floats = table.ints.copy(), table.floats.copy()  # before anything was reserved
-        self._pairs = [_connected(), _connected()]
-        self._pads = HmacPads("rehearsal", "sha256")
+        self._send = send
         self._due_mono_ns = 0
 
-    def once(self) -> list[bytes]:
-        """One entry, from the record to both orders' bytes, which it returns."""
+    def once(self) -> None:
+        """One entry, from the record to both orders' bytes."""
         entry, now, table = self._entry, self._now, self._entry.limits_table
         np.copyto(table.ints, self._ints)
         np.copyto(table.floats, self._floats)
         if not entry.offer(self._record, self._world.halt, now):
             raise RuntimeError(f"rehearsal: the verdict says {entry.last_no} to an ordinary entry")
         orders = entry.write(self._world.journal, now, now.mono_ns, self._venue_ms)
-        payloads = [bytes(order.view) for order in orders]
-        self._pads.hexdigest(payloads[0])  # as most venues sign an order
-        for (ours, _), payload in zip(self._pairs, payloads, strict=True):
-            os.write(ours, payload)
-        for _, theirs in self._pairs:
-            with contextlib.suppress(BlockingIOError):  # a busy host delivers later: it is read the next time
-                os.read(theirs, READ_BYTES)
-        return payloads
+        self._send([bytes(order.view) for order in orders])
 
     def turn(self) -> None:
         """A rehearsal, where the last one is so long ago that all of them take the ``SHARE``-th part of the time."""
@@ -77,26 +65,5 @@ class FastLane:
         for _ in range(ROUNDS):
             self.once()
 
-    def close(self) -> None:
-        """Closes both connections."""
-        for pair in self._pairs:
-            for end in pair:
-                os.close(end)
-        self._pairs.clear()
-
     def _venue_ms(self, _venue: str) -> int:
         return self._now.wall_ms
-
-
-def _connected() -> tuple[int, int]:
-    """Both ends of a connection over loopback, as order entry has one; of a plain pair where that is forbidden."""
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            ours = socket.create_connection(server.getsockname(), timeout=1.0)
-            theirs, _ = server.accept()
-        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError:
-        ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    return ours.detach(), theirs.detach()

@@ -57,6 +57,7 @@ from workers.executor.earlier_runs import (
     keep_breakers,
 )
 from workers.executor.hedge_models import HedgeModels
+from workers.executor.loopback import Loopback
 from workers.executor.pages import ExecutorNumbers, InventoryWriter
 from workers.executor.performer import Performer
 from workers.executor.publisher import Publisher
@@ -149,7 +150,8 @@ class Executor:
         self.performer.on_result = self._publisher.results.append
         self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         self._spinning = False
-        self._lane = FastLane()
+        self._loopback = Loopback()
+        self._lane = FastLane(self._loopback.send)
 
     # --- life ---
 
@@ -280,7 +282,7 @@ class Executor:
         await self._sessions.close()
         self._questions.close()
         self._hedge_models.save()
-        self._lane.close()
+        self._loopback.close()
         self._bell.close()
         self._detector_bell.close()
         if self.journal.failed is None:
@@ -444,9 +446,9 @@ def warm(dialects: Sequence[str]) -> None:
     EntryEncoder("warm")
     verdict_kernel()
     rehearse()  # what it specialises and imports, every child inherits
-    lane = FastLane()
-    lane.warm_up()
-    lane.close()
+    loopback = Loopback()
+    FastLane(loopback.send).warm_up()
+    loopback.close()
 
 
 def wait_for_the_guard(ctx: WorkerContext, before: JournalOfBefore) -> bool:
