@@ -95,6 +95,7 @@ class Operation:
     left: dict[str, Decimal] = field(default_factory=dict)
     result: Row | None = None
     open: bool = True
+    taken: Decimal = ZERO  # base coins by which others have moved its contract, signed
     external: bool = False
     recovery: str = ""  # state of its recovery
 
@@ -144,11 +145,13 @@ class Claims:
         return [name for name, claim in self.orders.items() if claim.place == place and not claim.settled]
 
     def group_net(self, operation: Operation, kind: str, base: str) -> Decimal:
-        """Signed base coins that a hedge and what leaves it have traded on instruments of a kind."""
+        """Signed base coins that a hedge and what leaves it have traded on instruments of a kind, and what others have
+        taken of its contract."""
         opened = operation.body["closes"] or operation.body["operation_id"]
         group = [one for one in self.operations.values() if opened in (one.body["operation_id"], one.body["closes"])]
         fills = [fill for one in group for fill in one.fills if (fill["kind"], fill["base"]) == (kind, base)]
-        return sum((fill["qty"] if fill["side"] == "BUY" else -fill["qty"] for fill in fills), ZERO)
+        others = sum((one.taken for one in group), ZERO) if kind != "SPOT" else ZERO
+        return others + sum((fill["qty"] if fill["side"] == "BUY" else -fill["qty"] for fill in fills), ZERO)
 
     def in_turn(self, operation: Operation) -> bool:
         """Whether it leaves its hedge one leg after the other."""
@@ -252,6 +255,8 @@ class Claims:
 
     def _external_fill(self, row: Row, body: Row) -> None:
         self.external_fills.add((body["venue"], body["symbol"], body["trade_id"]))
+        if body["kind"] != "SPOT":
+            self._taken(body, 1 if body["side"] == "BUY" else -1)
         self._touched(body, body["base"])
 
     def _external_flow(self, row: Row, body: Row) -> None:
@@ -262,7 +267,12 @@ class Claims:
 
     def _external_position(self, row: Row, body: Row) -> None:
         self.external_orders |= {(body["venue"], order_id) for order_id in body["order_ids"]}
+        self._taken(body, 1 if body["qty"] > body["qty_before"] else -1)
         self._touched(body, body.get("base", ""))
+
+    def _taken(self, body: Row, way: int) -> None:
+        for share in body.get("taken", ()):
+            self.operations[share["operation_id"]].taken += way * share["qty"]
 
     def _adopted(self, row: Row, body: Row) -> None:
         self._touched({"taken": [body]}, body["base"])

@@ -45,7 +45,7 @@ class Judge:
             traffic.wire(row, truth, claims, self.find)
             claims.sent.add(row["client_id"])
         elif kind == "limited":
-            traffic.limited(row, truth, self.silences, self.find)
+            traffic.limited(row, truth, claims, self.silences, self.find)
         elif kind == "order":
             orders.accepted(row, truth, claims, self.find)
         elif kind == "reject":

@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from pipeline.chaos.checker.claims import Claims, Operation
 from pipeline.chaos.checker.finding import Find
+from pipeline.chaos.checker.repairs import of_exit
 from pipeline.chaos.checker.traffic import Silences
 from pipeline.chaos.checker.truth import ZERO, Place, Row, Truth
 
@@ -99,7 +100,8 @@ def _able(operation: Operation, now_ns: int, truth: Truth, claims: Claims, silen
             continue
         for leg in operation.body["legs"]:
             place = (leg["venue"], leg["symbol"])
-            if leg["base"] == base and _takes(place, exposure, now_ns, truth, claims, silences):
+            part = of_exit(truth.by, leg["kind"], base, exposure, operation, claims)
+            if leg["base"] == base and part and _takes(place, part, now_ns, truth, claims, silences):
                 return place
     return None
 

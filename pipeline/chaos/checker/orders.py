@@ -167,9 +167,19 @@ def _left(operation: Operation, truth: Truth, claims: Claims, find: Find) -> Non
             if leg["kind"] == "SPOT" and operation.body["closes"] and leg["side"] == ("SELL" if moved > 0 else "BUY"):
                 held = claims.group_net(operation, "SPOT", asset)
                 qty = qty if held * moved > 0 and abs(held) >= qty else ZERO  # it would open the hedge's opposite
+            elif operation.body["closes"] and _short_of_margin(operation, truth, claims):
+                qty = ZERO  # it would undo an exit that must end
             if qty and qty >= row["min_qty"] and qty * price >= row["min_notional"] and leg["base"] == asset:
                 find("dust", f"{name}: {moved} {asset} called dust, {leg['venue']} trades it")
                 break
+
+
+def _short_of_margin(operation: Operation, truth: Truth, claims: Claims) -> bool:
+    """Whether an order of it on a contract went further from the planned best price than any repair without need."""
+    most = truth.config["unwind_max_slippage_bps"] / 10_000 * 2 + Decimal("0.01")
+    bodies = [claims.orders[name].body for name in operation.orders]
+    planned = [(body, operation.body["legs"][body["leg"]]["best_price"]) for body in bodies if body["kind"] != "SPOT"]
+    return any(abs(body["price"] - best) > best * most for body, best in planned)
 
 
 def _earned(body: Row, operation: Operation, find: Find) -> None:

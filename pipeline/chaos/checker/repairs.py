@@ -16,7 +16,7 @@ FEE_SLACK = Decimal("1.01")  # fees in base: a leg and its repair differ by them
 
 def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     """An intent with the purpose REPAIR or DUST, or a spot leg of a hedge that leaves leg by leg: exactly the proven
-    exposure (of an exit: see :func:`_of_exit`), on its side, when all is known that may still be answered, and never
+    exposure (of an exit: see :func:`of_exit`), on its side, when all is known that may still be answered, and never
     where an order of ours is in doubt."""
     body, now_ns = row["body"], row["mono_ns"]
     operation = claims.operations[body["operation_id"]]
@@ -30,7 +30,7 @@ def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     exposure = operation.exposure(body["base"])
     if body["purpose"] == "DUST":
         exposure += claims.dust.get(body["base"], ZERO)
-    right = _of_exit(row, exposure, operation, claims) if operation.leaves is not None else exposure
+    right = of_exit(row["by"], body["kind"], body["base"], exposure, operation, claims)
     least, most = _bounds(body, abs(right), truth)
     if (exposure > 0) is not (body["side"] == "SELL") or not exposure:
         find("repair", f"{name}: {body['side']} {body['qty']}, proven exposure {exposure} {body['base']}")
@@ -48,20 +48,22 @@ def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     _collar(body, truth, find)
 
 
-def _of_exit(row: Row, exposure: Decimal, operation: Operation, claims: Claims) -> Decimal:
-    """How much of the exposure of an operation that leaves a hedge an order on one kind of instrument must close.
+def of_exit(by: str, kind: str, base: str, exposure: Decimal, operation: Operation, claims: Claims) -> Decimal:
+    """How much of the exposure of an operation an order on one kind of instrument must close: all of it, but for one
+    that leaves a hedge.
 
-    All of it, where the order undoes what the exit has done and the exit may be undone. Else nothing may be opened: it
-    is what the hedge with all its exits holds there of that sign, where that is less; a hair more for fees in base
+    There it is all where the order undoes what the exit has done and the exit may be undone. Else nothing is opened:
+    it is what the hedge with all its exits holds there of that sign, where that is less; a hair more for fees in base
     coins is closed along. (An exit by choice closes all of it or nothing, until the contract's margin is short: that
     no record tells.)"""
-    body, leaves = row["body"], operation.leaves
-    assert leaves is not None
-    opened = 1 if (body["kind"] == "SPOT") is (leaves["spot_side"] == "BUY") else -1
-    must_end = operation.body["manual"] or row["by"] == "guard" or claims.in_turn(operation)
+    leaves = operation.leaves
+    if leaves is None:
+        return exposure
+    opened = 1 if (kind == "SPOT") is (leaves["spot_side"] == "BUY") else -1
+    must_end = operation.body["manual"] or by == "guard" or claims.in_turn(operation)
     if exposure * opened < 0 and not must_end:
         return exposure
-    holds = claims.group_net(operation, body["kind"], body["base"])
+    holds = claims.group_net(operation, kind, base)
     if holds * exposure <= 0:
         return ZERO
     if abs(exposure) <= abs(holds) * FEE_SLACK:

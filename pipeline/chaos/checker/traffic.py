@@ -65,9 +65,11 @@ def wire(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
         _may_leave(row, claim.body, operation, 0, truth, find, books=first)
 
 
-def limited(row: Row, truth: Truth, silences: Silences, find: Find) -> None:
-    """A placement answered by 429."""
-    silences.ask(row, "orders", row["retry_after_s"], row["late_ns"], truth)
+def limited(row: Row, truth: Truth, claims: Claims, silences: Silences, find: Find) -> None:
+    """A placement answered by 429. One that was long on its way may come when its connection is gone."""
+    claim = claims.orders.get(row["client_id"])
+    if claim is None or claim.at_ns >= max(truth.life_ns, truth.down_ns.get(row["venue"], 0)):
+        silences.ask(row, "orders", row["retry_after_s"], row["late_ns"], truth)
     if not row["injected"]:
         find("budget", f"{row['client_id']}: one order too many for {row['venue']}")
 
