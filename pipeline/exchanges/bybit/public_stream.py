@@ -48,6 +48,7 @@ class BybitPublicStream(PublicStream):
 
     topics_per_connection_max = 200  # 21,000 characters of topics; a name has about 25
     whole_books_pushed = True
+    compares_quiet_books = True  # ids of tickers and depth do not compare
     frames_per_s_max = 20.0
     ping_interval_s = 20.0  # 10 min without traffic closes; the venue advises 20 s
     stall_after_s = 25.0  # pongs at least
