@@ -87,6 +87,10 @@ class BookTable:
         """The venue's time of a book's newest update (ns since 1970); 0 where it sent none."""
         return int(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.venue_ns])
 
+    def received_ns(self, book_index: int) -> int:
+        """When a book's newest update or snapshot came (ns of the monotonic clock)."""
+        return int(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.recv_ns])
+
     def doubts(self, book_index: int) -> tuple[bool, bool, bool]:
         """(crossed, contradicted, beyond its horizon) as the last frame left a book; the first two of recordings, whose
         doubted books go on."""

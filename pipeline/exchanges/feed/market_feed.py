@@ -31,7 +31,7 @@ from pipeline.exchanges.feed.frame_tap import FrameTap
 from pipeline.exchanges.feed.kept_connection import KeptConnection, Twin
 from pipeline.exchanges.feed.planned_change import first_of, overlap, replaces
 from pipeline.exchanges.feed.public_stream import ControlKind, PublicStream
-from pipeline.exchanges.feed.snapshots import IN_FLIGHT_MAX, Snapshots
+from pipeline.exchanges.feed.snapshots import Snapshots
 from pipeline.exchanges.feed.topics import has_room, topics_of
 from pipeline.exchanges.feed.types import Counters, FeedInstrument, FeedSettings
 from pipeline.exchanges.transport.backoff import ReconnectPauses
@@ -222,8 +222,7 @@ class MarketFeed:
                 group.create_task(self._tick())
                 for kept in self._kept:
                     self._start(kept)
-                for _ in range(IN_FLIGHT_MAX):
-                    group.create_task(self.snapshots.work())
+                self.snapshots.start(group, compare_quiet=self.public.compares_quiet_books)
                 group.create_task(self.snapshots.show_while_down(self._kept))
         finally:
             self._running = False

@@ -50,6 +50,8 @@ class PublicStream(ABC):
     #: is asked for by subscribing anew, never by REST.
     whole_books_pushed = False
     ticker_of_every_symbol = True  # False: one ticker per connection, as its anchor
+    #: Nothing on the stream shows that a book's own updates have stopped, so a quiet one is compared with REST.
+    compares_quiet_books = False
     #: How far topics of one connection run apart, in ms of venue time, as recordings show: a frame of one topic proves
     #: that whatever the others had to say this long before has arrived. A feed begins with this value and then measures
     #: (``connection_proofs.py``): it goes below it on calm connections, and above it where steps are larger.

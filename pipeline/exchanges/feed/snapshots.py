@@ -38,6 +38,8 @@ DEEPEN_AGAIN_NS = 5_000_000_000  # of the book's own time: no more often does it
 WHOLE_BOOK_NS = 1_000_000_000  # a pushed whole book comes with the answer to its subscription
 LOSSES_NS = 60_000_000_000
 LOSSES_SAID_MAX = 20  # of a venue, in ``LOSSES_NS``: a storm of gaps must not be a storm of lines
+QUIET_NS = 30_000_000_000  # a book without an update of its own for so long is compared with the venue's
+COMPARE_S = 1.0  # no more than one request in that time
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 
 #: The connection that carries an instrument's book topic, acknowledged; None = none does
@@ -83,6 +85,8 @@ class Snapshots:
         self._paused: set[int] = set()  # books that were lost too soon: asked for later
         self._deepening: set[int] = set()  # standing books that get a new snapshot
         self._deepened_ns: dict[int, int] = {}  # when they last asked for one, by their own time
+        self._compared_ns: dict[int, int] = {}  # by quiet book: when REST was asked for it
+        self._differed: dict[int, int] = {}  # by quiet book that was other than REST: its update id then
         self._event = asyncio.Event()
         self._losses_began_ns = mono_ns()
         self._losses = 0  # since then
@@ -188,6 +192,8 @@ class Snapshots:
         self._subscribed_ns.pop(book_index, None)
         self._too_fine.discard(book_index)
         self._rest_filled.discard(book_index)
+        self._compared_ns.pop(book_index, None)
+        self._differed.pop(book_index, None)
 
     def too_fine(self, book_index: int) -> None:
         """A price has more digits than the row's exponent holds: halted until the catalogue brings a finer row."""
@@ -220,6 +226,13 @@ class Snapshots:
                     await self.show(shown, lambda one=one: one.live is None)  # type: ignore[misc]
 
     # --- working ---
+
+    def start(self, group: asyncio.TaskGroup, *, compare_quiet: bool) -> None:
+        """The workers, as tasks of ``group``."""
+        for _ in range(IN_FLIGHT_MAX):
+            group.create_task(self.work())
+        if compare_quiet:
+            group.create_task(self._compare_quiet())
 
     async def work(self) -> None:
         """One of ``IN_FLIGHT_MAX`` workers; until cancelled."""
@@ -342,6 +355,39 @@ class Snapshots:
             return False
         index = instrument.book_index
         return self._instruments.get(index) is instrument and self._books.agrees(index, payload)
+
+    async def _compare_quiet(self) -> None:
+        while True:
+            await asyncio.sleep(COMPARE_S)
+            await self.compare_quietest(mono_ns())
+
+    async def compare_quietest(self, now_ns: int) -> None:
+        """Other frames of its connection prove a book, also where the venue has stopped to send its updates. The one
+        that has been quiet and unasked for longest, beyond ``QUIET_NS``, is compared with REST; the second time that it
+        differs, with no update between, it is lost: the first time the update may be on its way."""
+        standing = [index for index in self._instruments if self._books.is_synced(index)]
+        known_ns = {index: max(self._books.received_ns(index), self._compared_ns.get(index, 0)) for index in standing}
+        index = min(standing, key=known_ns.__getitem__, default=-1)
+        if index < 0 or now_ns - known_ns[index] < QUIET_NS:
+            return
+        instrument, update_id = self._instruments[index], self._books.top(index).update_id
+        try:
+            payload = await self._client.depth_snapshot(instrument.symbol)
+        except VenueError:
+            self._compared_ns[index] = now_ns  # cannot be asked: the others first
+            return
+        stands = self._instruments.get(index) is instrument and self._books.is_synced(index)
+        if not stands or self._books.top(index).update_id != update_id:
+            return
+        if self._books.agrees(index, payload):
+            self._compared_ns[index] = now_ns
+            self._differed.pop(index, None)
+        elif self._differed.get(index) != update_id:
+            self._differed[index] = update_id
+        else:
+            del self._differed[index]
+            self._books.invalidate(index, FLAG_UNPROVED | FLAG_GAP)
+            self.lost(index, "it was quiet, and the venue shows another one")
 
     # --- while a stream is down ---
 

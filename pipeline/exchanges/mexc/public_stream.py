@@ -67,6 +67,7 @@ class MexcPublicStream(PublicStream):
 
     topics_per_connection_max = TOPICS_MAX
     ticker_of_every_symbol = False  # 30 topics are few, and nothing says that versions of ticker and depth compare
+    compares_quiet_books = True
     cross_topic_lag_ms = 20  # no recording to measure: small, and raised by what the feed sees
     frames_per_s_max = 50.0
     ping_interval_s = 15.0

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.book.memory import BOOK_ROW
 from pipeline.book.ticker_trust import LOSSES_MAX
+from pipeline.exchanges.feed.snapshots import QUIET_NS
 from pipeline.exchanges.feed.topics import topics_of
 from pipeline.exchanges.feed.types import FeedInstrument, FeedSettings
 from pipeline.exchanges.transport.websocket import FrameSink
@@ -408,6 +409,34 @@ def test_bad_frames_cost_their_books_and_too_many_the_connection() -> None:
         await it.equal()
 
     on("gateio_spot", scenario)
+
+
+def test_a_quiet_book_whose_updates_have_stopped_is_found_by_rest() -> None:
+    async def scenario(it: Bench) -> None:
+        assert it.box.server.market is not None
+        row = next(row for row in it.rows if row.spec.symbol == "SOLUSDT")  # not the anchor's
+        snapshots = it.feed.snapshots
+        it.box.server.market.stop()
+        await until(lambda: all(it.equals_venue(row) for row in it.rows), "the market at rest")
+        for _ in it.rows:
+            await snapshots.compare_quietest(mono_ns())
+        assert not snapshots._compared_ns, "not quiet for long"
+        later_ns = mono_ns() + QUIET_NS + 10**9
+        for _ in range(2 * len(it.rows)):
+            await snapshots.compare_quietest(later_ns)
+        assert set(snapshots._compared_ns) == {row.book_index for row in it.rows} and it.all_tradable()
+        symbol, held = row.spec.symbol, int(it.read(row)[BOOK.update_id])
+        it.box.fault(kind="drop_delta", venue=it.name, target="depth", symbol=symbol)
+        it.box.fault(kind="manual_order", venue=it.name, symbol=symbol, amount="0.01")
+        await until(lambda: it.box.server.venues[it.name].depth(symbol, 1)[0] > held, "an update that never comes")
+        while not snapshots._differed:
+            await snapshots.compare_quietest(later_ns + QUIET_NS)
+        assert it.tradable(row), "its update may be on its way"
+        await snapshots.compare_quietest(later_ns + QUIET_NS)
+        assert not it.tradable(row) and any("venue shows another one" in text for text in it.said)
+        await until(it.all_tradable, "the book again")
+
+    on("mexc_spot", scenario)
 
 
 def test_snapshots_that_fail_are_asked_again_with_backoff() -> None:
