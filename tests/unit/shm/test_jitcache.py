@@ -47,9 +47,9 @@ for k, side in enumerate((1, -1)):
     for column in (ROW.usable, ROW.can_buy, ROW.can_sell):
         ints[row + column] = 1
     record[leg + LEG.instrument], record[leg + LEG.side] = k, side
-free = verdict._places(record, halt, ints)
+free = verdict._places(record, halt, ints, 0)
 ints[1024 + ROW.busy] = 1
-busy = verdict._places(record, halt, ints)
+busy = verdict._places(record, halt, ints, 0)
 print(free, busy, sum(verdict._places.stats.cache_misses.values()))
 """
 
