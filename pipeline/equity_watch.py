@@ -46,8 +46,7 @@ class DayStart(msgspec.Struct, frozen=True, kw_only=True):
     """What there was at 00:00 UTC, or at the first complete reading of the day.
 
     All by account (:func:`account_name`): ``balances``; ``held``, the same with perpetuals as base coin;
-    ``external``, money from outside until then, and ``flows``, what trading had changed; ``marks``, what each was
-    valued at. ``equity`` is that of accounts with
+    ``external``, money from outside until then; ``marks``, what each was valued at. ``equity`` is that of accounts with
     a mark. By account, so that a coin that is quarantined, or no longer, in the course of a day moves no P&L but the
     difference of its marks. ``stale``: accounts that no living book marked then: the day of each begins with its first
     mark of a living book, or what its price did before would be of this day.
@@ -61,7 +60,6 @@ class DayStart(msgspec.Struct, frozen=True, kw_only=True):
     external: dict[str, Decimal]
     marks: dict[str, Decimal]
     stale: tuple[str, ...] = ()
-    flows: dict[str, Decimal] = {}
 
 
 class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,7 +277,6 @@ class EquityWatch:
                 balances=amounts,
                 held=held,
                 external={account_name(asset, venue): amount for (venue, asset), amount in self.external().items()},
-                flows={account_name(*key[::-1]): amount for key, amount in self._core.ledger.accounts.flows.items()},
                 marks=dict(priced),
                 stale=tuple(sorted(name for name in amounts.keys() & priced.keys() if not self._is_alive(name))),
             )

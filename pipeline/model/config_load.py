@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -359,27 +359,26 @@ def _finite(*values: Decimal) -> bool:
     return all(value.is_finite() for value in values)
 
 
-def _check_tables(config: EngineConfig, errors: list[str]) -> None:
+def _check_venues(config: EngineConfig, table: str, names: Iterable[str], errors: list[str]) -> None:
+    """Every name of a table by venue is one."""
     venues = {venue.name for venue in config.venues}
-    for name in config.risk_limits.per_venue:
-        if name not in venues:
-            errors.append(f"risk_limits.per_venue.{name}: no such venue; configured: {', '.join(sorted(venues))}")
+    known = ", ".join(sorted(venues))
+    errors.extend(f"{table}.{name}: no such venue; configured: {known}" for name in names if name not in venues)
+
+
+def _check_tables(config: EngineConfig, errors: list[str]) -> None:
+    _check_venues(config, "risk_limits.per_venue", config.risk_limits.per_venue, errors)
 
 
 def _check_inventory(config: EngineConfig, errors: list[str]) -> None:
-    inventory, venues = config.inventory, {venue.name for venue in config.venues}
-    for table in ("targets", "alarms"):
-        for name in getattr(inventory, table):
-            if name not in venues:
-                errors.append(f"inventory.{table}.{name}: no such venue; configured: {', '.join(sorted(venues))}")
+    _check_venues(config, "inventory.targets", config.inventory.targets, errors)
+    _check_venues(config, "inventory.alarms", config.inventory.alarms, errors)
 
 
 def _check_fees(config: EngineConfig, errors: list[str]) -> None:
-    venues = {venue.name for venue in config.venues}
+    _check_venues(config, "fees", config.fees, errors)
     for name, fees in config.fees.items():
         path = f"fees.{name}"
-        if name not in venues:
-            errors.append(f"{path}: no such venue; configured: {', '.join(sorted(venues))}")
         if fees.deduction is None:
             continue
         if not fees.deduction.coin or fees.deduction.coin != fees.deduction.coin.strip().upper():
@@ -387,11 +386,9 @@ def _check_fees(config: EngineConfig, errors: list[str]) -> None:
 
 
 def _check_paper(config: EngineConfig, errors: list[str]) -> None:
-    venues = {venue.name for venue in config.venues}
+    _check_venues(config, "paper", config.paper, errors)
     for name, entry in config.paper.items():
         path = f"paper.{name}"
-        if name not in venues:
-            errors.append(f"{path}: no such venue; configured: {', '.join(sorted(venues))}")
         if entry.capital_usd is not None and entry.balances:
             errors.append(f"{path}: found capital_usd and balances, wanted one of them")
         tail = entry.latency_p99_ms

@@ -213,18 +213,6 @@ class Snapshots:
         index = instrument.book_index
         return index in self._too_fine or (self._books.is_synced(index) and index not in self._rest_filled)
 
-    # --- while a connection is down ---
-
-    async def show_while_down(self, kept: Sequence[KeptConnection]) -> None:
-        """Shows the books of connections that have been down for a while; until cancelled."""
-        while True:
-            await asyncio.sleep(FALLBACK_PERIOD_S)
-            now_ns = mono_ns()
-            for one in kept:
-                if one.live is None and now_ns - one.down_since_ns > FALLBACK_AFTER_S * 1e9:
-                    shown = [row for row in self._instruments.values() if row.symbol in one.symbols]
-                    await self.show(shown, lambda one=one: one.live is None)  # type: ignore[misc]
-
     # --- working ---
 
     def start(self, group: asyncio.TaskGroup, *, compare_quiet: bool) -> None:
@@ -389,7 +377,17 @@ class Snapshots:
             self._books.invalidate(index, FLAG_UNPROVED | FLAG_GAP)
             self.lost(index, "it was quiet, and the venue shows another one")
 
-    # --- while a stream is down ---
+    # --- while a connection is down ---
+
+    async def show_while_down(self, kept: Sequence[KeptConnection]) -> None:
+        """Shows the books of connections that have been down for a while; until cancelled."""
+        while True:
+            await asyncio.sleep(FALLBACK_PERIOD_S)
+            now_ns = mono_ns()
+            for one in kept:
+                if one.live is None and now_ns - one.down_since_ns > FALLBACK_AFTER_S * 1e9:
+                    shown = [row for row in self._instruments.values() if row.symbol in one.symbols]
+                    await self.show(shown, lambda one=one: one.live is None)  # type: ignore[misc]
 
     async def show(self, instruments: Iterable[FeedInstrument], still_down: Callable[[], bool]) -> None:
         """Books by REST, shown and flagged: no stream stands behind them, so nothing proves them afterwards."""

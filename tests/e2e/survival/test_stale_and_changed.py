@@ -7,8 +7,10 @@ import time
 
 import pytest
 
+from pipeline.execution.external_records import HeldFillRecord
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import (
+    FillRecord,
     OperationRecord,
     OrderIntentRecord,
     OrderStateRecord,
@@ -29,6 +31,11 @@ def operations(rig: Rig, since_ns: int = 0) -> dict[str, OperationRecord]:
     """Entries that began after ``since_ns`` (monotonic), by their id."""
     found = [e.record for e in rig.entries() if isinstance(e.record, OperationRecord) and e.mono_ns > since_ns]
     return {record.operation_id: record for record in found if not record.closes}
+
+
+def trade_of(record: object) -> tuple[str, str] | None:
+    """The execution that a record says something of."""
+    return (record.venue, record.trade_id) if isinstance(record, FillRecord | HeldFillRecord) else None
 
 
 def row_of(rig: Rig, venue: str) -> dict[str, object]:
@@ -71,6 +78,14 @@ def test_a_fill_that_a_stream_reports_too_large_is_repaired_by_nobody() -> None:
         rig.fault(kind="overfill", venue=SPOT, target="private", count=1)
         until(lambda: "bad_fill" in rig.breakers(), "the breaker")
         until(lambda: not rig.reading()["orders"].get("open_operations", 1), "every operation ended")
+        entries = [entry.record for entry in rig.entries()]
+        (began,) = [at for at, r in enumerate(entries) if isinstance(r, HeldFillRecord) and r.state == "held"]
+        trade = (entries[began].venue, entries[began].trade_id)
+        ended = next(at for at in range(began + 1, len(entries)) if trade_of(entries[at]) == trade)
+        intents = {r.client_id: r for r in entries if isinstance(r, OrderIntentRecord)}
+        operation_id = intents[entries[began].client_id].operation_id
+        meanwhile = [r for r in entries[began:ended] if isinstance(r, OrderIntentRecord)]
+        assert not [r for r in meanwhile if r.operation_id == operation_id and r.purpose is Purpose.REPAIR]
         is_judged(rig)
 
 

@@ -103,5 +103,7 @@ def test_two_that_bring_other_updates_become_one(monkeypatch: pytest.MonkeyPatch
         await until(lambda: any("for 10 minutes" in text for text in it.said), "the end of the twin")
         await until(lambda: it.feed.twins == 0 and it.all_tradable(), "whole books over one connection")
         await it.equal()
+        (kept,) = it.feed._kept
+        assert kept.twin is not None and kept.twin.connection is None and kept.live is not None
 
     on("mexc_spot", scenario, settings=TWO)

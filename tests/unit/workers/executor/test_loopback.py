@@ -33,9 +33,12 @@ def test_where_loopback_is_forbidden_a_plain_pair_stands_in(monkeypatch: pytest.
         raise PermissionError("no loopback here")
 
     monkeypatch.setattr(socket, "create_server", forbidden)
+    before = files()
     loopback = Loopback()
+    assert files() == before + 4
     FastLane(loopback.send).warm_up()
     loopback.close()
+    assert files() == before
 
 
 def test_a_connection_that_breaks_raises_an_os_error() -> None:
