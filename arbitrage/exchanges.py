@@ -68,7 +68,7 @@ class _Exchange:
                 self.markets[market] = {**known[market], "symbols": own_symbols if named is None else named}
 
     def _symbols_of(self, market: str) -> list[str] | None:
-        """What of the symbols that it was given belongs to a market, spelled; None where none were given."""
+        """The given symbols that belong to ``market``, in the venue's spelling; None where none were given."""
         if self._symbols is None:
             return None
         return [self.spell(symbol) for symbol in self._symbols if market == "futures" or not is_futures(symbol)]

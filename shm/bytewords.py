@@ -18,8 +18,6 @@ import numpy as np
 from shm.jit import JIT_DISABLED
 from shm.words import Words
 
-_POW10 = (1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
-
 if JIT_DISABLED:
 
     def load8(words: Words, i: int) -> int:

@@ -125,7 +125,7 @@ class LivenessView:
 
     @property
     def state(self) -> int:
-        """The ``ProcessState`` that it told last; a dead process's stays."""
+        """The ``ProcessState`` that it published last; a dead process's stays."""
         return int(load_acquire(self.words, LIVENESS.state))
 
     @property

@@ -235,8 +235,8 @@ def newer_by_ms(mem: Words, book: int) -> int:
 
 @njit
 def is_restart(mem: Words, book: int) -> bool:
-    """Whether an event that is old by its number is new: later than the book by more than topics run apart, and of a
-    number from further back than any connection repeats."""
+    """Whether the venue has restarted its numbering: the event's number is older than any that a connection repeats,
+    but its time is later than the book's by more than two topics differ."""
     return bool(newer_by_ms(mem, book) > mem[BOOKS.lag_ms] and mem[EVENT.last_id] < mem[book + BOOK_ROW.floor_id])
 
 
@@ -345,7 +345,7 @@ def depth_event(mem: Words, slot: int, snapshot: bool, recv_ns: int, conn: int) 
 @njit
 def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> int:
     """State and publication after the levels are in: quarantines a crossed or contradicted book (a recorded one only
-    for as long as it is so). An ``RESULT_*``."""
+    for as long as it is so). Returns a ``RESULT_*``."""
     if snapshot:
         note_lead(mem, book, slot, True)
         put(mem, book + BOOK_ROW.state, STATE_ALIGNING)

@@ -68,7 +68,7 @@ def late_ms(mem: Words, venue_time: int, recv_ns: int) -> int:
 @njit
 def set_on_time(mem: Words, words: Words, conn: int, on_time: int) -> None:
     """Whether (1 or 0) frames of row ``conn`` prove anything from now on: noted in the books' memory ``mem`` (WATCH)
-    and told to readers of the FEED in ``words`` (CONNECTION)."""
+    and written for readers of the FEED in ``words`` (CONNECTION)."""
     mem[BOOKS.connections + conn * WATCH.WORDS + WATCH.on_time] = on_time
     row = mem[BOOKS.feed_off] + FEED.connections + conn * CONNECTION.WORDS
     # SYNC conn.alive: release; pairs with the acquire in proof_mono_ns

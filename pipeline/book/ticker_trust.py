@@ -75,7 +75,7 @@ class TickerTrust:
             mem[row + BOOK_ROW.sticky_flags] |= FLAG_OWN_PROOF
 
     def take_news(self) -> list[int]:
-        """Book indices of those that their own updates alone prove since the last call."""
+        """Indices of books that, since the last call, are proved by their own updates alone."""
         news, self._news = self._news, []
         return news
 

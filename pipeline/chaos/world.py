@@ -253,7 +253,7 @@ class ChaosWorld(VirtualWorld):
     # --- steps ---
 
     def carry_out(self, step: Step) -> None:
-        """Does a step of the schedule now; the process may die by what it does at the news."""
+        """Does a step of the schedule now; the process may be killed at a point that it reaches thereby."""
         try:
             self._carry_out(step)
         except ProcessKilled:
@@ -351,7 +351,7 @@ class ChaosWorld(VirtualWorld):
         return found
 
     def _repeat_offers(self, times: int) -> None:
-        """A detector that was born anew, or is mad: what it has offered comes again."""
+        """A restarted or faulty detector: what it has offered comes again."""
         for offer in list(self._offered) * times:
             self.feed(offer)
 

@@ -18,7 +18,7 @@ Two rules stand beside the ranks, because quantities are stronger evidence than 
 * an ending with nothing filled is contradicted by any fill: it becomes CANCELLED (or FILLED when nothing is left);
 * among the three endings of rank 5 the first one stays (they mean the same to the money).
 
-Source: Binance, MEXC and Gate.io order life cycles as in the venue sheets; the lattice is ours.
+Source: the order states that Binance, MEXC, Gate.io and Bybit document; the lattice is ours.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Venues whose account modes nobody could read in this life: balances and positions count, exits and repairs go on, and
-nothing new is risked there, as another mode (one pot for spot, futures and loans) means other sums.
+"""Venues whose account modes could not be read since the process began. Balances and positions count, exits and
+repairs go on, but nothing is entered there: in another mode (one pot for spot, futures and loans) the sums differ.
 """
 
 from __future__ import annotations

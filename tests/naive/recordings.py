@@ -2,7 +2,7 @@
 
 A maker keeps a true book per symbol, tells it by updates as the venue does, drops some, repeats some, connects again,
 and writes the bytes with every freedom that JSON and the formats leave. The twin reads the *files* (json module,
-Decimal), applies the sheets' alignment rules and gives one row per applied update. Nothing of the product is used.
+Decimal), applies the documented alignment rules and gives one row per applied update. Nothing of the product is used.
 """
 
 from __future__ import annotations
@@ -308,8 +308,8 @@ class GateMaker:
 
 @dataclass
 class TwinRun:
-    """Books of a recording by the sheets' rules. A live book takes no snapshot, but the newest one is remembered for a
-    hole that comes right after it."""
+    """Books of a recording by the documented rules. A live book takes no snapshot, but the newest one is remembered for
+    a hole that comes right after it."""
 
     rule: str
     books: dict[str, NaiveBook] = field(default_factory=dict)

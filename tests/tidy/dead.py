@@ -1,9 +1,13 @@
 """Definitions that nothing uses.
 
-Uses are counted by name over the whole tree, so that a name which stands twice counts as used wherever either is. What
-counts as a use: the name read (alone or behind a dot), imported by another file, or spelled in a string (``getattr``,
-``__all__``, dotted paths). For fields of a class a keyword argument counts too: a record that is only written out is
-built that way. What does not count: the definition itself and everything inside it (recursion), an assignment.
+Uses are counted by name. A name at the top of a file is used by its own file and by those that import that file, or a
+package that passes it on; a string uses it wherever it stands. Names in classes are counted over the whole tree, so
+that one which stands twice counts as used wherever either is.
+
+What counts as a use: the name read (alone or behind a dot), imported by another file, or spelled in a string
+(``getattr``, ``__all__``, dotted paths). For fields of a class a keyword argument counts too: a record that is only
+written out is built that way. What does not count: the definition itself and everything inside it (recursion), an
+assignment.
 """
 
 from __future__ import annotations
@@ -55,11 +59,12 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A name in a file's line; ``keyword``: as the name of an argument."""
+    """A name in a file's line; ``keyword``: as the name of an argument; ``text``: in a string."""
 
     path: str
     line: int
     keyword: bool
+    text: bool
 
 
 def dead_definitions(tree: Tree, public: Mapping[str, str]) -> list[Finding]:
@@ -71,12 +76,18 @@ def dead_definitions(tree: Tree, public: Mapping[str, str]) -> list[Finding]:
     finding as well."""
     everywhere = uses_by_name(tree)
     foreign = _classes_with_foreign_bases(tree)
+    importers = _importers(tree)
     findings, needed = [], set()
     for source in tree.sources.values():
         for one in definitions(source):
             if _has_other_users(one, foreign):
                 continue
-            users = [use for use in everywhere[one.name] if _counts(use, one)]
+            users = [
+                use
+                for use in everywhere[one.name]
+                if _counts(use, one)
+                and (one.owner or use.text or use.path == source.path or use.path in importers[source.path])
+            ]
             if any(is_test(source.path) or not is_test(use.path) for use in users):
                 continue
             if users and one.field:
@@ -132,7 +143,7 @@ def _bound(source: Source, body: list[ast.stmt], owner: str) -> Iterator[Definit
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for name in (part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)):
-                if not _dunder(name.id) and name.id != "_":
+                if isinstance(name.ctx, ast.Store) and not _dunder(name.id) and name.id != "_":
                     yield Definition(source, owner, name.id, node.lineno, node.end_lineno or node.lineno, bool(owner))
         elif isinstance(node, ast.If | ast.Try | ast.With):
             inner = [*node.body, *getattr(node, "orelse", []), *getattr(node, "finalbody", [])]
@@ -189,6 +200,18 @@ def _classes_with_foreign_bases(tree: Tree) -> set[tuple[str, str]]:
     return {(path, name) for path, name, node in places if foreign(node)}
 
 
+def _importers(tree: Tree) -> dict[str, set[str]]:
+    """Path -> files that import it, or a package whose ``__init__.py`` does."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path, imports in all_imports(tree).items():
+        for one in imports:
+            found[one.target.path].add(path)
+    for users in list(found.values()):
+        for package in [path for path in users if PurePosixPath(path).name == "__init__.py"]:
+            users |= found.get(package, set())
+    return found
+
+
 def _last_name(node: ast.expr) -> str:
     if isinstance(node, ast.Subscript):
         return _last_name(node.value)
@@ -201,30 +224,30 @@ def uses_by_name(tree: Tree) -> dict[str, list[Use]]:
     """Name -> every place where it is used."""
     found: dict[str, list[Use]] = defaultdict(list)
     for source in tree.sources.values():
-        for name, line, keyword in _uses(source):
-            found[name].append(Use(source.path, line, keyword))
+        for name, line, keyword, text in _uses(source):
+            found[name].append(Use(source.path, line, keyword, text))
     return found
 
 
-def _uses(source: Source) -> Iterator[tuple[str, int, bool]]:
+def _uses(source: Source) -> Iterator[tuple[str, int, bool, bool]]:
     for node in source.nodes:
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
-            yield node.id, node.lineno, False
+            yield node.id, node.lineno, False, False
         elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Store):
-            yield node.attr, node.lineno, False
+            yield node.attr, node.lineno, False, False
         elif isinstance(node, ast.ImportFrom):
-            yield from ((alias.name, node.lineno, False) for alias in node.names)
+            yield from ((alias.name, node.lineno, False, False) for alias in node.names)
         elif isinstance(node, ast.arg):
-            yield node.arg, node.lineno, True
+            yield node.arg, node.lineno, True, False
         elif isinstance(node, ast.keyword) and node.arg:
-            yield node.arg, node.value.lineno, True
+            yield node.arg, node.value.lineno, True, False
         elif (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
             and _WORDS.match(node.value)
             and node not in source.docstrings
         ):
-            yield from ((word, node.lineno, False) for word in re.split(r"[.:]", node.value))
+            yield from ((word, node.lineno, False, True) for word in re.split(r"[.:]", node.value))
 
 
 def _counts(use: Use, one: Definition) -> bool:

@@ -52,6 +52,7 @@ _FORMAT = "part of the journal's format: read by whoever reads the journal or th
 _VIRTUAL = "whole cases are tested in it (tests/unit/virtual)"
 _API = "the interface of the Python package: programs outside the tree use it"
 PUBLIC: Mapping[str, str] = {
+    "examples/error_handling.py:PUBLIC": "written as the documents show it",
     "examples/*": "programs to be read and copied; tests run every one",
     "arbitrage/detector.py:OpportunityDetector.*": _API,
     "arbitrage/direct/composite.py:CompositeExchange.*": _API,

@@ -93,7 +93,8 @@ def _end_of(source: Source, index: int, comment: str) -> str:
 _MARKS = re.compile(
     r"/root/|/home/\w+/|\b(TODO|FIXME|XXX|HACK)\b|NotImplementedError|https?://[^ \"]+/simple/"
     # sheets and lists that lie elsewhere; the checks of ``workers/demo/run_checker.py`` are I1 to I12
-    r"|\bvenues/[\w*]+\.md|\b(reliability|requirements|design|operations|performance|performance_order_path)\.md"
+    r"|\b[Vv]enues?'?s? sheets?\b|\bvenues/[\w*]+\.md"
+    r"|\b(reliability|requirements|design|operations|performance|performance_order_path)\.md"
     r"|\b[Rr]equirements? \(?[SI]?\d|\bfault rows? \d|\(S\d+\)|\(issue \d|\bI(1[3-9]|2\d)\b"
 )
 

@@ -63,7 +63,7 @@ class ExecutorControl:
         serving: Callable[[], bool] = lambda: True,
     ) -> None:
         """``publish``: writes what views of the instance read, after each decision. ``serving``: whether the process
-        has told that it is READY, which is what the guard goes by."""
+        has reported READY, which is what the guard goes by."""
         self._serving = serving
         self._publish = publish
         self._state_dir = state_dir

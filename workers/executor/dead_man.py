@@ -85,7 +85,7 @@ class VenueTimers:
     """The timers of one process that sends: the executor, or the guard in its place."""
 
     def __init__(self, questions: Questions, performer: Performer, armed: Callable[[], object]) -> None:
-        """``armed``: told of each timer that was asked for."""
+        """``armed``: called after each timer that was asked for."""
         self._questions = questions
         self._armed = armed
         self._under_way: dict[str, set[asyncio.Future[bool]]] = {}  # venue -> its arms without an answer

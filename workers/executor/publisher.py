@@ -97,8 +97,8 @@ class Publisher:
         self._writing = asyncio.get_running_loop().run_in_executor(None, self._write, self._state(self._made, False))
 
     async def publish(self, *, stopped: bool = False) -> None:
-        """Publish now: before READY and after an operator's decision, so that nobody reads of what is over, and as the
-        last word (``stopped``) of a run that ends on purpose."""
+        """Publish now: before READY, after an operator's decision (a reader must not see the state before it), and at
+        the end (``stopped``) of a run that ends on purpose."""
         self._parts = None  # what was made before this moment is not written after it
         if self._writing is not None:
             await self._writing

@@ -23,7 +23,7 @@ def alert_rows(alerts: Iterable[Alert]) -> list[dict[str, Any]]:
             "count": alert.count,
             "since": utc(alert.first_wall_ns),
             "last": utc(alert.last_wall_ns),
-            "told": utc(alert.sent_wall_ns),
+            "sent": utc(alert.sent_wall_ns),
             "acked_by": alert.acked_by or None,
             "acked": utc(alert.acked_wall_ns),
             "needed": alert.needed,

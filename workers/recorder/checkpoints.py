@@ -97,8 +97,8 @@ class Checkpoints:
             self.problem = ""
 
     def _compact(self, recorded: JournalPosition | None, folded: JournalPosition) -> None:
-        """The oldest checkpoint that is kept bounds what may go: it must be able to serve. It is read, a second ledger
-        in memory, only where something has to go."""
+        """Removes segments before the oldest checkpoint that is kept, once that is known to be readable. It is read (a
+        second ledger in memory) only where something has to go."""
         paths = checkpoint_paths(self._directory)
         sizes = {i: segment_path(self._directory, i).stat().st_size for i in segment_indices(self._directory)}
         total = sum(sizes.values())

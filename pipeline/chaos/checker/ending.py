@@ -52,8 +52,8 @@ def _fills(truth: Truth, claims: Claims, find: Find) -> None:
 
 
 def _money(row: Row, truth: Truth, find: Find) -> None:
-    """To the last digit. What is realised of a futures position depends on the order in which its executions became
-    known, so a wallet counts less the cost of what is open: that does not."""
+    """To the last digit. The realised part of a futures position depends on the order in which its executions became
+    known; the wallet less the cost of what is open does not, so that is compared."""
     theirs, ours = dict(truth.money), {tuple(key.split("|")): amount for key, amount in row["flows"].items()}
     for (venue, symbol), cost in truth.costs.items():
         key = (venue, truth.instruments[venue, symbol]["quote"])

@@ -1,5 +1,5 @@
-"""How long coins of an operation stand alone while an order could end it, and a hedge while the guard is to close it:
-at no moment longer than a bound.
+"""Two bounds in time: how long coins of an operation stand alone while an order could end that, and how long a hedge
+stays open that the guard is to close.
 
 An operation is naked by its proven fills, when every order of it is settled. Something can be done about it while a
 venue of its legs has been swept since its session stands, asks for no silence, has the symbol open, a book that is no

@@ -4,8 +4,8 @@ What is signed of a request is timestamp + key + window + S, where S is the quer
 as it is sent; of a login ``GET/realtime`` and when the login expires. Orders over the WebSocket API carry no signature:
 the login of their connection does.
 
-*Source:* Bybit V5 documentation "Integration Guidance", "Connect" (authentication). Golden vectors: the venue sheet,
-equal to what ccxt and pybit sign. RSA keys are documented, and not taken here.
+*Source:* Bybit V5 documentation "Integration Guidance", "Connect" (authentication). Golden vectors: equal to what
+ccxt and pybit sign. RSA keys are documented, and not taken here.
 """
 
 from __future__ import annotations

@@ -9,16 +9,12 @@ into the query (the body stays empty), as independent clients do. The server acc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from urllib.parse import quote
-
 from pipeline.exchanges.transport.hmac_pads import HmacPads
 
 RECV_WINDOW_MIN_MS = 1
 RECV_WINDOW_MAX_MS = 60_000
 RECV_WINDOW_DEFAULT_MS = 5_000
 SIGNATURE_BYTES = 64
-_SAFE = "-_.~,"
 
 
 class MexcSigner:
@@ -45,8 +41,3 @@ class MexcSigner:
         head = f"{query}&" if query else ""
         text = f"{head}timestamp={timestamp_ms}&recvWindow={window}"
         return f"{text}&signature={self.sign(text.encode())}"
-
-
-def encode_query(params: Iterable[tuple[str, str]]) -> str:
-    """Percent-encoded query in the given order."""
-    return "&".join(f"{key}={quote(value, safe=_SAFE)}" for key, value in params)

@@ -5,7 +5,7 @@ point and more digits, quoted or bare; a bare one may have a decimal exponent (s
 so). Signs, NaN, Infinity, underscores and other digits are refused (``ProtocolViolation``), as are a missing symbol,
 missing or disordered ids, levels of another shape and values nested deeper than any venue nests them.
 
-Source: the venue sheets' market data sections (Binance spot and USDM, Gate.io spot and futures, MEXC REST), read 2026.
+Source: the venues' documents on market data (Binance spot and USDM, Gate.io spot and futures, MEXC REST), read 2026.
 """
 
 from __future__ import annotations

@@ -116,6 +116,7 @@ STALE_OPERATIONS = frozenset(
 )
 KINDS = REQUEST_KINDS | STREAM_KINDS | ACTION_KINDS
 
+UPGRADES = ("public", "private")  # handshakes of WebSockets are requests as well
 # Operations that dialects name when they classify a request.
 OPERATIONS = (
     "place",
@@ -197,6 +198,11 @@ class FaultRule:
             rule = cls(**raw)
         except (TypeError, InvalidOperation) as error:
             raise BadFault(f"bad fault: {error}") from error
+        if rule.kind in REQUEST_KINDS and rule.target not in ("*", *UPGRADES, *OPERATIONS):
+            known = ", ".join((*UPGRADES, *OPERATIONS))
+            raise BadFault(
+                f"{rule.kind}: no request is called {rule.target!r}, the rule would never hit; known: {known}"
+            )
         if rule.kind in ACTION_KINDS - {"disconnect"} and rule.target != "*":
             raise BadFault(f"{rule.kind} reads no target: {rule.target!r}; name it as venue, symbol or asset")
         if rule.kind in ("withdraw", "deposit") and not rule.asset:

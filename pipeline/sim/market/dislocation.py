@@ -217,7 +217,7 @@ class Dislocations:
             book.set_level(side, second, units - first)
         else:
             units = first
-        born = Dislocation(
+        dislocation = Dislocation(
             number=self.offered + 1,
             pair=stray.instrument.pair,
             kind=kind,
@@ -233,15 +233,15 @@ class Dislocations:
         )
         self.offered += 1
         if len(self.records) < RECORDS_MAX:
-            self.records.append(born)
-        self._active[(stray.venue.name, stray.instrument.symbol)] = born
-        self._pair_free_ns[born.pair] = NEVER_NS
+            self.records.append(dislocation)
+        self._active[(stray.venue.name, stray.instrument.symbol)] = dislocation
+        self._pair_free_ns[dislocation.pair] = NEVER_NS
         for counter in counters:
-            self._counter_of[(counter.venue.name, counter.instrument.symbol)] = born
+            self._counter_of[(counter.venue.name, counter.instrument.symbol)] = dislocation
         if self.rng.random() < self.spec.nibble_share:
             share = self.rng.uniform(0.2, 0.7)
-            self.schedule(int(life_ms * self.rng.random() * NS_PER_MS), lambda now: self._take_part(born, share))
-        self.schedule(int(life_ms * NS_PER_MS), lambda now: self._rivals(born, now))
+            self.schedule(int(life_ms * self.rng.random() * NS_PER_MS), lambda now: self._take_part(dislocation, share))
+        self.schedule(int(life_ms * NS_PER_MS), lambda now: self._rivals(dislocation, now))
 
     def _life_ms(self) -> float:
         draw = self.rng.random()
@@ -249,35 +249,35 @@ class Dislocations:
 
     # --- death ---
 
-    def _take_part(self, born: Dislocation, share: float) -> None:
-        if not born.end:
-            born.rival_units += self._take_stray(born, int(born.units * share))
+    def _take_part(self, dislocation: Dislocation, share: float) -> None:
+        if not dislocation.end:
+            dislocation.rival_units += self._take_stray(dislocation, int(dislocation.units * share))
 
-    def _take_stray(self, born: Dislocation, units: int) -> int:
-        if units <= 0 or born.stray.stray is None:
+    def _take_stray(self, dislocation: Dislocation, units: int) -> int:
+        if units <= 0 or dislocation.stray.stray is None:
             return 0
-        return born.stray.sweep(BID if born.side == ASK else ASK, units, born.stray.stray[2])
+        return dislocation.stray.sweep(BID if dislocation.side == ASK else ASK, units, dislocation.stray.stray[2])
 
-    def _rivals(self, born: Dislocation, now_ns: int) -> None:
-        if born.end:
+    def _rivals(self, dislocation: Dislocation, now_ns: int) -> None:
+        if dislocation.end:
             return
-        if born.attractive_first:
-            self._end(born, now_ns, "rivals")
+        if dislocation.attractive_first:
+            self._end(dislocation, now_ns, "rivals")
             return
-        if born.edge_bps <= 0:
-            self._end(born, now_ns, "counter_leg")
+        if dislocation.edge_bps <= 0:
+            self._end(dislocation, now_ns, "counter_leg")
             return
         # The counter leg goes first: its best levels are taken and its makers stay away for a while.
-        for counter in born.counters:
-            self._shift_counter(born, counter)
+        for counter in dislocation.counters:
+            self._shift_counter(dislocation, counter)
         delay_ns = int(self.rng.uniform(20.0, 100.0) * NS_PER_MS)
-        self.schedule(delay_ns, lambda now: self._end(born, now, "counter_leg"))
+        self.schedule(delay_ns, lambda now: self._end(dislocation, now, "counter_leg"))
 
-    def _shift_counter(self, born: Dislocation, counter: Maker) -> None:
+    def _shift_counter(self, dislocation: Dislocation, counter: Maker) -> None:
         """Moves the counter leg's best by the edge (for a triangle each leg by its share)."""
-        away = (born.edge_bps + 1.0) / len(born.counters) * BPS
-        cross = len(born.counters) > 1 and counter is born.counters[1]
-        selling = (born.side == ASK) != cross  # the leg that sells hits bids
+        away = (dislocation.edge_bps + 1.0) / len(dislocation.counters) * BPS
+        cross = len(dislocation.counters) > 1 and counter is dislocation.counters[1]
+        selling = (dislocation.side == ASK) != cross  # the leg that sells hits bids
         if selling:
             best = counter.book.best_bid()
             if best is not None:
@@ -298,19 +298,19 @@ class Dislocations:
 
         self.schedule(hold_ns, release)
 
-    def _end(self, born: Dislocation, now_ns: int, reason: str) -> None:
-        if born.end:
+    def _end(self, dislocation: Dislocation, now_ns: int, reason: str) -> None:
+        if dislocation.end:
             return
-        stray = born.stray
+        stray = dislocation.stray
         if reason != "captured":
-            born.rival_units += self._take_stray(born, 1 << 60)
-        born.end, born.ended_ns = reason, now_ns
+            dislocation.rival_units += self._take_stray(dislocation, 1 << 60)
+        dislocation.end, dislocation.ended_ns = reason, now_ns
         self.ends[reason] = self.ends.get(reason, 0) + 1
         stray.stray = stray.bid_cap = stray.ask_floor = None
         self._active.pop((stray.venue.name, stray.instrument.symbol), None)
-        for counter in born.counters:
+        for counter in dislocation.counters:
             self._counter_of.pop((counter.venue.name, counter.instrument.symbol), None)
-        self._pair_free_ns[born.pair] = now_ns + int(self.spec.pair_gap_ms * NS_PER_MS)
+        self._pair_free_ns[dislocation.pair] = now_ns + int(self.spec.pair_gap_ms * NS_PER_MS)
         # Makers return after a moment, not in the same instant.
         delay_ns = int(self.rng.uniform(5.0, 30.0) * NS_PER_MS)
         self.schedule(delay_ns, stray.reprice)

@@ -1,4 +1,4 @@
-"""Order codecs of every venue: bytes out, replies, states, fills in; golden frames are the venue sheets' samples."""
+"""Order codecs of every venue: bytes out, replies, states, fills in; golden frames are the documents' samples."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.book.memory import TOPIC_DEPTH, TOPIC_SNAPSHOT, TOPIC_UNKNOWN
 from pipeline.exchanges.factory import feed_codec
+from pipeline.exchanges.parsing import json_fields as keys
 from tests.paths import REPO
 from tests.worlds.feed_frames import (
     BODIES,
@@ -29,6 +30,7 @@ from tests.worlds.feed_frames import (
     encode,
     field,
     places,
+    put_frame,
     wrappers,
 )
 
@@ -58,6 +60,19 @@ def test_a_frame_cut_at_any_byte_means_what_its_bytes_say(dialect: str, market: 
     for at in range(len(frame) + 1):
         topics = {assert_scan_equal(codec, mem, frame[:at], rest) for rest in behind(frame[at:])}
         assert len(topics) == 1, frame[:at]
+
+
+def test_every_dialect_has_the_one_snapshot_scanner_or_leaves_snapshots_to_its_reference() -> None:
+    """What is tried on Binance's codec below and by random frames elsewhere is so for every dialect."""
+    own = []
+    for (dialect, market), mem in MEMORY.items():
+        codec = feed_codec(dialect, market)
+        if codec.scan_snapshot is not keys.scan_snapshot:
+            own.append(dialect)
+            for frame in SNAPSHOTS:
+                put_frame(codec, mem, frame)
+                assert codec.scan_snapshot(mem, len(frame)) == TOPIC_UNKNOWN
+    assert set(own) == {"bybit"}
 
 
 @pytest.mark.parametrize("frame", SNAPSHOTS)

@@ -1,4 +1,4 @@
-"""Signatures of every venue against the vectors of the venue sheets (documentation's own, and equal to ccxt's)."""
+"""Signatures of every venue against known vectors (the venues' documentation's, and equal to ccxt's)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instrument rows, fees and coin identities of every venue, from the venue sheets and from recordings."""
+"""Instrument rows, fees and coin identities of every venue, from the venues' documents and from recordings."""
 
 from __future__ import annotations
 

@@ -34,7 +34,6 @@ from tests.worlds.fast_entry_world import FastEntryWorld, a_world, exact, levels
 
 ROOM = 1e-5  # bps, and relative: nearer than this to a bound the fast path may leave it to the exact one
 MANY = settings(max_examples=250, deadline=None)
-QUICK = settings(deadline=None)  # the first example may compile
 
 
 def same_plan(entered: Entered, plan: Plan, world: EntryWorld) -> None:

@@ -26,6 +26,12 @@ D = Decimal
 SYMBOL = "BTC_USDT"
 
 
+def test_a_fault_on_a_request_that_no_venue_has_is_refused() -> None:
+    with pytest.raises(BadFault, match="no request is called 'plaice'"):
+        FaultRule.parse({"kind": "drop_response", "target": "plaice"})
+    assert FaultRule.parse({"kind": "gateway_page", "target": "public"}).target == "public"
+
+
 def act(bench: Bench, **fields: Any) -> int:
     return apply_action({bench.venue.name: bench.venue}, FaultRule.parse({"symbol": SYMBOL, **fields}))
 

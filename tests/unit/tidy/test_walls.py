@@ -184,6 +184,18 @@ def test_a_definition_with_a_use_is_none(tmp_path: Path, text: str) -> None:
     assert dead.dead_definitions(tree(tmp_path, {"low/a.py": text}), {}) == []
 
 
+def test_a_name_that_another_file_has_too_is_dead_where_nothing_imports_it(tmp_path: Path) -> None:
+    files = {
+        "low/a.py": "_SAFE = '-'\ndef encode(text): return text",
+        "low/b.py": "_SAFE = '+'\ndef encode(text): return text + _SAFE",
+        "low/user.py": "import sys\nfrom low.b import encode\nsys.x = encode('')",
+        "mid/__init__.py": "from mid.c import passed_on",
+        "mid/c.py": "def passed_on(): pass",
+        "low/other.py": "import mid\nmid.passed_on()",
+    }
+    assert places(dead.dead_definitions(tree(tmp_path, files), {})) == ["low/a.py:1", "low/a.py:2"]
+
+
 def test_what_tests_alone_use_is_dead_but_for_fields_and_for_what_lies_in_tests(tmp_path: Path) -> None:
     files = {"low/a.py": "def tried(): pass\nclass A:\n    field: int = 0\nA()", "tests/help.py": "def helper(): pass"}
     files["bench/tests/test_b.py"] = "def test_b(): pass"
@@ -306,6 +318,7 @@ def test_a_forbidden_call_is_found(tmp_path: Path) -> None:
         "https://x.y/" + "simple/",
         "venues/gateio_spot.md 4",
         "venues/*.md, sections on limits",
+        "as the venue sheets say",
         "reliability.md row 31",
         "requirements S16",
         "Requirements 4.6",

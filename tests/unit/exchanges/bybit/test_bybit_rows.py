@@ -48,7 +48,7 @@ def request(**changes: object) -> OrderRequest:
 
 
 def test_the_documents_signatures() -> None:
-    """Vectors of the venue sheet, equal to what ccxt and pybit sign."""
+    """Vectors equal to what ccxt and pybit sign."""
     headers = SIGNER.rest_headers(BODY, 1700000000000)
     assert headers["X-BAPI-SIGN"] == "47e6b781a75f5c1c69f05f9c764d8c7dcd54fc1b3329caaf9a4e417ad1cf7616"
     assert (headers["X-BAPI-TIMESTAMP"], headers["X-BAPI-RECV-WINDOW"]) == ("1700000000000", "5000")

@@ -20,7 +20,7 @@ from pipeline.execution.records import RECORD_TYPES, TYPE_OF_RECORD, BreakerReco
 from pipeline.model.enums import Durability
 from pipeline.model.errors import JournalError
 from tests.exhausted import no_descriptors
-from tests.worlds.waiting import until
+from tests.worlds.waiting import WAIT_S, until
 
 SMALL = jn.SEGMENT_BYTES_MIN
 
@@ -244,7 +244,7 @@ def test_a_device_that_takes_seconds_holds_up_no_record(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "fdatasync", slow)
     records = fill(journal, 1)
     journal.kick()
-    assert asked.wait(60)
+    assert asked.wait(WAIT_S)
     while journal._index == 1:  # over a rotation
         records += fill(journal, 1, len(records))
     assert journal.synced_seq == 0 and not answers.is_set()
@@ -318,7 +318,7 @@ def test_a_killed_writer_loses_nothing_that_it_appended(tmp_path: Path, run: int
     ready = context.Event()
     writer = context.Process(target=_append_for_ever, args=(str(tmp_path), ready))
     writer.start()
-    assert ready.wait(20)
+    assert ready.wait(WAIT_S)
     assert writer.pid is not None
     os.kill(writer.pid, signal.SIGKILL)
     writer.join()

@@ -1,4 +1,4 @@
-"""Signature vectors of the venue sheets, clock windows and the order of the checks."""
+"""Signature vectors of the venues' documents, clock windows and the order of the checks."""
 
 from __future__ import annotations
 

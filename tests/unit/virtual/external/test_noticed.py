@@ -14,7 +14,6 @@ from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge
 
 D = Decimal
 NOTICED_NS = 5_000_000_000
-HEDGED = D("0.0299")
 
 
 def _force(kind: str, qty: str) -> Callable[[VirtualWorld], None]:

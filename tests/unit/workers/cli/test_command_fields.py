@@ -19,11 +19,12 @@ from pipeline.virtual.world import VirtualWorld
 from tests.command_line import CONTRACT, OTHER_FIELDS, assert_contract
 from tests.paths import REPO
 from tests.worlds.hedged_world import stopped
+from tests.worlds.waiting import WAIT_S
 from workers.cli.app import app
 from workers.cli.main import main
 from workers.reference.commands import leaves
 
-END_S = 60.0  # of a command that must end by itself: a watchdog
+END_S = WAIT_S  # of a command that must end by itself: a watchdog
 
 
 @pytest.fixture(scope="module")

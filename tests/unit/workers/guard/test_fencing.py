@@ -11,9 +11,10 @@ from typing import Any
 
 from shm.segment import process_start_ticks
 from tests.exhausted import no_descriptors
+from tests.worlds.waiting import WAIT_S
 from workers.guard.fencing import Condemned
 
-WATCHDOG_S = 60.0
+WATCHDOG_S = WAIT_S
 
 
 def child() -> subprocess.Popen[bytes]:
