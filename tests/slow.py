@@ -21,7 +21,7 @@ SLOW = (
     "tests/unit/exchanges/test_scan_bounds.py",
     "tests/unit/execution/settled/test_retirement.py",
     "tests/unit/fast_entry/test_entry.py",
-    "tests/unit/risk/test_rules.py",
+    "tests/unit/risk/test_rules.py::test_the_fast_path_sees",
     "tests/unit/shm/test_interleavings.py",
     "tests/unit/shm/test_jitcache.py",
     "tests/unit/shm/test_jitlink.py",

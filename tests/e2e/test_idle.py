@@ -20,6 +20,7 @@ pytestmark = pytest.mark.e2e
 
 LOOK_S = 3.0
 AWAKE_S_MAX = 0.1  # CPU time from one sleep to the next; parked, it is some 2 ms
+WAKES_PER_S_MAX = 200  # parked, the busiest wakes some 50 times a second
 WORKERS = ("detector", "executor", "feed.mexc", "feed.gateio", "guard", "poller", "recorder")
 
 
@@ -69,7 +70,8 @@ def test_a_pipeline_without_frames_parks_and_wakes_again() -> None:
             # other, however little CPU it gets. The wall's time only grows there.
             awake_s = {name: used[name] / (slept[name] + 1) for name in WORKERS}
             assert max(awake_s.values()) < AWAKE_S_MAX, awake_s
-            assert max(used.values()) < 0.2 * (time.monotonic() - began_s), used  # who wakes all the time
+            # Who wakes all the time, counted: a slow host makes that fewer, not more.
+            assert max(slept.values()) < WAKES_PER_S_MAX * (time.monotonic() - began_s), slept
         finally:
             os.kill(simulator, signal.SIGCONT)
         seen = read_status(running.instance)["feeds"]["mexc_spot"]["messages"]

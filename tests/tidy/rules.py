@@ -119,6 +119,8 @@ TESTS_OF_OTHERS: Mapping[str, str] = {
 PRIVATE_WORDS: Mapping[tuple[str, str], str] = {
     ("workers/view/top.py", "press"): "keys of a keyboard are pressed",
     ("tests/unit/workers/view/test_top_app.py", "press"): "textual's method that presses a key",
+    ("workers/monitor/alert_list.py", "told"): "fields of a file that is kept",
+    ("tests/unit/workers/monitor/test_alert_list.py", "told"): "fields of a file that is kept",
 }
 #: Files whose subject are those words.
 WORDS_EXEMPT = ("tests/tidy/words.py", "tests/tidy/rules.py", "tests/unit/tidy/test_words.py")

@@ -70,11 +70,16 @@ def _in_text(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _in_names(path: str, text: str) -> Iterator[tuple[int, str, str]]:
-    """The same for the path and, in Python files, every name, by its parts: ``needs_hands``, ``MarketSurvey``."""
+    """The same for the path and, in Python files, every name, by its parts: ``needs_hands``, ``MarketSurvey``; a key
+    (a string that is one name) too."""
     names = [(1, part) for part in PurePosixPath(path).with_suffix("").parts]
     if path.endswith(".py"):
-        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-        names += [(token.start[0], token.string) for token in tokens if token.type == tokenize.NAME]
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            key = token.string[1:-1]
+            if token.type == tokenize.NAME:
+                names.append((token.start[0], token.string))
+            elif token.type == tokenize.STRING and key.isidentifier():
+                names.append((token.start[0], key))
     for line, name in names:
         words = {part.lower() for part in _PARTS.findall(name)}
         wanted = NOWHERE if name.startswith("test_") else {**NOWHERE, **NO_NAME}

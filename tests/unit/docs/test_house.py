@@ -57,8 +57,7 @@ def test_ci_runs_the_tests_the_slice_of_the_campaign_and_the_host_part_and_stops
 
 
 def test_the_workflow_runs_what_ci_runs_as_root_within_a_bound_on_the_oldest_and_the_newest_python() -> None:
-    (path,) = (REPO / ".github" / "workflows").iterdir()
-    workflow = yaml.safe_load(path.read_text())
+    workflow = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())
     assert set(workflow[True]) == {"push", "pull_request"}, "YAML reads `on` as true"
     assert workflow["permissions"] == {"contents": "read"}
     (job,) = workflow["jobs"].values()
@@ -68,6 +67,17 @@ def test_the_workflow_runs_what_ci_runs_as_root_within_a_bound_on_the_oldest_and
     assert '"PATH=$PATH"' in commands[0], "sudo has a PATH of its own, without the Python that was set up"
     lower, upper = re.findall(r"3\.(\d+)", PROJECT["project"]["requires-python"])
     assert job["strategy"]["matrix"]["python"] == [f"3.{lower}", f"3.{int(upper) - 1}"]
+
+
+def test_each_night_every_campaign_runs() -> None:
+    """What ``.ci/run`` leaves out for its length: the whole campaign, and the marked tests of whole instances."""
+    workflow = yaml.safe_load((REPO / ".github" / "workflows" / "campaign.yml").read_text())
+    assert set(workflow[True]) == {"schedule", "workflow_dispatch"}
+    assert workflow["permissions"] == {"contents": "read"}
+    (job,) = workflow["jobs"].values()
+    assert set(job["strategy"]["matrix"]["plan"]) == {"", "--processes"}
+    (command,) = (step["run"] for step in job["steps"] if "run" in step)
+    assert command == "scripts/campaign ${{ matrix.plan }}"
 
 
 def test_editors_are_told_the_line_length_that_ruff_holds() -> None:

@@ -33,6 +33,7 @@ def test_a_forbidden_word_is_found_in_every_text(tmp_path: Path, word: str) -> N
         "told = 1",
         "def needs_hands() -> None: ...",
         "a.told(1)",
+        "row = {'told': 1}",
         "TOLD_MAX = 1",
         "class ToldOf: ...",
         "class MarketSurvey: ...",
