@@ -105,6 +105,7 @@ class ExternalState:
     were booked: a fill of ours that comes later may have been it. ``kept``: keys of ``orders`` and ``witnesses``,
     oldest first: no more than ``KEPT_MAX`` are remembered. ``unexplained_usd``: money lost without any explanation
     since the breaker was last re-armed. ``trades``: what others hold by their trades, at cost, and what they realised.
+    ``unpriced``: what checkpoints of earlier builds have in place of ``unpriced_positions``, for their digest alone.
     """
 
     unowned: dict[Place, Decimal] = field(default_factory=dict)
@@ -120,6 +121,7 @@ class ExternalState:
     unheld: dict[Place, list[Unheld]] = field(default_factory=dict)
     kept: list[Place] = field(default_factory=list)
     trades: ForeignTrades = field(default_factory=ForeignTrades)
+    unpriced: set[Place] = field(default_factory=set)
 
     def booked_order(self, venue: str, order_id: str) -> bool:
         """Whether what an order of others did on a contract is booked."""
@@ -162,7 +164,7 @@ class ExternalState:
             sorted((k, str(v)) for k, v in self.foreign_spot.items()),
             sorted(self.held.items()),
             sorted(self.orders),
-            _listing(self.unpriced_positions),
+            sorted(self.unpriced) or _listing(self.unpriced_positions),
             sorted(self.witnesses),
             str(self.unexplained_usd),
             *unlisted,
