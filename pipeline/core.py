@@ -357,6 +357,7 @@ class ExecutionCore:
             return
         if order.settled:
             self.balances.settled(order)
+            self.recovery.look_first((order.intent,))  # while it was under way no sweep could take them
         self.recovery.reduced(order)
         operation = self.ledger.operations[order.intent.operation_id]
         self.orders.advance(operation)
@@ -426,6 +427,7 @@ class ExecutionCore:
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.context.instruments.update(event.rows)
         self.recovery.rows.rows_changed(event.rows)
+        self.recovery.look_first(row.spec for row in event.rows)
         self.hedges.rows_changed()
         if self.fast_entry is not None:
             self.fast_entry.rows_changed(event.rows)

@@ -96,8 +96,8 @@ class ExternalState:
 
     ``unowned``: (venue, contract) -> position that no operation holds, signed base coins. ``foreign_spot``: (venue,
     asset) -> what executions of others changed. ``held``: fills that wait for REST. ``orders``: (venue, order id) of
-    orders that are not ours. ``unpriced_positions``: (venue, asset) -> (worth in the asset, wall ms of the booking) of
-    positions that no execution is known for and whose money has not been seen yet.
+    orders that are not ours. ``unpriced_positions``: (venue, asset) -> (the most that it may have brought or cost, in
+    the asset, wall ms of the booking) of positions without known executions whose money has not been seen yet.
     ``witnesses``: (venue, witness) of movements that are booked: rows of the venue's lists, and the orders on contracts
     whose executions or whose position's change are. ``unlisted``: (venue, asset) -> (amount, wall ms of the booking) of
     those that no list had shown when they were booked; ``unlisted_positions``: (venue, contract) -> the same of
@@ -105,6 +105,7 @@ class ExternalState:
     were booked: a fill of ours that comes later may have been it. ``kept``: keys of ``orders`` and ``witnesses``,
     oldest first: no more than ``KEPT_MAX`` are remembered. ``unexplained_usd``: money lost without any explanation
     since the breaker was last re-armed. ``trades``: what others hold by their trades, at cost, and what they realised.
+    ``unpriced``: what checkpoints of earlier builds have in place of ``unpriced_positions``, for their digest alone.
     """
 
     unowned: dict[Place, Decimal] = field(default_factory=dict)
@@ -120,6 +121,7 @@ class ExternalState:
     unheld: dict[Place, list[Unheld]] = field(default_factory=dict)
     kept: list[Place] = field(default_factory=list)
     trades: ForeignTrades = field(default_factory=ForeignTrades)
+    unpriced: set[Place] = field(default_factory=set)
 
     def booked_order(self, venue: str, order_id: str) -> bool:
         """Whether what an order of others did on a contract is booked."""
@@ -135,7 +137,7 @@ class ExternalState:
 
     def settles(self, venue: str, asset: str, amount: Decimal, now_ms: int) -> bool:
         """Whether money that nothing explains may be what positions have brought that were booked without executions:
-        soon after them, and no more than they were worth."""
+        soon after them, and no more than they may have brought."""
         waiting = self.unpriced_positions.get((venue, asset), ())
         worth = (worth for worth, booked_ms in waiting if now_ms - booked_ms <= UNLISTED_KEPT_MS)
         return abs(amount) <= sum(worth, ZERO)
@@ -162,7 +164,7 @@ class ExternalState:
             sorted((k, str(v)) for k, v in self.foreign_spot.items()),
             sorted(self.held.items()),
             sorted(self.orders),
-            _listing(self.unpriced_positions),
+            sorted(self.unpriced) or _listing(self.unpriced_positions),
             sorted(self.witnesses),
             str(self.unexplained_usd),
             *unlisted,
@@ -297,6 +299,8 @@ class ExternalState:
         """Folds a contract's position that changed without an execution that we know: the account has the venue's word
         now."""
         key = (record.venue, record.symbol)
+        held = books.accounts.futures.get(key)
+        entry_price = ZERO if held is None else held.entry_price
         books.accounts.set_position(record.venue, record.symbol, record.qty, record.price)
         books.position_offsets[key] = ZERO
         books.offset_entries.pop(key, None)
@@ -324,8 +328,8 @@ class ExternalState:
         _add(self.unowned, key, left)
         self.trades.position(*key, record.quote, left, record.price, books.last_wall_ns)
         if record.cause != "adopted" and change:
-            at_ms, worth = books.last_wall_ns // 1_000_000, abs(EXACT.multiply(change, record.price))
-            _wait(self.unpriced_positions, (record.venue, record.quote), worth, at_ms)
+            at_ms, price = books.last_wall_ns // 1_000_000, max(record.price, entry_price)  # it brings what they differ
+            _wait(self.unpriced_positions, (record.venue, record.quote), abs(EXACT.multiply(change, price)), at_ms)
             _wait(self.unlisted_positions, key, change, at_ms)
 
     def hold(self, record: HeldFillRecord) -> None:

@@ -7,7 +7,13 @@ reckoned back from now, on the monotonic clock.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pipeline.execution.core_context import CoreContext
+from pipeline.execution.ledger import Ledger
+from pipeline.execution.records import OrderIntentRecord
+from pipeline.model.enums import InstrumentKind
+from pipeline.model.structs import InstrumentSpec
 
 STEP_MS = 1000  # by less than this clocks differ as a rule, and venues stamp in whole seconds
 
@@ -31,3 +37,14 @@ class FirstBalances:
         now = self._context.now
         latest_ms = now.wall_ms - (now.mono_ns - mono_ns) // 1_000_000
         return latest_ms if wall_ms - latest_ms > STEP_MS else wall_ms
+
+
+def lacking(ledger: Ledger, instruments: Iterable[InstrumentSpec | OrderIntentRecord]) -> list[str]:
+    """Venues of which no sweep has taken the first balance of one of these instruments' coins, or its position."""
+    found: set[str] = set()
+    for one in instruments:
+        key, coins = (one.venue, one.symbol), ((one.venue, one.base), (one.venue, one.quote))
+        spot = one.kind is InstrumentKind.SPOT
+        if any(coin not in ledger.baseline for coin in coins) if spot else key not in ledger.position_offsets:
+            found.add(one.venue)
+    return sorted(found)

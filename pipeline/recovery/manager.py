@@ -16,7 +16,7 @@ Positive evidence, from any source at any time, settles it at once. Nothing is e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -27,11 +27,13 @@ from pipeline.execution.events import InstrumentAnswer, MoneyAnswer, SweepAnswer
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.external import TRADES
 from pipeline.execution.ledger import LATE_NS, Operation, Order
-from pipeline.execution.records import ReconcileRecord, RecoveryRecord
+from pipeline.execution.records import OrderIntentRecord, ReconcileRecord, RecoveryRecord
+from pipeline.model.structs import InstrumentSpec
 from pipeline.recovery.account import UNPROVED, AccountCheck
 from pipeline.recovery.adoption import Adoption
 from pipeline.recovery.earlier_run import EarlierRun
 from pipeline.recovery.external_book import ExternalBook
+from pipeline.recovery.first_balances import lacking
 from pipeline.recovery.history import MoneyHistory
 from pipeline.recovery.row_questions import RowQuestions
 from pipeline.recovery.suspect_instruments import SUSPECT_NS, suspects
@@ -179,6 +181,12 @@ class RecoveryManager:
         if not state.wanted:
             state.wanted = reason
             state.due_mono_ns = max(state.due_mono_ns, self._context.now.mono_ns)
+
+    def look_first(self, instruments: Iterable[InstrumentSpec | OrderIntentRecord]) -> None:
+        """Wants the first balances that instruments lack: nothing is compared with what a venue holds until then."""
+        for venue in lacking(self._context.ledger, instruments):
+            if venue in self._venues and not self._venues[venue].sweeping:  # one under way takes them as well
+                self._want(venue, "first balances")
 
     def tick(self) -> None:
         """Starts the sweeps that are due, and wants one where an unknown order may be proved never to have executed."""

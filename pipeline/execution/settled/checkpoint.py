@@ -272,6 +272,7 @@ def read_checkpoint(path: Path) -> tuple[Ledger, JournalPosition]:
     ledger.settled.restore(chunks, kept.newest, kept.settled_digest)
     if ledger.digest() != kept.ledger_digest:
         raise JournalError(f"checkpoint gives another state than was written: path={path}")
+    ledger.external.unpriced.clear()  # no record says it any more
     return ledger, kept.position
 
 

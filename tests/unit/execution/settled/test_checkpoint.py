@@ -237,6 +237,18 @@ def test_a_checkpoint_that_an_earlier_build_wrote_is_read(tmp_path: Path) -> Non
     assert found.ledger.digest() == whole(tmp_path)
 
 
+def test_a_checkpoint_of_before_positions_without_executions_were_priced_is_read(tmp_path: Path) -> None:
+    """``golden/checkpoint_unpriced.bin`` knows of one only that its money had not come: what it may bring is not known,
+    and nothing of it is kept for the next checkpoint."""
+    path = tmp_path / "checkpoint-0000000000000006.bin"
+    path.write_bytes((Path(__file__).parents[1] / "golden" / "checkpoint_unpriced.bin").read_bytes())
+    ledger, position = read_checkpoint(path)
+    assert ledger.breakers and ledger.accounts.futures_qty("gateio_futures", "BTC_USDT") < 0
+    assert not ledger.external.unpriced_positions
+    again, _ = read_checkpoint(write_checkpoint(tmp_path, ledger, position))
+    assert again.digest() == ledger.digest()
+
+
 # --- the recorder's part ---
 
 

@@ -16,6 +16,7 @@ from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import (
     CONTRACT,
     FUTURES,
+    LISTINGS,
     MID,
     account_of,
     external_world,
@@ -37,6 +38,16 @@ def force(world: VirtualWorld, kind: str, qty: Decimal) -> int:
     """The venue closes ``qty`` of the short; returns when (mono ns)."""
     at_ns = world.clock.mono_ns()
     world.arm(kind=kind, venue=FUTURES, symbol=CONTRACT, amount=float(qty))
+    return at_ns
+
+
+def force_unlisted(world: VirtualWorld, kind: str, qty: Decimal) -> int:
+    """As :func:`force`, but the stream does not tell of it and the venue lists no execution."""
+    venue = world.venues[FUTURES]
+    world.arm(kind="drop_event", venue=FUTURES, target="private", count=0)
+    known = len(venue._trades[account_of(world, FUTURES).uid])
+    at_ns = force(world, kind, qty)
+    del venue._trades[account_of(world, FUTURES).uid][known:]
     return at_ns
 
 
@@ -198,11 +209,7 @@ def test_a_position_without_any_listed_execution_moves_the_ledger_all_the_same()
     world = external_world()
     hedge(world)
     world.run(31_000)  # what the ledger expected before the entry is no stale answer any more
-    venue = world.venues[FUTURES]
-    world.arm(kind="drop_event", venue=FUTURES, target="private", count=0)
-    known = len(venue._trades[account_of(world, FUTURES).uid])
-    at_ns = force(world, "adl", HEDGED)
-    del venue._trades[account_of(world, FUTURES).uid][known:]
+    at_ns = force_unlisted(world, "adl", HEDGED)
     world.run(5000)
     moved = records(world, ExternalPositionRecord)
     assert [(row.qty_before, row.qty, row.cause) for row in moved] == [(-HEDGED, D(0), "adl")]
@@ -221,11 +228,7 @@ def test_what_is_gone_after_a_position_without_executions_is_no_settlement_of_it
     world = external_world()
     hedge(world)
     world.run(31_000)
-    venue = world.venues[FUTURES]
-    world.arm(kind="drop_event", venue=FUTURES, target="private", count=0)
-    known = len(venue._trades[account_of(world, FUTURES).uid])
-    force(world, "adl", HEDGED)
-    del venue._trades[account_of(world, FUTURES).uid][known:]
+    force_unlisted(world, "adl", HEDGED)
     world.run(5000)
     assert len(records(world, ExternalPositionRecord)) == 1 and not records(world, ExternalFlowRecord)
     world.run(later_ms)
@@ -234,6 +237,24 @@ def test_what_is_gone_after_a_position_without_executions_is_no_settlement_of_it
     (flow,) = records(world, ExternalFlowRecord)
     assert abs(flow.amount + amount) < 1 and (flow.cause, flow.trading) == ("unexplained", False)
     assert "venue.gateio_futures" in world.core.ledger.breakers
+
+
+def test_what_a_short_brings_that_is_closed_below_half_of_its_entry_is_its_result() -> None:
+    """More than the position is worth by then; it is neither money from outside, nor does any of it excuse a loss."""
+    world = external_world()
+    hedge(world)
+    world.run(31_000)
+    for venue, symbol in LISTINGS:
+        world.market.move(venue, symbol, world.market.quotes[venue, symbol].mid * D("0.3"))
+    world.run(2000)
+    assert world.core.ledger.hedges
+    force_unlisted(world, "adl", HEDGED)
+    world.run(20_000)
+    (moved,), (flow,) = records(world, ExternalPositionRecord), records(world, ExternalFlowRecord)
+    assert flow.amount > abs(moved.qty_before) * moved.price > 0
+    assert (flow.cause, flow.trading) == ("settlement", True) and not world.core.ledger.accounts.external
+    assert not world.core.ledger.external.unpriced_positions
+    judge(world)
 
 
 def test_a_stale_answer_moves_nothing() -> None:
