@@ -313,7 +313,7 @@ class MarginWatch:
         plan: Plan | str
         plan = self._waits_for_coins(hedge)
         if not plan and self._attempts.under_way(hedge.operation_id):
-            hedge = msgspec.structs.replace(hedge, qty=unclaimed(self._context, hedge))
+            hedge = msgspec.structs.replace(hedge, qty=unclaimed(self._context, hedge, alone=False))
             plan = "" if hedge.qty else f"{hedge.base}: an earlier exit is to close what is open of it"
         plan = plan or cut_plan(self._context, hedge, qty, bound_bps)
         if not forced or isinstance(plan, Plan):
