@@ -26,7 +26,7 @@ was added, and decides again; several in a row are taken for a venue that takes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -44,12 +44,10 @@ from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO
 from pipeline.risk.gate import Gate
 from pipeline.risk.margin_cuts_sent import SentCut, SentCuts, to_come
-from pipeline.risk.margin_state import MarginReading
+from pipeline.risk.margin_state import STEP, MarginReading
 from pipeline.risk.position_rows import Key
 
-STEP = Decimal("0.0001")  # quote; smaller amounts of margin are not moved
 BLIND_LOOK_NS = 100_000_000  # between two looks at positions that no row tells of
-REFUSED_NS = 10_000_000_000  # after margin was refused, none is counted on for so long
 UNWATCHED = "no account row tells of it and no live book has a mark"
 UNHEARD_MAX = 2  # in a row
 ADDING_MAX_NS = 30_000_000_000  # an answer comes within seconds, an error too; without one the reading decides again
@@ -83,7 +81,6 @@ class MarginWatch:
         self._level: dict[Key, int] = {}  # below trigger (1) or out (2) since it was at the target last
         self._alone: dict[Key, str] = {}  # why the last cut left the spot leg out
         self._cannot: dict[Key, str] = {}  # why the last look could not cut: alerted once
-        self._refused_mono_ns: dict[Key, int] = {}  # when the venue last took no margin
         self._unheard: dict[Key, int] = {}  # added margins in a row of which nobody has said whether they were taken
         self._blind: dict[Key, str] = {}  # contracts that no row tells of: how they are watched; alerted once
         self._blind_looked_mono_ns = 0
@@ -151,11 +148,11 @@ class MarginWatch:
             text = f"{answer.amount} not known to be added: {answer.error}"
             self._unheard[key] = self._unheard.get(key, 0) + 1
             if answer.refused or self._unheard[key] >= UNHEARD_MAX:
-                self._refused_mono_ns[key] = self._context.now.mono_ns
+                self._state.refused_mono_ns[key] = self._context.now.mono_ns
                 del self._unheard[key]
             self._context.alert(1, "margin", f"{key[0]} {key[1]}: {text}")
         else:
-            self._refused_mono_ns.pop(key, None)
+            self._state.refused_mono_ns.pop(key, None)
             self._unheard.pop(key, None)
             self._state.rows.added(key, answer.amount)
             self.added += answer.amount
@@ -208,9 +205,7 @@ class MarginWatch:
         position, target = reading.position, self._state.target
         row = self._context.instruments.find(*key)
         assert row is not None  # every reading has one
-        wanted = reading.shortfall(target)
-        free = self._state.rows.free(key, position, row.spec.quote) if self._takes_margin(key) else ZERO
-        added = min(wanted, free).quantize(STEP, ROUND_DOWN)
+        wanted, added = reading.shortfall(target), self._state.addable(key, reading)
         text = f"{reading.distance:.2%} from mark {position.mark_price} to liquidation"
         if added > 0:
             self._adding[key] = self._context.now.mono_ns
@@ -248,10 +243,6 @@ class MarginWatch:
                 if here and alone * side > 0 and not any(ledger.unsettled_of_operation(operation)):
                     found.append(operation)
         return found if self._context.config.features.enable_recovery_mode else []
-
-    def _takes_margin(self, key: Key) -> bool:
-        refused_ns = self._refused_mono_ns.get(key)
-        return refused_ns is None or self._context.now.mono_ns - refused_ns >= REFUSED_NS
 
     def _close_all(self, key: Key, reading: MarginReading) -> None:
         for operation in self._held_exits(key, reading.side):
