@@ -244,6 +244,17 @@ class MarginWatch:
                     found.append(operation)
         return found if self._context.config.features.enable_recovery_mode else []
 
+    def _decisions(self, key: Key) -> str:
+        """The commands by which an operator lets exits on a contract go on that wait for him; "" where none does."""
+        ledger = self._context.ledger
+        waiting = [
+            f"arb recoveries --approve {_recovery_id(operation)}"
+            for operation in ledger.open_operations.values()
+            if operation.record.closes and any((leg.venue, leg.symbol) == key for leg in operation.record.legs)
+            if (recovery := ledger.recoveries.get(_recovery_id(operation))) is not None and recovery.is_held
+        ]
+        return f"what has to leave waits for an operator: {', '.join(waiting)}" if waiting else ""
+
     def _close_all(self, key: Key, reading: MarginReading) -> None:
         for operation in self._held_exits(key, reading.side):
             text = f"{reading.distance:.2%} to liquidation: operation {operation.operation_id} goes on by itself"
@@ -268,7 +279,8 @@ class MarginWatch:
         qty -= to_come(self._context, key, reading.side)
         if qty <= 0:
             return ZERO
-        left, why = qty, "no hedge of ours is on it"
+        left, held = qty, self._decisions(key)
+        why = held or "no hedge of ours is on it"
         self._alone.pop(key, None)
         for hedge in self._hedges(key, reading.side, forced=forced):
             if not self._attempts.is_due(hedge, urgent=forced):
@@ -276,7 +288,7 @@ class MarginWatch:
                 continue
             plan = self._plan(key, hedge, left, forced=forced)
             if isinstance(plan, str):
-                why = plan
+                why = f"{plan}; {held}" if held else plan
                 continue
             if not forced and not self._has_budget(plan):
                 why = "the venues take no more orders now"

@@ -196,6 +196,22 @@ def test_what_an_operator_has_taken_over_stays_his_below_out_too() -> None:
     assert -world.position(FUTURES, SYMBOL) == filled(world, SPOT, "sell", since) - filled(world, FUTURES, "buy", since)
 
 
+def test_margin_that_only_an_operators_word_can_restore_says_which_command_that_is() -> None:
+    """The contract of an exit that waits for him has to be closed, and nothing else can be cut."""
+    world = storm_world(Storm(), 1, up=True)
+    world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    jump(world, "1.19")
+    assert world.run_until(lambda: "recovery_hold" in world.core.ledger.breakers, limit_ms=60_000)
+    (waiting,) = world.core.recovery.waiting()
+    world.stalled.add(SPOT)
+    jump(world, "1.05")
+    assert world.run_until(lambda: any("nothing can be cut" in one.text for one in world.alerts), limit_ms=20_000)
+    texts = [one.text for one in world.alerts if "nothing can be cut" in one.text]
+    assert all(f"arb recoveries --approve {waiting}" in text for text in texts), texts
+    (hold,) = [one.text for one in world.alerts if one.code == "recovery" and "waits for an operator" in one.text]
+    assert hold.endswith(f"arb recoveries --approve {waiting} (or --cancel {waiting})")
+
+
 def test_coins_whose_feed_is_dead_wait_for_it_while_their_session_is_up() -> None:
     """No order goes out by the contract's price, no rung is used up, and what the coins cost later is no matter."""
     world = storm_world(Storm(), 1, up=True)

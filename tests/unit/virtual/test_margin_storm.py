@@ -261,11 +261,12 @@ def test_an_exit_whose_other_leg_nobody_takes_says_what_waits_for_an_operator() 
     jump(world, "1.29")
     assert world.run_until(lambda: any("waits for an operator" in text for text in said(world)), limit_ms=60_000)
     world.run(5000)
-    (text,) = [text for text in said(world) if "waits for an operator" in text]
+    text = next(text for text in said(world) if "waits for an operator" in text)
     (operation,) = world.core.ledger.closings[hedge_id]
     bought = sum(fill.qty for fill in operation.fills)
     assert bought and text.startswith(
-        f"operation {operation.operation_id} waits for an operator (arb recoveries): {bought} BTC stand alone, "
+        f"operation {operation.operation_id} waits for an operator (arb recoveries --approve "
+        f"r{operation.operation_id}): {bought} BTC stand alone, "
     )
     assert not any("ended: " in text for text in said(world))
 
