@@ -41,6 +41,7 @@ from pipeline.model.structs import (
     Fill,
     ForcedClose,
     Funding,
+    FundingTerms,
     InstrumentSpec,
     KeyRights,
     Listed,
@@ -112,6 +113,11 @@ class VenueClient(ABC):
         """Reads the list of announced ends of trading where the venue has one of its own; ``symbols``: those that
         matter. One that cannot be read is no error: see :attr:`ends_fault`."""
         return
+
+    async def funding_terms(self, symbols: Sequence[str]) -> dict[str, FundingTerms]:
+        """Rate and next stamp of contracts, by answers that are small enough to be asked for often; {} on spot.
+        Contracts that the venue does not tell of are left out."""
+        return {}
 
     def networks(self) -> Mapping[str, tuple[CoinNetwork, ...]]:
         """Networks of every coin, as of the last :meth:`instruments`; empty where the venue does not tell (no key)."""

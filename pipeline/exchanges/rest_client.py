@@ -25,7 +25,7 @@ from pipeline.exchanges.transport.throttle import Limit, Throttle
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import AuthRefused, RateLimited, RowsUnreadable, VenueError, VenueRejected
 from pipeline.model.networks import CoinNetwork
-from pipeline.model.structs import Credentials, Listed
+from pipeline.model.structs import Credentials, FundingTerms, Listed
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 CLOCK_SYNC_INTERVAL_NS = 300 * 1_000_000_000  # a quartz drifts well under 100 ms in five minutes
 LOOK_BACK_SLACK_MS = 2_000  # far more than our estimate of a venue's clock can be wrong
+TERMS_BY_NAME_MAX = 20  # more contracts than this: one answer with all of them
 GATHER_MAX = 8  # questions about many symbols in flight at once
 
 
@@ -214,6 +215,14 @@ class RestVenueClient(VenueClient):
                     return error
 
         return list(await asyncio.gather(*(one(symbol) for symbol in symbols)))
+
+    async def terms_by_name(
+        self, symbols: Sequence[str], ask: Callable[[str], Awaitable[dict[str, FundingTerms]]]
+    ) -> dict[str, FundingTerms]:
+        """``ask`` for each contract, or once for all of them (``""``) where they are many; those that are refused are
+        left out."""
+        parts = await self.gather(symbols if len(symbols) <= TERMS_BY_NAME_MAX else [""], ask)
+        return {name: terms for part in parts if isinstance(part, dict) for name, terms in part.items()}
 
     def own_rows(self, name: str = "") -> OwnRows:
         """For a question whose unreadable rows of ours :meth:`whole` tells of; ``name``: of the instrument or asset

@@ -93,10 +93,35 @@ def unpriced(operation: Operation, leg: LegPlan) -> bool:
     return bool(operation.record.closes) and not leg.proof_mono_ns
 
 
-def must_end(operation: Operation, *, taking_over: bool, urgent: bool) -> bool:
-    """Whether an operation that leaves a hedge may not be undone: it was commanded, or a rule demands it, or it runs in
-    a takeover, which would only close the hedge again; ``urgent``: the contract's margin is short."""
-    return bool(operation.record.closes) and (operation.record.manual or taking_over or urgent)
+def must_end(ledger: Ledger, operation: Operation, *, taking_over: bool, urgent: bool) -> bool:
+    """Whether an operation that leaves a hedge may not be undone: it was commanded, or a rule demands it, of itself or
+    of a later one that leaves the same hedge, or it runs in a takeover, which would only close the hedge again;
+    ``urgent``: the contract's margin is short."""
+    if not operation.record.closes:
+        return False
+    exits = ledger.closings.get(operation.record.closes, [])
+    own = next((at for at, exit_ in enumerate(exits) if exit_ is operation), 0)
+    return taking_over or urgent or any(exit_.record.manual for exit_ in exits[own:])
+
+
+def in_doubt(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> list[Order]:
+    """Orders beside which none of ``operation`` may go out on a leg: unsettled ones there, of spot also elsewhere."""
+    there = list(ledger.unsettled_of_symbol(leg.venue, leg.symbol))
+    spot = leg.kind is InstrumentKind.SPOT
+    return there + (in_doubt_elsewhere(ledger, operation, leg.base, amount) if spot else [])
+
+
+def in_doubt_elsewhere(ledger: Ledger, operation: Operation, base: str, amount: Decimal) -> list[Order]:
+    """Spot orders of other operations that leave the same hedge, on any venue and on the side that closes ``amount``
+    (signed, base coins), which may still trade: what they have traded is not there for this one."""
+    side = OrderSide.SELL if amount > 0 else OrderSide.BUY
+    return [
+        order
+        for member in (group_of(ledger, operation)[1:] if operation.record.closes else ())
+        for order in ledger.unsettled_of_operation(member)
+        if member is not operation and (order.intent.kind, order.intent.base) == (InstrumentKind.SPOT, base)
+        if order.intent.side is side
+    ]
 
 
 def may_fill(order: Order) -> Decimal:
@@ -106,6 +131,13 @@ def may_fill(order: Order) -> Decimal:
     if order.state.is_terminal and order.reported_filled is not None:
         most = min(most, order.reported_filled)
     return max(ZERO, most - order.filled)
+
+
+def others_decide(ledger: Ledger, operation: Operation, base: str, amount: Decimal) -> bool:
+    """Whether orders of other exits of the same hedge, which may still trade, decide how much of ``amount`` (signed)
+    this one has to close: it does not end before they are known. A hair (fees in base coins) is no matter."""
+    may = sum((may_fill(order) for order in in_doubt_elsewhere(ledger, operation, base, amount)), ZERO)
+    return may > 0 and abs(amount) > may * (A_HAIR - 1)
 
 
 def group_in_flight(ledger: Ledger, operation: Operation, venue: str, symbol: str, side: OrderSide) -> Decimal:

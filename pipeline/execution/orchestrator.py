@@ -26,7 +26,7 @@ from pipeline.execution.bounds.unmatched import operation_start, unmatched_quant
 from pipeline.execution.bounds.windows import OrderWindows, answer_expected
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CancelOrder, Entered, Place, Report, request_of
-from pipeline.execution.external_shares import own_side_only, position_unknown
+from pipeline.execution.external_shares import others_decide, own_side_only, position_unknown
 from pipeline.execution.hedging.remainders import kept_prices
 from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import UsdRates
@@ -265,10 +265,11 @@ class OrderOrchestrator:
             return  # fenced: the guard acts; an intent would only be written and not sent
         pace = self.repair_pace(operation)
         alone = len(ledger.open_operations) == 1
-        unrepaired = False
+        unrepaired = others_first = False
         for quantity in unmatched_quantities(
             operation, self._context.config.execution.numeraire, ledger.dust if alone else {}
         ):
+            others_first |= others_decide(ledger, operation, quantity.asset, quantity.amount)
             repair, worth = self.repairs.choose(operation, quantity, self._slippage_bps(operation, pace))
             unrepaired = unrepaired or worth
             if repair is not None and not pace.held and now_ns >= pace.next_try_mono_ns:
@@ -282,7 +283,7 @@ class OrderOrchestrator:
             if operation.state is not ArbitrageState.RECOVERING:
                 self._states.transition_to_recovery(operation, "an order's outcome is unknown")
                 self._on_recovery(operation, "resolve", unsettled[0].client_id)
-        else:
+        elif not others_first:
             self._finish(operation)
 
     def _answer_expected(self, order: Order) -> bool:

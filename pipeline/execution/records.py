@@ -299,6 +299,11 @@ class RecoveryRecord(msgspec.Struct, frozen=True, array_like=True):
     state: str  # "active" | "waiting_approval" | "approved" | "cancelled" | "done"
     reason: str
 
+    @property
+    def is_held(self) -> bool:
+        """Whether an operator must decide, or has taken it over."""
+        return self.state in ("waiting_approval", "cancelled")
+
 
 class ReconcileRecord(msgspec.Struct, frozen=True, array_like=True):
     """What a sweep of one venue found. Only a complete one proves absence."""

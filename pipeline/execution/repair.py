@@ -34,6 +34,7 @@ from pipeline.execution.external_shares import (
     group_in_flight,
     group_net,
     held_elsewhere,
+    in_doubt,
     may_fill,
     may_leave,
     must_end,
@@ -245,7 +246,7 @@ class RepairChooser:
 
     def _must_end(self, operation: Operation) -> bool:
         urgent, taking_over = self._urgent_bps(operation) > 0, self._context.taking_over or self.in_turn(operation)
-        return must_end(operation, taking_over=taking_over, urgent=urgent)
+        return must_end(self._context.ledger, operation, taking_over=taking_over, urgent=urgent)
 
     def waits_for_venue(self, operation: Operation) -> str:
         """The venue, and why it takes no such order now, for which a hedge that must leave waits: it is tried again
@@ -262,8 +263,9 @@ class RepairChooser:
                 return f"{leg.venue} {leg.symbol}: it takes no {leg.side.name.lower()} order now"
             if unpriced(operation, leg) and self._living_book(row) is None:
                 return f"{leg.venue} {leg.symbol}: no live book of it"
-            if leg.kind is InstrumentKind.SPOT and any(self._context.ledger.unsettled_of_symbol(leg.venue, leg.symbol)):
-                return f"{leg.venue} {leg.symbol}: an order of ours there is not settled yet"
+            unsettled = in_doubt(self._context.ledger, operation, leg, Decimal(-int(leg.side)))
+            if leg.kind is InstrumentKind.SPOT and unsettled:
+                return f"{unsettled[0].intent.venue} {leg.symbol}: an order of ours there is not settled yet"
         return ""
 
     def _free_soon(self, operation: Operation, legs: list[tuple[int, LegPlan, Decimal]]) -> bool:
@@ -375,7 +377,7 @@ class RepairChooser:
             return None
         if self._usable.in_question(*place):
             return None  # its steps or its status may be others than we know: being read anew
-        unsettled, futures = list(ledger.unsettled_of_symbol(*place)), row.spec.kind is InstrumentKind.PERPETUAL
+        unsettled, futures = in_doubt(ledger, operation, plan, amount), row.spec.kind is InstrumentKind.PERPETUAL
         if any(order.intent.side is not side if only_reduces else not futures for order in unsettled):
             return None  # an unsettled order may still fill there: no new intent on that symbol
         view = self._living_book(row)
@@ -483,13 +485,10 @@ class RepairChooser:
 
     def _gross(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> Decimal:
         """Quantity to trade so that ``qty`` arrives: a buy whose fee is taken in base needs more."""
-        if (
-            side is OrderSide.BUY
-            and row.spec.kind is InstrumentKind.SPOT
-            and row.spec.fee_rule is FeeAssetRule.RECEIVED
-        ):
-            return qty / (1 - Decimal(row.spec.taker_fee_ppm) / 1_000_000)
-        return qty
+        spec = row.spec
+        if side is OrderSide.SELL or spec.kind is not InstrumentKind.SPOT or spec.fee_rule is not FeeAssetRule.RECEIVED:
+            return qty
+        return qty / (1 - Decimal(spec.taker_fee_ppm) / 1_000_000)
 
     def _price(self, row: InstrumentRow, plan: LegPlan, side: OrderSide, qty: Decimal) -> tuple[Decimal, Decimal]:
         """(best price, expected average price) by a book that is not dead, else the plan's price twice."""

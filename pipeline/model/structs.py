@@ -68,6 +68,13 @@ class InstrumentSpec(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.base}/{self.quote}"
 
 
+class FundingTerms(msgspec.Struct, frozen=True):
+    """What a perpetual pays next, and when (unix s; 0 = the venue did not say)."""
+
+    rate_ppb: int
+    next_wall_s: int
+
+
 class OrderRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One order to be placed, exactly once. ``price`` and ``qty`` are already on tick and lot.
 

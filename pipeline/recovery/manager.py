@@ -387,7 +387,10 @@ class RecoveryManager:
             if order.client_id in seen or (order.order_id and order.order_id in seen_ids) or order.known_filled:
                 continue
             if not self.account.agrees(order, answer) and not self._unproved.decided(order):
-                text = f"{order.client_id}: no trace, yet balances moved; approve r{intent.operation_id} to settle it"
+                text = (
+                    f"{order.client_id}: no trace, yet balances moved; "
+                    f"arb recoveries --approve r{intent.operation_id} says that it never executed"
+                )
                 if self._unproved.ask(order, text):
                     self._context.alert(2, "unknown_unproved", text)
                 continue
@@ -406,13 +409,17 @@ class RecoveryManager:
         if known is None or (known.strategy, known.state) != (strategy, state):
             self._context.record(RecoveryRecord(recovery_id, operation.operation_id, strategy, state, reason))
         if state == "waiting_approval":
-            self._context.alert(2, "recovery", f"{recovery_id} waits for an operator: {reason}")
+            text = (
+                f"{recovery_id} waits for an operator: {reason}; "
+                f"arb recoveries --approve {recovery_id} (or --cancel {recovery_id})"
+            )
+            self._context.alert(2, "recovery", text)
         return recovery_id
 
     def held_by_operator(self, operation: Operation) -> bool:
         """Whether an operator must decide about this operation or has taken it over; it outlives restarts."""
         known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
-        return known is not None and known.state in ("waiting_approval", "cancelled")
+        return known is not None and known.is_held
 
     @property
     def unproved(self) -> dict[str, str]:

@@ -88,7 +88,7 @@ class SentCuts:
         cut.waits = True
         left = {coin: qty for coin, qty in operation.exposure().items() if qty and coin not in USD_COINS}
         alone = ", ".join(f"{plain(qty)} {coin}" for coin, qty in sorted(left.items()))
-        what = f"operation {cut.operation_id} waits for an operator (arb recoveries)"
+        what = f"operation {cut.operation_id} waits for an operator (arb recoveries --approve r{cut.operation_id})"
         self._alert(key, 2, f"{what}: {alone} stand alone, {self._open(cut)}")
 
     def _say_end(self, key: Key, cut: SentCut, operation: Operation) -> None:
@@ -123,7 +123,7 @@ def to_come(context: CoreContext, key: Key, side: int) -> Decimal:
     ledger, found = context.ledger, ZERO
     for operation in ledger.open_operations.values():
         recovery = ledger.recoveries.get(f"r{operation.operation_id}")
-        held = recovery is not None and recovery.state in ("waiting_approval", "cancelled")
+        held = recovery is not None and recovery.is_held
         for leg in operation.record.legs if operation.record.closes and not held else ():
             if (leg.venue, leg.symbol) != key or int(leg.side) == side:
                 continue

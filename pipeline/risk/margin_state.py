@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 
 from pipeline.economics.margin import Tier, disagree, distance, distance_of, liquidation_price, maintenance_rate
 from pipeline.execution.balances import BalanceMonitor
@@ -29,6 +29,8 @@ MAINTENANCE_ASSUMED = Decimal("0.01")  # of a contract whose tiers are not known
 RATE_STEP = Decimal("0.000002")  # rates that differ by less are equal: readings come in whole ppm
 TIERS_RETRY_NS = 60_000_000_000
 TIERS_AGAIN_NS = 3_600_000_000_000
+STEP = Decimal("0.0001")  # quote; smaller amounts of margin are not moved
+REFUSED_NS = 10_000_000_000  # after margin was refused, none is counted on for so long
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class MarginState:
         self._tiers_wanted: dict[str, deque[str]] = {}  # venue -> contracts whose tiers are asked for next
         self._tiers_again_mono_ns: dict[str, int] = {}  # venue -> when all of them are asked for again
         self._tiers_failed: dict[Key, int] = {}  # contracts whose question failed -> when it is asked again
+        self.refused_mono_ns: dict[Key, int] = {}  # when the venue last took no margin
         self.doubted: dict[Key, str] = {}  # contracts whose liquidation price we and the venue compute differently
 
     # --- readings ---
@@ -183,15 +186,28 @@ class MarginState:
     # --- exits ---
 
     def short(self, venue: str, symbol: str) -> bool:
-        """Whether a contract is so near to its liquidation that its margin comes before every choice."""
-        reading = self.readings.get((venue, symbol))
-        trigger = self._context.config.detection.hedge.margin.trigger_pct
-        return reading is not None and reading.distance * 100 < trigger
+        """Whether a contract is so near to its liquidation that its margin comes before every choice: below
+        ``out_pct``, or below ``trigger_pct`` where free balance does not restore it. (At a high leverage every new
+        position is below the trigger until the first reading adds to it: that is no danger.)"""
+        reading, settings = self.readings.get((venue, symbol)), self._context.config.detection.hedge.margin
+        if reading is None or reading.distance * 100 >= settings.trigger_pct:
+            return False
+        lacks = reading.shortfall(self.target) - self.addable((venue, symbol), reading)
+        return reading.distance * 100 < settings.out_pct or lacks > STEP
+
+    def addable(self, key: Key, reading: MarginReading) -> Decimal:
+        """Free balance that can be added to a position's margin now, up to the target; none while its venue takes
+        none."""
+        row, refused_ns = self._context.instruments.find(*key), self.refused_mono_ns.get(key)
+        if row is None or (refused_ns is not None and self._context.now.mono_ns - refused_ns < REFUSED_NS):
+            return ZERO
+        free = self.rows.free(key, reading.position, row.spec.quote)
+        return min(reading.shortfall(self.target), free).quantize(STEP, ROUND_DOWN)
 
     def bound_bps(self, venue: str, symbol: str) -> Decimal:
         """How far from the best price an order may go that closes a contract whose margin is short: to where the
         contract would be liquidated, because any price before that is better than what the venue does there. 0 where
-        the distance is not below the trigger."""
+        it is not short."""
         return max(ZERO, self.readings[venue, symbol].distance * BPS) if self.short(venue, symbol) else ZERO
 
     def urgent_bps(self, operation: Operation) -> Decimal:

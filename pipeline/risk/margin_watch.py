@@ -26,7 +26,7 @@ was added, and decides again; several in a row are taken for a venue that takes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -44,12 +44,10 @@ from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO
 from pipeline.risk.gate import Gate
 from pipeline.risk.margin_cuts_sent import SentCut, SentCuts, to_come
-from pipeline.risk.margin_state import MarginReading
+from pipeline.risk.margin_state import STEP, MarginReading
 from pipeline.risk.position_rows import Key
 
-STEP = Decimal("0.0001")  # quote; smaller amounts of margin are not moved
 BLIND_LOOK_NS = 100_000_000  # between two looks at positions that no row tells of
-REFUSED_NS = 10_000_000_000  # after margin was refused, none is counted on for so long
 UNWATCHED = "no account row tells of it and no live book has a mark"
 UNHEARD_MAX = 2  # in a row
 ADDING_MAX_NS = 30_000_000_000  # an answer comes within seconds, an error too; without one the reading decides again
@@ -83,7 +81,6 @@ class MarginWatch:
         self._level: dict[Key, int] = {}  # below trigger (1) or out (2) since it was at the target last
         self._alone: dict[Key, str] = {}  # why the last cut left the spot leg out
         self._cannot: dict[Key, str] = {}  # why the last look could not cut: alerted once
-        self._refused_mono_ns: dict[Key, int] = {}  # when the venue last took no margin
         self._unheard: dict[Key, int] = {}  # added margins in a row of which nobody has said whether they were taken
         self._blind: dict[Key, str] = {}  # contracts that no row tells of: how they are watched; alerted once
         self._blind_looked_mono_ns = 0
@@ -151,11 +148,11 @@ class MarginWatch:
             text = f"{answer.amount} not known to be added: {answer.error}"
             self._unheard[key] = self._unheard.get(key, 0) + 1
             if answer.refused or self._unheard[key] >= UNHEARD_MAX:
-                self._refused_mono_ns[key] = self._context.now.mono_ns
+                self._state.refused_mono_ns[key] = self._context.now.mono_ns
                 del self._unheard[key]
             self._context.alert(1, "margin", f"{key[0]} {key[1]}: {text}")
         else:
-            self._refused_mono_ns.pop(key, None)
+            self._state.refused_mono_ns.pop(key, None)
             self._unheard.pop(key, None)
             self._state.rows.added(key, answer.amount)
             self.added += answer.amount
@@ -208,9 +205,7 @@ class MarginWatch:
         position, target = reading.position, self._state.target
         row = self._context.instruments.find(*key)
         assert row is not None  # every reading has one
-        wanted = reading.shortfall(target)
-        free = self._state.rows.free(key, position, row.spec.quote) if self._takes_margin(key) else ZERO
-        added = min(wanted, free).quantize(STEP, ROUND_DOWN)
+        wanted, added = reading.shortfall(target), self._state.addable(key, reading)
         text = f"{reading.distance:.2%} from mark {position.mark_price} to liquidation"
         if added > 0:
             self._adding[key] = self._context.now.mono_ns
@@ -249,9 +244,16 @@ class MarginWatch:
                     found.append(operation)
         return found if self._context.config.features.enable_recovery_mode else []
 
-    def _takes_margin(self, key: Key) -> bool:
-        refused_ns = self._refused_mono_ns.get(key)
-        return refused_ns is None or self._context.now.mono_ns - refused_ns >= REFUSED_NS
+    def _decisions(self, key: Key) -> str:
+        """The commands by which an operator lets exits on a contract go on that wait for him; "" where none does."""
+        ledger = self._context.ledger
+        waiting = [
+            f"arb recoveries --approve {_recovery_id(operation)}"
+            for operation in ledger.open_operations.values()
+            if operation.record.closes and any((leg.venue, leg.symbol) == key for leg in operation.record.legs)
+            if (recovery := ledger.recoveries.get(_recovery_id(operation))) is not None and recovery.is_held
+        ]
+        return f"what has to leave waits for an operator: {', '.join(waiting)}" if waiting else ""
 
     def _close_all(self, key: Key, reading: MarginReading) -> None:
         for operation in self._held_exits(key, reading.side):
@@ -277,7 +279,8 @@ class MarginWatch:
         qty -= to_come(self._context, key, reading.side)
         if qty <= 0:
             return ZERO
-        left, why = qty, "no hedge of ours is on it"
+        left, held = qty, self._decisions(key)
+        why = held or "no hedge of ours is on it"
         self._alone.pop(key, None)
         for hedge in self._hedges(key, reading.side, forced=forced):
             if not self._attempts.is_due(hedge, urgent=forced):
@@ -285,7 +288,7 @@ class MarginWatch:
                 continue
             plan = self._plan(key, hedge, left, forced=forced)
             if isinstance(plan, str):
-                why = plan
+                why = f"{plan}; {held}" if held else plan
                 continue
             if not forced and not self._has_budget(plan):
                 why = "the venues take no more orders now"
@@ -313,7 +316,7 @@ class MarginWatch:
         plan: Plan | str
         plan = self._waits_for_coins(hedge)
         if not plan and self._attempts.under_way(hedge.operation_id):
-            hedge = msgspec.structs.replace(hedge, qty=unclaimed(self._context, hedge))
+            hedge = msgspec.structs.replace(hedge, qty=unclaimed(self._context, hedge, alone=False))
             plan = "" if hedge.qty else f"{hedge.base}: an earlier exit is to close what is open of it"
         plan = plan or cut_plan(self._context, hedge, qty, bound_bps)
         if not forced or isinstance(plan, Plan):

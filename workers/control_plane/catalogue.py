@@ -37,6 +37,7 @@ from pipeline.risk.fee_stock import PLAIN_FEES
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.metrics import MetricsViews
 from shm.pages import AccountPage
+from workers.funding_rates import FundingRates, Start
 from workers.last_run.symbol_switch import SymbolChanges
 from workers.networks_file import NetworksWriter
 from workers.output import ALERT
@@ -47,10 +48,6 @@ if TYPE_CHECKING:
     from shm.pages import CataloguePage
 
 FETCH_TIMEOUT_S = 10.0
-#: So long before a funding time its row is read again, for ``LOOK_S`` each: the rate turns in the last minutes, and an
-#: exit must end a minute before. Not more often: a reading asks for the fees of every symbol too.
-BEFORE_FUNDING_S, LOOK_S = (160, 120, 90), 10
-SETTLED_AFTER_S, ASKED_FOR_S = 2, 60  # after a funding time its row is read again, until it says another one
 ENDS_PAUSE_S, ENDS_PAUSE_MAX_S = 10, 80  # until a list of announced ends that could not be read is asked for again
 FEE_SWITCH_TIMEOUT_S = 2.0  # of a question that rows do not wait for: the last answer stands
 
@@ -107,6 +104,7 @@ class CatalogueService:
         self._wall_s = wall_s
         self.before_end_h = config.detection.no_entries_before_end_h
         self._clients = clients
+        self.rates = FundingRates(clients, lambda: self.rows, self._write, say)
         self._page = page
         self._say = say
         self._venues = [
@@ -351,13 +349,6 @@ class CatalogueService:
         names = {venue.name for venue in self._venues if venue.trade}
         return [row.spec for row in self.rows if row.spec.venue in names]
 
-    def near_funding(self, wall_s: int) -> list[str]:
-        """Venues of contracts whose funding time is near, and whose rate may have turned since, or has just passed:
-        their rows have another rate and time by now."""
-        due = {*range(SETTLED_AFTER_S, ASKED_FOR_S)}
-        due |= {second - before for before in BEFORE_FUNDING_S for second in range(LOOK_S)}
-        return sorted({row.spec.venue for row in self.rows if wall_s - row.spec.funding_next_wall_s in due})
-
     def take_wanted(self, counters: Mapping[str, int]) -> bool:
         """Raise the exponents that a feed's counters ask for (``<venue>.wanted_digits.<instrument>``); True: any. Note
         the venues whose rows the executor asks for (``wanted_row.<instrument>``, ``plain_fees.<venue>``)."""
@@ -472,10 +463,12 @@ class CatalogueService:
 
 
 class WantedRows:
-    """What running processes ask of the catalogue, by the counters of feeds and executor, and the account page."""
+    """What running processes ask of the catalogue, by the counters of feeds and executor, and the account page; and
+    what the clock asks of it: funding rates near their stamps, read by tasks that ``start`` begins."""
 
-    def __init__(self, instance: str, feeds: Sequence[str], catalogue: CatalogueService) -> None:
+    def __init__(self, instance: str, feeds: Sequence[str], catalogue: CatalogueService, start: Start) -> None:
         self._catalogue = catalogue
+        self._start = start
         self._processes = [*(f"feed.{feed}" for feed in feeds), "executor"]
         self._metrics = MetricsViews(instance)
         self._account = AccountPage.attach(instance)
@@ -484,15 +477,14 @@ class WantedRows:
         """Where a feed met a price that its row cannot hold: gives the whole pair a finer exponent and a new epoch.
 
         Returns the venues that are to be read again: one whose fees are taken in another coin by now, or where the
-        executor met a refusal that spoke of a row; one that settles funding soon or has just done so; and one whose
-        announced ends could not be read.
+        executor met a refusal that spoke of a row; and one whose announced ends could not be read.
         """
+        self._catalogue.rates.look(wall_ms() // 1000, self._start)
         for process in self._processes:
             self._catalogue.take_wanted(self._metrics.counters(process))
         self._account.refresh()
         return [
             *self._catalogue.other_fee_coins(self._account),
             *self._catalogue.refused,
-            *self._catalogue.near_funding(wall_ms() // 1000),
             *self._catalogue.ends_due(),
         ]

@@ -185,7 +185,7 @@ class Supervisor:
         self._page = CataloguePage.create(self.instance)
         self.catalogue = CatalogueService(self.config, self._clients, self._page, self.announcer.say, self.state_dir)
         self.catalogue.change_again(kept_symbols(self.state_dir, self.announcer.say))
-        self._wanted_rows = WantedRows(self.instance, self.config.feeds, self.catalogue)
+        self._wanted_rows = WantedRows(self.instance, self.config.feeds, self.catalogue, self._background.start)
         if self.config.mode is Mode.PAPER:
             self.catalogue.fees = paper_fees(self.state_dir)
 

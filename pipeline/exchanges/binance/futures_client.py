@@ -41,6 +41,7 @@ from pipeline.model.structs import (
     FeeSchedule,
     ForcedClose,
     Funding,
+    FundingTerms,
     InstrumentSpec,
     MoneyMove,
     OrderUpdate,
@@ -101,6 +102,18 @@ class BinanceFuturesClient(BinanceClient):
             intervals_s=symbols.parse_funding_intervals(self.venue, adjusted.body, self.odd_rows),
             odd=self.odd_rows,
         )
+
+    async def funding_terms(self, symbols_: Sequence[str]) -> dict[str, FundingTerms]:
+        async def ask(name: str) -> dict[str, FundingTerms]:
+            query, weight = (f"symbol={name}", 1) if name else ("", 10)
+            reply = await self._public("/fapi/v1/premiumIndex", query, weight=weight)
+            premiums = symbols.parse_premiums(self.venue, reply.body, self.odd_rows)
+            return {
+                symbol: FundingTerms(round(premium.rate * 1_000_000_000), premium.next_funding_ms // 1000)
+                for symbol, premium in premiums.items()
+            }
+
+        return await self.terms_by_name(symbols_, ask)
 
     async def risk_tiers(self, symbol: str) -> tuple[Tier, ...]:
         reply = await self._signed("GET", "/fapi/v1/leverageBracket", f"symbol={symbol}")

@@ -22,7 +22,7 @@ from pipeline.exchanges.parsing.venue_json import maybe_number
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import AccountSettingsWrong, RateLimited, VenueRejected
 from pipeline.model.fixedpoint import plain
-from pipeline.model.structs import Credentials, ForcedClose, Funding, Position
+from pipeline.model.structs import Credentials, ForcedClose, Funding, FundingTerms, Position
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
@@ -70,6 +70,18 @@ class BybitLinearClient(BybitClient):
         reply = await self._public("/v5/market/risk-limit", f"category={self.category}&symbol={symbol}")
         rows = bytes(page_of(self.venue, reply.body, "risk-limit").list)
         return symbols.parse_risk_tiers(self.venue, symbol, rows)
+
+    async def funding_terms(self, symbols_: Sequence[str]) -> dict[str, FundingTerms]:
+        async def ask(name: str) -> dict[str, FundingTerms]:
+            query = f"category={self.category}{'&symbol=' if name else ''}{name}"
+            reply = await self._public("/v5/market/tickers", query)
+            quotes = symbols.parse_quotes(self.venue, reply.body, self.odd_rows)
+            return {
+                symbol: FundingTerms(round(quote.rate * 1_000_000_000), quote.next_funding_ms // 1000)
+                for symbol, quote in quotes.items()
+            }
+
+        return await self.terms_by_name(symbols_, ask)
 
     # --- what happened without an order of ours ---
 

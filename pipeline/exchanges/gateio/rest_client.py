@@ -29,13 +29,7 @@ from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.model.account_fees import FeeSwitch
-from pipeline.model.errors import (
-    AccountSettingsWrong,
-    OrderNotFound,
-    ProtocolViolation,
-    VenueError,
-    VenueRejected,
-)
+from pipeline.model.errors import AccountSettingsWrong, OrderNotFound, ProtocolViolation, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -44,6 +38,7 @@ from pipeline.model.structs import (
     Fill,
     ForcedClose,
     Funding,
+    FundingTerms,
     InstrumentSpec,
     KeyRights,
     MoneyMove,
@@ -308,6 +303,13 @@ class GateFuturesClient(GateClient):
         specs = symbols.parse_futures(self.venue, reply.body, symbols_, fees=fees, coins=coins, odd=self.odd_rows)
         self.multipliers |= {spec.symbol: spec.multiplier for spec in specs}
         return specs
+
+    async def funding_terms(self, symbols_: Sequence[str]) -> dict[str, FundingTerms]:
+        async def ask(name: str) -> dict[str, FundingTerms]:
+            reply = await self._public(f"{FUTURES_PATH}/contracts{'/' if name else ''}{name}", headers=SIZE_DECIMAL)
+            return symbols.parse_funding_terms(self.venue, reply.body, self.odd_rows)
+
+        return await self.terms_by_name(symbols_, ask)
 
     async def depth_snapshot(self, symbol: str) -> bytes:
         query = f"contract={symbol}&limit={DEPTH_LEVELS}&with_id=true"

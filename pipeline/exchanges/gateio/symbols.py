@@ -30,7 +30,7 @@ from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import fee_ppm
 from pipeline.model.network_names import coin_identity
-from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, InstrumentSpec
+from pipeline.model.structs import ZERO, CoinIdentity, FeeSchedule, FundingTerms, InstrumentSpec
 from pipeline.model.trading_times import announced_s
 
 _SPOT_STATUS = {
@@ -221,6 +221,16 @@ def _futures_spec(
         reference_price=maybe_number(row.mark_price, venue) or maybe_number(row.last_price, venue) or ZERO,
         identity=coins.get(base),
     )
+
+
+def parse_funding_terms(venue: str, payload: bytes, odd: OddRows) -> dict[str, FundingTerms]:
+    """Rate and next stamp by contract, of every contract in the reply."""
+
+    def one(row: _Contract) -> tuple[str, FundingTerms]:
+        rate = maybe_number(row.funding_rate, venue) or ZERO
+        return row.name, FundingTerms(round(rate * 1_000_000_000), lenient_ms(row.funding_next_apply))
+
+    return dict(_contracts.read(payload, venue, "contracts", one, odd=odd, foreign=any_row))
 
 
 def parse_multipliers(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Decimal]:

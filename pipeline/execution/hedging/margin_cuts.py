@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from pipeline.execution.bounds.windows import answer_expected
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView, Opportunity
 from pipeline.execution.external_shares import A_HAIR, may_fill
@@ -95,7 +96,7 @@ def cut_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: 
 
 def contract_alone_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, bound_bps: Decimal) -> Plan | str:
     """Closes ``qty`` base coins of a hedge's contract (rounded up to a lot, at most what is open of it and no earlier
-    exit is to close) alone, because its spot leg cannot be traded now and its venue would liquidate it: by an order
+    exit is closing) alone, because its spot leg cannot be traded now and its venue would liquidate it: by an order
     that only reduces, its limit within ``bound_bps``. The coins stand alone until their venue takes an order that
     reduces them. A text: why not now."""
     futures = context.instruments.find(hedge.futures_venue, hedge.futures_symbol)
@@ -109,7 +110,7 @@ def contract_alone_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, 
         return f"{where}: no live book, or no price for a {side.name.lower()}"
     leg_bps, lot = max(seen_bps, within_band(futures, bound_bps)), max(spot.spec.lot, futures.spec.lot)
     held = _depth(view, side, bounded_price(best, side, leg_bps, futures.spec.tick), futures)
-    free = unclaimed(context, hedge)
+    free = unclaimed(context, hedge, alone=True)
     if free < lot:
         return f"{where}: an earlier exit of hedge {hedge.operation_id} is to close what is open of it"
     wanted = min(quantize_up(qty, lot), quantize_down(free, lot), quantize_down(held, lot))
@@ -130,17 +131,23 @@ def contract_alone_plan(context: CoreContext, hedge: HedgeRecord, qty: Decimal, 
     return plan
 
 
-def unclaimed(context: CoreContext, hedge: HedgeRecord) -> Decimal:
+def unclaimed(context: CoreContext, hedge: HedgeRecord, *, alone: bool) -> Decimal:
     """Base coins that are open of a hedge's contract and that no exit under way is to close, or may have to: for spot
-    orders that have traded more coins than the exit has closed of the contract, or still may."""
+    orders that have traded more coins than the exit has closed of the contract, or still may.
+
+    ``alone``: of the contract without its coins, which would be liquidated meanwhile. Then an order whose answer is
+    overdue claims none: whether it has traded or not, the contract must close, and neither exit opens anything again
+    for what both have closed together (``external_shares.ending_part``).
+    """
     ledger, found = context.ledger, ZERO
     for exit_ in ledger.closings.get(hedge.operation_id, ()):
         if exit_.operation_id not in ledger.open_operations:
             continue
-        alone = exit_.exposure().get(hedge.base, ZERO) - exit_.moved_to_dust.get(hedge.base, ZERO)
+        has = exit_.exposure().get(hedge.base, ZERO) - exit_.moved_to_dust.get(hedge.base, ZERO)
+        has *= int(hedge.spot_side)
         orders = (o for o in ledger.unsettled_of_operation(exit_) if o.intent.kind is InstrumentKind.SPOT)
-        most = sum((may_fill(o) for o in orders if o.intent.side is not hedge.spot_side), ZERO)
-        has = alone * int(hedge.spot_side)
+        selling = (o for o in orders if o.intent.side is not hedge.spot_side)
+        most = sum((may_fill(o) for o in selling if not alone or answer_expected(context, o)), ZERO)
         if most - has > max(most, -has) * (A_HAIR - 1):  # fees in base coins
             found += most - has
     return max(ZERO, hedge_left(ledger, ledger.operations[hedge.operation_id]) - found)

@@ -14,9 +14,10 @@ from pipeline.chaos import campaign
 from pipeline.chaos.campaign import crash_schedules
 from pipeline.chaos.crashes import dying, pairs, points
 from pipeline.chaos.directed import CRASHED, TAKEN_OVER, directed
-from pipeline.chaos.runner import run
+from pipeline.chaos.runner import play, run
 from pipeline.chaos.schedule import Schedule, draw, read
 from pipeline.chaos.shrink import shrink
+from pipeline.chaos.tape import Row
 from tests.command_line import assert_contract
 from tests.paths import REPO
 from tests.planted.engine_bugs import planted
@@ -78,6 +79,19 @@ def test_a_random_schedule_breaks_no_rule(seed: int) -> None:
 @pytest.mark.parametrize("seed", FOUND, ids=lambda seed: f"{seed}-{FOUND[seed]}".replace(" ", "_"))
 def test_a_fault_that_was_found_stays_mended(seed: int) -> None:
     assert not wrong(draw(seed))
+
+
+@pytest.mark.parametrize("seed", [500882, 600970])
+def test_no_order_goes_far_while_free_balance_backs_the_contract(seed: int) -> None:
+    """At ten times a new position is below the trigger until a reading adds margin: its exit was repaired 10-15 % away
+    meanwhile."""
+    rows: list[Row] = []
+    play(draw(seed), rows.append)
+    bodies = [row["body"] for row in rows if row["kind"] == "record"]
+    legs = {body["operation_id"]: body["legs"] for body in bodies if "legs" in body}
+    orders = [body for body in bodies if "purpose" in body]
+    far = {one["client_id"]: one["price"] / legs[one["operation_id"]][one["leg"]]["best_price"] - 1 for one in orders}
+    assert any(one["purpose"] == "REPAIR" for one in orders) and max(abs(part) for part in far.values()) < 0.03
 
 
 @pytest.mark.campaign

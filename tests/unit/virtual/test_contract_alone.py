@@ -3,13 +3,19 @@ again."""
 
 from __future__ import annotations
 
+import random
 from decimal import Decimal
 
+import msgspec
 import pytest
 
+from pipeline.execution.bounds.windows import answer_expected
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CommandKind
+from pipeline.execution.external_shares import A_HAIR
 from pipeline.execution.hedging import margin_cuts
+from pipeline.execution.hedging.margin_cuts import cut_plan, unclaimed
+from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord
 from pipeline.execution.settle import hedge_left
 from pipeline.virtual.margin_storm import FUTURES, PAIR, QTY, SPOT, SYMBOL, Storm, storm_world
@@ -17,6 +23,8 @@ from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 
 D = Decimal
+LOT = D("0.0001")  # of the contract
+OTHER, OTHER_SYMBOL = "mexc_spot", "BTCUSDT"  # takes the coins of nobody, though it could
 
 
 def jump(world: VirtualWorld, factor: str) -> None:
@@ -28,6 +36,13 @@ def filled(world: VirtualWorld, venue: str, side: str, since: int = 0) -> Decima
     """Base coins that the venue's own ledger has of our fills on one side, of all but the first ``since`` fills."""
     rows = [row for row in world.ledger.of_kind("fill")[since:] if row["venue"] == venue and row["side"] == side]
     return sum((row["qty"] for row in rows), D(0))
+
+
+def lost_answers(world: VirtualWorld) -> None:
+    """From now on only this: no question about an order at the spot venue is answered."""
+    world.faults.clear()
+    for question in ("order", "finished_orders", "trades"):
+        world.arm(kind="drop_request", venue=SPOT, target=question, count=0)
 
 
 def closed_to_the_end(world: VirtualWorld, since: int) -> None:
@@ -50,8 +65,7 @@ def cut_whose_spot_answer_is_lost(world: VirtualWorld) -> None:
     quote = world.market.quotes[FUTURES, SYMBOL]
     jump(world, "1.19")
     assert world.run_until(lambda: bool(world.core.ledger.closings.get(hedge_id)), limit_ms=5000)
-    for question in ("order", "finished_orders", "trades"):
-        world.arm(kind="drop_request", venue=SPOT, target=question, count=0)
+    lost_answers(world)
     world.market.quote(FUTURES, SYMBOL, Quote(quote.mid * D("1.19"), qty=D("0.001")))
     assert world.run_until(lambda: filled(world, SPOT, "sell", since) > 0, limit_ms=5000, step_ms=1)
     world.links[SPOT].disconnect("gone")
@@ -62,25 +76,76 @@ def cut_whose_spot_answer_is_lost(world: VirtualWorld) -> None:
     world.market.move(FUTURES, SYMBOL, world.market.quotes[SPOT, SYMBOL].mid)
 
 
-def test_a_contract_whose_coins_an_unanswered_order_may_have_sold_is_left_to_that_exit() -> None:
+def test_an_order_that_may_have_sold_the_coins_is_waited_for_only_while_its_answer_may_come() -> None:
+    """Then its venue is away, and the rest of the contract would be liquidated."""
     world = storm_world(Storm(), 1, up=True)
     since = len(world.ledger.of_kind("fill"))
-    (hedge_id,) = world.core.ledger.hedges
+    ((hedge_id, hedge),) = world.core.ledger.hedges.items()
     cut_whose_spot_answer_is_lost(world)
+    (order,) = [o for o in world.core.ledger.unsettled.values() if o.intent.venue == SPOT]
+    context = world.core.context
+    left = hedge_left(context.ledger, context.ledger.operations[hedge_id])
+    assert answer_expected(context, order) and unclaimed(context, hedge, alone=True) < left
+    assert world.run_until(lambda: not answer_expected(context, order), limit_ms=10_000)
+    assert unclaimed(context, hedge, alone=False) < left == unclaimed(context, hedge, alone=True)
     jump(world, "1.13")
-    assert world.run_until(lambda: len(world.core.ledger.closings[hedge_id]) > 1, limit_ms=10_000)
-    world.run(3000)
-    sold, open_ = filled(world, SPOT, "sell", since), -world.position(FUTURES, SYMBOL)
-    assert open_ == sold - D("0.005"), "what the exit before is to close, and nothing else"
+    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=10_000)
     world.faults.clear()
     world.links[SPOT].connect()
     closed_to_the_end(world, since)
+    assert nothing_is_left(world)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_exit_by_choice_is_not_undone_once_a_later_one_has_closed_its_contract(seed: int) -> None:
+    """Its order for the coins was taken or lost, and nobody knows; of the contract it has closed nothing or some. The
+    later one sells no coins before that is known, at no venue, and from its beginning nothing is bought back."""
+    rng = random.Random(f"choice {seed}")
+    world = storm_world(Storm(), seed, up=True)
+    ((_, hedge),) = world.core.ledger.hedges.items()
+    quotes = dict(world.market.quotes)
+    for name in (SPOT, FUTURES):
+        world.market.quote(name, SYMBOL, Quote(quotes[name, SYMBOL].mid, qty=QTY))
+    world.run(500)
+    since, taken, some = len(world.ledger.of_kind("fill")), seed % 2, seed % 3
+    lost_answers(world)
+    world.arm(kind="drop_response" if taken else "drop_request", venue=SPOT, target="place", count=1)
+    if not some:
+        world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    plan = cut_plan(world.core.context, hedge, hedge.qty * D(rng.choice(("0.4", "0.8", "1"))), D(50))
+    assert isinstance(plan, Plan)
+    plan.opportunity = msgspec.structs.replace(plan.opportunity, manual=False)
+    exit_ = world.core._leave(plan, hedge)
+    assert exit_ is not None and not exit_.record.manual
+    if some:
+        world.market.quote(FUTURES, SYMBOL, Quote(quotes[FUTURES, SYMBOL].mid, qty=D("0.001")))
+    if taken:
+        assert world.run_until(lambda: filled(world, SPOT, "sell", since) > 0, limit_ms=5000, step_ms=1)
+    else:
+        world.run(300)
+    world.links[SPOT].disconnect("gone")
+    world.run(rng.choice((500, 3000, 12_000)))
+    lost_answers(world)
+    for name, symbol in ((SPOT, SYMBOL), (FUTURES, SYMBOL), *([] if some else [(OTHER, OTHER_SYMBOL)])):
+        world.market.quote(name, symbol, Quote(quotes[FUTURES, SYMBOL].mid * D("1.31"), qty=QTY))
+    closings = world.core.ledger.closings[hedge.operation_id]
+    assert world.run_until(lambda: len(closings) > 1, limit_ms=10_000, step_ms=1)
+    begun = len(world.ledger.of_kind("fill"))
+    assert world.run_until(lambda: -world.position(FUTURES, SYMBOL) <= LOT, limit_ms=20_000), "a lot, by fees in coins"
+    world.run(rng.choice((0, 5000)))
+    assert not [fill for later in closings[1:] for fill in later.fills if fill.venue != FUTURES]
+    world.faults.clear()
+    world.links[SPOT].connect()
+    closed_to_the_end(world, begun)
+    assert filled(world, OTHER, "buy", begun) == 0 and nothing_is_left(world)
+    assert sum((filled(world, name, "sell", since) for name in (SPOT, OTHER)), D(0)) <= hedge.qty * A_HAIR
 
 
 def test_exits_that_have_closed_too_much_together_buy_nothing_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a fill comes late: the second exit has closed what the first one had already sold the coins of."""
 
-    def all_of_it(context: CoreContext, hedge: HedgeRecord) -> Decimal:
+    def all_of_it(context: CoreContext, hedge: HedgeRecord, *, alone: bool) -> Decimal:
+        assert alone
         return hedge_left(context.ledger, context.ledger.operations[hedge.operation_id])
 
     monkeypatch.setattr(margin_cuts, "unclaimed", all_of_it)
@@ -129,6 +194,22 @@ def test_what_an_operator_has_taken_over_stays_his_below_out_too() -> None:
     jump(world, "1.10")
     world.run(5000)
     assert -world.position(FUTURES, SYMBOL) == filled(world, SPOT, "sell", since) - filled(world, FUTURES, "buy", since)
+
+
+def test_margin_that_only_an_operators_word_can_restore_says_which_command_that_is() -> None:
+    """The contract of an exit that waits for him has to be closed, and nothing else can be cut."""
+    world = storm_world(Storm(), 1, up=True)
+    world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    jump(world, "1.19")
+    assert world.run_until(lambda: "recovery_hold" in world.core.ledger.breakers, limit_ms=60_000)
+    (waiting,) = world.core.recovery.waiting()
+    world.stalled.add(SPOT)
+    jump(world, "1.05")
+    assert world.run_until(lambda: any("nothing can be cut" in one.text for one in world.alerts), limit_ms=20_000)
+    texts = [one.text for one in world.alerts if "nothing can be cut" in one.text]
+    assert all(f"arb recoveries --approve {waiting}" in text for text in texts), texts
+    (hold,) = [one.text for one in world.alerts if one.code == "recovery" and "waits for an operator" in one.text]
+    assert hold.endswith(f"arb recoveries --approve {waiting} (or --cancel {waiting})")
 
 
 def test_coins_whose_feed_is_dead_wait_for_it_while_their_session_is_up() -> None:

@@ -97,6 +97,30 @@ def test_no_exit_by_choice_begins_below_the_trigger() -> None:
     assert not control.exit_rows() and world.core.ledger.hedges
 
 
+@pytest.mark.parametrize("taken", [True, False])
+def test_margin_that_free_balance_restores_is_not_short(taken: bool) -> None:
+    """Between the reading that shows it and the answer of the venue, orders keep their usual bound; where the venue
+    takes none it is short."""
+    world = storm_world(TEN, 1, up=True)
+    state, storm = world.core.risk.gate.margin, TEN.margin
+    if not taken:
+        world.arm(kind="reject", target="leverage", venue=FUTURES, count=0, reason="refused")
+    for name in (SPOT, FUTURES):
+        world.market.move(name, SYMBOL, world.market.quotes[name, SYMBOL].mid * D("1.06"))
+
+    def below() -> bool:
+        return state.readings[FUTURES, SYMBOL].distance * 100 < storm.trigger_pct
+
+    assert world.run_until(below, limit_ms=2000, step_ms=1)
+    assert storm.out_pct < state.readings[FUTURES, SYMBOL].distance * 100
+    assert not state.short(FUTURES, SYMBOL) and state.bound_bps(FUTURES, SYMBOL) == 0
+    if taken:
+        assert world.run_until(lambda: not below(), limit_ms=5000) and world.core.margin.cuts == 0
+    else:
+        assert world.run_until(lambda: state.short(FUTURES, SYMBOL), limit_ms=5000)
+        assert state.bound_bps(FUTURES, SYMBOL) > 500
+
+
 def test_ten_times_without_a_buffer_does_not_enter() -> None:
     assert not run_storm(Storm(10, D("0.05")), 1, up=True).entered
     assert run_storm(Storm(10, D("0.12")), 1, up=True).entered
@@ -237,11 +261,12 @@ def test_an_exit_whose_other_leg_nobody_takes_says_what_waits_for_an_operator() 
     jump(world, "1.29")
     assert world.run_until(lambda: any("waits for an operator" in text for text in said(world)), limit_ms=60_000)
     world.run(5000)
-    (text,) = [text for text in said(world) if "waits for an operator" in text]
+    text = next(text for text in said(world) if "waits for an operator" in text)
     (operation,) = world.core.ledger.closings[hedge_id]
     bought = sum(fill.qty for fill in operation.fills)
     assert bought and text.startswith(
-        f"operation {operation.operation_id} waits for an operator (arb recoveries): {bought} BTC stand alone, "
+        f"operation {operation.operation_id} waits for an operator (arb recoveries --approve "
+        f"r{operation.operation_id}): {bought} BTC stand alone, "
     )
     assert not any("ended: " in text for text in said(world))
 

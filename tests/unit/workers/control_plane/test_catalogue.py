@@ -444,7 +444,7 @@ def test_a_venue_whose_fee_coin_changed_is_still_reachable(rig: Rig, instance: s
     ours, theirs = socket.socketpair()
     supervisor = Supervisor(instance=instance, config=rig.config, config_path=None, fork_server=(0, ours), units=True)
     supervisor.catalogue = rig.service
-    supervisor._wanted_rows = WantedRows(instance, (), rig.service)
+    supervisor._wanted_rows = WantedRows(instance, (), rig.service, supervisor._background.start)
     supervisor._look_at_rows()
     assert all(venue["reachable"] for venue in supervisor.describe()["venues"].values())
     assert supervisor._outdated == ["gateio_spot"], "its rows are read again"
@@ -452,19 +452,6 @@ def test_a_venue_whose_fee_coin_changed_is_still_reachable(rig: Rig, instance: s
     for end in (ours, theirs):
         end.close()
     page.close()
-
-
-def test_a_venue_is_read_before_it_settles_funding_and_after_until_its_row_says_the_next_time(rig: Rig) -> None:
-    stamp_s = 1_795_000_000
-    rig.venues["gateio_futures"].change(funding_next_wall_s=stamp_s)
-    rig.load()
-    before = [left for left in range(600, -1, -1) if rig.service.near_funding(stamp_s - left)]
-    assert before == [*range(160, 150, -1), *range(120, 110, -1), *range(90, 80, -1)], "its rate may turn"
-    assert rig.service.near_funding(stamp_s + 5) == ["gateio_futures"]
-    assert rig.service.near_funding(stamp_s + 600) == []  # it says nothing newer: the ordinary refresh looks
-    rig.venues["gateio_futures"].change(funding_next_wall_s=stamp_s + 3600)
-    rig.load()
-    assert rig.service.near_funding(stamp_s + 5) == []
 
 
 def test_an_announced_end_comes_near_while_its_venue_does_not_answer(rig: Rig) -> None:

@@ -123,7 +123,7 @@ def test_a_list_that_hangs_takes_no_time_from_the_rows_and_that_none_is_known_is
 
 def test_a_venue_whose_announced_ends_are_not_known_is_asked_again_soon_and_not_ever_so_often(instance: str) -> None:
     world = World(instance)
-    wanted = WantedRows(instance, world.config.feeds, world.service)
+    wanted = WantedRows(instance, world.config.feeds, world.service, asyncio.ensure_future)
     world.load()
     assert wanted.look() == []
     world.listing.down = "HTTP 429"
