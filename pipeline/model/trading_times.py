@@ -7,6 +7,7 @@ announcement: the next row that is read from it says so.)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,6 +16,7 @@ from pipeline.model.enums import TradingStatus
 from pipeline.model.structs import InstrumentSpec
 from pipeline.model.units import S_PER_HOUR
 
+OPENED_FOR_S = 60  # after a listing time its row is read again, until it says that it is traded
 NEVER_S = 4_102_444_800  # 2100: Binance gives perpetual contracts a delivery date there
 
 
@@ -34,11 +36,29 @@ def at_time(spec: InstrumentSpec, wall_s: int, before_end_h: int) -> InstrumentS
     return msgspec.structs.replace(spec, status=status, ending=ending, unreadable=unreadable)
 
 
+def just_opened(specs: Iterable[InstrumentSpec], wall_s: int) -> list[str]:
+    """Venues of instruments that are halted and whose listing time has come: their next row may say that they trade."""
+    opened = range(wall_s - OPENED_FOR_S, wall_s + 1)
+    return sorted(
+        {spec.venue for spec in specs if spec.status is TradingStatus.HALTED and spec.trading_from_wall_s in opened}
+    )
+
+
+def halted_text(spec: InstrumentSpec, wall_s: int) -> str:
+    """Why an instrument that the venue lists is halted."""
+    if spec.trading_from_wall_s <= wall_s:
+        return "suspended by the venue"
+    return f"not open yet: the venue opens it at {_utc(spec.trading_from_wall_s)}"
+
+
 def ending_text(spec: InstrumentSpec) -> str:
     """Why nothing new is entered on an instrument that is ending."""
     if spec.unreadable:
         return f"{spec.venue} {spec.symbol}: its row cannot be read"
     if not spec.trading_until_wall_s:
         return f"{spec.venue} {spec.symbol}: the venue only lets positions be reduced"
-    at = datetime.fromtimestamp(spec.trading_until_wall_s, UTC)
-    return f"{spec.venue} {spec.symbol} ends trading at {at:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{spec.venue} {spec.symbol} ends trading at {_utc(spec.trading_until_wall_s)}"
+
+
+def _utc(wall_s: int) -> str:
+    return f"{datetime.fromtimestamp(wall_s, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -31,7 +31,7 @@ from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
 from pipeline.model.instruments import NOT_TRADED, InstrumentRow, VenueRef, build_rows, first_epoch, largest_price
 from pipeline.model.networks import CoinNetwork
 from pipeline.model.structs import InstrumentSpec
-from pipeline.model.trading_times import at_time, ending_text
+from pipeline.model.trading_times import at_time, ending_text, halted_text, just_opened
 from pipeline.recovery.row_questions import WANTED_ROW
 from pipeline.risk.fee_stock import PLAIN_FEES
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
@@ -319,7 +319,7 @@ class CatalogueService:
             if key in self.held:
                 why = "tick, lot or multiplier changed"
             else:
-                why = "not listed by the venue" if key in self.missing else "suspended by the venue"
+                why = "not listed by the venue" if key in self.missing else halted_text(row.spec, self._wall_s())
             found[" ".join(key)] = why
         return found
 
@@ -477,7 +477,8 @@ class WantedRows:
         """Where a feed met a price that its row cannot hold: gives the whole pair a finer exponent and a new epoch.
 
         Returns the venues that are to be read again: one whose fees are taken in another coin by now, or where the
-        executor met a refusal that spoke of a row; and one whose announced ends could not be read.
+        executor met a refusal that spoke of a row; one that opens an instrument; and one whose announced ends could
+        not be read.
         """
         self._catalogue.rates.look(wall_ms() // 1000, self._start)
         for process in self._processes:
@@ -486,5 +487,6 @@ class WantedRows:
         return [
             *self._catalogue.other_fee_coins(self._account),
             *self._catalogue.refused,
+            *just_opened((row.spec for row in self._catalogue.rows), wall_ms() // 1000),
             *self._catalogue.ends_due(),
         ]

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ import msgspec
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import OnLoss
 from pipeline.model.errors import ArbitrageEngineError
-from workers.base import Notifier
-from workers.control_plane.children import STOP_ORDER, STOP_TIMEOUT_S, Child, Children
+from workers.control_plane.children import STOP_ORDER, Child, Children
+from workers.control_plane.stopping import GROUP_S, answered
 from workers.control_socket import GUARD_SOCKET, ControlError, ask
 from workers.halt_file import read_halt
 from workers.last_run.half_done import half_done
@@ -25,6 +26,8 @@ EXECUTOR_SOCKET = "executor.sock"
 EXECUTOR_S = 25.0  # it answers a flatten after about 10 s, where it has just been started after 20; and some
 GUARD_S = 5.0  # it answers at once
 CLOSING_S = 15.0  # of the guard, when every order in flight is proved: repairs, a forced close
+LAST_LOOK_S = 5.0  # what is open is read from the journals once more, so that it can be said, however late it is
+END_S = 10.0  # last words by a replay of the journal, its file shortened, sockets and segments closed
 PROOF_MARGIN_S = 2.0  # a whole sweep after the time from which it may prove that an order never was
 FLATTENS_MAX = 3
 POLL_S = 0.1
@@ -48,7 +51,7 @@ class StopClosing:
         self._state_dir = state_dir
         self._say_line = say
         self._show = show
-        self._deadline_s = time.monotonic() + guard_bound_s(config) + EXECUTOR_S
+        self._deadline_s = 0.0  # of the closings; their time begins at the executor's turn
 
     def _say(self, level: str, text: str) -> None:
         self._say_line(level, text)
@@ -58,11 +61,9 @@ class StopClosing:
         """Closes open hedges before ``group`` stops, where it has the executor and that is configured: an executor that
         is READY needs no guard for it."""
         if self._config.guard.on_stop is OnLoss.FLATTEN and _has_executor(group):
-            self._extend()
             with self._goes_on():
                 can_come = self._guard_can_come(keep_up)
-                await close_hedges(self._state_dir, self._say, can_come, self._deadline_s)
-            self._extend()  # for the end of the group itself
+                await close_hedges(self._state_dir, self._say, can_come, self._until())
 
     def _guard_can_come(self, keep_up: Callable[[], None]) -> Callable[[], bool]:
         def guard_can_come() -> bool:
@@ -75,28 +76,41 @@ class StopClosing:
     async def after(self, group: Sequence[Child], keep_up: Callable[[], None]) -> None:
         """Where ``group`` had the executor: see :func:`finish_half_done`."""
         if self._children["guard"].wanted and _has_executor(group):
-            self._extend()
             with self._goes_on():
                 can_come = self._guard_can_come(keep_up)
-                await finish_half_done(self._state_dir, self._config, self._say, can_come, self._deadline_s)
+                await finish_half_done(self._state_dir, self._config, self._say, can_come, self._until())
 
     @contextlib.contextmanager
     def _goes_on(self) -> Iterator[None]:
         """The other processes are stopped in order whatever fails here."""
         try:
             yield
-        except (ArbitrageEngineError, OSError, msgspec.MsgspecError, KeyError) as error:
+        except (ArbitrageEngineError, OSError, msgspec.MsgspecError, KeyError, RuntimeError) as error:  # or no thread
             self._say("error", f"what is open is not ended before the stop: {type(error).__name__}: {error}")
 
-    def _extend(self) -> None:
-        """To systemd, within its ``TimeoutStopSec``: the two groups so far took 24 s at most."""
-        extend_us = int((guard_bound_s(self._config) + EXECUTOR_S) * 1e6)
-        Notifier().send(f"EXTEND_TIMEOUT_USEC={extend_us}")
+    def _until(self) -> float:
+        """Until when both closings may take, monotonic."""
+        self._deadline_s = self._deadline_s or time.monotonic() + closings_s(self._config)
+        return self._deadline_s
+
+
+def closings_s(config: EngineConfig) -> float:
+    """How long both closings of a stop may take: one by the executor that hangs, then the guard's."""
+    return EXECUTOR_S + guard_bound_s(config)
 
 
 def stop_bound_s(config: EngineConfig) -> float:
-    """The longest orderly stop: what is open is closed, and each group of processes may have to be killed."""
-    return guard_bound_s(config) + EXECUTOR_S + len(STOP_ORDER) * STOP_TIMEOUT_S
+    """The longest orderly stop: what is open is closed, and each group of processes may have to be killed.
+
+    The sum of what the code waits for. Whoever ends this process from outside must give it more: ``TimeoutStopSec`` of
+    its unit, ``stop_grace_period`` and ``terminationGracePeriodSeconds`` of its container.
+    """
+    return closings_s(config) + LAST_LOOK_S + len(STOP_ORDER) * GROUP_S + END_S
+
+
+def stop_notice(config: EngineConfig) -> str:
+    """What systemd is told of a stop: longer windows than usual may make it longer than ``TimeoutStopSec``."""
+    return f"STOPPING=1\nEXTEND_TIMEOUT_USEC={int(stop_bound_s(config) * 1e6)}"
 
 
 def _has_executor(group: Sequence[Child]) -> bool:
@@ -163,10 +177,14 @@ async def _by_guard(state_dir: Path, deadline_s: float) -> dict[str, str]:
 
 async def _asked(path: Path, request: dict[str, Any], timeout_s: float, deadline_s: float) -> dict[str, Any]:
     """One answer, waited for until the deadline at the latest. Raises ControlError."""
-    left_s = deadline_s - time.monotonic()
-    if left_s <= 0:
+    now_s = time.monotonic()
+    if now_s >= deadline_s:
         raise ControlError(f"{path.name}: no time is left to ask it")
-    return await asyncio.to_thread(ask, path, request, timeout_s=min(timeout_s, left_s))
+    by_s = min(deadline_s, now_s + timeout_s)
+    try:
+        return await answered(by_s, partial(ask, path, request, timeout_s=by_s - now_s))
+    except TimeoutError:
+        raise ControlError(f"{path.name}: found no answer in {by_s - now_s:.1f} s, wanted one") from None
 
 
 async def finish_half_done(
@@ -184,11 +202,11 @@ async def finish_half_done(
     """
     what, known, asked, said = "", False, False, False
     while True:
-        under_way = await _taking_over(state_dir)
+        under_way = await _taking_over(state_dir, deadline_s)
         if under_way:
             what, known = under_way, False
         elif not known:  # at first, and after a takeover: the journal may be long
-            what, known = await asyncio.to_thread(half_done, state_dir), True
+            what, known = await _half_done(state_dir, deadline_s), True
         if not what:
             return
         can_come = keep_up()
@@ -198,27 +216,35 @@ async def finish_half_done(
         if not said:
             said, left_s = True, deadline_s - time.monotonic()
             say("warning", f"the guard ends what is open before it stops, {left_s:.0f} s at most: {what}")
-        if not under_way and await _asks_guard(state_dir, config):
+        if not under_way and await _asks_guard(state_dir, config, deadline_s):
             asked, known = True, False
         await asyncio.sleep(POLL_S)
 
 
-async def _taking_over(state_dir: Path) -> str:
+async def _half_done(state_dir: Path, deadline_s: float) -> str:
+    """See :func:`half_done`; a journal that is not read in time is not nothing."""
+    try:
+        return await answered(max(deadline_s, time.monotonic() + LAST_LOOK_S), partial(half_done, state_dir))
+    except TimeoutError:
+        return "the journal is not read in time, so that what is open is not known"
+
+
+async def _taking_over(state_dir: Path, deadline_s: float) -> str:
     """Why the guard stands in for the executor; "" where it does not. Of a guard that does not answer by its fence."""
     try:
-        reply = await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, {"op": "takeover"})
+        reply = await _asked(state_dir / GUARD_SOCKET, {"op": "takeover"}, GUARD_S, deadline_s)
     except ControlError:
         fence = read_halt(state_dir).fence
         return "" if fence is None else fence.reason
     return reply["taking_over"] or ""
 
 
-async def _asks_guard(state_dir: Path, config: EngineConfig) -> bool:
+async def _asks_guard(state_dir: Path, config: EngineConfig, deadline_s: float) -> bool:
     """Whether the guard has begun; it does not before it has seen the executor's end."""
     ids: list[str] | None = None if config.guard.on_stop is OnLoss.FLATTEN else []
     request = {"op": "close", "ids": ids, "reason": HALF_DONE, "planned": True}
     try:
-        await asyncio.to_thread(ask, state_dir / GUARD_SOCKET, request)
+        await _asked(state_dir / GUARD_SOCKET, request, GUARD_S, deadline_s)
     except ControlError:
         return False
     return True

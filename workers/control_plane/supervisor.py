@@ -39,7 +39,7 @@ from workers.control_plane.announcer import NOTES_SHOWN, Announcer, Event
 from workers.control_plane.best_effort import Background, BestEffort
 from workers.control_plane.catalogue import CatalogueService, WantedRows
 from workers.control_plane.children import Child, Children, ChildState
-from workers.control_plane.close_before_stop import StopClosing, stop_bound_s
+from workers.control_plane.close_before_stop import StopClosing, stop_bound_s, stop_notice
 from workers.control_plane.fork_client import GONE, SILENT_MAX_S, ForkServerClient, spawn_request
 from workers.control_plane.instances import venue_row, write_run_file
 from workers.control_plane.notify_socket import NotifySocket
@@ -48,7 +48,7 @@ from workers.control_plane.requests import Requests
 from workers.control_plane.restart_storm import give_up
 from workers.control_plane.started_again import may_start_again
 from workers.control_plane.stopping import stop_group, take_signals
-from workers.control_plane.timer import Timer
+from workers.control_plane.timer import TICK_S, Timer
 from workers.control_socket import SUPERVISOR_SOCKET, ControlServer
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
@@ -57,7 +57,6 @@ from workers.last_run.symbol_switch import forget_symbols, kept_symbols
 from workers.locked_keys import locked_files
 from workers.state_folder import LAST_DEMO, LOG_BYTES_MAX, instance_dir, replace_file, trim_logs
 
-TICK_S = 0.25
 REFRESH_S = 120.0  # instruments are read again: rates of funding and their next stamps among them
 WANTED_DIGITS_S = 0.5  # how often the feeds are asked whether a price needed a finer exponent
 RETRY_VENUE_S = 10.0  # how often a venue that was unreachable is asked again
@@ -393,7 +392,7 @@ class Supervisor:
         self.state = "stopping"
         self._liveness.set_state(ProcessState.STOPPING)
         self._crash("supervisor_stopping")
-        self._notifier.send("STOPPING=1")
+        self._notifier.send(stop_notice(self.config))
         if self.units:
             return
         closing = StopClosing(self.config, self.children, self.state_dir, self.announcer.say, self.write_run_file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+TICK_S = 0.25  # the supervisor's loop looks at least so often
+
 
 class Timer:
     """Due once per ``period_s``, first at ``first_s``. Times are monotonic seconds, given from outside."""

@@ -20,17 +20,22 @@ from pipeline.model.enums import OnLoss
 from tests.worlds.execution_starts import half_filled, ready_world
 from tests.worlds.execution_world import make_config
 from tests.worlds.guard.life import born
-from workers.control_plane.children import Children
+from workers.control_plane.children import STOP_ORDER, STOP_TIMEOUT_S, Children
 from workers.control_plane.close_before_stop import (
+    END_S,
+    EXECUTOR_S,
     EXECUTOR_SOCKET,
+    LAST_LOOK_S,
     REASON,
     StopClosing,
     close_hedges,
     finish_half_done,
     guard_bound_s,
     stop_bound_s,
+    stop_notice,
 )
-from workers.control_socket import EXECUTOR_READY, GUARD_SOCKET, ControlError, ControlServer, Handler
+from workers.control_plane.stopping import KILLED_S, REPORT_S
+from workers.control_socket import EXECUTOR_READY, GUARD_SOCKET, ControlError, ControlServer, Handler, listen
 from workers.halt_file import read_halt
 
 
@@ -160,24 +165,71 @@ def test_nobody_is_asked_past_the_deadline_of_a_stop(tmp_path: Path, monkeypatch
     assert all(0 < timeout_s <= 4.0 for timeout_s in waited.values())
 
 
-def test_systemd_waits_for_the_end_of_the_executor_after_a_closing(tmp_path: Path) -> None:
-    address = str(tmp_path / "notify")
-    config = msgspec.structs.replace(make_config(), guard=GuardConfig(on_stop=OnLoss.FLATTEN))
-    children, order = Children(["binance"]), list[str]()
+@contextmanager
+def trickling(folder: Path, names: list[str], ended: threading.Event) -> Iterator[None]:
+    """Sockets whose answer comes byte by byte and never ends before ``ended``: no single read of one times out."""
 
-    async def executor(_request: dict[str, Any]) -> dict[str, Any]:
-        order.append("closed")
-        return {"hedges": []}
+    def serve(server: socket.socket) -> None:
+        client, _ = server.accept()
+        with client:
+            while not ended.wait(0.01):
+                client.sendall(b" ")
 
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard, pytest.MonkeyPatch.context() as environment:
-        heard.bind(address)
-        heard.setblocking(False)
-        environment.setenv("NOTIFY_SOCKET", address)
-        closing = StopClosing(config, children, tmp_path, lambda _level, _text: None, lambda: None)
-        with served(tmp_path, {EXECUTOR_SOCKET: executor}):
-            asyncio.run(closing.before([children["executor"]], lambda: None))
-        assert order == ["closed"]
-        assert [heard.recv(100).split(b"=")[0] for _ in range(2)] == [b"EXTEND_TIMEOUT_USEC"] * 2
+    servers = [listen(folder / name) for name in names]
+    for server in servers:
+        server.setblocking(True)
+    threads = [threading.Thread(target=serve, args=(server,), daemon=True) for server in servers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for server in servers:
+            server.close()
+
+
+def test_an_answer_that_never_ends_is_not_waited_for_past_the_deadline(tmp_path: Path) -> None:
+    """Each read of it has a time of its own; the question has one, too."""
+    left_half_done(tmp_path)
+    said, ended = list[str](), threading.Event()
+    give_up = threading.Timer(20.0, ended.set)  # a stop that waits for ever fails here and does not hang
+    give_up.start()
+    say: Callable[[str, str], None] = lambda level, text: said.append(f"{level}: {text}")  # noqa: E731
+    with trickling(tmp_path, [EXECUTOR_SOCKET, GUARD_SOCKET], ended):
+        asyncio.run(close_hedges(tmp_path, say, lambda: True, time.monotonic() + 0.2))
+        assert not ended.is_set()
+    with trickling(tmp_path, [GUARD_SOCKET], ended := threading.Event()):
+        give_up.cancel()
+        give_up = threading.Timer(20.0, ended.set)
+        give_up.start()
+        asyncio.run(finish_half_done(tmp_path, make_config(), say, lambda: True, time.monotonic() + 0.2))
+        assert not ended.is_set()
+    give_up.cancel()
+    assert [line.split(":")[1].strip() for line in said] == [
+        "hedges are not closed before the stop",
+        "not ended before the stop",
+    ]
+
+
+def test_a_journal_that_is_not_read_in_time_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.control_plane.close_before_stop.LAST_LOOK_S", 0.0)
+    read = threading.Event()
+
+    def slow(_state_dir: Path) -> str:
+        read.wait(20.0)
+        return ""
+
+    monkeypatch.setattr("workers.control_plane.close_before_stop.half_done", slow)
+    said = list[str]()
+    asyncio.run(
+        finish_half_done(
+            tmp_path, make_config(), lambda _level, text: said.append(text), lambda: True, time.monotonic() - 1.0
+        )
+    )
+    read.set()
+    (line,) = said
+    assert "not read in time" in line and "next start" in line
 
 
 def test_where_nothing_is_open_nothing_is_said(tmp_path: Path) -> None:
@@ -190,6 +242,19 @@ def test_where_nothing_is_open_nothing_is_said(tmp_path: Path) -> None:
     assert said == []
 
 
-def test_whoever_waits_for_a_stop_waits_longer_than_what_is_in_it() -> None:
+def test_the_bound_of_a_stop_is_the_sum_of_what_it_waits_for() -> None:
+    """Closings from the executor's turn on, and of each group the orderly end, the end by SIGKILL and its report."""
     config = make_config()
-    assert stop_bound_s(config) > 2 * guard_bound_s(config)
+    closings_s = EXECUTOR_S + guard_bound_s(config) + LAST_LOOK_S
+    groups_s = len(STOP_ORDER) * (STOP_TIMEOUT_S + KILLED_S + REPORT_S)
+    assert stop_bound_s(config) > closings_s + groups_s + END_S
+    slower = msgspec.structs.replace(
+        config, execution=msgspec.structs.replace(config.execution, unknown_grace_ms=60_000)
+    )
+    assert stop_bound_s(slower) > stop_bound_s(config) + 45, "longer windows are longer proofs"
+
+
+def test_systemd_is_told_the_bound_of_a_stop_at_its_beginning() -> None:
+    config = make_config()
+    stopping, extend = stop_notice(config).splitlines()
+    assert stopping == "STOPPING=1" and extend == f"EXTEND_TIMEOUT_USEC={round(stop_bound_s(config) * 1e6)}"

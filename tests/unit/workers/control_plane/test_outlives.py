@@ -104,6 +104,21 @@ def test_a_stop_ends_where_the_fork_server_reports_nothing(code: str, monkeypatc
     assert any("did not stop" in text for text in said)
 
 
+def test_a_process_that_does_not_end_by_sigkill_is_said_and_the_others_are_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It waits inside the kernel, as for a disk that does not answer: whoever comes after it in the order stops too."""
+    for name in ("STOP_TIMEOUT_S", "KILLED_S"):
+        monkeypatch.setattr(f"workers.control_plane.stopping.{name}", 0.0)
+    running = process(SLEEPS)
+    child = child_of(running)
+    monkeypatch.setattr(child, "ended", lambda: False)
+    said: list[str] = []
+    asyncio.run(stop_group([child], lambda _level, text: said.append(text), _turn, lambda: False))
+    assert running.wait() < 0
+    assert "did not stop" in said[0] and "inside the kernel" in said[1]
+
+
 async def _turn() -> None:
     await asyncio.sleep(0)
 

@@ -12,9 +12,11 @@ import msgspec
 import pytest
 import yaml
 
+from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import config_from_mapping
 from tests.paths import REPO
 from workers.base import STOP_GRACE_S
+from workers.control_plane.close_before_stop import stop_bound_s
 from workers.control_plane.systemd_units import MARK, main, stale_files, unit_files
 from workers.guard.orphan import ORPHAN_NS
 from workers.stop_signal import STOP_SIGNAL
@@ -129,6 +131,7 @@ def test_the_one_unit_waits_for_those_whose_supervisor_has_died() -> None:
     )
     assert "ExecStop" not in found, "not run before READY"
     assert int(found["TimeoutStopSec"]) > ORPHAN_NS / 1e9 + 5
+    assert int(found["TimeoutStopSec"]) > stop_bound_s(EngineConfig()), "a stop may have to close and to kill first"
     assert found["WatchdogSignal"] == "SIGTERM" and int(found["TimeoutAbortSec"]) > STOP_GRACE_S
 
 
