@@ -85,7 +85,7 @@ CONTRACT: dict[str, Command] = {
         "--since",
         0,
         "rows[].venue rows[].symbol rows[].orders rows[].fills rows[].least_fill rows[].min_notional rows[].fee_bps "
-        "rows[].fee_expected_bps rows[].answer_ms rows[].doubts[] doubts",
+        "rows[].fee_expected_bps rows[].answer_ms rows[].doubts[] rows[].compared doubts compared as_expected",
     ),
     "chaos": Command(
         "--seeds --mutants",

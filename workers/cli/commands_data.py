@@ -234,8 +234,9 @@ def canary(
 ) -> int:
     """What real orders met on each instrument beside what the engine counts on: fees, least sizes, answers, refusals.
 
-    For the first days with real money: section `canary` of the configuration keeps the limits small. Exit code 1: a
-    doubt should be understood before a limit is widened. What is expected is known while the instance runs."""
+    For the first days with real money: section `canary` of the configuration keeps the limits small. Exit code 0: every
+    instrument was compared, and is as expected; 1: a doubt should be understood before a limit is widened, or nothing
+    was compared yet. What is expected is known while the instance runs."""
     from workers.cli.report import open_ledger  # imported here: it loads numpy
     from workers.report.canary import canary_fields, canary_text
     from workers.report.times import since_wall_ns
@@ -245,7 +246,7 @@ def canary(
     with open_ledger(name) as db:
         fields = canary_fields(db, listed, start)
     emit(fields, as_json=json, text=canary_text)
-    return EXIT_CHECK_FAILED if fields["doubts"] else EXIT_OK
+    return EXIT_OK if fields["as_expected"] else EXIT_CHECK_FAILED
 
 
 def archive(
