@@ -35,10 +35,10 @@ from pipeline.exchanges.base import (
 from pipeline.execution.accounts import FuturesPosition
 from pipeline.execution.events import MarketPort
 from pipeline.execution.market import fee_of, levels, tradable, within
-from pipeline.model.clock import mono_ns, wall_ns
+from pipeline.model.clock import mono_ns, wall_ms, wall_ns
 from pipeline.model.config import PaperConfig
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
-from pipeline.model.errors import InsufficientBalance, OrderNotFound, VenueRejected
+from pipeline.model.errors import ClockRefused, InsufficientBalance, OrderNotFound, VenueRejected
 from pipeline.model.fixedpoint import from_fp, to_fp_floor
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import (
@@ -252,6 +252,8 @@ class PaperTrading(VenueTrading):
 
     def _arrive(self, request: OrderRequest) -> None:
         row = self._rows.get(request.symbol)
+        if request.expiry_wall_ms and wall_ms() > request.expiry_wall_ms:  # as every venue that is given one
+            return self._refuse(request, ClockRefused("the order came after its expiry", venue=self.venue))
         if request.client_id in self._account.orders:
             return self._refuse(request, VenueRejected("duplicate client order id", venue=self.venue))
         if row is None:

@@ -54,7 +54,7 @@ CONTRACT: dict[str, Command] = {
     ),
     "books": Command("--out", 1, "messages applied dropped gaps resyncs fast_path slow_path seconds"),
     "replay": Command("--speed --fees --min-edge-bps --exact --latency-ms --sweep --out", 1, OF_DEMO),
-    "archive": Command("--out", 1, "files[] skipped waiting frames tops not_recorded"),
+    "archive": Command("--out", 1, "files[] skipped waiting unfinished frames tops not_recorded rejected[] failed[]"),
     "up": Command("--config --mode --i-understand-live-trading"),
     "status": Command("", 0, OF_STATUS),
     "top": Command("", 0, OF_STATUS),
@@ -85,7 +85,7 @@ CONTRACT: dict[str, Command] = {
         "--since",
         0,
         "rows[].venue rows[].symbol rows[].orders rows[].fills rows[].least_fill rows[].min_notional rows[].fee_bps "
-        "rows[].fee_expected_bps rows[].answer_ms rows[].doubts[] doubts",
+        "rows[].fee_expected_bps rows[].answer_ms rows[].doubts[] rows[].compared doubts compared as_expected",
     ),
     "chaos": Command(
         "--seeds --mutants",

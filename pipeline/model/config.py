@@ -300,7 +300,7 @@ class CanaryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The first days with real money: while the section stands, the smaller of these and the own limits hold. `arb
     canary` says what was seen; the section is removed, and `arb config reload` takes in what the own limits say."""
 
-    max_notional_usd: Decimal = Decimal(10)  # of one entry
+    max_notional_usd: Decimal = Decimal(10)  # of one entry; `risk_limits.min_profit_usd` shrinks in proportion
     max_total_exposure_usd: Decimal = Decimal(40)  # of all positions, and of each coin on each venue
     max_daily_loss_usd: Decimal = Decimal(2)  # of a UTC day; four times as much in all
     max_open_operations: int = 1  # entries that have not ended yet
@@ -402,7 +402,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         return tuple(OpportunityType[name.upper()] for name in self.detection.types)
 
     def as_canary(self) -> EngineConfig:
-        """With every limit that section ``canary`` narrows; itself without the section. Twice is as once."""
+        """With every limit that section ``canary`` narrows, and the least profit in proportion to the largest entry;
+        itself without the section. Twice is as once."""
         if self.canary is None:
             return self
         own, canary = self.risk_limits, self.canary
@@ -417,15 +418,29 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             max_daily_loss_usd=loss,
             max_total_loss_usd=min(own.total_loss_usd, loss * 4),
             max_unexplained_loss_usd=min(own.max_unexplained_loss_usd, most),
-            # half of what a whole entry earns at the least edge: else a small one never passes
-            min_profit_usd=min(own.min_profit_usd, entry * self.execute_edge_bps / 20_000),
             max_open_operations=min(own.max_open_operations, canary.max_open_operations),
             per_venue={name: narrowed(limit, most) for name, limit in own.per_venue.items()},
             per_asset={name: narrowed(limit, most) for name, limit in own.per_asset.items()},
             per_pair={name: narrowed(limit, most) for name, limit in own.per_pair.items()},
         )
         detection = msgspec.structs.replace(self.detection, max_notional_usd=entry)
-        return msgspec.structs.replace(self, detection=detection, risk_limits=limits)
+        small = msgspec.structs.replace(self, detection=detection, risk_limits=limits)
+        before, now = (min(config.entry_sizes_usd.values()) for config in (self, small))
+        if now == before:
+            return small
+        # smaller in dollars, or no entry would ever pass, and as strict in bps of the largest one
+        least = own.min_profit_usd * now / before
+        limits = msgspec.structs.replace(limits, min_profit_usd=least)
+        return msgspec.structs.replace(small, risk_limits=limits)
+
+    @property
+    def entry_sizes_usd(self) -> dict[str, Decimal]:
+        """What holds the size of one entry, by path: the least of them is the largest entry there is."""
+        return {
+            "detection.max_notional_usd": self.detection.max_notional_usd,
+            "risk_limits.max_position_size_usd": self.risk_limits.max_position_size_usd,
+            "risk_limits.max_total_exposure_usd": self.risk_limits.max_total_exposure_usd,
+        }
 
     @property
     def answer_timeout_ms(self) -> int:

@@ -45,6 +45,7 @@ from pipeline.model.strict_yaml import RepeatedKeys, load_strict
 
 ENGINE_NAME_RE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 NAME_RE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+LEAST_PROFIT = "risk_limits.min_profit_usd"
 Origins = dict[str, str]
 _LIMITS_OF = {"per_venue": VenueLimitConfig, "per_asset": LimitConfig, "per_pair": LimitConfig}
 
@@ -73,6 +74,8 @@ def load_with_origins(path: str | Path | None, env: Mapping[str, str] | None = N
     config = own.as_canary()
     narrowed = reload_changes(own, config)
     origins.update({dotted: f"canary, narrower than {old}" for dotted, (old, _) in narrowed.items()})
+    if LEAST_PROFIT in narrowed:
+        origins[LEAST_PROFIT] = f"canary, in proportion to the largest entry: {narrowed[LEAST_PROFIT][0]} without it"
     return config, origins
 
 

@@ -46,11 +46,7 @@ def _no_longer_trusted(config: EngineConfig) -> list[str]:
 def _profit_out_of_reach(config: EngineConfig) -> list[str]:
     """Where the largest entry that the limits allow earns too little at the least edge."""
     limits = config.risk_limits
-    sizes = {
-        "detection.max_notional_usd": config.detection.max_notional_usd,
-        "risk_limits.max_position_size_usd": limits.max_position_size_usd,
-        "risk_limits.max_total_exposure_usd": limits.max_total_exposure_usd,
-    }
+    sizes = config.entry_sizes_usd
     key = min(sizes, key=lambda name: sizes[name])
     edge_bps = config.execute_edge_bps
     earned = sizes[key] * edge_bps / BPS

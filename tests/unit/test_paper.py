@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from pipeline.exchanges.base import OutcomeKind, PlaceOutcome
 from pipeline.execution.events import BookView
+from pipeline.model.clock import wall_ms
 from pipeline.model.config import PaperConfig, VenueConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
+from pipeline.model.errors import ClockRefused
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate
 from pipeline.paper import LEVERAGE, PaperAccount, PaperClient, PaperFile, PaperTrading, open_accounts
@@ -164,6 +166,18 @@ def test_refusals_are_the_venues_definitive_no(tmp_path: Path) -> None:
     )
     assert [outcome.kind for outcome in outcomes(events)] == [OutcomeKind.ACKED] + [OutcomeKind.REJECTED] * 4
     assert len(account.fills) == 1
+
+
+def test_an_order_that_comes_after_its_expiry_executes_nothing(tmp_path: Path) -> None:
+    """Who has called it EXPIRED meanwhile was right: no venue takes it any more."""
+    book = Book([("100", "5")], [("99", "5")])
+    late = order(OrderSide.BUY, "1", "100", expiry_wall_ms=wall_ms() - 1)
+    in_time = order(OrderSide.BUY, "1", "100", "c2", expiry_wall_ms=wall_ms() + 3_600_000)
+    events, account = trade(tmp_path, book, late, in_time)
+    refused, taken = outcomes(events)
+    assert refused.kind is OutcomeKind.REJECTED and isinstance(refused.error, ClockRefused)
+    assert taken.kind is OutcomeKind.ACKED
+    assert set(account.orders) == {"c2"} and [fill.client_id for fill in account.fills] == ["c2"]
 
 
 def test_positions_realise_profit_and_bind_margin(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from workers.cli.closing import ask_running
 from workers.cli.config_view import config_lines, config_values
 from workers.cli.options import ConfigPath, Instance, Json, config_path
 from workers.cli.setup_text import table
-from workers.control_plane.instances import existing, is_running
+from workers.control_plane.instances import existing, instance_of, is_running
 from workers.control_plane.preflight import check_mode
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from workers.live_rules import at_stake, live_warnings
@@ -234,8 +234,9 @@ def canary(
 ) -> int:
     """What real orders met on each instrument beside what the engine counts on: fees, least sizes, answers, refusals.
 
-    For the first days with real money: section `canary` of the configuration keeps the limits small. Exit code 1: a
-    doubt should be understood before a limit is widened. What is expected is known while the instance runs."""
+    For the first days with real money: section `canary` of the configuration keeps the limits small. Exit code 0: every
+    instrument was compared, and is as expected; 1: a doubt should be understood before a limit is widened, or nothing
+    was compared yet. What is expected is known while the instance runs."""
     from workers.cli.report import open_ledger  # imported here: it loads numpy
     from workers.report.canary import canary_fields, canary_text
     from workers.report.times import since_wall_ns
@@ -245,7 +246,7 @@ def canary(
     with open_ledger(name) as db:
         fields = canary_fields(db, listed, start)
     emit(fields, as_json=json, text=canary_text)
-    return EXIT_CHECK_FAILED if fields["doubts"] else EXIT_OK
+    return EXIT_OK if fields["as_expected"] else EXIT_CHECK_FAILED
 
 
 def archive(
@@ -261,14 +262,16 @@ def archive(
     tops. Needs pyarrow.
 
     What is there already is not written again, and the newest piece of a running instance waits: run it every hour, and
-    the recording may keep its quota. Nothing is removed."""
+    the recording may keep its quota. Nothing is removed. Exit code 1: a piece cannot be read (it is named); the others
+    are written."""
     from workers.report.archive import archive as write_archive  # imported here: it loads numba
+    from workers.report.archive import archive_text
 
-    name = existing(instance) if recording is None else ""
-    source = instance_dir(name) / "market" if recording is None else recording
-    fields = write_archive(source, out, keeps_writing=bool(name) and is_running(name))
-    emit(fields, as_json=json, text=lambda f: _lines({**f, "files": len(f["files"])}))
-    return EXIT_OK
+    source = instance_dir(existing(instance)) / "market" if recording is None else recording
+    owner = instance_of(source) or instance
+    fields = write_archive(source, out, keeps_writing=bool(owner) and is_running(owner))
+    emit(fields, as_json=json, text=archive_text)
+    return EXIT_CHECK_FAILED if fields["failed"] else EXIT_OK
 
 
 def logs(

@@ -37,6 +37,12 @@ def known_instances() -> list[str]:
     return sorted(path.name for path in root.iterdir() if (path / "lock").exists()) if root.is_dir() else []
 
 
+def instance_of(path: Path) -> str:
+    """The instance in whose state folder ``path`` lies; "" for none."""
+    root, found = state_root().resolve(), path.resolve()
+    return found.relative_to(root).parts[0] if root in found.parents else ""
+
+
 def resolve(instance: str) -> str:
     """The named instance; else ``ARB_ENGINE_NAME``; else the only running one; else the only known one, the last demo
     only where there is nothing else.

@@ -19,7 +19,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -105,8 +105,9 @@ def piece_files(path: Path, *, detector: bool = False) -> dict[str, list[Path]]:
 
 
 def messages(file: Path, cut: set[Path] | None = None) -> Iterator[tuple[int, bytes]]:
-    """(kind, payload) of every whole message of a piece, which is put into ``cut`` where its end is missing. Raises
-    ``BadInput`` where the file cannot be opened, or a message says a length that none can have."""
+    """(kind, payload) of every whole message of a piece, which is put into ``cut`` where its end is missing (also where
+    it holds nothing yet). Raises ``BadInput`` where the file cannot be opened, or a message says a length that none can
+    have."""
     count = 0
     cut = set() if cut is None else cut
     try:
@@ -121,6 +122,8 @@ def messages(file: Path, cut: set[Path] | None = None) -> Iterator[tuple[int, by
                     return
                 count += 1
                 yield kind, payload
+        if not count:
+            cut.add(file)  # just opened: not even its header is on the disk
     except (EOFError, zlib.error):
         cut.add(file)  # its writer was killed: what is whole was given
     except OSError as error:
@@ -148,11 +151,11 @@ class _Reading:
         self.captures: dict[str, Capture] = {}
         self._offsets: dict[str, int] = {}  # boot -> unix ns - monotonic ns, of its first piece
 
-    def read(self, file: Path) -> None:
+    def read(self, file: Path, cut: set[Path] | None = None) -> None:
         """Adds a piece's records; a place where messages were dropped makes its captures damaged, and goes on."""
         piece: Piece | None = None
         offset_ns = 0
-        for number, (kind, payload) in enumerate(messages(file), 1):
+        for number, (kind, payload) in enumerate(messages(file, cut), 1):
             if kind == PIECE:
                 piece = piece_of(file, payload)
                 offset_ns = self._offsets.setdefault(piece.boot_id, piece.wall_ns - piece.mono_ns)
@@ -177,23 +180,31 @@ class _Reading:
                 capture.multipliers[row.symbol] = Decimal(row.multiplier)
 
     def _record(self, file: Path, number: int, kind: int, payload: bytes, piece: Piece, offset_ns: int) -> None:
-        time_ns, market, extra = HEAD.unpack_from(payload)
+        try:
+            time_ns, market, extra = HEAD.unpack_from(payload)
+            symbol = payload[HEAD.size : HEAD.size + extra].decode() if kind == SNAPSHOT else ""
+        except (struct.error, UnicodeDecodeError) as error:
+            raise BadInput(f"{file}: message {number} is damaged: {error}") from None
         if market >= len(piece.markets):
             raise BadInput(f"{file}: message {number} is of market {market}, the header lists {len(piece.markets)}")
-        symbol = payload[HEAD.size : HEAD.size + extra].decode() if kind == SNAPSHOT else ""
         body = payload[HEAD.size + (extra if kind == SNAPSHOT else 0) :]
         record_kind = FRAME_RECORD if kind == FRAME else SNAPSHOT_RECORD
         records = self.captures[piece.markets[market].venue].records
         records.append(Record(time_ns + offset_ns, record_kind, body, symbol, str(file), number))
 
 
+def read_pieces(files: Iterable[Path], cut: set[Path] | None = None) -> list[Capture]:
+    """The captures of pieces, one a venue that has records. ``cut``: as of :func:`messages`, which says what is
+    raised."""
+    reading = _Reading()
+    for file in files:
+        reading.read(file, cut)
+    return [capture for _, capture in sorted(reading.captures.items()) if capture.records]
+
+
 def read_recording(path: Path) -> list[Capture]:
     """A recording's captures, one a venue that has records; raises ``BadInput`` where there is none."""
-    reading = _Reading()
-    for files in piece_files(path).values():
-        for file in files:
-            reading.read(file)
-    captures = [capture for _, capture in sorted(reading.captures.items()) if capture.records]
+    captures = read_pieces(file for files in piece_files(path).values() for file in files)
     if not captures:
         raise BadInput(f"{path}: the recording holds no frame of a feed")
     return captures
@@ -213,5 +224,6 @@ __all__ = [
     "is_recording",
     "message",
     "messages",
+    "read_pieces",
     "read_recording",
 ]

@@ -72,7 +72,7 @@ def test_a_canary_narrows_every_limit_is_told_and_is_widened_by_a_reload() -> No
     assert limits.max_total_exposure_usd == limits.max_position_size_usd == limits.warn_exposure_usd == 40
     assert (limits.max_daily_loss_usd, limits.total_loss_usd) == (2, 8)
     assert limits.per_venue["gateio_spot"].max_exposure_usd == 40 and limits.per_asset["BTC"].max_exposure_usd is None
-    assert limits.min_profit_usd == Decimal("0.025"), "half of what 10 USD earn at 50 bps: it would never trade else"
+    assert limits.min_profit_usd == Decimal("0.0025"), "0.50 of 2000 USD, for 10: as strict in bps, or it never trades"
     assert canary.as_canary() == canary and own.as_canary() == own
     narrow = {**wide, "risk_limits": {"max_total_exposure_usd": 20, "max_daily_loss_usd": 1}, "canary": {}}
     kept = config_from_mapping(narrow).risk_limits
@@ -84,6 +84,30 @@ def test_a_canary_narrows_every_limit_is_told_and_is_widened_by_a_reload() -> No
     assert not [line for line in live_errors(canary) if "above" in line], (
         "narrowed like the rest, or live would refuse them"
     )
+
+
+@pytest.mark.parametrize(
+    ("notional", "position", "least", "wanted"),
+    [
+        ("2000", "10000", "5", "0.025"),
+        ("200", "10000", "5", "0.25"),  # 250 bps of the largest entry, before and after
+        ("2000", "100", "2", "0.2"),  # no entry is larger than the position
+        ("7", "10000", "0.50", "0.50"),  # smaller than the canary's: nothing shrinks
+        ("30", "10000", "-3", "-1"),
+    ],
+)
+def test_the_least_profit_under_a_canary_is_as_strict_in_bps(
+    notional: str, position: str, least: str, wanted: str
+) -> None:
+    config = config_from_mapping(
+        {
+            "detection": {"max_notional_usd": notional},
+            "risk_limits": {"max_position_size_usd": position, "min_profit_usd": least},
+            "canary": {},
+        }
+    )
+    assert config.risk_limits.min_profit_usd == Decimal(wanted)
+    assert config.as_canary() == config
 
 
 def test_trusted_coins_are_added_and_a_list_that_leaves_some_out_is_told() -> None:
@@ -102,3 +126,5 @@ def test_a_value_that_the_canary_narrows_says_so(tmp_path: Path) -> None:
     assert origins["risk_limits.max_daily_loss_usd"] == "canary, narrower than 500"
     assert origins["detection.max_notional_usd"] == "canary, narrower than 2000"
     assert origins["risk_limits.max_total_exposure_usd"] == f"file {path}", "the own one is the smaller"
+    least = origins["risk_limits.min_profit_usd"]
+    assert least.startswith("canary, in proportion") and "0.50" in least and "narrower" not in least
