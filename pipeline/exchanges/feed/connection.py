@@ -120,6 +120,11 @@ class FeedConnection:
         """Every topic that was asked for is acknowledged or refused."""
         return all(topic in self.acked or topic in self.refused for topic in self.wanted)
 
+    @property
+    def due(self) -> bool:
+        """It should be changed for a new one: the venue has announced its end, or its time is over."""
+        return self.renew_asked or 0 < self.life_s <= self.age_s
+
     def put_off_change(self) -> None:
         """It could not be replaced now: once more in a while, also where the venue has announced its end."""
         self.renew_asked = False

@@ -6,7 +6,7 @@ without a silence. Whatever was said before the twin subscribed has then come ov
 comes over the twin. From then on
 
 * the first one ends: its books are the twin's, proved as before, and a new twin is opened;
-* the twin ends: its books are the first one's.
+* the twin ends: its books are the first one's. A planned end waits for that: before, only REST could bring them.
 
 Two connections that do not bring the same updates would lose books again and again: after ``GAPS_MAX`` gaps within
 ``GAPS_NS`` beside each other there is one connection for ``APART_S``, and a warning says so.
@@ -46,8 +46,8 @@ class KeptConnection:
 
 
 class Twin:
-    """The second connection of a kept one. ``connect`` opens one where there is ``room``, ``forget`` gives its row
-    back, ``hand_over`` ends one whose books another carries on; ``topics``: what the first one should carry now."""
+    """The second connection of a kept one. ``connect`` opens one where there is ``room``, ``hand_over`` ends one
+    whose books another carries on, ``end`` one whose books nobody does; ``topics``: what the first one should carry."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Twin:
         connect: Callable[[], Awaitable[FeedConnection]],
         room: Callable[[], bool],
         hand_over: Callable[[FeedConnection, FeedConnection], None],
-        forget: Callable[[FeedConnection], None],
+        end: Callable[[FeedConnection], None],
         topics: Callable[[], list[str]],
         say: Callable[[str, str], None],
     ) -> None:
@@ -66,7 +66,7 @@ class Twin:
         self._connect = connect
         self._room = room
         self._hand_over = hand_over
-        self._forget = forget
+        self._end = end
         self._topics = topics
         self._say = say
         self.connection: FeedConnection | None = None
@@ -125,7 +125,7 @@ class Twin:
         """The topics as the first one's, and who carries which books; until it ends."""
         await twin.subscribe(self._topics())
         self._gaps_seen = self._books.counters.gaps
-        while not twin.renew_asked and (twin.life_s <= 0 or twin.age_s < twin.life_s):
+        while not (twin.due and self.stands):
             await asyncio.sleep(LOOK_S)
             wanted = self._topics()
             if set(wanted) != set(twin.wanted):
@@ -178,9 +178,7 @@ class Twin:
         if first is not None and first.is_open and self._matched is first and replaces(twin, first):
             self._hand_over(twin, first)
         else:
-            self._books.invalidate_connection(twin.conn)
-            twin.close()
-            self._forget(twin)
+            self._end(twin)
         self.connection = None
         self._forget_match()
         self._say("info", f"second connection {twin.conn} ended: {twin.end_reason}")

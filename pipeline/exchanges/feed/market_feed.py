@@ -239,7 +239,7 @@ class MarketFeed:
                 connect=self._connect,
                 room=lambda: self._connection_rows.roomy,
                 hand_over=self._hand_over,
-                forget=self._forget,
+                end=self._end,
                 topics=lambda: topics_of(self.public, kept.symbols, self.instruments),
                 say=lambda level, text: self._say(level, f"{self.venue.name}: {text}"),
             )
@@ -309,7 +309,7 @@ class MarketFeed:
         kept.changed.clear()  # before the topics are taken: a change that comes while they are sent must not be lost
         await connection.subscribe(topics_of(self.public, kept.symbols, self.instruments))
         retry_at = asyncio.get_running_loop().time() + REFUSED_RETRY_S
-        while not connection.renew_asked and (connection.life_s <= 0 or connection.age_s < connection.life_s):
+        while not connection.due:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.25):
                     await kept.changed.wait()
@@ -326,21 +326,20 @@ class MarketFeed:
                 await connection.subscribe(list(connection.refused))
 
     async def _change_over(self, kept: KeptConnection, old: FeedConnection) -> FeedConnection | None:
-        """Planned change: the new connection is complete before the old one goes. None: the old one stays."""
+        """Planned change: the new connection is complete before the old one, which stays the one that carries the books,
+        goes. None: the old one stays."""
         try:
-            new = kept.live = await self._connect()
+            new = await self._connect()
         except VenueError as error:
-            kept.live = old
             self._say("warning", f"planned change put off: {error.message}")
             return None
         await new.subscribe(topics_of(self.public, kept.symbols, self.instruments))
         await first_of(old.watch(), new.watch(), overlap(old, new))
         if new.is_open and old.is_open and replaces(old, new):
+            kept.live = new
             self._hand_over(old, new)
             self.counters.planned_changes += 1
-            return new
-        if old.is_open:  # the successor did not prove itself
-            kept.live = old
+        elif old.is_open:  # the successor did not prove itself
             self._hand_over(new, old)
         elif (heir := self._lost(kept, old)) is not None:
             self._hand_over(new, heir)
@@ -358,6 +357,14 @@ class MarketFeed:
         source.close()
         self._forget(source)
 
+    def _end(self, connection: FeedConnection) -> None:
+        """End a connection whose books no other one carries on: they are unproved at once, and asked for again where
+        another one carries them."""
+        for book_index in self.books.invalidate_connection(connection.conn):
+            self.snapshots.want(book_index)
+        connection.close()
+        self._forget(connection)
+
     def _forget(self, connection: FeedConnection) -> None:
         self.proofs.close(connection)
         self._connections.pop(connection.conn, None)
@@ -372,9 +379,8 @@ class MarketFeed:
         if kept.live is not None:
             self._hand_over(connection, kept.live)
         else:
-            self.books.invalidate_connection(connection.conn)
             kept.down_since_ns = mono_ns()
-            self._forget(connection)
+            self._end(connection)
         return kept.live
 
     # --- frames ---
