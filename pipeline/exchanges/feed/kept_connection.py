@@ -31,6 +31,7 @@ LOOK_S = 0.05
 GAPS_MAX = 6
 GAPS_NS = 60_000_000_000
 APART_S = 600.0
+SILENT_NS = 1_000_000_000  # one that has had nothing for so long, while the other has, cannot stand in for it
 
 
 class KeptConnection:
@@ -79,14 +80,16 @@ class Twin:
 
     @property
     def stands(self) -> bool:
-        """It has matched the first connection and could stand in for it now."""
+        """It has matched the first connection, is not silent beside it, and could stand in for it now."""
         first, twin = self._kept.live, self.connection
-        return first is not None and twin is not None and twin.is_open and self._matched is first and twin.on_time
+        if first is None or twin is None or self._matched is not first:
+            return False
+        return twin.is_open and twin.on_time and first.last_data_ns() - twin.last_data_ns() <= SILENT_NS
 
     def take(self, first: FeedConnection) -> FeedConnection | None:
         """``first`` has ended: the connection that carries its books from now on; None where there is none."""
         twin = self.connection
-        if twin is None or not twin.is_open or self._matched is not first or not replaces(first, twin):
+        if twin is None or self._kept.live is not first or not self.stands or not replaces(first, twin):
             return None
         self.connection = None
         self._forget_match()

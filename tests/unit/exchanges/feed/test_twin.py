@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.exchanges.feed.connection import ConnectionRows, FeedConnection
 from pipeline.exchanges.feed.kept_connection import KeptConnection, Twin
+from pipeline.exchanges.feed.public_stream import Control, ControlKind
 from pipeline.exchanges.feed.types import FeedSettings
 from pipeline.model.clock import mono_ns
 from pipeline.model.instruments import InstrumentRow
@@ -120,7 +121,7 @@ def test_books_of_a_twin_that_goes_before_it_could_take_over_are_fetched_for_the
 
 
 def test_a_planned_end_of_both_leaves_no_hole() -> None:
-    """The twin's time is over while the first one is being changed; one book has had its newest update over the twin."""
+    """The twin's time is over while the first one is being changed; one book's newest update came over the twin."""
 
     async def scenario(it: Bench) -> None:
         quiet = it.rows[0]
@@ -132,7 +133,7 @@ def test_a_planned_end_of_both_leaves_no_hole() -> None:
             push(it, quiet, second)
             assert int(it.read(quiet)[BOOK.conn]) == second.conn
             first.renew_asked = True
-            await until(lambda: len(it.feed._connections) == 3, "the next first one")  # noqa: B023
+            await until(lambda: len(it.feed._connections) == 3, "the next first one")
             second.renew_asked = True
 
             def look() -> bool:
@@ -144,6 +145,76 @@ def test_a_planned_end_of_both_leaves_no_hole() -> None:
             if before == troubles(it):
                 break
         assert holes == [], it.said
+
+    on("gateio_spot", scenario, settings=TWO)
+
+
+def test_a_second_connection_without_data_is_replaced_though_its_books_are_those_of_rest() -> None:
+    """The first one keeps them current: REST says nothing of the second one."""
+
+    async def scenario(it: Bench) -> None:
+        it.feed.public.ping_interval_s = 0.1
+        it.feed.add(it.instrument(it.rows[0]))
+        await until(lambda: it.feed.twins == 1 and it.tradable(it.rows[0]), "a twin that could take over")
+        it.rows = it.rows[:1]
+        await at_rest(it)
+        _, twin, first, second = parts(it)
+
+        def replaced() -> bool:
+            push(it, it.rows[0], first)
+            return not second.is_open
+
+        await until(lambda: replaced() or not twin.stands, "what the silence says")
+        assert twin.take(first) is None and second.is_open
+        await until(replaced, "its end")
+        assert first.is_open and "no data" in second.end_reason
+
+    on("gateio_spot", scenario, settings=FeedSettings(sockets=2, stall_after_s=0.6), add=False, wait=False)
+
+
+def test_without_symbols_there_is_no_connection() -> None:
+    async def scenario(it: Bench) -> None:
+        row, other = it.rows[:2]
+        it.feed.add(it.instrument(row))
+        await until(lambda: it.feed.twins == 1 and it.tradable(row), "a twin that could take over")
+        it.feed.remove(row.spec.symbol)
+        await until(lambda: not it.feed._connections, "the end of both")
+        assert it.feed._kept[0].live is None and it.feed.counters.connects == 2
+        it.feed.add(it.instrument(other))
+        await until(lambda: it.feed.twins == 1 and it.tradable(other), "a twin that could take over")
+        assert it.feed.counters.connects == 4
+
+    on("gateio_spot", scenario, settings=TWO, add=False, wait=False)
+
+
+def test_a_twin_that_takes_over_drops_the_topics_that_are_wanted_no_more() -> None:
+    async def scenario(it: Bench) -> None:
+        gone = it.rows[0].spec.symbol
+        await until(lambda: it.feed.twins == 1, "a twin that could take over")
+        kept, _, first, second = parts(it)
+        it.feed.remove(gone)
+        first.drop("cut by the test")
+        await until(lambda: kept.live is second, "the heir")
+        topics = {it.feed.public.book_topic(gone), it.feed.public.anchor_topic(gone)}
+        await until(lambda: not topics & second.wanted.keys(), "the end of what it carried for nobody")
+
+    on("gateio_spot", scenario, settings=TWO)
+
+
+def test_a_topic_that_is_refused_on_the_twin_alone_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.exchanges.feed.connection.REFUSED_RETRY_S", 0.3)
+
+    async def scenario(it: Bench) -> None:
+        await until(lambda: it.feed.twins == 1, "a twin that could take over")
+        _, _, first, second = parts(it)
+        symbol, topic = it.rows[0].spec.symbol, it.feed.public.book_topic(it.rows[0].spec.symbol)
+        second.acked.discard(topic)
+        second.on_control(Control(kind=ControlKind.REFUSED, topics=(topic,), reason="too many requests"))
+        it.feed.books.invalidate(it.rows[0].book_index)
+        assert it.feed.waiting_for() == [symbol], "the first one carries it"
+        it.feed.snapshots.want(it.rows[0].book_index)
+        await until(lambda: second.carries(topic) and not second.refused, "the topic on both")
+        assert first.is_open and second.is_open
 
     on("gateio_spot", scenario, settings=TWO)
 
