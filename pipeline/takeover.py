@@ -55,8 +55,8 @@ class TakeoverHalt(HaltPort):
 
 class TakeoverResult(msgspec.Struct, frozen=True, kw_only=True):
     """How a takeover ended, all by ids: ``orders`` sent, hedges ``closed`` and ``left``, operations and orders still
-    open, those operations that wait for an operator (``held``), and those operations and whole hedges that wait for a
-    venue that is away (``waiting``)."""
+    open, those operations that wait for an operator (``held``) and their orders without proof (``unproved``), and those
+    operations and whole hedges that wait for a venue that is away (``waiting``)."""
 
     orders: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
@@ -64,6 +64,7 @@ class TakeoverResult(msgspec.Struct, frozen=True, kw_only=True):
     open_operations: tuple[str, ...] = ()
     unsettled: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
+    unproved: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
 
     @property
@@ -74,7 +75,8 @@ class TakeoverResult(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ended(self) -> bool:
         """Nothing that was to be closed is open but what waits for an operator."""
-        return not (self.left or self.unsettled) and set(self.open_operations) <= set(self.held)
+        open_without_operator = set(self.open_operations) - set(self.held) or set(self.unsettled) - set(self.unproved)
+        return not (self.left or open_without_operator)
 
 
 def anything_open(ledger: Ledger, *, close: bool) -> bool:
@@ -208,13 +210,14 @@ class Takeover:
 
     def result(self) -> TakeoverResult:
         """How it stands."""
-        ledger = self.core.ledger
+        ledger, held = self.core.ledger, self._held()
         return TakeoverResult(
             orders=tuple(name for name in ledger.orders if name not in self._known_orders),
             closed=tuple(name for name in self._had if name not in ledger.hedges),
             left=tuple(sorted(self._left())),
             open_operations=tuple(ledger.open_operations),
             unsettled=tuple(ledger.unsettled),
-            held=tuple(sorted(self._held())),
-            waiting=tuple(sorted((self._waiting().keys() | self._away().keys()) - self._held())),
+            held=tuple(sorted(held)),
+            unproved=tuple(name for name, order in ledger.unsettled.items() if order.intent.operation_id in held),
+            waiting=tuple(sorted((self._waiting().keys() | self._away().keys()) - held)),
         )

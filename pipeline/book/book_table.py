@@ -91,6 +91,10 @@ class BookTable:
         """When a book's newest update or snapshot came (ns of the monotonic clock)."""
         return int(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.recv_ns])
 
+    def conn_of(self, book_index: int) -> int:
+        """The connection that brought a book's newest update or snapshot; -1 = none."""
+        return int(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.conn])
+
     def doubts(self, book_index: int) -> tuple[bool, bool, bool]:
         """(crossed, contradicted, beyond its horizon) as the last frame left a book; the first two of recordings, whose
         doubted books go on."""

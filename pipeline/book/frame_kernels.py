@@ -234,6 +234,14 @@ def newer_by_ms(mem: Words, book: int) -> int:
 
 
 @njit
+def repeats(mem: Words, book: int) -> bool:
+    """Whether an event that is old by its number is none that is later by its time: what another connection has brought
+    before. The backlog of one that stalled is long."""
+    timed = mem[EVENT.time] > 0 and mem[book + BOOK_ROW.venue_ns] > 0
+    return bool(timed and newer_by_ms(mem, book) <= 0)
+
+
+@njit
 def is_restart(mem: Words, book: int) -> bool:
     """Whether the venue has restarted its numbering: the event's number is older than any that a connection repeats,
     but its time is later than the book's by more than two topics differ."""
@@ -271,7 +279,8 @@ def admit(mem: Words, book: int) -> int:
             return RESULT_NEED_SNAPSHOT
         return RESULT_BUFFERED
     if verdict == OLD:
-        mem[book + BOOK_ROW.old_run] += 1
+        if not repeats(mem, book):
+            mem[book + BOOK_ROW.old_run] += 1
         live = mem[book + BOOK_ROW.state] == STATE_LIVE
         if not live or (mem[book + BOOK_ROW.old_run] < OLD_RUN_MAX and not is_restart(mem, book)):
             mem[BOOK_COUNTERS.dropped] += 1

@@ -78,7 +78,7 @@ COUNT_BITS = 7
 COUNT_MASK = (1 << COUNT_BITS) - 1
 BLOCKS_START = 64
 
-OLD_RUN_MAX = 64  # so many old updates in a row on a live book: the venue's numbering restarted, resynchronise
+OLD_RUN_MAX = 64  # so many old updates in a row, none known to be repeated: the venue's numbering has restarted
 OVERLAP_NS = 5_000_000_000  # connections overlap for a second: an update that another one repeats is never older
 HORIZON_NONE = -(2**63)  # below every key: the side is known whole
 FP_LIMIT = 2**62
@@ -326,7 +326,7 @@ class BookRow(Table, words=32, writer=FEED):
     recv_ns = word("when it came", unit="ns of the monotonic clock")
     venue_ns = word("the venue's time of it; 0 = not sent", unit="ns since 1970")
     was_synced = word("1 = has been synchronised before")
-    old_run = word("old updates in a row since the last applied one", unit="messages")
+    old_run = word("old updates since the last applied one, less those repeated by their time", unit="messages")
     sticky_flags = word("set by the owner (halted), in every record")
     pending_flags = word("in the next record only (snapshot)")
     last_flags = word("of the newest published record")

@@ -26,8 +26,9 @@ Source: the venues' documentation of local order books (read 2026). Choices wher
 * An update that is old by its id on a live book, later than the book by the venue's time, and of an id that the book
   had passed ``OVERLAP_NS`` ago is a restart of the venue's numbering: a gap at once (a whole book is taken as it is).
   Two connections that overlap bring every update twice, with its time, and never from so far back.
-* ``OLD_RUN_MAX`` old updates in a row on a live book are the same, where the venue names no time. An old update proves
-  no book; one that is later by ``CONTRADICTS_MS`` unproves its own.
+* ``OLD_RUN_MAX`` old updates in a row on a live book are the same, where the venue names no time or a later one than
+  the book's. Others are the backlog of a connection that stalled while another one went on. An old update proves no
+  book; one that is later by ``CONTRADICTS_MS`` unproves its own.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ def takes_over(world: VirtualWorld, hedges: tuple[str, ...] | None = None, limit
         return takeover.done
 
     assert world.run_until(turn, limit_ms=limit_ms), takeover.result()
+    assert takeover.result().ended
     return takeover
 
 

@@ -17,6 +17,7 @@ from pipeline.model.clock import mono_ns, wall_ms
 from pipeline.model.errors import VenueRejected, VenueUnavailable
 
 ACK_TIMEOUT_S = 5.0
+REFUSED_RETRY_S = 60.0
 ASKS_MAX = 3  # a topic that is neither acknowledged nor refused after so many requests ends the connection
 STABLE_S = 10.0
 CHANGE_AGAIN_S = 60.0
@@ -81,7 +82,7 @@ class FeedConnection:
         self.acked: set[str] = set()
         self.refused: dict[str, str] = {}
         self._asked: dict[str, tuple[float, int]] = {}  # topic -> (loop time of the last request, requests)
-        self._last_data_ns = last_data_ns
+        self.last_data_ns = last_data_ns
         self.renew_asked = False
         self.on_time = False  # proofs count only while the frames are of now; a new connection shows it first
 
@@ -115,10 +116,22 @@ class FeedConnection:
         """Seconds since the socket was opened."""
         return (mono_ns() - self._link.opened_mono_ns) / 1e9 if self._link is not None else 0.0
 
+    def is_behind(self, other: FeedConnection) -> bool:
+        """Whether ``other``, all of whose topics this one carries, has had data long after this one's last. What comes
+        with a subscription does not count."""
+        stall_ns, data_ns = self.stall_after_s * 1e9, other.last_data_ns()
+        old_enough = other.age_s * 1e9 - (mono_ns() - data_ns) > 3 * stall_ns
+        return old_enough and data_ns - self.last_data_ns() > stall_ns
+
     @property
     def complete(self) -> bool:
         """Every topic that was asked for is acknowledged or refused."""
         return all(topic in self.acked or topic in self.refused for topic in self.wanted)
+
+    @property
+    def due(self) -> bool:
+        """It should be changed for a new one: the venue has announced its end, or its time is over."""
+        return self.renew_asked or 0 < self.life_s <= self.age_s
 
     def put_off_change(self) -> None:
         """It could not be replaced now: once more in a while, also where the venue has announced its end."""
@@ -180,6 +193,7 @@ class FeedConnection:
         elif control.kind is ControlKind.REFUSED:
             topics = tuple(topic for topic in control.topics if topic in self.wanted and topic not in self.acked)
             self.refused.update(dict.fromkeys(topics, control.reason))
+            self._asked.update({topic: (self._asked[topic][0], 0) for topic in topics if topic in self._asked})
             self._on_refused(self, topics, control.reason)
         elif control.kind is ControlKind.RECONNECT:
             self.renew_asked = True
@@ -229,9 +243,13 @@ class FeedConnection:
             await self._link.reraise()
 
     def _silent_ns(self) -> int:
-        return mono_ns() - max(self._last_data_ns(), self._confirmed_ns)
+        return mono_ns() - max(self.last_data_ns(), self._confirmed_ns)
 
     async def _ask_again(self, now: float) -> None:
+        """What was not answered in time; after a while also what was refused."""
+        again = [topic for topic in self.refused if now - self._asked.get(topic, (now, 0))[0] > REFUSED_RETRY_S]
+        if again:
+            await self.subscribe(again)
         late = [
             topic
             for topic in self.wanted

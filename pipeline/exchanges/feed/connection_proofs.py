@@ -24,9 +24,11 @@ from collections.abc import Callable
 from pipeline.book import freshness as freshness
 from pipeline.book.memory import BOOKS, WATCH
 from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.exchanges.feed.types import Counters
 from pipeline.model.clock import mono_ns
+from pipeline.model.errors import VenueError
 from pipeline.model.units import NS_PER_MS
 from pipeline.model.venue_clock import ClockEstimate
 from shm.atomics import store_relaxed
@@ -97,6 +99,17 @@ class Proofs:
     def clock_known(self) -> bool:
         """The venue has answered at least once what time it is."""
         return bool(self._books.mem[BOOKS.clock_known])
+
+    async def ask_clock(self, client: VenueClient) -> None:
+        """Ask the venue what time it is. That it does not say is told as long as it never has."""
+        sent_ns = mono_ns()
+        try:
+            server_ms = await client.server_time_ms()
+        except VenueError as error:
+            if not self.clock_known:
+                self._say("warning", f"{self._venue}: no server time: {error.message}")
+            return
+        self.learn(server_ms, sent_ns, mono_ns())
 
     def learn(self, server_ms: int, send_mono_ns: int, recv_mono_ns: int) -> None:
         """One answer of the venue's time endpoint. What its way leaves open counts as lateness of frames, up to

@@ -6,7 +6,7 @@ without a silence. Whatever was said before the twin subscribed has then come ov
 comes over the twin. From then on
 
 * the first one ends: its books are the twin's, proved as before, and a new twin is opened;
-* the twin ends: its books are the first one's.
+* the twin ends: its books are the first one's. A planned end waits for that: before, only REST could bring them.
 
 Two connections that do not bring the same updates would lose books again and again: after ``GAPS_MAX`` gaps within
 ``GAPS_NS`` beside each other there is one connection for ``APART_S``, and a warning says so.
@@ -31,6 +31,7 @@ LOOK_S = 0.05
 GAPS_MAX = 6
 GAPS_NS = 60_000_000_000
 APART_S = 600.0
+SILENT_NS = 1_000_000_000  # one that has had nothing for so long, while the other has, cannot stand in for it
 
 
 class KeptConnection:
@@ -46,8 +47,8 @@ class KeptConnection:
 
 
 class Twin:
-    """The second connection of a kept one. ``connect`` opens one where there is ``room``, ``forget`` gives its row
-    back, ``hand_over`` ends one whose books another carries on; ``topics``: what the first one should carry now."""
+    """The second connection of a kept one. ``connect`` opens one where there is ``room``, ``hand_over`` ends one
+    whose books another carries on, ``end`` one whose books nobody does; ``topics``: what the first one should carry."""
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class Twin:
         connect: Callable[[], Awaitable[FeedConnection]],
         room: Callable[[], bool],
         hand_over: Callable[[FeedConnection, FeedConnection], None],
-        forget: Callable[[FeedConnection], None],
+        end: Callable[[FeedConnection], None],
         topics: Callable[[], list[str]],
         say: Callable[[str, str], None],
     ) -> None:
@@ -66,7 +67,7 @@ class Twin:
         self._connect = connect
         self._room = room
         self._hand_over = hand_over
-        self._forget = forget
+        self._end = end
         self._topics = topics
         self._say = say
         self.connection: FeedConnection | None = None
@@ -79,14 +80,16 @@ class Twin:
 
     @property
     def stands(self) -> bool:
-        """It has matched the first connection and could stand in for it now."""
+        """It has matched the first connection, is not silent beside it, and could stand in for it now."""
         first, twin = self._kept.live, self.connection
-        return first is not None and twin is not None and twin.is_open and self._matched is first and twin.on_time
+        if first is None or twin is None or self._matched is not first:
+            return False
+        return twin.is_open and twin.on_time and first.last_data_ns() - twin.last_data_ns() <= SILENT_NS
 
     def take(self, first: FeedConnection) -> FeedConnection | None:
         """``first`` has ended: the connection that carries its books from now on; None where there is none."""
         twin = self.connection
-        if twin is None or not twin.is_open or self._matched is not first or not replaces(first, twin):
+        if twin is None or self._kept.live is not first or not self.stands or not replaces(first, twin):
             return None
         self.connection = None
         self._forget_match()
@@ -125,7 +128,7 @@ class Twin:
         """The topics as the first one's, and who carries which books; until it ends."""
         await twin.subscribe(self._topics())
         self._gaps_seen = self._books.counters.gaps
-        while not twin.renew_asked and (twin.life_s <= 0 or twin.age_s < twin.life_s):
+        while not (twin.due and self.stands):
             await asyncio.sleep(LOOK_S)
             wanted = self._topics()
             if set(wanted) != set(twin.wanted):
@@ -178,9 +181,7 @@ class Twin:
         if first is not None and first.is_open and self._matched is first and replaces(twin, first):
             self._hand_over(twin, first)
         else:
-            self._books.invalidate_connection(twin.conn)
-            twin.close()
-            self._forget(twin)
+            self._end(twin)
         self.connection = None
         self._forget_match()
         self._say("info", f"second connection {twin.conn} ended: {twin.end_reason}")

@@ -37,17 +37,16 @@ from pipeline.exchanges.feed.types import Counters, FeedInstrument, FeedSettings
 from pipeline.exchanges.transport.backoff import ReconnectPauses
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import ProtocolViolation, VenueError
+from shm.layout import FLAG_UNPROVED
 from shm.words import Words
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
 
-REFUSED_RETRY_S = 60.0
 BAD_FRAMES_MAX = 20  # per connection and BAD_FRAMES_WINDOW_S
 BAD_FRAMES_WINDOW_S = 10.0
 TICK_S = 0.1
 BEHIND_TICKER_NS = 400_000_000  # of flow: an update follows its ticker within that (recorded: 212 ms at most)
-QUIET_ASKED_MAX = 5  # books of a silent connection that are compared with the venue's
 MEASURE_S = 1.0
 CLOCK_SYNC_S = 60.0
 CLOCK_AGAIN_S = 5.0  # where the answer's way was so long that it leaves much open
@@ -185,7 +184,7 @@ class MarketFeed:
 
     def waiting_for(self) -> list[str]:
         """Symbols without a whole book, refused ones left out."""
-        refused = {topic for connection in self._connections.values() for topic in connection.refused}
+        refused = {topic for kept in self._kept if kept.live is not None for topic in kept.live.refused}
         return [
             symbol
             for symbol, instrument in self.instruments.items()
@@ -217,7 +216,7 @@ class MarketFeed:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await self._sync_clock()
+                await self.proofs.ask_clock(self.client)
                 self.proofs.ticked(mono_ns())
                 group.create_task(self._tick())
                 for kept in self._kept:
@@ -239,7 +238,7 @@ class MarketFeed:
                 connect=self._connect,
                 room=lambda: self._connection_rows.roomy,
                 hand_over=self._hand_over,
-                forget=self._forget,
+                end=self._end,
                 topics=lambda: topics_of(self.public, kept.symbols, self.instruments),
                 say=lambda level, text: self._say(level, f"{self.venue.name}: {text}"),
             )
@@ -306,41 +305,36 @@ class MarketFeed:
 
     async def _steer(self, kept: KeptConnection, connection: FeedConnection) -> None:
         """Keep the subscriptions as wanted; return when the connection should be changed for a new one."""
-        kept.changed.clear()  # before the topics are taken: a change that comes while they are sent must not be lost
-        await connection.subscribe(topics_of(self.public, kept.symbols, self.instruments))
-        retry_at = asyncio.get_running_loop().time() + REFUSED_RETRY_S
-        while not connection.renew_asked and (connection.life_s <= 0 or connection.age_s < connection.life_s):
+        kept.changed.set()  # one that was a twin may carry what is wanted no more
+        while not connection.due:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.25):
                     await kept.changed.wait()
-            if kept.changed.is_set():
-                kept.changed.clear()
-                wanted = topics_of(self.public, kept.symbols, self.instruments)
-                if not wanted:
-                    connection.drop("no symbols left")
-                    return
-                await connection.unsubscribe([topic for topic in connection.wanted if topic not in wanted])
-                await connection.subscribe([topic for topic in wanted if topic not in connection.wanted])
-            if connection.refused and asyncio.get_running_loop().time() > retry_at:
-                retry_at = asyncio.get_running_loop().time() + REFUSED_RETRY_S
-                await connection.subscribe(list(connection.refused))
+            if not kept.changed.is_set():
+                continue
+            kept.changed.clear()  # before the topics are taken: a change while they are sent must not be lost
+            wanted = topics_of(self.public, kept.symbols, self.instruments)
+            if not wanted:
+                connection.drop("no symbols left")
+                return
+            await connection.unsubscribe([topic for topic in connection.wanted if topic not in wanted])
+            await connection.subscribe([topic for topic in wanted if topic not in connection.wanted])
 
     async def _change_over(self, kept: KeptConnection, old: FeedConnection) -> FeedConnection | None:
-        """Planned change: the new connection is complete before the old one goes. None: the old one stays."""
+        """Planned change: the new connection is complete before the old one goes, which carries the books until then.
+        None: the old one stays."""
         try:
-            new = kept.live = await self._connect()
+            new = await self._connect()
         except VenueError as error:
-            kept.live = old
             self._say("warning", f"planned change put off: {error.message}")
             return None
         await new.subscribe(topics_of(self.public, kept.symbols, self.instruments))
         await first_of(old.watch(), new.watch(), overlap(old, new))
         if new.is_open and old.is_open and replaces(old, new):
+            kept.live = new
             self._hand_over(old, new)
             self.counters.planned_changes += 1
-            return new
-        if old.is_open:  # the successor did not prove itself
-            kept.live = old
+        elif old.is_open:  # the successor did not prove itself
             self._hand_over(new, old)
         elif (heir := self._lost(kept, old)) is not None:
             self._hand_over(new, heir)
@@ -352,11 +346,23 @@ class MarketFeed:
 
     def _hand_over(self, source: FeedConnection, target: FeedConnection) -> None:
         """End ``source``. What came over it while both were subscribed came over ``target``, too; books that it does
-        not prove are fetched again."""
-        for book_index in self.books.move_connection(source.conn, target.conn):
+        not carry, or not prove, are fetched again."""
+        of_source = [one for one in self.instruments.values() if self.books.conn_of(one.book_index) == source.conn]
+        lost = [one.book_index for one in of_source if self.public.book_topic(one.symbol) not in target.acked]
+        for book_index in lost:
+            self.books.invalidate(book_index, FLAG_UNPROVED)
+        for book_index in lost + self.books.move_connection(source.conn, target.conn):
             self.snapshots.lost(book_index, "unproved when its connection was changed")
         source.close()
         self._forget(source)
+
+    def _end(self, connection: FeedConnection) -> None:
+        """End a connection whose books no other one carries on: they are unproved at once, and asked for again where
+        another one carries them."""
+        for book_index in self.books.invalidate_connection(connection.conn):
+            self.snapshots.want(book_index)
+        connection.close()
+        self._forget(connection)
 
     def _forget(self, connection: FeedConnection) -> None:
         self.proofs.close(connection)
@@ -367,14 +373,14 @@ class MarketFeed:
     def _lost(self, kept: KeptConnection, connection: FeedConnection) -> FeedConnection | None:
         """Unplanned end: its books are its twin's, which is returned, or unproved at once; one warning is logged."""
         self.counters.disconnects += 1
-        kept.live = kept.twin.take(connection) if kept.twin is not None else None
+        # A connection that goes because nothing is left to carry needs no heir.
+        kept.live = kept.twin.take(connection) if kept.twin is not None and kept.symbols else None
         self._say("warning", f"{self.venue.name}: connection {connection.conn} lost: {connection.end_reason}")
         if kept.live is not None:
             self._hand_over(connection, kept.live)
         else:
-            self.books.invalidate_connection(connection.conn)
             kept.down_since_ns = mono_ns()
-            self._forget(connection)
+            self._end(connection)
         return kept.live
 
     # --- frames ---
@@ -415,7 +421,7 @@ class MarketFeed:
                 self.snapshots.deepen_near()
             if now_ns >= next_sync_ns:
                 next_sync_ns = now_ns + int((CLOCK_SYNC_S if self.proofs.clock_is_sharp else CLOCK_AGAIN_S) * 1e9)
-                self._spawn(self._sync_clock())
+                self._spawn(self.proofs.ask_clock(self.client))
             await asyncio.sleep(TICK_S)
 
     def _turned(self) -> None:
@@ -423,25 +429,15 @@ class MarketFeed:
         asyncio.get_running_loop().call_soon(self.snapshots.deepen_near)
 
     async def _is_quiet(self, connection: FeedConnection) -> bool:
-        """Whether nothing has come over a connection because nothing has happened: its books are those of REST."""
-        of_it = [kept for kept in self._kept if connection in (kept.live, kept.twin and kept.twin.connection)]
-        symbols = [symbol for kept in of_it for symbol in kept.symbols]
-        carried = [self.instruments[symbol] for symbol in symbols if symbol in self.instruments]
-        for instrument in carried[:QUIET_ASKED_MAX]:
-            if not await self.snapshots.confirms(instrument):
-                return False
-        self.counters.quiet += bool(carried)
-        return bool(carried)
-
-    async def _sync_clock(self) -> None:
-        sent_ns = mono_ns()
-        try:
-            server_ms = await self.client.server_time_ms()
-        except VenueError as error:
-            if not self.proofs.clock_known:
-                self._say("warning", f"{self.venue.name}: no server time: {error.message}")
-            return
-        self.proofs.learn(server_ms, sent_ns, mono_ns())
+        """Whether nothing has come over a connection because nothing has happened: nothing over another one with its
+        topics either, and its books are those of REST. (Another one keeps them current where this one is dead.)"""
+        others = [one for one in self._connections.values() if one is not connection and one.acked]
+        if any(one.acked <= connection.acked and connection.is_behind(one) for one in others):
+            return False
+        carried = [one for one in self.instruments.values() if connection.carries(self.public.book_topic(one.symbol))]
+        quiet = await self.snapshots.confirms(carried)
+        self.counters.quiet += quiet
+        return quiet
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._group.create_task(work)

@@ -39,6 +39,7 @@ WHOLE_BOOK_NS = 1_000_000_000  # a pushed whole book comes with the answer to it
 LOSSES_NS = 60_000_000_000
 LOSSES_SAID_MAX = 20  # of a venue, in ``LOSSES_NS``: a storm of gaps must not be a storm of lines
 QUIET_NS = 30_000_000_000  # a book without an update of its own for so long is compared with the venue's
+QUIET_ASKED_MAX = 5  # books of a silent connection that are compared with the venue's
 COMPARE_S = 1.0  # no more than one request in that time
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 
@@ -335,14 +336,17 @@ class Snapshots:
             await connection.subscribe([topic])
         return True
 
-    async def confirms(self, instrument: FeedInstrument) -> bool:
-        """Whether the venue's REST shows the same book: nothing has come because nothing has happened."""
-        try:
-            payload = await self._client.depth_snapshot(instrument.symbol)
-        except VenueError:
-            return False
-        index = instrument.book_index
-        return self._instruments.get(index) is instrument and self._books.agrees(index, payload)
+    async def confirms(self, carried: Sequence[FeedInstrument]) -> bool:
+        """Whether the venue's REST shows the same books of a silent connection, of which there are some."""
+        for instrument in carried[:QUIET_ASKED_MAX]:
+            try:
+                payload = await self._client.depth_snapshot(instrument.symbol)
+            except VenueError:
+                return False
+            index = instrument.book_index
+            if self._instruments.get(index) is not instrument or not self._books.agrees(index, payload):
+                return False
+        return bool(carried)
 
     async def _compare_quiet(self) -> None:
         while True:

@@ -79,9 +79,20 @@ def test_what_a_second_connection_repeats_is_no_restart() -> None:
     assert rig.books.counters.gaps == 0
 
 
-def test_an_update_that_is_old_without_a_time_needs_a_run() -> None:
+def test_the_backlog_of_a_connection_that_stalled_is_no_restart() -> None:
+    """Another one has gone on meanwhile; what comes late comes in a burst, before the next update."""
     rig = Rig().live()
-    results = [rig.frame(spot_update(1, 1, E=0)) for _ in range(OLD_RUN_MAX)]
+    missed = [spot_update(k, k, E=T0_MS + k) for k in range(12, 12 + 2 * OLD_RUN_MAX)]
+    assert {rig.frame(frame) for frame in missed} == {FrameResult.APPLIED}
+    assert {rig.frame(frame) for frame in missed} == {FrameResult.DROPPED}
+    assert rig.books.counters.gaps == 0 and rig.flags() == 0
+
+
+@pytest.mark.parametrize("sent_ms", [0, T0_MS + 1])
+def test_an_update_that_is_old_without_a_time_or_of_a_later_one_needs_a_run(sent_ms: int) -> None:
+    rig = Rig().live()
+    rig.books.mem[BOOKS.lag_ms] = 100
+    results = [rig.frame(spot_update(1, 1, E=sent_ms)) for _ in range(OLD_RUN_MAX)]
     assert results == [FrameResult.DROPPED] * (OLD_RUN_MAX - 1) + [FrameResult.NEED_SNAPSHOT]
 
 

@@ -67,7 +67,7 @@ def test_old_and_repeated_updates_change_nothing() -> None:
 
 def test_many_old_updates_in_a_row_mean_that_the_numbering_restarted() -> None:
     rig = Rig().live()
-    results = [rig.frame(spot_update(1 + k % 11, 1 + k % 11)) for k in range(OLD_RUN_MAX)]
+    results = [rig.frame(spot_update(1 + k % 11, 1 + k % 11, E=0)) for k in range(OLD_RUN_MAX)]
     assert results == [FrameResult.DROPPED] * (OLD_RUN_MAX - 1) + [FrameResult.NEED_SNAPSHOT]
     assert rig.books.counters.gaps == 1
 

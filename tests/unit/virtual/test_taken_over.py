@@ -184,6 +184,7 @@ def test_what_lets_repairs_begin_again_says_nothing_of_orders_that_become_unknow
     (row,) = world.core.recovery.get_active_recoveries()
     assert row["requires_manual_approval"] and client_id in str(row["reason"])
     if how == "takeover":
+        assert takeover.done and takeover.result().ended, "it waits for an operator, and so does all that is open"
         return
     world.faults.clear()
     world.command(CommandKind.APPROVE, f"r{operation_id}", "I have withdrawn them")

@@ -100,22 +100,25 @@ def test_a_silent_stall_with_an_open_socket_ends_in_a_new_connection(name: str) 
     on(name, scenario, settings=FeedSettings(stall_after_s=0.4))
 
 
-def test_a_quiet_pair_alone_on_a_connection_stays_subscribed() -> None:
+@pytest.mark.parametrize("sockets", [1, 2])
+def test_a_quiet_pair_alone_on_a_connection_stays_subscribed(sockets: int) -> None:
     """Pings are answered and nothing happens: REST shows the same book, so that the subscription is not dead."""
 
     async def scenario(it: Bench) -> None:
         it.feed.public.ping_interval_s = 0.1
         it.feed.add(it.instrument(it.rows[0]))
-        await until(lambda: it.tradable(it.rows[0]), "the book")
+        await until(lambda: it.tradable(it.rows[0]) and it.feed.twins == sockets - 1, "the book")
         assert it.box.server.market is not None
         it.box.server.market.stop()
-        await until(lambda: it.feed.counters.quiet >= 2 or it.feed.counters.disconnects > 0, "the quiet being noticed")
-        assert it.feed.counters.disconnects == 0 and it.feed.books.is_synced(it.rows[0].book_index)
+        await until(
+            lambda: it.feed.counters.quiet >= 2 * sockets or it.feed.counters.disconnects > 0, "the quiet being noticed"
+        )
+        assert it.feed.counters.disconnects == 0 and it.feed.books.is_synced(it.rows[0].book_index), it.said
         it.box.server.market.start()
         await it.moved(it.rows[0])
-        assert it.feed.counters.connects == 1
+        assert it.feed.counters.connects == sockets
 
-    on("gateio_spot", scenario, settings=FeedSettings(stall_after_s=0.6), add=False, wait=False)
+    on("gateio_spot", scenario, settings=FeedSettings(sockets=sockets, stall_after_s=0.6), add=False, wait=False)
 
 
 def test_a_book_that_is_behind_its_ticker_is_lost_and_fetched_again() -> None:

@@ -28,7 +28,7 @@ async def overlapping(it: Bench) -> tuple[FeedConnection, FeedConnection]:
     (old,) = it.feed._connections.values()
     old.renew_asked = True
     await until(lambda: it.feed.counters.connects == 2, "the next connection")
-    return old, next(one for one in it.feed._connections.values() if one is not old)
+    return old, new_of(it, old)
 
 
 def conns(it: Bench) -> set[int]:
@@ -62,6 +62,46 @@ def test_books_that_the_next_connection_brought_go_back_when_it_fails() -> None:
         assert conns(it) == {old.conn} and it.tradable(row)
 
     on("gateio_spot", scenario)
+
+
+def test_a_book_that_only_the_failed_connection_carried_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its symbol was added while the next connection was being opened: the old one has not asked for it."""
+
+    async def scenario(it: Bench) -> None:
+        added = it.rows[-1]
+        for row in it.rows[:-1]:
+            it.feed.add(it.instrument(row))
+        await until(lambda: all(it.tradable(row) for row in it.rows[:-1]), "the books")
+        (old,) = it.feed._connections.values()
+        connect = it.feed._connect
+
+        async def connect_and_add() -> FeedConnection:
+            new = await connect()
+            it.feed.add(it.instrument(added))
+            return new
+
+        monkeypatch.setattr(it.feed, "_connect", connect_and_add)
+        old.renew_asked = True
+        topic = it.feed.public.book_topic(added.spec.symbol)
+        await until(lambda: len(it.feed._connections) == 2 and new_of(it, old).carries(topic), "the symbol on it")
+        new = new_of(it, old)
+        result = {"t": it.box.server.venues[it.name].now_ms(), "s": added.spec.symbol, "full": True, "U": 1, "u": 1}
+        push = {
+            "channel": "spot.order_book_update",
+            "event": "update",
+            "result": {**result, "b": [["1", "1"]], "a": []},
+        }
+        it.feed.books.on_frame(json.dumps(push).encode(), mono_ns(), new.conn)
+        assert it.feed.books.is_synced(added.book_index) and not old.carries(topic)
+        it.feed._hand_over(new, old)
+        assert not it.tradable(added), "its next update over the old one is not awaited by anybody"
+        await until(lambda: old.carries(topic) and it.tradable(added), "the symbol on the old one")
+
+    on("gateio_spot", scenario, add=False, wait=False)
+
+
+def new_of(it: Bench, old: FeedConnection) -> FeedConnection:
+    return next(one for one in it.feed._connections.values() if one is not old)
 
 
 def test_a_change_that_the_venue_refuses_is_tried_again_after_a_while() -> None:

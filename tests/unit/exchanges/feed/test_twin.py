@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from pipeline.exchanges.feed.connection import ConnectionRows
+from pipeline.exchanges.feed.connection import ConnectionRows, FeedConnection
+from pipeline.exchanges.feed.kept_connection import KeptConnection, Twin
+from pipeline.exchanges.feed.public_stream import Control, ControlKind
 from pipeline.exchanges.feed.types import FeedSettings
+from pipeline.model.clock import mono_ns
+from pipeline.model.instruments import InstrumentRow
+from shm.layout import BOOK
 from tests.worlds.exchange_world import TRADED
 from tests.worlds.feed_bench import Bench, on
 from tests.worlds.waiting import until_async as until
@@ -64,6 +71,152 @@ def test_either_connection_ends_without_a_hole_in_any_proof(name: str, one_ends:
         await it.equal()
 
     on(name, scenario, settings=TWO)
+
+
+def parts(it: Bench) -> tuple[KeptConnection, Twin, FeedConnection, FeedConnection]:
+    """The kept connection and its twin; the sockets of both."""
+    (kept,) = it.feed._kept
+    assert kept.twin is not None and kept.live is not None and kept.twin.connection is not None
+    return kept, kept.twin, kept.live, kept.twin.connection
+
+
+def beside_each_other(it: Bench) -> bool:
+    (kept,) = it.feed._kept
+    twin = kept.twin and kept.twin.connection
+    return bool(kept.live and twin and twin.acked >= kept.live.acked)
+
+
+async def at_rest(it: Bench) -> None:
+    assert it.box.server.market is not None
+    it.box.server.market.stop()
+    await until(lambda: all(it.equals_venue(row) for row in it.rows), "the market at rest")
+
+
+def push(it: Bench, row: InstrumentRow, over: FeedConnection, steps: int = 1, **more: object) -> None:
+    """An update ``steps`` behind the book's newest one that changes nothing, over one of the connections."""
+    number = int(it.read(row)[BOOK.update_id]) + steps
+    result = {"t": it.box.server.venues[it.name].now_ms(), "s": row.spec.symbol, "U": number, "u": number}
+    frame = {"channel": "spot.order_book_update", "event": "update", "result": {**result, "b": [], "a": [], **more}}
+    it.feed._sink(over.conn)(memoryview(json.dumps(frame).encode()), True, mono_ns())
+
+
+def test_books_of_a_twin_that_goes_before_it_could_take_over_are_fetched_for_the_first_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.exchanges.feed.kept_connection.OVERLAP_S", 1e9)
+
+    async def scenario(it: Bench) -> None:
+        await until(lambda: beside_each_other(it), "the second connection")
+        await at_rest(it)
+        _, twin, first, second = parts(it)
+        it.box.fault(kind="refuse_connect", venue=it.name, target="public", count=0)
+        push(it, it.rows[0], second)
+        assert int(it.read(it.rows[0])[BOOK.conn]) == second.conn and not twin.stands
+        second.drop("cut by the test")
+        await until(lambda: twin.connection is None, "its end")
+        await until(it.all_tradable, "every book over the first one")
+        assert {int(it.read(row)[BOOK.conn]) for row in it.rows} == {first.conn}
+
+    on("gateio_spot", scenario, settings=TWO)
+
+
+def test_a_planned_end_of_both_leaves_no_hole() -> None:
+    """The twin's time is over while the first one is being changed; one book's newest update came over the twin."""
+
+    async def scenario(it: Bench) -> None:
+        quiet = it.rows[0]
+        it.box.fault(kind="halt_symbol", venue=it.name, symbol=quiet.spec.symbol)
+        while True:
+            await until(lambda: it.feed.twins == 1 and it.all_tradable(), "a twin that could take over")
+            before, changes, holes = troubles(it), it.feed.counters.planned_changes, []
+            _, _, first, second = parts(it)
+            push(it, quiet, second)
+            assert int(it.read(quiet)[BOOK.conn]) == second.conn
+            first.renew_asked = True
+            await until(lambda: len(it.feed._connections) == 3, "the next first one")
+            second.renew_asked = True
+
+            def look() -> bool:
+                holes.extend(row.spec.symbol for row in it.rows if not it.tradable(row))  # noqa: B023
+                ended = it.feed._connections.get(second.conn) is not second  # noqa: B023
+                return it.feed.counters.planned_changes > changes and ended  # noqa: B023
+
+            await until(look, "both changes")
+            if before == troubles(it):
+                break
+        assert holes == [], it.said
+
+    on("gateio_spot", scenario, settings=TWO)
+
+
+def test_a_second_connection_without_data_is_replaced_though_its_books_are_those_of_rest() -> None:
+    """The first one keeps them current: REST says nothing of the second one."""
+
+    async def scenario(it: Bench) -> None:
+        it.feed.public.ping_interval_s = 0.1
+        it.feed.add(it.instrument(it.rows[0]))
+        await until(lambda: it.feed.twins == 1 and it.tradable(it.rows[0]), "a twin that could take over")
+        it.rows = it.rows[:1]
+        await at_rest(it)
+        _, twin, first, second = parts(it)
+
+        def replaced() -> bool:
+            push(it, it.rows[0], first)
+            return not second.is_open
+
+        await until(lambda: replaced() or not twin.stands, "what the silence says")
+        assert twin.take(first) is None and second.is_open
+        await until(replaced, "its end")
+        assert first.is_open and "no data" in second.end_reason
+
+    on("gateio_spot", scenario, settings=FeedSettings(sockets=2, stall_after_s=0.6), add=False, wait=False)
+
+
+def test_without_symbols_there_is_no_connection() -> None:
+    async def scenario(it: Bench) -> None:
+        row, other = it.rows[:2]
+        it.feed.add(it.instrument(row))
+        await until(lambda: it.feed.twins == 1 and it.tradable(row), "a twin that could take over")
+        it.feed.remove(row.spec.symbol)
+        await until(lambda: not it.feed._connections, "the end of both")
+        assert it.feed._kept[0].live is None and it.feed.counters.connects == 2
+        it.feed.add(it.instrument(other))
+        await until(lambda: it.feed.twins == 1 and it.tradable(other), "a twin that could take over")
+        assert it.feed.counters.connects == 4
+
+    on("gateio_spot", scenario, settings=TWO, add=False, wait=False)
+
+
+def test_a_twin_that_takes_over_drops_the_topics_that_are_wanted_no_more() -> None:
+    async def scenario(it: Bench) -> None:
+        gone = it.rows[0].spec.symbol
+        await until(lambda: it.feed.twins == 1, "a twin that could take over")
+        kept, _, first, second = parts(it)
+        it.feed.remove(gone)
+        first.drop("cut by the test")
+        await until(lambda: kept.live is second, "the heir")
+        topics = {it.feed.public.book_topic(gone), it.feed.public.anchor_topic(gone)}
+        await until(lambda: not topics & second.wanted.keys(), "the end of what it carried for nobody")
+
+    on("gateio_spot", scenario, settings=TWO)
+
+
+def test_a_topic_that_is_refused_on_the_twin_alone_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.exchanges.feed.connection.REFUSED_RETRY_S", 0.3)
+
+    async def scenario(it: Bench) -> None:
+        await until(lambda: it.feed.twins == 1, "a twin that could take over")
+        _, _, first, second = parts(it)
+        symbol, topic = it.rows[0].spec.symbol, it.feed.public.book_topic(it.rows[0].spec.symbol)
+        second.acked.discard(topic)
+        second.on_control(Control(kind=ControlKind.REFUSED, topics=(topic,), reason="too many requests"))
+        it.feed.books.invalidate(it.rows[0].book_index)
+        assert it.feed.waiting_for() == [symbol], "the first one carries it"
+        it.feed.snapshots.want(it.rows[0].book_index)
+        await until(lambda: second.carries(topic) and not second.refused, "the topic on both")
+        assert first.is_open and second.is_open
+
+    on("gateio_spot", scenario, settings=TWO)
 
 
 def test_symbols_that_come_and_go_are_carried_by_both() -> None:
