@@ -170,7 +170,7 @@ def record_pieces(kind: type[msgspec.Struct], values: dict[str, object]) -> Piec
 
     Raises ``ValueError`` unless every field is named: a record type that grew must not get into a journal half filled.
     """
-    fields = [field.name for field in msgspec.structs.fields(kind)]
+    fields = kind.__struct_fields__
     if set(fields) != set(values):
         raise ValueError(f"{kind.__name__}: fields {sorted(set(fields) ^ set(values))} are not in both")
     pieces: Pieces = [array_head(len(fields))]

@@ -43,7 +43,7 @@ def demo(
     """Run the whole engine on simulated exchanges on loopback, and print a reconciled summary.
 
     The state of the run is kept until the next demo, for `arb why ID`, `arb report --html FILE` and `arb logs`."""
-    # Imported here: it loads numba and aiohttp.
+    # Imported here: it loads asyncio and the scenarios.
     from workers.demo.demo import DemoOptions, run_demo
     from workers.demo.summary_text import summary_text
 
@@ -93,7 +93,7 @@ def sim(
     `control` in the JSON line is a URL that answers with what can be asked there: the venues' own ledger, and faults to
     inject (POST /faults), such as a silent stream, a rate limit, a liquidation or an order of another client.
     """
-    # Imported here: it loads numba and aiohttp.
+    # Imported here: it loads aiohttp.
     from workers.demo.simulator_server import run_simulator
 
     return run_simulator(config=config, seed=seed, scenario=scenario, captures=capture or [], write_config=write_config)

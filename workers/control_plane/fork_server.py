@@ -28,6 +28,7 @@ done, ``guard/orphan.py``), the others by SIGKILL.
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import signal
@@ -183,6 +184,7 @@ class ForkServer:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         keep_own_keys(process)
+        gc.enable()
         jitcache.report_to(None)
         jitcache.loaded_all()
         self._channel.close()

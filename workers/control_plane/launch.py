@@ -18,7 +18,6 @@ import yaml
 from pipeline.model.config import ENV_PATHS
 from pipeline.model.errors import ArbitrageEngineError
 from pipeline.model.structs import Credentials
-from shm.segment import cleanup_instance
 from workers.control_plane.instances import is_running, run_file
 from workers.control_socket import ControlError, ask_supervisor
 from workers.credentials import OPENED_VARIABLE, handed_over
@@ -187,6 +186,8 @@ class Launched:
 
     def clean(self, *, keep_state: bool = False) -> list[str]:
         """Remove segments of dead owners and (unless kept) the state folder; returns the removed segments."""
+        from shm.segment import cleanup_instance  # numba: a launch does not wait for it
+
         removed = cleanup_instance(self.instance)
         if not keep_state:
             shutil.rmtree(self.state_dir, ignore_errors=True)

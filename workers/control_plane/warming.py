@@ -49,6 +49,7 @@ class Warmer:
 
     def warm(self, modules: list[str], dialects: list[str], last: bool) -> None:
         """Load the kernels of ``modules`` for ``dialects``; with ``last`` all is then ready to be forked from."""
+        gc.disable()  # what is loaded stays: looking for garbage in it would be a fifth of the start
         jitcache.report_to(self._report_cache, self._report_kernel)
         fresh = [name for name in (SHARED, *modules) if (name, tuple(dialects)) not in self._warmed]
         cold = cache_is_cold(dialects)
@@ -67,8 +68,9 @@ class Warmer:
             jitcache.say_total()
             if cold:
                 note_warm(dialects)
-            gc.collect()
+                gc.collect()  # a compilation leaves a million objects behind, a load a few thousand
             gc.freeze()  # what exists now is shared with every child; their collectors leave it alone
+            gc.enable()
             self._report(event="warm")
 
     def _report_cache(self, text: str) -> None:

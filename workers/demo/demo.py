@@ -3,7 +3,8 @@
 venues up -> keys and configuration into the instance's state -> engine READY -> trade (with a live view on a terminal;
 a process killed on request) -> take no new risk, let operations end -> stop the engine -> check the run by the venues'
 own ledger -> clean up. The demo uses the engine from outside: it starts ``workers.control_plane``, reads shared memory
-and the journal as any other program can, and takes the simulators' ledger for the truth.
+and the journal as any other program can, and takes the simulators' ledger for the truth. What loads numba or rich is
+imported where it is used: engine and venues are launched before, and do not wait for it.
 """
 
 from __future__ import annotations
@@ -23,13 +24,8 @@ from workers.control_plane.cores import plan_cores
 from workers.control_plane.launch import Launched, LaunchError, block_new_risk, compiling_text
 from workers.credentials import store_credentials
 from workers.demo.kept import keep_as_last
-from workers.demo.kill import check_killable, kill_executor
 from workers.demo.simulator import SimulatorProcess, keys_of
-from workers.demo.summary import summarise
 from workers.output import emit, say, stderr_is_terminal
-from workers.recording.rings import MARKET_FOLDER
-from workers.view.live_view import LiveView
-from workers.view.status import Reader
 
 DRAIN_TIMEOUT_S = 15.0
 RECOVERY_TIMEOUT_S = 30.0
@@ -83,7 +79,10 @@ class Demo:
     """One run. Each step is a method; ``run_demo`` calls them in order."""
 
     def __init__(self, options: DemoOptions) -> None:
-        check_killable(options.kill)
+        if options.kill:
+            from workers.demo.kill import check_killable
+
+            check_killable(options.kill)
         scenario = load_scenario(options.scenario)  # refused before anything is started
         if options.venues:
             scenario.only(options.venues)
@@ -153,6 +152,8 @@ class Demo:
 
     def _kill(self, interrupt: Interrupt) -> None:
         """SIGKILL the chosen process; the executor in the middle of an operation (see ``kill``)."""
+        from workers.demo.kill import kill_executor
+
         process = self.options.kill
         if process == "feed":
             process = f"feed.{next(iter(self.config['exchanges']))}"
@@ -182,6 +183,8 @@ class Demo:
 
     def check(self, reading: dict[str, Any]) -> dict[str, Any]:
         """The summary, after the engine has stopped: its journal compared with the venues' ledger."""
+        from workers.demo.summary import summarise
+
         fields = summarise(
             reading=reading,
             sim=self.sim,
@@ -199,6 +202,8 @@ class Demo:
 
 def drained(engine: Launched, timeout_s: float) -> dict[str, Any]:
     """Block new risk and wait until no operation is open, at most ``timeout_s``; the last reading (``arb status``)."""
+    from workers.view.status import Reader
+
     block_new_risk(engine)
     reader = Reader(engine.instance)
     deadline = time.monotonic() + timeout_s
@@ -227,6 +232,8 @@ def run_demo(options: DemoOptions) -> DemoResult:
     try:
         with Interrupt() as interrupt:
             demo.start(say if not options.quiet else lambda text: None, interrupt)
+            from workers.view.live_view import LiveView
+
             on_terminal = stderr_is_terminal() and not options.quiet
             with LiveView(demo.instance, demo.config, enabled=on_terminal, plain=not options.quiet) as view:
                 demo.trade(interrupt, view.update)
@@ -258,6 +265,8 @@ def _keep(demo: Demo, options: DemoOptions, result: DemoResult | None) -> None:
     at = f"--instance {demo.instance}"
     say(f"state kept in {demo.engine.state_dir} {until}: arb why ID {at}, arb report {at}")
     if options.record:
+        from workers.recording.rings import MARKET_FOLDER
+
         folder = demo.engine.state_dir / MARKET_FOLDER
         say(f"the market of the run: arb replay --exact {folder}, arb replay --detector {folder}")
 

@@ -35,12 +35,30 @@ from pipeline.execution.journal.format import (
 from pipeline.model.errors import JournalError
 
 
+BLOCK_BYTES = 256 * 1024  # of a segment that is looked through: stays in the CPU's cache
+_ZEROS = bytes(BLOCK_BYTES)
+
+
 class BrokenRecord(Exception):
     """Bytes that are not the record that must follow; ``text`` says what is wrong with them."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.text = text
+
+
+def end_of_bytes(segment: mmap.mmap, start: int) -> int:
+    """Where the bytes from ``start`` on end that are not zero; ``start`` where all are.
+
+    Block by block: a segment is preallocated, and what lies behind its last record is tens of megabytes of nothing,
+    which every start of the executor looks at.
+    """
+    end = start
+    for at in range(start, len(segment), BLOCK_BYTES):
+        block = segment[at : at + BLOCK_BYTES]
+        if not _ZEROS.startswith(block):
+            end = at + len(block.rstrip(b"\0"))
+    return end
 
 
 class SegmentView:
@@ -106,7 +124,8 @@ class SegmentView:
     def whole_record_after(self, offset: int) -> bool:
         """Whether any record with a right checksum begins behind ``offset`` (then a break there is no torn tail)."""
         needle = MAGIC.pack(RECORD_MAGIC)
-        at = self.map.find(needle, offset + 4)
+        end = end_of_bytes(self.map, offset) + len(needle)
+        at = self.map.find(needle, offset + 4, end)
         while at != -1 and at + RECORD_HEADER_BYTES <= self.size:
             fields = RECORD_HEADER.unpack_from(self.map, at)
             _, version, kind, length, crc, seq, mono_ns, wall_ns, epoch, chain = fields
@@ -115,7 +134,7 @@ class SegmentView:
                 blank = RECORD_HEADER.pack(0, version, kind, length, 0, seq, mono_ns, wall_ns, epoch, chain)
                 if crc32_of(blank, body) == crc:
                     return True
-            at = self.map.find(needle, at + 4)
+            at = self.map.find(needle, at + 4, end)
         return False
 
 
@@ -177,7 +196,7 @@ def end_of_segment(path: Path) -> int:
         while (found := view.record_at(offset, seq, chain)) is not None:
             _, offset, chain = found
             seq += 1
-        if view.map[offset:].rstrip(b"\0"):
+        if end_of_bytes(view.map, offset) > offset:
             raise BrokenRecord("bytes behind the end")
         return offset
     finally:

@@ -33,7 +33,7 @@ from pipeline.execution.journal.format import (
     segment_path,
 )
 from pipeline.execution.journal.reader import JournalReader
-from pipeline.execution.journal.segments import create_segment, extend_segment
+from pipeline.execution.journal.segments import create_segment, end_of_bytes, extend_segment
 from pipeline.execution.records import TYPE_OF_RECORD, Record
 from pipeline.model.enums import Durability
 from pipeline.model.errors import JournalError
@@ -325,8 +325,7 @@ class Journal:
 
     def _cut_tail(self) -> None:
         """Zeroes a torn record (and whatever follows it) so that the next append begins on clean bytes."""
-        tail = self._map[self._offset : self._capacity]
-        used = len(tail.rstrip(b"\0"))
+        used = end_of_bytes(self._map, self._offset) - self._offset
         if used:
             self.truncated_bytes = used
             self._map[self._offset : self._offset + used] = bytes(used)

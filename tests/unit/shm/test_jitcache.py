@@ -30,6 +30,13 @@ crc32_words(np.zeros(8, dtype=np.int64), 0, 8, 0)
 print(sum(crc32_words.stats.cache_misses.values()), sum(crc32_words.stats.cache_hits.values()))
 """
 COMPILED, LOADED = ["1", "0"], ["0", "1"]  # misses and hits
+#: Behind CHECKSUM: whether what lowers numpy's functions is loaded, and a kernel that is compiled and allocates.
+LOWERING = """
+import sys
+from shm.jit import njit
+print("numba.np.arraymath" in sys.modules)
+print(njit(lambda values: values * 2)(np.arange(4))[3])
+"""
 
 VERDICT = """
 import numpy as np
@@ -78,6 +85,13 @@ def test_a_second_checkout_compiles_nothing(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert run(copy_of(tmp_path / "one", "shm"), cache, CHECKSUM) == COMPILED
     assert run(copy_of(tmp_path / "two", "shm"), cache, CHECKSUM) == LOADED
+
+
+@needs_jit
+def test_a_kernel_from_the_disk_loads_nothing_that_compiles_and_a_compilation_after_it_does(tmp_path: Path) -> None:
+    cache, tree = tmp_path / "cache", copy_of(tmp_path / "one", "shm")
+    assert run(tree, cache, CHECKSUM) == COMPILED
+    assert run(tree, cache, f"{CHECKSUM}{LOWERING}") == [*LOADED, "False", "6"]
 
 
 @needs_jit

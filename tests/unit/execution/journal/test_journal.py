@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from pipeline.execution import journal as jn
 from pipeline.execution.journal import Journal, JournalEntry, JournalReader, read_journal, segment_path
 from pipeline.execution.journal.format import MAGIC
+from pipeline.execution.journal.segments import BLOCK_BYTES, end_of_bytes
+from pipeline.execution.journal.writer import SEGMENT_BYTES_DEFAULT
 from pipeline.execution.records import RECORD_TYPES, TYPE_OF_RECORD, BreakerRecord, OrderSentRecord, Record
 from pipeline.model.enums import Durability
 from pipeline.model.errors import JournalError
@@ -133,6 +136,28 @@ def test_a_torn_tail_is_cut_and_the_rest_goes_on(tmp_path: Path, cut: int) -> No
     fill(again, 2, start=50)
     again.close()
     assert len(list(read_journal(tmp_path))) == 6
+
+
+def test_an_open_journal_copies_nothing_of_what_is_preallocated(tmp_path: Path) -> None:
+    """A segment has 64 MB, nearly all of it zeros: they are looked through in the time of a recovery."""
+    Journal.open(tmp_path).close()
+    tracemalloc.start()
+    try:
+        Journal.open(tmp_path).close()
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < SEGMENT_BYTES_DEFAULT / 8
+
+
+@given(size=st.integers(1, 5 * BLOCK_BYTES), data=st.data())
+@settings(max_examples=40)
+def test_the_end_of_the_bytes_is_found_in_whatever_block_it_lies(size: int, data: st.DataObject) -> None:
+    with mmap.mmap(-1, size) as memory:
+        start = data.draw(st.integers(0, size - 1))
+        for at in data.draw(st.lists(st.integers(0, size - 1), max_size=3)):
+            memory[at] = 1
+        assert end_of_bytes(memory, start) == start + len(memory[start:].rstrip(b"\0"))
 
 
 @given(st.data())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipeline.model.structs import Credentials
+from tests.paths import REPO
 from tests.worlds.waiting import until
 from workers.control_plane import launch
 from workers.control_plane.launch import Launched, LaunchError
@@ -106,3 +109,10 @@ def test_variables_of_the_shell_do_not_change_what_is_handed_over(launched: Laun
 def test_live_is_confirmed_by_the_name_that_was_given_and_by_no_other(launched: Launched) -> None:
     arguments = words(launched, "cmdline")
     assert arguments[arguments.index("--i-understand-live-trading") + 1] == "somebody"
+
+
+def test_a_demo_launches_venues_and_engine_before_it_loads_numba() -> None:
+    """Half a second of the start that a user of `arb demo` would wait for besides."""
+    code = "import sys, workers.demo.demo; print(sorted({'numpy', 'numba', 'aiohttp', 'rich'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, check=True)
+    assert done.stdout == b"[]\n"
