@@ -22,10 +22,9 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.core_context import CoreContext, epoch_of
+from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import InstrumentAnswer, MoneyAnswer, SweepAnswer, SweepVenue
 from pipeline.execution.evidence import Evidence
-from pipeline.execution.external import TRADES
 from pipeline.execution.ledger import LATE_NS, Operation, Order
 from pipeline.execution.records import OrderIntentRecord, ReconcileRecord, RecoveryRecord
 from pipeline.model.structs import InstrumentSpec
@@ -34,6 +33,7 @@ from pipeline.recovery.adoption import Adoption
 from pipeline.recovery.earlier_run import EarlierRun
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.first_balances import lacking
+from pipeline.recovery.foreign_orders import book_foreign
 from pipeline.recovery.history import MoneyHistory
 from pipeline.recovery.row_questions import RowQuestions
 from pipeline.recovery.suspect_instruments import SUSPECT_NS, suspects
@@ -304,38 +304,8 @@ class RecoveryManager:
         state.prove_due_mono_ns = self._context.now.mono_ns + pause_ns
 
     def _foreign(self, answer: SweepAnswer) -> None:
-        """Books what a complete sweep shows of orders that are not ours. What happened before the first balances of
-        this journal moves nothing."""
-        ledger = self._context.ledger
-        based_ms = self.account.first_balances.wall_ms(answer.venue)
-        forced = {row.order_id: row for row in answer.forced}
-        trades = {(fill.symbol, fill.trade_id) for fill in answer.fills}
-        for order in self._evidence.foreign(answer):
-            at_ms = min((fill.venue_wall_ms for fill in order.fills), default=order.venue_wall_ms)
-            booked = based_ms is not None and at_ms >= based_ms
-            live = booked and at_ms >= self.account.first_balances.reckoned_ms(self._boot_wall_ms, self._boot_mono_ns)
-            late = based_ms is not None and 0 < at_ms < based_ms
-            witness = "push" if order.first_mono_ns < answer.began_mono_ns else "poll"
-            by = forced.get(order.order_id)
-            reason, witness = (by.cause, by.witness) if by is not None else (order.reason, witness)
-            for fill in order.fills:
-                listed = by is None and (fill.symbol, fill.trade_id) in trades
-                signed, at_ms = fill.qty * int(fill.side), fill.venue_wall_ms
-                known = ledger.external.in_position(fill.venue, fill.symbol, signed, at_ms)
-                self.book.fill(
-                    fill,
-                    client_id=order.client_id,
-                    reason=reason,
-                    witness=f"{TRADES} {fill.trade_id}" if listed else witness,
-                    booked=based_ms is not None and at_ms >= based_ms and known is None,
-                    live=live,
-                    late=late,
-                )
-            if order.fills:
-                self.account.on_foreign_fills(order.venue, order.symbol)
-            elif (order.venue, order.order_id) not in ledger.external.orders and (booked or epoch_of(order.client_id)):
-                place = (order.venue, order.symbol, order.order_id, order.client_id)
-                self.book.order(*place, reason=reason, witness=witness, live=live, late=late)
+        began_ms = self.account.first_balances.reckoned_ms(self._boot_wall_ms, self._boot_mono_ns)
+        book_foreign(answer, self._context.ledger, self._evidence, self.account, self.book, began_ms)
 
     def suspect(self, venue: str, what: str, held: bool = False) -> None:
         """Something moved that the ledger does not explain: perhaps a fill of ours that a venue added late, perhaps
