@@ -46,10 +46,11 @@ class DayStart(msgspec.Struct, frozen=True, kw_only=True):
     """What there was at 00:00 UTC, or at the first complete reading of the day.
 
     All by account (:func:`account_name`): ``balances``; ``held``, the same with perpetuals as base coin;
-    ``external``, money from outside until then; ``marks``, what each was valued at. ``equity`` is that of accounts with
-    a mark. By account, so that a coin that is quarantined, or no longer, in the course of a day moves no P&L but the
-    difference of its marks. ``stale``: accounts that no living book marked then: the day of each begins with its first
-    mark of a living book, or what its price did before would be of this day.
+    ``external``, money from outside until then; ``marks``, what each was valued at; ``moved``, what trading had moved
+    of accounts whose first balances were not taken yet. ``equity`` is that of accounts with a mark. By account, so that
+    a coin that is quarantined, or no longer, in the course of a day moves no P&L but the difference of its marks.
+    ``stale``: accounts that no living book marked then: the day of each begins with its first mark of a living book, or
+    what its price did before would be of this day.
     """
 
     day: int  # UTC day number
@@ -60,6 +61,7 @@ class DayStart(msgspec.Struct, frozen=True, kw_only=True):
     external: dict[str, Decimal]
     marks: dict[str, Decimal]
     stale: tuple[str, ...] = ()
+    moved: dict[str, Decimal] = {}
 
 
 class EquityFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -270,6 +272,7 @@ class EquityWatch:
                 if row is not None and position.qty:
                     name = account_name(row.spec.base, venue)
                     held[name] = held.get(name, ZERO) + position.qty
+            accounts, early = self._core.ledger.accounts, self._core.ledger.accounts.flows.keys() - balances.keys()
             start = DayStart(
                 day=now_wall_ns // NS_PER_DAY,
                 wall_ns=now_wall_ns,
@@ -279,6 +282,7 @@ class EquityWatch:
                 external={account_name(asset, venue): amount for (venue, asset), amount in self.external().items()},
                 marks=dict(priced),
                 stale=tuple(sorted(name for name in amounts.keys() & priced.keys() if not self._is_alive(name))),
+                moved={account_name(asset, venue): accounts.moved(venue, asset) for venue, asset in early},
             )
         start = self._marked_at_last(self._with_late_accounts(start), priced)
         late = {name: mark for name, mark in priced.items() if name not in start.marks}
@@ -289,9 +293,13 @@ class EquityWatch:
         return start
 
     def _with_late_accounts(self, start: DayStart) -> DayStart:
-        """The day's beginning with the accounts whose first balances were taken since: what lay there is no profit."""
-        first = {account_name(asset, venue): total for (venue, asset), (total, _) in self._core.ledger.baseline.items()}
-        late = {name: total for name, total in first.items() if name not in start.balances}
+        """The day's beginning with the accounts whose first balances were taken since: what lay there is no profit, and
+        what we had traded of it by then is no stock."""
+        late: dict[str, Decimal] = {}
+        for (venue, asset), (total, moved) in self._core.ledger.baseline.items():
+            name = account_name(asset, venue)
+            if name not in start.balances:
+                late[name] = total - (moved - start.moved.get(name, ZERO))
         if not late:
             return start
         return msgspec.structs.replace(

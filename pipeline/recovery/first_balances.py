@@ -7,7 +7,14 @@ reckoned back from now, on the monotonic clock.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol
+
 from pipeline.execution.core_context import CoreContext
+from pipeline.execution.ledger import Ledger
+from pipeline.execution.records import OrderIntentRecord
+from pipeline.model.enums import InstrumentKind
+from pipeline.model.structs import InstrumentSpec
 
 STEP_MS = 1000  # by less than this clocks differ as a rule, and venues stamp in whole seconds
 
@@ -31,3 +38,24 @@ class FirstBalances:
         now = self._context.now
         latest_ms = now.wall_ms - (now.mono_ns - mono_ns) // 1_000_000
         return latest_ms if wall_ms - latest_ms > STEP_MS else wall_ms
+
+
+class Sweeps(Protocol):
+    """The part of the recovery manager that starts them."""
+
+    def __contains__(self, venue: object) -> bool:
+        """Whether a venue has been swept since its session came up; if not, that is to come."""
+
+    def want(self, venue: str, reason: str) -> None:
+        """A venue is to be swept."""
+
+
+def look_first(ledger: Ledger, sweeps: Sweeps, instruments: Iterable[InstrumentSpec | OrderIntentRecord]) -> None:
+    """Wants the first balances of these instruments' coins, or their first positions, where no sweep has taken them:
+    nothing is compared with what lies there until then."""
+    for one in instruments:
+        key, coins = (one.venue, one.symbol), ((one.venue, one.base), (one.venue, one.quote))
+        spot = one.kind is InstrumentKind.SPOT
+        lacks = any(coin not in ledger.baseline for coin in coins) if spot else key not in ledger.position_offsets
+        if lacks and one.venue in sweeps:
+            sweeps.want(one.venue, "first balances")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from decimal import Decimal
 
 import msgspec
+import pytest
 
 from pipeline.equity_watch import DayStart, EquityFigures, EquityWatch
-from pipeline.execution.events import Command, CommandKind
+from pipeline.execution.events import CatalogueChanged, Command, CommandKind
 from pipeline.model.units import NS_PER_DAY
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.execution_starts import ready_world
-from tests.worlds.execution_world import World, make_config
+from tests.worlds.execution_world import Faults, World, make_config
 
 D = Decimal
 
@@ -133,6 +134,64 @@ def test_a_venue_whose_first_balances_are_taken_in_the_course_of_a_day_brings_no
     assert found.equity.value == D(40_000) and found.daily == (0, 0, 0)
     at(world, "109.95", "110.05")
     assert read(world, second).daily == (D(1000), D(0), D(1000)), "its coins count from then on"
+
+
+def with_a_coin_that_is_added(world: World) -> CatalogueChanged:
+    """Begins the journal without MEXC's BTC, which the account has none of; what adds it."""
+    rows, added = world.rows, next(row for row in world.rows if row.spec.venue == "mexc_spot")
+    del world.venues["mexc_spot"].balances["BTC"]
+    world.entries.clear()
+    world.rows = [row for row in rows if row is not added]
+    world.kill()
+    world.rows = rows
+    world.run(200)
+    world.venues["mexc_spot"].balances["BTC"] = D(0)
+    assert world.core.ready and ("mexc_spot", "BTC") not in world.core.ledger.baseline
+    return CatalogueChanged((added,))
+
+
+@pytest.mark.parametrize("midnight", [False, True])
+def test_coins_that_were_bought_before_their_first_balance_was_taken_are_no_stock_of_the_morning(
+    midnight: bool,
+) -> None:
+    """What they cost was there in the morning."""
+    world = World(1)
+    event = with_a_coin_that_is_added(world)
+    at(world, "99.95", "100.05")
+    watch = EquityWatch(world.core)
+    read(world, watch)
+    world.faults = Faults(rest_error=1.0)
+    world.feed(event)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.run(300)
+    at(world, "99.95", "100.05")
+    assert len(world.core.ledger.fills_seen) > 1 and ("mexc_spot", "BTC") not in world.core.ledger.baseline
+    if midnight:
+        watch.start = msgspec.structs.replace(watch.start or pytest.fail("no start"), day=0)
+        read(world, watch)
+    world.faults = Faults()
+    world.run(15_000)
+    assert world.core.ledger.baseline["mexc_spot", "BTC"] == (D(1), D(1))
+    gained = D(0) if midnight else venues_equity(world, D(100)) - (10_000 + 15_000 + 10_000)
+    assert 0 <= gained < D("0.5") and read(world, watch).daily.total == gained
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_a_coin_that_is_added_gets_its_first_balance_at_once_or_after_the_order_that_may_move_it(
+    under_way: bool,
+) -> None:
+    world = World(1)
+    event = with_a_coin_that_is_added(world)
+    world.run(1200)
+    world.feed(event)
+    if under_way:
+        world.faults = Faults(drop_response=1.0, drop_stream=1.0)
+        world.feed(world.offer("mexc_spot", "gateio_spot"))
+        world.run(100)
+        assert world.core.ledger.unsettled and ("mexc_spot", "BTC") not in world.core.ledger.baseline
+        world.faults = Faults()
+    world.run(2000 if under_way else 100)
+    assert world.core.ledger.baseline["mexc_spot", "BTC"] == ((D(1), D(1)) if under_way else (D(0), D(0)))
 
 
 def test_a_day_goes_on_over_a_restart_and_begins_anew_at_midnight() -> None:
