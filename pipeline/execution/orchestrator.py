@@ -243,9 +243,11 @@ class OrderOrchestrator:
         known = self._paces.get(operation.operation_id)
         if known is None:
             known = self._paces[operation.operation_id] = RepairPace(held=self._held_by_operator(operation))
-            recovery = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
+            ledger, recovery_id = self._context.ledger, f"r{operation.operation_id}"
+            recovery = ledger.recoveries.get(recovery_id)
             if recovery is not None and recovery.state == "approved":
-                known.rungs_forgiven = self._rungs(operation, known)
+                approved_ms = ledger.since_wall_ns[recovery_id] // 1_000_000  # the first one after it went out at once
+                known.rungs_forgiven = sum(o.began_wall_ms < approved_ms for o in self._repairs(operation))
         return known
 
     def advance(self, operation: Operation) -> None:
@@ -286,11 +288,15 @@ class OrderOrchestrator:
     def _answer_expected(self, order: Order) -> bool:
         return answer_expected(self._context, order)
 
-    def _rungs(self, operation: Operation, pace: RepairPace) -> int:
-        """Repairs of this operation that left this host, counted from the ledger so that a restart keeps the count."""
+    def _repairs(self, operation: Operation) -> list[Order]:
+        """Repairs of this operation that left this host, by the ledger, so that a restart keeps their count."""
         orders = (self._context.ledger.orders[client_id] for client_id in operation.orders)
         repairs = (o for o in orders if o.intent.purpose in (Purpose.REPAIR, Purpose.DUST))
-        return sum(1 for order in repairs if order.state is not OrderState.NOT_SENT) - pace.rungs_forgiven
+        return [order for order in repairs if order.state is not OrderState.NOT_SENT]
+
+    def _rungs(self, operation: Operation, pace: RepairPace) -> int:
+        """How many rungs of the ladder are used up; one that was forgiven may turn out not to have left this host."""
+        return max(0, len(self._repairs(operation)) - pace.rungs_forgiven)
 
     def _unsent(self, operation: Operation) -> int:
         """Its newest repairs in a row that did not leave this host: each is two records for nothing."""

@@ -127,6 +127,22 @@ def test_an_approval_outlives_a_restart(monkeypatch: pytest.MonkeyPatch) -> None
     is_over(world, operation_id, Outcome.RECOVERED)
 
 
+def test_an_approval_forgives_no_repair_that_was_made_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the process dies: else no number of refused repairs would ever ask an operator again."""
+    monkeypatch.setattr("pipeline.execution.orchestrator.REPAIRS_MAX", 2)
+    world, operation_id = held_world()
+    for venue in ("gateio_spot", "mexc_spot"):
+        world.arm(kind="reject", venue=venue, target="place", count=0, reason="too_many_orders")
+    world.command(CommandKind.APPROVE, f"r{operation_id}", "the market is fine")
+    assert world.run_until(lambda: len(repairs(world)) == 3, limit_ms=5000, step_ms=1)
+    world.kill()
+    assert world.run_until(lambda: len(repairs(world)) == 4, limit_ms=5000, step_ms=1)
+    world.kill()
+    world.run(10_000)
+    assert f"r{operation_id}" in world.core.recovery.waiting() and RECOVERY_HOLD in world.core.ledger.breakers
+    assert [order.intent.attempt for order in repairs(world)] == [0, 1, 0, 1]
+
+
 def sale_in_doubt(world: VirtualWorld, operation_id: str) -> str:
     """The next repair's request is lost, and both coins move as it would have moved them; a complete sweep has looked
     for it. Its client id."""
