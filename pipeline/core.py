@@ -164,7 +164,7 @@ class ExecutionCore:
         self.direction_prices = DirectionPrices(self.inventory_prices, self.hedges.entry_prices, gate)
         gate.leaves_a_hedge, gate.closing, gate.leaves = self.hedges.is_exit, netting.closing, netting.is_exit
         self.forced_close = ForcedClose(self.context, attempts)
-        self.margin = MarginWatch(self.context, gate, attempts, execute=self._leave, release=self.holds.approve)
+        self.margin = MarginWatch(self.context, gate, attempts, execute=self._leave, release=self.holds.while_short)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
