@@ -1,4 +1,4 @@
-"""When the first balances of each venue were taken: what a venue stamps later is not in them.
+"""When the first balances of each venue were asked for: what a venue stamps later is not in them. And those that lack.
 
 The journal has our clock of that moment, a venue stamps with its own. Where our clock was ahead and has been set back
 since, everything that happens until it is there again would pass for older than the first balances: the moment is
