@@ -66,6 +66,7 @@ from pipeline.model.structs import ZERO, OrderRequest
 RECOVERY_HOLD = "recovery_hold"  # the breaker of operations that wait for an operator
 WHILE_SHORT = "while its margin is short: "  # begins the reason of an approval that ends with the shortage
 REPAIRS_MAX = 12  # repairs of one operation before an operator is asked
+PATIENCE = 5  # times ``max_unhedged_ms``: so long no venue takes a repair before an operator is asked
 REPAIR_PAUSE_FIRST_NS = 20_000_000
 REPAIR_PAUSE_MAX_NS = 500_000_000
 COOLDOWN_MAX_NS = 60_000_000_000
@@ -359,10 +360,9 @@ class OrderOrchestrator:
         if pace.held or waits_for_venue or now_ns < pace.next_try_mono_ns:
             return
         pace.blocked_since_mono_ns = pace.blocked_since_mono_ns or now_ns
-        patience_ns = 5 * self._context.config.risk_limits.max_unhedged_ms * 1_000_000
-        if now_ns - pace.blocked_since_mono_ns > patience_ns and not self._context.ledger.unsettled_of_operation(
-            operation
-        ):
+        patience_ns = PATIENCE * self._context.config.risk_limits.max_unhedged_ms * 1_000_000
+        unsettled = self._context.ledger.unsettled_of_operation(operation)
+        if now_ns - pace.blocked_since_mono_ns > patience_ns and not unsettled:
             self._hold(operation, pace, "no venue takes the repair")
 
     def _waits_again(self, operation: Operation) -> bool:
