@@ -69,6 +69,7 @@ from pipeline.model.venue_events import (
     SessionState,
 )
 from pipeline.recovery.earlier_run import EarlierRun
+from pipeline.recovery.first_balances import look_first
 from pipeline.recovery.funding import FundingWatch
 from pipeline.recovery.holds import Holds
 from pipeline.recovery.manager import RecoveryManager
@@ -163,7 +164,7 @@ class ExecutionCore:
         self.direction_prices = DirectionPrices(self.inventory_prices, self.hedges.entry_prices, gate)
         gate.leaves_a_hedge, gate.closing, gate.leaves = self.hedges.is_exit, netting.closing, netting.is_exit
         self.forced_close = ForcedClose(self.context, attempts)
-        self.margin = MarginWatch(self.context, gate, attempts, execute=self._leave, release=self.holds.approve)
+        self.margin = MarginWatch(self.context, gate, attempts, execute=self._leave, release=self.holds.while_short)
         self.refusals, self.retirement = Refusals(self.context), Retirement(self.context, self.recovery)
         self.adopted: list[AdoptedRecord] = []  # what the last ADOPT has taken over
         self._pending: dict[int, tuple[Plan, int]] = {}  # balance_check strict: token -> (plan, asked at, mono ns)
@@ -357,7 +358,7 @@ class ExecutionCore:
             return
         if order.settled:
             self.balances.settled(order)
-            self.recovery.look_first((order.intent,))  # while it was under way no sweep could take them
+            look_first(self.ledger, self.recovery, (order.intent,))  # while it was under way no sweep could take them
         self.recovery.reduced(order)
         operation = self.ledger.operations[order.intent.operation_id]
         self.orders.advance(operation)
@@ -427,7 +428,7 @@ class ExecutionCore:
     def _catalogue(self, event: CatalogueChanged) -> None:
         self.context.instruments.update(event.rows)
         self.recovery.rows.rows_changed(event.rows)
-        self.recovery.look_first(row.spec for row in event.rows)
+        look_first(self.ledger, self.recovery, (row.spec for row in event.rows))
         self.hedges.rows_changed()
         if self.fast_entry is not None:
             self.fast_entry.rows_changed(event.rows)
@@ -490,11 +491,6 @@ class ExecutionCore:
         return [self._inventory_row(row) for row in wanted]
 
     def _inventory_row(self, row: InstrumentRow) -> InventoryRow:
-        spec = row.spec
-        return inventory_row(
-            row,
-            self.context,
-            self.balances,
-            venue_ready=self.ready and spec.venue in self.recovery,
-            blocked_until_mono_ns=self.risk.gate.last_fill(spec.venue, spec.symbol)[0],
-        )
+        spec, ready = row.spec, self.ready and row.spec.venue in self.recovery
+        until_ns = self.risk.gate.last_fill(spec.venue, spec.symbol)[0]
+        return inventory_row(row, self.context, self.balances, venue_ready=ready, blocked_until_mono_ns=until_ns)

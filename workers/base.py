@@ -170,8 +170,8 @@ class WorkerContext:
         self._notifier.send(f"EXTEND_TIMEOUT_USEC={more_us}\nSTATUS={text}")
 
     def degraded(self, text: str) -> None:
-        """Report that the process works, but not as configured (a venue down, a CPU missing). One that is not READY
-        yet stays what it is: who watches it would take it for one that serves, and hangs."""
+        """Report that the process works, but not as configured (a venue down). One that is not READY yet stays what it
+        is: who watches it would take it for one that serves, and hangs. Its log has what was said then."""
         if self.is_ready:
             self.liveness.set_state(ProcessState.DEGRADED)
         self.say("warning", text)

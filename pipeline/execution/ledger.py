@@ -197,7 +197,7 @@ class Ledger:
         self.baseline: dict[tuple[str, str], tuple[Decimal, Decimal]] = {}  # (total, flow then) of the last balance row
         self.position_offsets: dict[tuple[str, str], Decimal] = {}  # (venue, symbol): position before this journal
         self.offset_entries: dict[tuple[str, str], Decimal] = {}  # the same: its entry price, where its venue sent one
-        self.based_wall_ms: dict[str, int] = {}  # venue -> when its first baseline was taken
+        self.based_wall_ms: dict[str, int] = {}  # venue -> when its first baseline was asked for
         self.touched: dict[tuple[str, str], int] = {}  # (venue, symbol) -> our last order or fill that no sweep covers
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.round_trips = RoundTrips()
@@ -406,7 +406,8 @@ class Ledger:
     def _balance(self, record: BalanceRecord) -> None:
         key = (record.venue, record.asset)
         self.baseline[key] = (EXACT.add(record.free, record.locked), self.accounts.moved(*key))
-        self.based_wall_ms.setdefault(record.venue, self.last_wall_ns // 1_000_000)
+        asked_wall_ns = self.last_wall_ns - (self.mono_ns - record.recv_mono_ns)
+        self.based_wall_ms.setdefault(record.venue, asked_wall_ns // 1_000_000)
 
     def _position(self, record: PositionRecord) -> None:
         if record.baseline:

@@ -39,13 +39,9 @@ from pipeline.execution.records import (
     OrderIntentRecord,
     Outcome,
     Purpose,
+    RecoveryRecord,
 )
-from pipeline.execution.repair import (
-    Repair,
-    RepairChooser,
-    RepairPace,
-    UsableInstruments,
-)
+from pipeline.execution.repair import Repair, RepairChooser, RepairPace, UsableInstruments
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.settle import (
     carried_basis,
@@ -68,10 +64,17 @@ from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO, OrderRequest
 
 RECOVERY_HOLD = "recovery_hold"  # the breaker of operations that wait for an operator
+WHILE_SHORT = "while its margin is short: "  # begins the reason of an approval that ends with the shortage
 REPAIRS_MAX = 12  # repairs of one operation before an operator is asked
+PATIENCE = 5  # times ``max_unhedged_ms``: so long no venue takes a repair before an operator is asked
 REPAIR_PAUSE_FIRST_NS = 20_000_000
 REPAIR_PAUSE_MAX_NS = 500_000_000
 COOLDOWN_MAX_NS = 60_000_000_000
+
+
+def is_lent(recovery: RecoveryRecord) -> bool:
+    """Whether a recovery goes on without an operator's word, for as long as margin is short."""
+    return recovery.state == "approved" and recovery.reason.startswith(WHILE_SHORT)
 
 
 class OrderOrchestrator:
@@ -111,6 +114,7 @@ class OrderOrchestrator:
         self._balances = balances
         self._rates = rates
         self._fees = fees
+        self._urgent_bps = urgent_bps
         self.repairs = RepairChooser(context, balances, balances.session_up, can_place, urgent_bps, usable)
         self._on_recovery = on_recovery
         self._on_recovered = on_recovered
@@ -314,9 +318,10 @@ class OrderOrchestrator:
     def _repair(self, operation: Operation, pace: RepairPace, repair: Repair, asset: str) -> None:
         """Records and places one repair, or holds the operation when the ladder is at its end."""
         features = self._context.config.features
-        rungs = self._rungs(operation, pace)
-        if rungs >= REPAIRS_MAX or not features.enable_recovery_mode:
-            self._hold(operation, pace, f"{rungs} repairs did not close it")
+        rungs, waits = self._rungs(operation, pace), self._waits_again(operation)
+        if rungs >= REPAIRS_MAX or not features.enable_recovery_mode or waits:
+            why = "its margin is not short any more" if waits else f"{rungs} repairs did not close it"
+            self._hold(operation, pace, why)
             return
         if repair.takes_dust:  # from here on the older remainder is this operation's as well
             self._context.record(DustRecord(asset, -repair.takes_dust, operation.operation_id, "taken to be closed"))
@@ -356,11 +361,16 @@ class OrderOrchestrator:
         if pace.held or waits_for_venue or now_ns < pace.next_try_mono_ns:
             return
         pace.blocked_since_mono_ns = pace.blocked_since_mono_ns or now_ns
-        patience_ns = 5 * self._context.config.risk_limits.max_unhedged_ms * 1_000_000
-        if now_ns - pace.blocked_since_mono_ns > patience_ns and not self._context.ledger.unsettled_of_operation(
-            operation
-        ):
+        patience_ns = PATIENCE * self._context.config.risk_limits.max_unhedged_ms * 1_000_000
+        unsettled = self._context.ledger.unsettled_of_operation(operation)
+        if now_ns - pace.blocked_since_mono_ns > patience_ns and not unsettled:
             self._hold(operation, pace, "no venue takes the repair")
+
+    def _waits_again(self, operation: Operation) -> bool:
+        """Whether it went on without its operator because margin was short, which it is no more; after a restart, until
+        the margin is read again."""
+        known = self._context.ledger.recoveries.get(f"r{operation.operation_id}")
+        return known is not None and is_lent(known) and not self._urgent_bps(operation)
 
     def _hold(self, operation: Operation, pace: RepairPace, reason: str) -> None:
         """The end of the ladder: the exposure stays, and a breaker stops new risk until an operator has decided."""

@@ -36,6 +36,7 @@ from pipeline.recovery.differences import Difference, Key, looks_traded, may_be_
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.forced_rows import ForcedRows, cause_of
 from pipeline.recovery.history import MoneyHistory
+from pipeline.recovery.notices import MoneyNotices
 from pipeline.recovery.past_values import STALE_NS, PastValues
 from pipeline.recovery.position_lists import PositionLists
 from pipeline.recovery.position_prices import PositionPrices
@@ -45,7 +46,6 @@ from pipeline.recovery.wallets import WALLET_TOLERANCE, WalletViews
 READINGS = 3
 SUSPECT_READINGS = 2
 AGREE_POLLS = 3
-NOTICE_NS = 60_000_000_000
 #: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too: an order that
 #: rests is listed, so its ending was lost, and venues stop listing orders that ended with nothing filled.
 UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
@@ -87,7 +87,7 @@ class AccountCheck:
         self.doubts: dict[Key, int] = {}  # -> readings that must still agree
         self._questions: dict[Key, int] = {}  # position -> when it was questioned (mono ns)
         self._pushed: dict[Key, Position] = {}
-        self._notices: dict[Key, list[MoneyNotice]] = {}
+        self._notices = MoneyNotices(context)
         self._past = PastValues(context)
         self._wallets = WalletViews(context)
         self.lists = PositionLists()
@@ -170,14 +170,17 @@ class AccountCheck:
             self.question(*key)
 
     def on_notice(self, notice: MoneyNotice) -> None:
-        """Money moved without an order, the stream says. First balances that a sweep has yet to take hold it."""
+        """Money moved without an order, the stream says."""
         key = (notice.venue, notice.asset)
-        if key not in self._context.ledger.baseline:
+        self._notices.keep(notice)
+        if key in self._context.ledger.baseline:
+            self._look_up(key)
+        else:
             self._suspect(*key)
-            return
-        self._notices.setdefault(key, []).append(notice)
+
+    def _look_up(self, key: Key) -> None:
         self.doubts[key] = AGREE_POLLS
-        self._history.want(notice.venue, self._since_ms(key), news=True)
+        self._history.want(key[0], self._since_ms(key), news=True)
 
     # --- sweeps ---
 
@@ -217,6 +220,8 @@ class AccountCheck:
             if key in ledger.baseline or balance.asset in moving or self._moved_since(key, answer.began_mono_ns):
                 continue  # a new baseline would hide what an unknown order did, or count a fill twice or never
             self._context.record(BalanceRecord(*key, balance.free, balance.locked, "reconcile", balance.recv_mono_ns))
+            if self._notices.based(key, balance.recv_mono_ns):
+                self._look_up(key)
 
     def _set_positions(self, answer: SweepAnswer) -> None:
         """The same for positions; the venue's list is complete, so every symbol that it leaves out is at zero.
@@ -254,7 +259,7 @@ class AccountCheck:
         listed = {balance.asset for balance in answer.balances}
         specs = [row.spec for row in self._context.instruments if row.spec.venue == answer.venue]
         names = sorted({coin for spec in specs for coin in (spec.base, spec.quote)} - listed)
-        at_ns = answer.began_mono_ns
+        at_ns = max((balance.recv_mono_ns for balance in answer.balances), default=answer.began_mono_ns)
         return [
             Balance(venue=answer.venue, asset=name, free=ZERO, locked=ZERO, recv_mono_ns=at_ns, source="rest")
             for name in names
@@ -331,7 +336,7 @@ class AccountCheck:
         difference = self._differ(key, off)
         if difference.times >= SUSPECT_READINGS:
             self._history.want(key[0], self._since_ms(key), news=difference.times == SUSPECT_READINGS)
-        notices = self._notices_of(key)
+        notices = self._notices.of(key)
         tolerance = ZERO if self._is_spot(key[0]) else WALLET_TOLERANCE
         listed = self._history.explain(key, off, self._since_ms(key), tolerance)
         if not listed and (other := self._wallets.other(key, off)) != off:
@@ -362,10 +367,10 @@ class AccountCheck:
             self._book.flow(*key, move.amount, reason=move.reason, witness=move.witness)
         left = off - sum((move.amount for move in listed), ZERO)
         if not listed or abs(left) > tolerance:
-            heard = [n for n in self._notices_of(key) if n.amount == left or (n.amount * left > 0 and not listed)]
+            heard = [n for n in self._notices.of(key) if n.amount == left or (n.amount * left > 0 and not listed)]
             self._book.flow(*key, left, reason=heard[-1].reason if heard else "", witness="push" if heard else "poll")
         self._differences.pop(key, None)
-        self._notices.pop(key, None)
+        self._notices.booked(key)
         self._past.remember(*key)
 
     def _since_ms(self, key: Key) -> int:
@@ -493,8 +498,3 @@ class AccountCheck:
         venue, what = key
         orders = [order for order in self._context.ledger.unsettled.values() if order.intent.venue == venue]
         return [o for o in orders if what in (o.intent.base, o.intent.quote, o.intent.symbol)]
-
-    def _notices_of(self, key: Key) -> list[MoneyNotice]:
-        """Notices that may explain a difference; old ones are dropped."""
-        oldest_ns = self._context.now.mono_ns - NOTICE_NS
-        return [notice for notice in self._notices.get(key, ()) if notice.recv_mono_ns > oldest_ns]

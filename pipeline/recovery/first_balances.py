@@ -1,4 +1,4 @@
-"""When the first balances of each venue were taken: what a venue stamps later is not in them.
+"""When the first balances of each venue were asked for: what a venue stamps later is not in them. And those that lack.
 
 The journal has our clock of that moment, a venue stamps with its own. Where our clock was ahead and has been set back
 since, everything that happens until it is there again would pass for older than the first balances: the moment is
@@ -8,6 +8,7 @@ reckoned back from now, on the monotonic clock.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.ledger import Ledger
@@ -39,12 +40,22 @@ class FirstBalances:
         return latest_ms if wall_ms - latest_ms > STEP_MS else wall_ms
 
 
-def lacking(ledger: Ledger, instruments: Iterable[InstrumentSpec | OrderIntentRecord]) -> list[str]:
-    """Venues of which no sweep has taken the first balance of one of these instruments' coins, or its position."""
-    found: set[str] = set()
+class Sweeps(Protocol):
+    """The part of the recovery manager that starts them."""
+
+    def __contains__(self, venue: object) -> bool:
+        """Whether a venue has been swept since its session came up; if not, that is to come."""
+
+    def want(self, venue: str, reason: str) -> None:
+        """A venue is to be swept."""
+
+
+def look_first(ledger: Ledger, sweeps: Sweeps, instruments: Iterable[InstrumentSpec | OrderIntentRecord]) -> None:
+    """Wants the first balances of these instruments' coins, or their first positions, where no sweep has taken them:
+    nothing is compared with what lies there until then."""
     for one in instruments:
         key, coins = (one.venue, one.symbol), ((one.venue, one.base), (one.venue, one.quote))
         spot = one.kind is InstrumentKind.SPOT
-        if any(coin not in ledger.baseline for coin in coins) if spot else key not in ledger.position_offsets:
-            found.add(one.venue)
-    return sorted(found)
+        lacks = any(coin not in ledger.baseline for coin in coins) if spot else key not in ledger.position_offsets
+        if lacks and one.venue in sweeps:
+            sweeps.want(one.venue, "first balances")

@@ -59,10 +59,7 @@ class FundingWatch:
             state.due_mono_ns = self._context.now.mono_ns
 
     def on_notice(self, notice: FundingNotice) -> None:
-        """The stream gave notice of a booking: queries until REST lists it. One from before the venue's first balances
-        is in them."""
-        if self._first.wall_ms(notice.venue) is None:
-            return
+        """The stream gave notice of a booking: queries until REST lists it."""
         state = self._venues.setdefault(notice.venue, _Venue())
         state.notices.append(notice)
         state.tries = 0
@@ -89,12 +86,13 @@ class FundingWatch:
         return any(state.final or state.notices for state in self._venues.values())
 
     def tick(self) -> None:
-        """Asks the queries that are due."""
+        """Asks the queries that are due; before a venue's first balances no payment is ours."""
         now_ns = self._context.now.mono_ns
         for venue, state in self._venues.items():
             if state.asked_mono_ns and now_ns - state.asked_mono_ns >= ANSWER_LOST_NS:
                 state.asked_mono_ns = 0
-            if not state.asked_mono_ns and now_ns >= state.due_mono_ns:
+            ours = state.final or self._first.wall_ms(venue) is not None
+            if ours and not state.asked_mono_ns and now_ns >= state.due_mono_ns:
                 state.asked_mono_ns = now_ns
                 self._context.act(FetchFunding(venue, self._since_ms(venue)))
 
@@ -111,6 +109,11 @@ class FundingWatch:
         noticed = any(notice.symbol == row.symbol and _match(notice, row) for notice in notices)
         return based_ms is not None and (row.venue_wall_ms >= based_ms or noticed)
 
+    def _is_later(self, notice: FundingNotice) -> bool:
+        """Whether it came after the venue's first balances were asked for: they hold what was booked before."""
+        now, based_ms = self._context.now, self._first.wall_ms(notice.venue)
+        return based_ms is not None and now.wall_ms - (now.mono_ns - notice.recv_mono_ns) // 1_000_000 >= based_ms
+
     def on_answer(self, answer: FundingAnswer) -> None:
         """Books what is new; queries again while a booking of a notice is not listed, or the answer failed."""
         context = self._context
@@ -119,6 +122,7 @@ class FundingWatch:
             state.answered_mono_ns = state.asked_mono_ns
         earlier = state.asked_mono_ns <= state.final_mono_ns  # asked before the stop: it may lack the newest payment
         state.asked_mono_ns = 0
+        state.notices = [notice for notice in state.notices if self._is_later(notice)]
         for row in answer.funding:
             if (row.venue, row.event_id) in context.ledger.funding_seen or not self._is_ours(row, state.notices):
                 continue

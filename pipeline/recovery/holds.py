@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pipeline.execution.events import CommandKind
 from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.operation_states import StateController
-from pipeline.execution.orchestrator import RECOVERY_HOLD, OrderOrchestrator
+from pipeline.execution.orchestrator import RECOVERY_HOLD, WHILE_SHORT, OrderOrchestrator, is_lent
 from pipeline.model.enums import ArbitrageState
 from pipeline.recovery.manager import RecoveryManager
 from pipeline.risk.manager import RiskManager
@@ -66,6 +66,11 @@ class Holds:
             self._orders.release(operation)
         self._end_hold(reason)
 
+    def while_short(self, recovery_id: str, reason: str) -> None:
+        """As :meth:`approve`, until the margin of its contract is not short any more: then it waits for an operator as
+        before, who was asked and has not decided."""
+        self.approve(recovery_id, f"{WHILE_SHORT}{reason}")
+
     def take_over(self, recovery_id: str, reason: str) -> None:
         """An operator repairs this one: the engine leaves it alone, and its exposure stays counted."""
         operation = self._recovery.cancel_recovery(recovery_id, reason)
@@ -85,8 +90,9 @@ class Holds:
         self._orders.advance(operation)
 
     def release_all(self, reason: str) -> None:
-        """Every recovery that waits for an operator goes on."""
-        for recovery_id in self._recovery.waiting():
+        """Every recovery that waits for an operator goes on, or would wait again once its margin is not short."""
+        lent = [name for name, recovery in self._ledger.recoveries.items() if is_lent(recovery)]
+        for recovery_id in (*self._recovery.waiting(), *lent):
             self.approve(recovery_id, reason)
 
     def recovered(self, operation: Operation, reason: str) -> None:

@@ -32,7 +32,6 @@ from pipeline.recovery.account import UNPROVED, AccountCheck
 from pipeline.recovery.adoption import Adoption
 from pipeline.recovery.earlier_run import EarlierRun
 from pipeline.recovery.external_book import ExternalBook
-from pipeline.recovery.first_balances import lacking
 from pipeline.recovery.foreign_orders import book_foreign
 from pipeline.recovery.history import MoneyHistory
 from pipeline.recovery.row_questions import RowQuestions
@@ -174,19 +173,14 @@ class RecoveryManager:
         if not up:
             state.reconciled, state.down_mono_ns = False, self._context.now.mono_ns
         elif not state.reconciled and not (state.sweeping and state.down_mono_ns == 0):
-            self._want(venue, "session up")  # the first session need not: the start's own sweep is under way
+            self.want(venue, "session up")  # the first session need not: the start's own sweep is under way
 
-    def _want(self, venue: str, reason: str) -> None:
+    def want(self, venue: str, reason: str) -> None:
+        """A venue is to be swept as soon as its pauses allow."""
         state = self._venues.setdefault(venue, _Venue())
         if not state.wanted:
             state.wanted = reason
             state.due_mono_ns = max(state.due_mono_ns, self._context.now.mono_ns)
-
-    def look_first(self, instruments: Iterable[InstrumentSpec | OrderIntentRecord]) -> None:
-        """Wants the first balances that instruments lack: nothing is compared with what a venue holds until then."""
-        for venue in lacking(self._context.ledger, instruments):
-            if venue in self._venues and not self._venues[venue].sweeping:  # one under way takes them as well
-                self._want(venue, "first balances")
 
     def tick(self) -> None:
         """Starts the sweeps that are due, and wants one where an unknown order may be proved never to have executed."""
@@ -201,7 +195,7 @@ class RecoveryManager:
             due_ns = self._venues[order.intent.venue].prove_due_mono_ns if order.intent.venue in self._venues else 0
             waits = order.held or (order.state in UNPROVED and now_ns >= self.provable_at(order))
             if waits and now_ns >= due_ns:
-                self._want(order.intent.venue, f"order {order.client_id} unknown")
+                self.want(order.intent.venue, f"order {order.client_id} unknown")
         for venue, symbol in self.account.unreadable.waiting():
             if now_ns >= self._venues[venue].prove_due_mono_ns:
                 self._look_at(venue, {symbol}, "unreadable row")
@@ -321,7 +315,7 @@ class RecoveryManager:
         if self._alive_wall_ms and self._context.now.mono_ns - self._boot_mono_ns < FIRST_DOUBTS_NS:
             since_ms = min(since_ms, self._alive_wall_ms - LATE_MARGIN_MS)  # it may have happened between the runs
         state.since_wall_ms = min(state.since_wall_ms, since_ms) if state.since_wall_ms else since_ms
-        self._want(venue, reason)
+        self.want(venue, reason)
 
     def reduced(self, order: Order) -> None:
         """After evidence about an order. One that only reduces and that its venue refused or cut shows that the

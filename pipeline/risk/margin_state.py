@@ -211,10 +211,11 @@ class MarginState:
         return max(ZERO, self.readings[venue, symbol].distance * BPS) if self.short(venue, symbol) else ZERO
 
     def urgent_bps(self, operation: Operation) -> Decimal:
-        """The same for the repairs of an operation; 0 for those that leave no hedge."""
+        """The same for the repairs of an operation; 0 for those that leave no hedge. Never 0 where it is short: beyond
+        the price of liquidation, too, until its venue has acted."""
         for leg in operation.record.legs if operation.record.closes else ():
-            if leg.kind is InstrumentKind.PERPETUAL:
-                return self.bound_bps(leg.venue, leg.symbol)
+            if leg.kind is InstrumentKind.PERPETUAL and self.short(leg.venue, leg.symbol):
+                return max(ONE, self.bound_bps(leg.venue, leg.symbol))
         return ZERO
 
     # --- entries ---

@@ -13,7 +13,7 @@ distance (``position_rows.py``).
     below out             every hedge on the contract is closed; where its spot leg cannot be traded now, or waits for
                           its venue since an earlier cut, the contract alone: the coins follow on their own side. An
                           exit that waits for an operator with only the contract left to close goes on without him:
-                          the venue would decide before he does
+                          the venue would decide before he does. Where margin is short no more, it waits for him again
 
 A position is looked at again once the account was read after our last act on it; one that no row tells of, once that
 act has ended. Orders that closed nothing are followed by others after the growing pauses that all forced exits share
@@ -57,7 +57,7 @@ Execute = Callable[[Plan, HedgeRecord], Operation | None]  # None: the guard has
 class MarginWatch:
     """Acts on the margin that ``gate`` judges entries by, after each account reading. ``attempts``: the pace of exits
     that must be. ``execute(plan, hedge)`` closes a part of a hedge on both legs; ``release(recovery_id, reason)``: it
-    waits for an operator no more."""
+    waits for no operator while margin is short."""
 
     def __init__(
         self,

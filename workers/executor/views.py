@@ -22,6 +22,7 @@ from pipeline.execution.inventory.targets import (
     transfer_proposals,
 )
 from pipeline.execution.ledger import Ledger
+from pipeline.execution.orchestrator import PATIENCE
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.config import InventoryConfig
 from pipeline.model.enums import OrderSide
@@ -93,7 +94,9 @@ class CoreViews:
         if position_unknown(ledger, operation, core.recovery.questioned):
             found, reason = [], "what its venues hold is not known yet"
         elif not found and any(worth for _, worth in chosen):
-            reason = repairs.waits_for_venue(operation) or "no venue takes its order now: it is tried until one does"
+            tried_s = PATIENCE * core.config.risk_limits.max_unhedged_ms / 1000
+            reason = f"no venue takes its order now: it is tried for {tried_s:g} s, then it waits for you again"
+            reason = repairs.waits_for_venue(operation) or reason
         elif not found and any(ledger.unsettled_of_operation(operation)):
             reason = "an order of it has no answer yet: it is asked for"
         elif not found:

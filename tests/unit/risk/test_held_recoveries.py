@@ -76,6 +76,21 @@ def test_what_a_decision_would_send_is_shown_before_it_is_made(tmp_path: Path) -
     assert sent.side.name.lower() == order["side"]
 
 
+def test_an_approval_that_no_venue_can_follow_is_said_to_wait_again_and_does(tmp_path: Path) -> None:
+    world = held_world()
+    world.faults, world.blind = Faults(), True
+    world.run(60_000)
+    operator = Operator(world, tmp_path)
+    (row,) = operator.ask("recoveries")["recoveries"]
+    (shown,) = operator.ask("approve", id=row["recovery_id"], dry_run=True)["repairs"]
+    assert not shown["orders"] and shown["reason"].endswith("it is tried for 10 s, then it waits for you again")
+    operator.ask("approve", id=row["recovery_id"], reason="as shown")
+    world.run(9_500)
+    assert not world.core.recovery.waiting()
+    world.run(1_500)
+    assert world.core.recovery.waiting() == [row["recovery_id"]]
+
+
 def test_a_hold_survives_a_restart_and_is_solved_after_it(tmp_path: Path) -> None:
     world = held_world()
     world.faults = Faults()
@@ -89,12 +104,33 @@ def test_a_hold_survives_a_restart_and_is_solved_after_it(tmp_path: Path) -> Non
     assert world.core.idle and operator.state() is TradeState.READY
 
 
-def test_an_order_without_a_trace_needs_nobody_once_the_deposit_is_booked(tmp_path: Path) -> None:
-    world = ready_world(3, Faults(drop_request=1.0))
+def order_without_a_trace(world: World, *, as_executed: bool) -> None:
+    """Both requests of an operation are lost. Coins come in at one venue; ``as_executed``: the price has left it too,
+    as the order would have moved both."""
+    world.faults = Faults(drop_request=1.0)
     world.feed(world.offer("mexc_spot", "gateio_spot"))
     world.venues["mexc_spot"].balances["BTC"] += Decimal("0.5")
-    world.venues["mexc_spot"].balances["USDT"] -= Decimal("0.5") * Decimal("99.95")  # as it would have moved
+    if as_executed:
+        world.venues["mexc_spot"].balances["USDT"] -= Decimal("0.5") * Decimal("99.95")
     world.faults = Faults()
+
+
+def test_an_order_without_a_trace_needs_nobody_once_the_deposit_is_booked(tmp_path: Path) -> None:
+    world = ready_world(3)
+    order_without_a_trace(world, as_executed=False)
+    operator = Operator(world, tmp_path)
+    for _ in range(80):
+        world.run(50)
+        assert not [row for row in operator.ask("recoveries")["recoveries"] if row["requires_manual_approval"]]
+    assert not world.core.ledger.unsettled and operator.ask("recoveries")["recoveries"] == []
+    assert world.core.ledger.accounts.external == {("mexc_spot", "BTC"): Decimal("0.5")}
+
+
+def test_an_order_without_a_trace_is_settled_by_the_word_of_an_operator_where_both_coins_have_moved(
+    tmp_path: Path,
+) -> None:
+    world = ready_world(3)
+    order_without_a_trace(world, as_executed=True)
     world.run(4000)
     operator = Operator(world, tmp_path)
     (row,) = [r for r in operator.ask("recoveries")["recoveries"] if r["requires_manual_approval"]]

@@ -18,7 +18,8 @@ from pipeline.execution.hedging.margin_cuts import cut_plan, unclaimed
 from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord
 from pipeline.execution.settle import hedge_left
-from pipeline.virtual.margin_storm import FUTURES, PAIR, QTY, SPOT, SYMBOL, Storm, storm_world
+from pipeline.risk.margin_state import MarginReading
+from pipeline.virtual.margin_storm import FUTURES, MID, PAIR, QTY, SPOT, SYMBOL, Storm, storm_world
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
 
@@ -180,6 +181,72 @@ def test_an_exit_that_waits_for_an_operator_with_the_contract_to_close_goes_on_b
     world.links[SPOT].connect()
     closed_to_the_end(world, since)
     assert nothing_is_left(world)
+
+
+HOLD = "recovery_hold"
+
+
+def lent_world() -> tuple[VirtualWorld, str]:
+    """An exit by choice has sold its coins, its contract's orders are refused, and no coins can be bought back: an
+    operator is asked. The price rises until it goes on by itself, and its orders are refused still. Its recovery."""
+    world = storm_world(Storm(), 1, up=True)
+    since = len(world.ledger.of_kind("fill"))
+    (hedge_id,) = world.core.ledger.hedges
+    for venue, after in ((FUTURES, 0), (SPOT, 1), ("mexc_spot", 0)):
+        refuse(world, venue, after)
+    world.market.move(FUTURES, SYMBOL, MID)
+    assert world.run_until(lambda: HOLD in world.core.ledger.breakers, limit_ms=60_000)
+    (waiting,), (exit_,) = world.core.recovery.waiting(), world.core.ledger.closings[hedge_id]
+    assert not exit_.record.manual and filled(world, SPOT, "sell", since) > 0 == filled(world, FUTURES, "buy", since)
+    world.faults.clear()
+    for name in [name for name in world.core.ledger.breakers if name != HOLD]:
+        world.command(CommandKind.REARM, name, "it takes orders again")
+    refuse(world, FUTURES)
+    jump(world, "1.29")
+    assert world.run_until(lambda: not world.core.recovery.waiting(), limit_ms=10_000, step_ms=1)
+    world.run(400)
+    return world, waiting
+
+
+def refuse(world: VirtualWorld, venue: str, after: int = 0) -> None:
+    """All orders at a venue but the first ones; for no reason that speaks of a position."""
+    world.arm(kind="reject", target="place", venue=venue, after=after, count=0, reason="side_barred")
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_an_exit_that_went_on_for_its_margin_waits_again_when_that_is_not_short_any_more(kill: bool) -> None:
+    """It left by choice, so that it may be undone: the operator was asked and has not decided."""
+    world, waiting = lent_world()
+    since = len(world.ledger.of_kind("fill"))
+    jump(world, "0.78")
+    if kill:
+        world.kill()
+    world.run(10_000)
+    assert world.core.recovery.waiting() == [waiting] and HOLD in world.core.ledger.breakers
+    assert filled(world, SPOT, "buy", since) == 0
+    world.faults.clear()
+    world.command(CommandKind.APPROVE, waiting, "undo it or end it")
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=60_000)
+    assert HOLD not in world.core.ledger.breakers
+
+
+def test_what_went_on_for_its_margin_waits_for_nobody_once_all_is_to_be_closed() -> None:
+    world, _ = lent_world()
+    world.command(CommandKind.FLATTEN, "", "everything")
+    jump(world, "0.78")
+    world.faults.clear()
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=60_000)
+
+
+def test_an_exit_is_urgent_beyond_the_price_of_liquidation_too() -> None:
+    world, waiting = lent_world()
+    margin, exit_ = world.core.risk.gate.margin, world.core.ledger.operations[waiting.removeprefix("r")]
+    assert margin.urgent_bps(exit_) > 0
+    seen = margin.readings[FUTURES, SYMBOL]
+    margin.readings[FUTURES, SYMBOL] = MarginReading(
+        seen.position, seen.side, seen.required, seen.own_liquidation, D("-0.01")
+    )
+    assert margin.urgent_bps(exit_) > 0
 
 
 def test_what_an_operator_has_taken_over_stays_his_below_out_too() -> None:
