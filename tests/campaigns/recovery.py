@@ -88,6 +88,7 @@ class Measured:
     goals_ms: dict[str, float] = field(default_factory=lambda: dict(GOAL_MS))
     wrong: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
+    judged: bool = False  # the end was held against the ledger
 
     def add(self, figure: str, *ms: float) -> None:
         """More values of a figure."""
@@ -125,7 +126,8 @@ class Measured:
             for name in wanted
             for ms in [self.values_ms.get(name, [])]
         ]
-        return [*found, Goal("as the ledger says", not self.wrong, f"{len(self.wrong)} wrong")]
+        said = f"{len(self.wrong)} wrong" if self.judged or self.wrong else ""
+        return [*found, Goal("as the ledger says", not self.wrong, said)]
 
     def fields(self) -> dict[str, Any]:
         """For a file."""
@@ -383,6 +385,7 @@ def run(
             say(measured.text())
         try:
             is_judged(rig)
+            measured.judged = True
         except AssertionError as error:
             measured.wrong.append(str(error)[:2000])
     except (AssertionError, ArbitrageEngineError, OSError) as error:

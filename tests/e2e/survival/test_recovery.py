@@ -156,6 +156,6 @@ def test_a_measurement_that_is_cut_says_what_it_has_seen_and_what_it_has_not() -
     measured = Measured()
     measured.add("naked, nothing hurt", 12.0)
     line = verdict("recovery", measured.goals(["calm", "halt"]), cut=True)
-    assert line.startswith("VERDICT recovery: cut, 2 of 4 goals met; missed: none; not seen: halt in force, from its")
+    assert line.startswith("VERDICT recovery: cut, 1 of 4 goals met; missed: none; not seen: halt in force, from its")
     assert line.count("\n") == 0 and "naked, nothing hurt (p99 12 of 1000 ms)" in line
     assert {name for names in FIGURES.values() for name in names} == {*GOAL_MS, DECIDED, DECIDED_DEPOSIT}
