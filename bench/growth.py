@@ -7,6 +7,8 @@ folds what is on the disk, a real executor is started on it twice against simula
 a fresh process folds it again. Printed: seconds and memory of each, what lies on the disk, and that the first fill,
 sent again, is still known, also to what the executor has left. Goals: READY in 5 s, 600 MB.
 
+What is known is said at once (stderr), so that a run that is cut has said it; the last line names every goal.
+
 With ``--state`` the journal stays in FOLDER, and the next run of as many operations begins with what lies there: the
 executor's starts have added their records to it. Writing takes most of the time (23 minutes for a million operations).
 """
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -49,11 +51,13 @@ from pipeline.execution.settled.retirement import RECORD_MAX, RETIRE_AFTER_NS
 from pipeline.model.config import DetectionConfig, HedgeConfig, HedgeExitConfig, RiskLimits
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
+from workers.kills.verdict import Goal, all_met, cut_by_sigterm, verdict
 from workers.recorder.checkpoints import Checkpoints
 from workers.state_folder import instance_dir
 
 READY_S_MAX = 5.0
 MEMORY_MB_MAX = 600
+SAY_S = 30.0
 LIFE = "life.json"  # in the folder of ``--state``: what was written there
 ROUND_OF = (
     OperationRecord,
@@ -166,8 +170,12 @@ def write_life(folder: Path, operations: int, bytes_max: int) -> dict[str, Any]:
     records = operations_done = 0
     for entry in world.entries[:1]:  # the boot record
         journal.append(entry.record, entry.mono_ns, entry.wall_ns)
+    began_s = said_s = time.monotonic()
     for rows, so_far in rounds_of(template, operations):
         operations_done = so_far
+        if time.monotonic() >= said_s + SAY_S:
+            said_s = time.monotonic()
+            say(f"{said_s - began_s:.0f} s: {so_far} of {operations} operations written")
         for record, mono_ns, wall_ns in rows:
             journal.append(record, mono_ns, wall_ns)
         records += len(rows)
@@ -246,7 +254,7 @@ def disk_bytes(folder: Path) -> dict[str, int]:
 
 
 def main() -> int:
-    """Prints one JSON object; exit code 1 where a goal is missed or something was forgotten."""
+    """Prints one JSON object and the verdict; exit code 1 where a goal is missed or something was forgotten."""
     parser = argparse.ArgumentParser(description="start and memory after a long life")
     parser.add_argument("--operations", type=int, default=1_000_000)
     parser.add_argument("--journal-max-bytes", type=int, default=2 << 30)
@@ -258,22 +266,61 @@ def main() -> int:
     if options.start:
         print(json.dumps(start(Path(options.start), json.loads(options.fill))))
         return 0
+    found: dict[str, Any] = {}
+    with cut_by_sigterm():
+        try:
+            measure(options, found)
+        except (KeyboardInterrupt, SystemExit, OSError) as error:
+            say(f"cut: {type(error).__name__}: {error}")
+    print(json.dumps(found, indent=1))
+    goals = goals_of(found, fold_only=options.fold_only)
+    print(verdict("growth", goals, cut="fold_after" not in found), flush=True)
+    return int(not all_met(goals))
+
+
+def say(text: str) -> None:
+    """One line while it runs."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def measure(options: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Fills ``found`` step by step, and says each."""
+
+    def add(what: str, value: Any) -> None:
+        found[what] = value
+        say(f"{what}: {json.dumps(value)}")
+
     with contextlib.ExitStack() as stack:
         name = options.state or stack.enter_context(tempfile.TemporaryDirectory(prefix="arb-growth-"))
         Path(name).mkdir(parents=True, exist_ok=True)
         os.environ["ARB_STATE_DIR"] = name  # of the executor's instance; the compiled kernels are those of always
         instance, life = life_in(Path(name), options.operations, options.journal_max_bytes)
+        add("life", life)
         folder = instance_dir(instance) / "journal"
-        found = folded(folder, life["first_fill"])
-        found["disk"] = disk_bytes(folder)
-        executor = [] if options.fold_only else executor_starts(instance)
-        after = found if options.fold_only else folded(folder, life["first_fill"])
-    print(json.dumps({"life": life, "fold": found, "executor": executor, "fold_after": after}, indent=1))
-    right = all(one["first_fill_known"] and not one["another_known"] for one in (found, after))
-    right = right and life["operations"] <= found["operations"] <= after["operations"]
-    met = found["start_s"] <= READY_S_MAX and found["peak_mb"] <= MEMORY_MB_MAX
-    met = met and all(one["peak_mb"] <= MEMORY_MB_MAX and one.get("ready_s", 0.0) <= READY_S_MAX for one in executor)
-    return int(not (right and met))
+        add("fold", {**folded(folder, life["first_fill"]), "disk": disk_bytes(folder)})
+        add("executor", [] if options.fold_only else executor_starts(instance))
+        add("fold_after", found["fold"] if options.fold_only else folded(folder, life["first_fill"]))
+
+
+def goals_of(found: Mapping[str, Any], *, fold_only: bool) -> list[Goal]:
+    """The goals, by what is known of them."""
+    folds = [found[name] for name in ("fold", "fold_after") if name in found]
+    starts = found.get("executor", [])
+    memory = max((one["peak_mb"] for one in (*folds, *starts)), default=0)
+    known = all(one["first_fill_known"] and not one["another_known"] for one in folds)
+    counts = [found["life"]["operations"] if "life" in found else 0, *(one["operations"] for one in folds)]
+    fold_s = max((one["start_s"] for one in folds[:1]), default=0.0)
+    goals = [
+        Goal("fold", fold_s <= READY_S_MAX, f"{fold_s:.1f} of {READY_S_MAX:.0f} s" if folds else ""),
+        Goal("memory", memory <= MEMORY_MB_MAX, f"{memory} of {MEMORY_MB_MAX} MB" if folds else ""),
+        Goal("the first fill is known", known, ("yes" if known else "no") if folds else ""),
+        Goal("nothing forgotten", counts == sorted(counts), f"{counts} operations" if folds else ""),
+    ]
+    if fold_only:
+        return goals
+    ready_s = max((one.get("ready_s", 0.0) for one in starts), default=0.0)
+    return [Goal("READY", ready_s <= READY_S_MAX, f"{ready_s:.1f} of {READY_S_MAX:.0f} s" if starts else ""), *goals]
 
 
 def folded(folder: Path, fill: list[str]) -> dict[str, Any]:

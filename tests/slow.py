@@ -15,6 +15,7 @@ SLOW = (
     "tests/unit/conformance/",
     "tests/unit/detection/test_depth_walk.py",
     "tests/unit/exchanges/feed/test_market_feed.py",
+    "tests/unit/exchanges/test_edge_minute.py",
     "tests/unit/exchanges/test_feed_codec_equality.py",
     "tests/unit/exchanges/test_gateway.py",
     "tests/unit/exchanges/test_order_session.py",

@@ -23,7 +23,8 @@ What is decided must be true, and what is flat must be so by the ledger: else th
     python -m tests.campaigns.recovery [--rounds 20] [--only calm,ends,hang,halt,lost] [--out FILE]
 
 Exit code 1 where a goal is missed or something is not true. A loaded host misses goals that an idle one meets: the
-load is printed.
+load is printed. Each part is printed when it has ended, and the table so far after each round: a run that is cut
+(SIGTERM, Ctrl-C) ends with what it saw until then.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from tests.worlds.instance_rig import Rig, half_done, holds_a_hedge, is_judged, 
 from tests.worlds.judging.naked_spans import naked_ends, naked_spans, quantile
 from tests.worlds.waiting import until
 from workers.halt_file import read_halt
+from workers.kills.verdict import Goal, all_met, cut_by_sigterm, verdict
 
 VENUES = ("mexc_spot", "gateio_spot", "gateio_futures")
 GOAL_MS = {
@@ -64,6 +66,14 @@ GOAL_MS = {
     "naked, a request lost": 1000.0,
 }
 DECIDED, DECIDED_DEPOSIT = "UNKNOWN decided after its window", "the same, deposit meanwhile"
+#: What each part measures.
+FIGURES: dict[str, tuple[str, ...]] = {
+    "calm": ("naked, nothing hurt",),
+    "ends": ("feed READY after its end", "detector READY after its end", "executor READY after its end"),
+    "hang": ("executor READY after it hung", "proven legs flat after it hung"),
+    "halt": ("halt in force, from its first line", "halt in force, by the shell"),
+    "lost": (DECIDED, DECIDED_DEPOSIT, "naked, a request lost"),
+}
 SLACK_MS = 2000.0  # beside an order's window and the grace, until an unknown order is decided
 CALM_S = 3.0  # a round
 Parts = dict[str, Callable[[Rig, "Measured"], None]]
@@ -78,6 +88,7 @@ class Measured:
     goals_ms: dict[str, float] = field(default_factory=lambda: dict(GOAL_MS))
     wrong: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
+    judged: bool = False  # the end was held against the ledger
 
     def add(self, figure: str, *ms: float) -> None:
         """More values of a figure."""
@@ -98,6 +109,25 @@ class Measured:
             said = "MISSED" if name in missed else "met" if found else "not seen"
             lines.append(f"{name:38} {len(found):4} " + " ".join(f"{ms:9.1f}" for ms in figures) + f" {said}")
         return "\n".join([*lines, *(f"late: {text}" for text in self.late), *(f"WRONG: {text}" for text in self.wrong)])
+
+    def newest(self, before: Mapping[str, int]) -> str:
+        """The values beyond the first ``before`` of each figure, in words."""
+        found = {name: values[before.get(name, 0) :] for name, values in self.values_ms.items()}
+        return "; ".join(f"{name} {', '.join(f'{ms:.0f}' for ms in ms_)} ms" for name, ms_ in found.items() if ms_)
+
+    def goals(self, only: Sequence[str]) -> list[Goal]:
+        """Every goal of these parts, in the order of the table, and that everything is as the ledger says."""
+        missed = set(self.missed())
+        wanted = [name for part in only for name in FIGURES[part]]
+        found = [
+            Goal(
+                name, name not in missed, f"p99 {quantile(ms, 0.99):.0f} of {self.goals_ms[name]:.0f} ms" if ms else ""
+            )
+            for name in wanted
+            for ms in [self.values_ms.get(name, [])]
+        ]
+        said = f"{len(self.wrong)} wrong" if self.judged or self.wrong else ""
+        return [*found, Goal("as the ledger says", not self.wrong, said)]
 
     def fields(self) -> dict[str, Any]:
         """For a file."""
@@ -333,29 +363,49 @@ def _deposit_coins(rig: Rig, doubted: Mapping[str, Decision]) -> None:
 PARTS: Parts = {"calm": calm, "ends": ends, "hang": hang, "halt": halt, "lost": lost}
 
 
-def run(rounds: int, only: Sequence[str], say: Callable[[str], None] = lambda text: None) -> Measured:
-    """Every part ``rounds`` times on one instance, which ends in order and is judged by the venues' ledger."""
-    measured = Measured()
+def run(
+    rounds: int, only: Sequence[str], say: Callable[[str], None] = lambda text: None, into: Measured | None = None
+) -> Measured:
+    """Every part ``rounds`` times on one instance, which ends in order and is judged by the venues' ledger. ``into``:
+    what is filled meanwhile, for a caller that may have to go without the end."""
+    measured = Measured() if into is None else into
     rig = Rig(f"r-{secrets.token_hex(4)}", risk_limits={"max_orders_per_s": 100})
     try:
         rig.start()
         for number in range(rounds):
             for name in only:
-                say(f"round {number + 1} of {rounds}: {name}, load {os.getloadavg()[0]:.1f}")
+                title, before = f"round {number + 1} of {rounds}: {name}", _counts(measured)
                 try:
                     PARTS[name](rig, measured)
-                except AssertionError as error:
-                    reading = rig.reading()
-                    seen = {key: reading[key] for key in ("state", "reasons", "breakers", "opportunities")}
-                    measured.wrong.append(f"{name} did not end: {error}; {seen}")
-                    return measured
+                    say(f"{title}, load {os.getloadavg()[0]:.1f}: {measured.newest(before)}")
+                except (AssertionError, ArbitrageEngineError, OSError) as error:
+                    say(f"{title} did not end: {error}")
+                    measured.wrong.append(f"{name} did not end: {error}; {_state(rig)}")
+                    well_again(rig)  # the next part goes on where it can
+            say(measured.text())
         try:
             is_judged(rig)
+            measured.judged = True
         except AssertionError as error:
             measured.wrong.append(str(error)[:2000])
+    except (AssertionError, ArbitrageEngineError, OSError) as error:
+        measured.wrong.append(f"the run did not go on: {type(error).__name__}: {error}")
     finally:
         rig.close()
     return measured
+
+
+def _counts(measured: Measured) -> dict[str, int]:
+    return {name: len(values) for name, values in measured.values_ms.items()}
+
+
+def _state(rig: Rig) -> str:
+    """What an operator would see, where it can be read."""
+    try:
+        reading = rig.reading()
+    except (ArbitrageEngineError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+    return str({key: reading[key] for key in ("state", "reasons", "breakers", "opportunities")})
 
 
 def main() -> int:
@@ -368,22 +418,24 @@ def main() -> int:
     only = options.only.split(",")
     if unknown := set(only) - PARTS.keys():
         parser.error(f"--only: found {', '.join(sorted(unknown))}, wanted some of {', '.join(PARTS)}")
-    before = os.getloadavg()
+    before, cut, measured = os.getloadavg(), False, Measured()
 
     def say(text: str) -> None:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+        if options.out:
+            Path(options.out).write_text(json.dumps(measured.fields()), encoding="utf-8")
 
-    try:
-        measured = run(options.rounds, only, say)
-    except (AssertionError, ArbitrageEngineError, OSError) as error:
-        sys.stdout.write(f"FAILED to run: {error}\n")
-        return 1
-    if options.out:
-        Path(options.out).write_text(json.dumps(measured.fields()), encoding="utf-8")
+    with cut_by_sigterm():
+        try:
+            run(options.rounds, only, say, measured)
+        except KeyboardInterrupt:
+            cut = True
     load = f"load before {before[0]:.1f}, at the end {os.getloadavg()[0]:.1f}, of {os.cpu_count()} cores"
-    sys.stdout.write(measured.text() + f"\n{load}\n")
-    return int(bool(measured.missed() or measured.wrong))
+    say(load)
+    goals = measured.goals(only)
+    sys.stdout.write(f"{measured.text()}\n{load}\n{verdict('recovery', goals, cut=cut)}\n")
+    return int(cut or not all_met(goals))
 
 
 if __name__ == "__main__":

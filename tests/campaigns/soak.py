@@ -34,21 +34,23 @@ import psutil
 from pipeline.execution.journal.guard_journal import whole_journal
 from pipeline.model.errors import ArbitrageEngineError
 from tests.campaigns.level_fit import HELD_S, Sample, Slope, levels_of, own_bytes, too_steep, unjudged
-from tests.campaigns.soak_bounds import Recovery, not_tried, slow_recoveries, too_naked, unexplained
+from tests.campaigns.soak_bounds import UPTIME_MIN, Recovery, not_tried, slow_recoveries, too_naked, unexplained
 from tests.worlds.instance_rig import Rig, segments_of
 from tests.worlds.judging.naked_spans import naked_spans, spans_text
 from tests.worlds.waiting import until
 from workers.control_plane.launch import block_new_risk
+from workers.control_plane.timer import Timer
 from workers.control_socket import ControlError, ask
 from workers.demo.run_checker import Violation
 from workers.kills.plan import PROFILE, VENUES, venue_trouble
 from workers.kills.rig import DRAIN_S
+from workers.kills.verdict import Goal, all_met, cut_by_sigterm, verdict
 from workers.view.status import Reader
 
 KILLED = ("executor", "feed.mexc", "detector", "recorder", "feed.gateio", "guard", "poller")
 KILL_EVERY_S, TROUBLE_EVERY_S, EDGE_EVERY_S, HANG_EVERY_S = 40.0, 15.0, 240.0, 600.0
 EDGE_MS, HALTED_S = 20_000, 5.0
-LOOK_S, SAMPLE_S, OPERATOR_S = 0.5, 5.0, 3.0
+LOOK_S, SAMPLE_S, OPERATOR_S, SAY_S = 0.5, 5.0, 3.0, 60.0
 KILLS_UNTIL = 0.6  # of the run: the lives after it are long enough to tell a leak from a process that still fills up
 CAN_TRADE = ("ready", "degraded")
 LOAD: dict[str, Any] = {
@@ -86,12 +88,12 @@ class Seen:
 class Watcher(threading.Thread):
     """Looks at the instance from a thread of its own, until :meth:`end`."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, seen: Seen) -> None:
         super().__init__(name="watcher", daemon=True)
         self._rig = rig
         self._reader = Reader(rig.instance)
         self._over = threading.Event()
-        self.seen = Seen()
+        self.seen = seen
         self.problem = ""
         self._restarts: Counter[str] = Counter()
 
@@ -276,6 +278,14 @@ class Outcome:
         failed = [f"FAILED: {text}" for text in (*self.failures, *self.slow)]
         return "\n".join([*lines, *(failed or ["level"])])
 
+    def goals(self) -> list[Goal]:
+        """What it must show, each with its figure."""
+        return [
+            Goal("flat, level and as the ledger says", not self.failures, "; ".join(self.failures)[:1000] or "all"),
+            Goal("back in time, nothing naked for long", not self.slow, "; ".join(self.slow)[:1000] or "all"),
+            Goal("uptime", self.seen.uptime >= UPTIME_MIN, f"{100 * self.seen.uptime:.2f} %"),
+        ]
+
     def fields(self) -> dict[str, Any]:
         """For a file: everything, the samples too."""
         return {
@@ -297,8 +307,26 @@ class Outcome:
         }
 
 
-def soak(seconds: float, seed: int, say: Callable[[str], None] = lambda text: None) -> Outcome:
-    """One soak from the first process to the verdict."""
+def so_far(seen: Seen) -> str:
+    """What was seen until now, in one line: a run that is cut has said it."""
+    if not seen.samples:
+        return "nothing seen yet"
+    last, back = seen.samples[-1], Counter(recovery.process for recovery in seen.recoveries)
+    sizes = ", ".join(f"{name} {own / 1e6:.0f} MB {files} fds" for name, (_, own, files) in last.processes.items())
+    steep = [text for key, slope in levels_of(seen.samples).items() if (text := too_steep(key, slope))]
+    late = max((recovery.ms for recovery in seen.recoveries), default=0.0)
+    return (
+        f"{last.operations} operations, uptime {100 * seen.uptime:.2f} %, {last.segments} segments; "
+        f"READY again {dict(back)}, slowest {late:.0f} ms; {sizes}; not level: {'; '.join(steep) or 'nothing'}"
+    )
+
+
+def soak(
+    seconds: float, seed: int, say: Callable[[str], None] = lambda text: None, seen: Seen | None = None
+) -> Outcome:
+    """One soak from the first process to the verdict. ``seen``: what is filled meanwhile, for a caller that may have to
+    go without the end."""
+    seen = Seen() if seen is None else seen
     with tempfile.TemporaryDirectory() as folder:
         scenario = Path(folder) / "soak.yaml"
         scenario.write_text(json.dumps(LOAD), encoding="utf-8")
@@ -307,14 +335,16 @@ def soak(seconds: float, seed: int, say: Callable[[str], None] = lambda text: No
         try:
             rig.start()
             names = segments_of(rig.instance)
-            watcher, operator = Watcher(rig), Operator(rig)
+            watcher, operator = Watcher(rig, seen), Operator(rig)
             watcher.start()
             began_s = time.monotonic()
             hangs_s, edges_s = list[float](), list[float]()
-            steps = plan(seed, seconds)
+            steps, said = plan(seed, seconds), Timer(SAY_S, began_s + SAY_S)
             for step in steps:
                 while time.monotonic() < began_s + step.at_s:
                     operator.look()
+                    if said.due(time.monotonic()):
+                        say(f"{time.monotonic() - began_s:7.1f} s {so_far(seen)}")
                     time.sleep(min(1.0, max(0.0, began_s + step.at_s - time.monotonic())))
                 say(f"{time.monotonic() - began_s:7.1f} s {step.what}")
                 when = {"hang executor": hangs_s, "403 pages": edges_s}.get(step.what)
@@ -324,7 +354,8 @@ def soak(seconds: float, seed: int, say: Callable[[str], None] = lambda text: No
             while time.monotonic() < began_s + seconds:
                 operator.look()
                 time.sleep(0.2)
-            seen = watcher.end()
+            watcher.end()
+            say(f"{time.monotonic() - began_s:7.1f} s {so_far(seen)}")
             failures = _ends_flat(rig, operator)
             failures += _segment_failures(rig, names)
             slow = slow_recoveries(seen.recoveries, hangs_s, edges_s)
@@ -414,15 +445,22 @@ def main() -> int:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
-    try:
-        outcome = soak(options.minutes * 60, options.seed, say)
-    except (AssertionError, ArbitrageEngineError, OSError, RuntimeError) as error:
-        sys.stdout.write(f"FAILED to run after {time.monotonic() - started_s:.0f} s: {error}\n")
-        return 1
+    seen = Seen()
+    with cut_by_sigterm():
+        try:
+            outcome = soak(options.minutes * 60, options.seed, say, seen)
+        except (AssertionError, ArbitrageEngineError, OSError, RuntimeError, KeyboardInterrupt) as error:
+            cut = isinstance(error, KeyboardInterrupt)
+            why = "cut" if cut else f"FAILED to run: {error}"
+            sys.stdout.write(f"{why} after {time.monotonic() - started_s:.0f} s\n{so_far(seen)}\n")
+            goals = [Goal("flat, level and as the ledger says", False, "" if cut else str(error)[:1000])]
+            goals += [Goal("uptime", seen.uptime >= UPTIME_MIN, f"{100 * seen.uptime:.2f} %")]
+            sys.stdout.write(verdict("soak", goals, cut=cut) + "\n")
+            return 1
     if options.out:
         Path(options.out).write_text(json.dumps(outcome.fields()), encoding="utf-8")
-    sys.stdout.write(outcome.text() + "\n")
-    return int(bool(outcome.failures or outcome.slow))
+    sys.stdout.write(f"{outcome.text()}\n{verdict('soak', outcome.goals())}\n")
+    return int(not all_met(outcome.goals()))
 
 
 if __name__ == "__main__":

@@ -13,15 +13,20 @@ from tests.worlds.instance_rig import Rig, ready_rig, until
 pytestmark = pytest.mark.e2e
 
 VENUE, OTHERS = "mexc_spot", ("gateio_spot", "gateio_futures")
+#: After a minute of pages: the longest pause that has grown meanwhile is 19 s (``tests/unit/exchanges/
+#: test_edge_minute.py``), then the account is proved and an opportunity comes.
+BACK_S = 30.0
 
 
-def fills_after(rig: Rig, venue: str, mono_ns: int) -> bool:
-    return any(row["kind"] == "fill" and row["venue"] == venue and row["mono_ns"] > mono_ns for row in rig.ledger())
+def fills_after(rig: Rig, venue: str, mono_ns: int) -> list[int]:
+    """Stamps of the fills at the venue since then, by its own ledger."""
+    rows = (row for row in rig.ledger() if row["kind"] == "fill" and row["venue"] == venue)
+    return [row["mono_ns"] for row in rows if row["mono_ns"] > mono_ns]
 
 
 @pytest.mark.parametrize("edge_s", [5, pytest.param(60, marks=pytest.mark.campaign)])
 def test_seconds_of_403_pages_cost_those_seconds_and_nothing_more(running: Rig, edge_s: int) -> None:
-    until(lambda: fills_after(running, VENUE, 0), "trading at the venue")
+    until(lambda: bool(fills_after(running, VENUE, 0)), "trading at the venue")
     began_ns = time.monotonic_ns()
     running.fault(kind="gateway_page", venue=VENUE, target="*", count=0)
     running.fault(kind="disconnect", venue=VENUE, target="private")
@@ -30,7 +35,10 @@ def test_seconds_of_403_pages_cost_those_seconds_and_nothing_more(running: Rig, 
     until(lambda: time.monotonic_ns() - began_ns > edge_s * 1_000_000_000, "the edge's end")
     running.simulator.clear_faults()
     over_ns = time.monotonic_ns()
-    until(lambda: fills_after(running, VENUE, over_ns), "trading at the venue again, by itself")
+    until(lambda: bool(fills_after(running, VENUE, over_ns)), "trading at the venue again, by itself")
+    back_s = (min(fills_after(running, VENUE, over_ns)) - over_ns) / 1e9
+    print(f"{edge_s} s of pages; traded again {back_s:.1f} s after them")
+    assert edge_s < 60 or back_s <= BACK_S, "short ones are judged on busy machines as well"
     assert running.breakers() == {} and not running.reading()["halted"]
     running.end()
     pages = [row for row in running.ledger() if row["kind"] == "request" and "page_status" in row.get("fault", "")]
@@ -45,7 +53,7 @@ def test_seconds_of_403_pages_cost_those_seconds_and_nothing_more(running: Rig, 
 
 def test_a_venue_whose_first_upgrades_are_refused_trades_some_seconds_later() -> None:
     with ready_rig(str(REPO / "tests" / "cases" / "edge403.yaml")) as rig:
-        until(lambda: fills_after(rig, VENUE, 0), "trading at the venue")
+        until(lambda: bool(fills_after(rig, VENUE, 0)), "trading at the venue")
         refused = [row for row in rig.ledger() if row["kind"] == "request" and row["operation"] == "connect"]
         assert len([row for row in refused if row["venue"] == VENUE]) > 3
         assert rig.breakers() == {}

@@ -76,4 +76,5 @@ async def answered(deadline_s: float, question: Callable[[], T]) -> T:
             done.set_exception(error)
 
     threading.Thread(target=work, name="question", daemon=True).start()
-    return await asyncio.wait_for(asyncio.wrap_future(done), max(0.0, deadline_s - time.monotonic()))
+    async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
+        return await asyncio.wrap_future(done)

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -32,6 +32,7 @@ from pipeline.execution.records import OrderIntentRecord, Purpose
 from pipeline.model.errors import ArbitrageEngineError
 from shm.liveness import LivenessView
 from tests.campaigns.level_fit import own_bytes
+from tests.campaigns.outlives.halts import Halted, goals_of
 from tests.exhausted import no_descriptors
 from tests.worlds.instance_rig import (
     SHORT_WINDOWS,
@@ -50,6 +51,7 @@ from tests.worlds.instance_rig import (
 from tests.worlds.waiting import until
 from workers.demo.summary import JournalTotals
 from workers.halt_file import read_halt
+from workers.kills.verdict import all_met, cut_by_sigterm, verdict
 from workers.last_run.half_done import replayed
 
 WHAT = ("halt", "flatten", "host", "hang", "kill")
@@ -119,37 +121,7 @@ def disk_full(rig: Rig) -> Iterator[None]:
 
 # --- looking ---
 
-
-@dataclass(frozen=True, slots=True)
-class Halted:
-    """A halt by the shell. ``in_force_ms``, ``by_shell_ms``: until the latch; ``after_latch_ms``: from the latch to the
-    last arrival of an entry."""
-
-    first_line_ns: int
-    in_force_ms: float
-    by_shell_ms: float
-    after_latch_ms: float = 0.0
-
-
-IN_FORCE_MS_MAX, BY_SHELL_MS_MAX, AFTER_LATCH_MS_MAX = 200.0, 1000.0, 50.0
 HALTS: list[Halted] = []  # of this run, beside stopped processes
-
-
-def slow_halts(halts: Sequence[Halted]) -> list[str]:
-    """What is beyond the promise, in words."""
-    worst = {
-        ("in force", IN_FORCE_MS_MAX): max((h.in_force_ms for h in halts), default=0.0),
-        ("by the shell", BY_SHELL_MS_MAX): max((h.by_shell_ms for h in halts), default=0.0),
-    }
-    late = [
-        f"a halt was {what} after {ms:.1f} ms, wanted {limit:.0f} at most"
-        for (what, limit), ms in worst.items()
-        if ms > limit
-    ]
-    entry_ms = max((h.after_latch_ms for h in halts), default=0.0)
-    if entry_ms > AFTER_LATCH_MS_MAX:
-        late.append(f"an entry came {entry_ms:.1f} ms after the latch, wanted {AFTER_LATCH_MS_MAX:.0f} at most")
-    return late
 
 
 def halt_by_shell(rig: Rig, reason: str) -> Halted:
@@ -418,18 +390,25 @@ def cases(what: Sequence[str], *, pairs: bool) -> list[tuple[str, Case, tuple[st
     return found
 
 
-def run_cases(rig: Rig, wanted: Sequence[tuple[str, Case, tuple[str, ...]]], say: Callable[[str], None]) -> list[str]:
-    """Every case on one instance; the failures, after which the next case goes on where it can."""
-    failures = []
+def run_cases(
+    rig: Rig,
+    wanted: Sequence[tuple[str, Case, tuple[str, ...]]],
+    say: Callable[[str], None],
+    failures: list[str] | None = None,
+) -> list[str]:
+    """Every case on one instance; the failures (added to ``failures``), after which the next case goes on where it
+    can. ``say`` is called once a case, when it has ended."""
+    failures = [] if failures is None else failures
     names = segments_of(rig.instance)
     for kind, case, processes in wanted:
         title = f"{kind:20} {' + '.join(processes) or '-':24}"
         try:
-            say(f"{title} {case(rig, processes)}")
+            text = case(rig, processes)
             whole_again(rig)
             logs_bounded(rig)
             memory_bounded(rig)
             assert segments_of(rig.instance) == names, "segments came or went"
+            say(f"{title} {text}")
         except (AssertionError, ArbitrageEngineError, OSError) as error:
             failures.append(f"{title} {type(error).__name__}: {error}")
             say(f"FAILED {failures[-1]}")
@@ -439,8 +418,8 @@ def run_cases(rig: Rig, wanted: Sequence[tuple[str, Case, tuple[str, ...]]], say
                 well_again(rig)
     try:
         is_judged(rig)
-    except AssertionError as error:
-        failures.append(f"at the end: {error}")
+    except (AssertionError, ArbitrageEngineError, OSError) as error:
+        failures.append(f"at the end: {type(error).__name__}: {error}")
     return failures
 
 
@@ -455,11 +434,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.only:
         wanted = [row for row in wanted if set(row[2]) <= set(given.only.split(","))]
     config: dict[str, Any] = SMALL
-    with running(**config) as rig:
-        failures = run_cases(rig, wanted, lambda text: print(text, flush=True))
-    if HALTS:
-        in_force, by_shell = max(h.in_force_ms for h in HALTS), max(h.by_shell_ms for h in HALTS)
-        print(f"{len(HALTS)} halts: at most in force {in_force:.1f}, by the shell {by_shell:.1f} ms")
-    failures += slow_halts(HALTS)
-    print(f"{len(wanted)} cases, {len(failures)} failed", *failures, sep="\n  ")
-    return 1 if failures else 0
+    failures, done, cut = list[str](), list[str](), False
+
+    def say(text: str) -> None:
+        done.append(text)
+        print(f"{len(done)}/{len(wanted)} {text}", flush=True)
+
+    with cut_by_sigterm():
+        try:
+            with running(**config) as rig:
+                run_cases(rig, wanted, say, failures)
+        except KeyboardInterrupt:
+            cut = True
+        except (AssertionError, ArbitrageEngineError, OSError) as error:
+            failures.append(f"the run did not go on: {type(error).__name__}: {error}")
+    print(f"{len(done)} of {len(wanted)} cases, {len(failures)} failed", *failures, sep="\n  ")
+    goals = goals_of(len(done), len(wanted), failures, HALTS)
+    if "halt" not in given.what:
+        goals = goals[:1]
+    print(verdict("outlives", goals, cut=cut), flush=True)
+    return int(cut or not all_met(goals))

@@ -10,9 +10,21 @@ import pytest
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import OrderIntentRecord, OrderStateRecord, Purpose
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
-from tests.campaigns.outlives.cases import Halted, slow_halts
-from tests.campaigns.recovery import DECIDED, GOAL_MS, Decision, Measured, decisions, order_history, run, untrue
+from tests.campaigns.outlives.halts import Halted, goals_of
+from tests.campaigns.recovery import (
+    DECIDED,
+    DECIDED_DEPOSIT,
+    FIGURES,
+    GOAL_MS,
+    Decision,
+    Measured,
+    decisions,
+    order_history,
+    run,
+    untrue,
+)
 from tests.worlds.judging.naked_spans import naked_times
+from workers.kills.verdict import all_met, verdict
 
 MS, D = 1_000_000, Decimal
 SENT_MS = 5000
@@ -130,8 +142,20 @@ def test_a_round_of_ends_is_measured_and_ends_as_the_ledger_says() -> None:
     assert measured.values_ms.keys() <= GOAL_MS.keys() and all(all(found) for found in measured.values_ms.values())
 
 
-def test_an_entry_after_the_latch_is_a_slow_halt() -> None:
+def test_an_entry_after_the_latch_is_a_missed_goal() -> None:
     in_time, late = Halted(0, 120.0, 800.0, 40.0), Halted(0, 120.0, 800.0, 90.0)
-    assert slow_halts([in_time]) == []
-    assert slow_halts([in_time, late]) == ["an entry came 90.0 ms after the latch, wanted 50 at most"]
-    assert len(slow_halts([Halted(0, 250.0, 1200.0)])) == 2
+    assert all_met(goals_of(2, 2, [], [in_time]))
+    line = verdict("outlives", goals_of(2, 2, [], [in_time, late]))
+    assert line.startswith(
+        "VERDICT outlives: 3 of 4 goals met; missed: last entry after the latch (at most 90.0 of 50 ms)"
+    )
+    assert [goal.met for goal in goals_of(2, 2, [], [Halted(0, 250.0, 1200.0)])] == [True, False, False, True]
+
+
+def test_a_measurement_that_is_cut_says_what_it_has_seen_and_what_it_has_not() -> None:
+    measured = Measured()
+    measured.add("naked, nothing hurt", 12.0)
+    line = verdict("recovery", measured.goals(["calm", "halt"]), cut=True)
+    assert line.startswith("VERDICT recovery: cut, 1 of 4 goals met; missed: none; not seen: halt in force, from its")
+    assert line.count("\n") == 0 and "naked, nothing hurt (p99 12 of 1000 ms)" in line
+    assert {name for names in FIGURES.values() for name in names} == {*GOAL_MS, DECIDED, DECIDED_DEPOSIT}

@@ -1,0 +1,41 @@
+"""An edge that answers pages for a minute costs that minute and little more, on every path of every venue.
+
+On skipped time (``tests/worlds/skipped``) and by the stamps of the venue's own ledger: a busy machine changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+EDGE_S = 60.0
+#: A pause is 1 s and 0.15 of all before it at most; each of those was half as long at least (``gateway_backoff``).
+AFTER_S = 1.0 + 2 * 0.15 * EDGE_S
+OTHERS = ("gateio_futures", "binance_spot", "binance_futures", "bybit_spot", "bybitperp_futures")
+
+
+@pytest.mark.parametrize(
+    "venue", ["mexc_spot", "gateio_spot", *(pytest.param(name, marks=pytest.mark.campaign) for name in OTHERS)]
+)
+def test_orders_and_readings_come_back_within_one_pause_of_the_edges_end(venue: str) -> None:
+    found = edge_minute(venue, 403)
+    assert found["pages"] > 5, "it was met on its paths, and knocked with again"
+    assert found["order_s"] <= AFTER_S and found["account_s"] <= AFTER_S, found
+
+
+@pytest.mark.campaign
+def test_a_minute_of_pages_with_503_costs_no_more() -> None:
+    found = edge_minute("mexc_spot", 503)
+    assert found["order_s"] <= AFTER_S and found["account_s"] <= AFTER_S, found
+
+
+def edge_minute(venue: str, status: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.worlds.skipped.edge_minute", venue, str(EDGE_S), str(status)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    answer: dict[str, Any] = json.loads(ran.stdout)
+    return answer
