@@ -34,7 +34,6 @@ from pipeline.execution.journal.format import (
 )
 from pipeline.model.errors import JournalError
 
-
 BLOCK_BYTES = 256 * 1024  # of a segment that is looked through: stays in the CPU's cache
 _ZEROS = bytes(BLOCK_BYTES)
 
