@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +231,7 @@ def _said_in_loop(progress: Callable[[str], None] | None) -> Callable[[dict[str,
     if progress is None:
         return None
     loop = asyncio.get_running_loop()
-    return compiling_text(partial(loop.call_soon_threadsafe, progress))
+    return compiling_text(lambda text: loop.call_soon_threadsafe(progress, text))
 
 
 def _engine_config(
