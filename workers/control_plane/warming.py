@@ -28,7 +28,7 @@ HEAVY_MODULES = ("feed", "detector", "executor")  # about 10, 7 and 4 s of compi
 HELPER_NICENESS = 5  # the supervisor reads the venues' instruments meanwhile, under a time-out of seconds
 PROGRESS_MS = 5000  # while it compiles, progress is reported at least this often
 PROGRESS_LEAST_S = 1.0  # and no more often than this
-FUNCTIONS_ABOUT = 410  # kernels and what is compiled into them, with two dialects; each further one brings some more
+FUNCTIONS_ABOUT = 400  # kernels and what is compiled into them, with two dialects; each further one brings some more
 BAR_CHARACTERS = 24
 READ_MAX = 1 << 16
 
@@ -90,7 +90,8 @@ class Warmer:
         """
         # the longest first: whatever is left to the end is waited for with the other CPUs idle
         jobs = [name for name in HEAVY_MODULES if name in modules]
-        jobs += [name for name in modules if name not in HEAVY_MODULES and _warms(name)]
+        as_executor = ("guard",) if "executor" in jobs else ()  # its kernels are the executor's: not compiled twice
+        jobs += [name for name in modules if name not in (*HEAVY_MODULES, *as_executor) and _warms(name)]
         running: dict[int, tuple[str, int]] = {}  # pidfd -> (module, pid)
         counted, counts = os.pipe()  # a byte for each function that a helper has compiled
         ended = select.poll()

@@ -220,7 +220,7 @@ def test_the_bar_grows_with_each_function_and_is_never_full_before_the_end() -> 
     bars = [progress_text(count, 3.0, "feed").partition("]")[0] for count in range(2 * FUNCTIONS_ABOUT)]
     assert bars[0].count("#") == 0 and bars == sorted(bars, key=lambda bar: bar.count("#"))
     assert len({bar.count("#") for bar in bars}) == BAR_CHARACTERS and "." in bars[-1]
-    half = f"[{'#' * 12}{'.' * 12}] 205 of about 410 functions after 3 s, now feed"
+    half = f"[{'#' * 12}{'.' * 12}] 200 of about 400 functions after 3 s, now feed"
     assert progress_text(FUNCTIONS_ABOUT // 2, 3.4, "feed") == half
 
 
