@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.errors import ArbitrageEngineError, BadInput, ConfigInvalid
 from pipeline.model.structs import ArbitrageOpportunity, Credentials
-from workers.control_plane.launch import Launched, wait_until_ended
+from workers.control_plane.launch import Launched, compiling_text, wait_until_ended
 from workers.control_plane.preflight import check_mode
 from workers.view.status import Reader
 
@@ -91,16 +91,19 @@ class ArbitrageEngine:
 
     # --- life ---
 
-    async def start(self) -> None:
+    async def start(self, progress: Callable[[str], None] | None = None) -> None:
         """Start every process and wait until all are READY; a start that fails leaves none. Raises LaunchError, and
-        ControlError where the READY executor does not answer; a second start is refused."""
+        ControlError where the READY executor does not answer; a second start is refused.
+
+        ``progress`` (``print``) hears how far the first start ever is: it compiles for a quarter of a minute and more.
+        """
         self._refuse_second_start()
         await asyncio.to_thread(wait_until_ended, self.instance)  # for seconds: the program's loop goes on
         self._refuse_second_start()  # one that was asked for meanwhile
         self._launched = launched = Launched(self.instance, live_name=self._live_name, keys=self._keys)
         try:
             launched.configure({**msgspec.to_builtins(self.config), "engine_name": self.instance})
-            await asyncio.to_thread(launched.wait_ready)
+            await asyncio.to_thread(launched.wait_ready, _said_in_loop(progress))
             await self.market_data.start_aggregation()
             await self.risk_manager.start_monitoring()
             await self.balance_monitor.start_monitoring()
@@ -137,9 +140,9 @@ class ArbitrageEngine:
                 self._launched = None
 
     @contextlib.asynccontextmanager
-    async def session(self) -> AsyncIterator[ArbitrageEngine]:
-        """Start on entering, stop on leaving, also after an error."""
-        await self.start()
+    async def session(self, progress: Callable[[str], None] | None = None) -> AsyncIterator[ArbitrageEngine]:
+        """Start on entering, stop on leaving, also after an error. ``progress``: see :meth:`start`."""
+        await self.start(progress)
         try:
             yield self
         finally:
@@ -158,7 +161,11 @@ class ArbitrageEngine:
 
     def opportunities(self, *, poll_s: float = 0.01) -> AsyncIterator[ArbitrageOpportunity]:
         """Every opportunity that the detector offers from now on, the engine's own doing apart: it executes them by
-        itself (``detector.stop_detection`` ends that). A slow reader misses some; none is held up for it."""
+        itself (``detector.stop_detection`` ends both). A slow reader misses some; none is held up for it.
+
+        Of a triangle (TRIANGULAR) the first purchase and the last sale are shown, on two pairs: not one to execute by
+        hand.
+        """
         self._running()
         return opportunities(self.instance, self.market_data, poll_s)
 
@@ -217,6 +224,14 @@ class ArbitrageEngine:
             "success_rate": round(100 * (counts.success_rate or 0.0), 2),
             "average_execution_time_ms": reading["average_execution_time_ms"] or 0.0,
         }
+
+
+def _said_in_loop(progress: Callable[[str], None] | None) -> Callable[[dict[str, Any]], None] | None:
+    """What a thread that waits for READY calls: ``progress`` hears of it in the loop of the program."""
+    if progress is None:
+        return None
+    loop = asyncio.get_running_loop()
+    return compiling_text(lambda text: loop.call_soon_threadsafe(progress, text))
 
 
 def _engine_config(

@@ -17,7 +17,7 @@ its errors come out of a kernel's first call.
 """
 
 # numba has no types: everything of it is Any here.
-# mypy: disable-error-code="no-untyped-call,misc"
+# mypy: disable-error-code="no-untyped-call,attr-defined,misc"
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ This reaches into numba below its documented interface: :mod:`shm.jit` refuses a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -87,6 +88,17 @@ class Library(codegen.JITCodeLibrary):
         return list(found)
 
 
+class _Heard:
+    """Who hears of each part that this process makes (:func:`report_to`)."""
+
+    made: Callable[[], None] = staticmethod(lambda: None)
+
+
+def report_to(made: Callable[[], None]) -> None:
+    """``made`` is called for each function that is lowered for a kernel above it: how far a compilation is."""
+    _Heard.made = staticmethod(made)
+
+
 class _PartCompiler(dispatcher._FunctionCompiler):
     """Types and lowers; no machine code, no wrapper for Python."""
 
@@ -115,6 +127,7 @@ class _Parts:
             key = object()
             self._compiler.targetdescr.target_context.insert_user_function(key, result.fndesc, [result.library])
             self._made[arguments] = key, result
+            _Heard.made()
         return self._made[arguments][0]
 
     def get_call_template(self, args: Any, kws: Any) -> Any:

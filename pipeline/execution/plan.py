@@ -31,7 +31,7 @@ from pipeline.execution.market import (
 from pipeline.execution.records import LegPlan
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, OrderSide, Refusal
-from pipeline.model.fixedpoint import EXP_MAX, from_fp
+from pipeline.model.fixedpoint import EXP_MAX, from_fp, plain
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO
 from pipeline.model.units import PPM
@@ -206,6 +206,17 @@ class Grid:
     keep_ppm: int  # what a buy delivers of its quantity: less than all where the fee is taken from what is received
 
 
+def _untradable(grid: Grid, qty: Decimal, price: Decimal) -> str:
+    """Why a leg's quantity is no order at its venue: what was found, and what the venue takes."""
+    spec = grid.row.spec
+    wanted = [f"{plain(spec.min_qty)} {spec.base}"] if spec.min_qty else []
+    wanted += [f"{plain(spec.min_notional)} {spec.quote}"] if spec.min_notional else []
+    least = f"at least {' and '.join(wanted) or 'one lot'}"
+    return f"{_name(grid.row)}: found {plain(qty)} at {plain(price)}, wanted {least}" + (
+        f", at most {plain(spec.max_qty)} {spec.base}" if spec.max_qty else ""
+    )
+
+
 def grid_of(row: InstrumentRow) -> Grid:
     """The steps of a row; a venue without a step has that of the row's numbers."""
     spec = row.spec
@@ -308,7 +319,9 @@ class Planner:
                 return Rejected(Refusal.MALFORMED, f"{_name(row)}: a step finer than the numbers of the books")
             best_fp = best_price_fp(view, side)
             if best_fp is None or not within(best_fp, leg.limit_price_fp, side):
-                return Rejected(Refusal.MOVED, f"{_name(row)}: best price left the limit")
+                limit, best = (from_fp(fp, row.price_exp) for fp in (leg.limit_price_fp, best_fp or 0))
+                now = f"{plain(best)} is the best price now" if best else "no price is there now"
+                return Rejected(Refusal.MOVED, f"{_name(row)}: {now}, {plain(limit)} is the limit of this {side.name}")
             ticks = self._limit_ticks(leg.limit_price_fp, grid, side, best_fp)
             found = depth_within(view, side, ticks * grid.tick_fp)
             if found <= 0:
@@ -330,9 +343,7 @@ class Planner:
         for (grid, side, best_fp, ticks, _), count, view in zip(sizes, lots, views, strict=True):
             planned = self._leg(side, grid, view, best_fp, ticks, count)
             if planned is None:
-                return Rejected(
-                    Refusal.BELOW_MINIMUM, f"{_name(grid.row)}: {count * grid.lot} at {ticks * grid.tick_fp}"
-                )
+                return Rejected(Refusal.BELOW_MINIMUM, _untradable(grid, count * grid.lot, ticks * grid.tick))
             legs.append(planned)
         type_ = OpportunityType(opportunity.type)
         start = start_asset(type_, rows, self._config.execution.numeraire)

@@ -5,6 +5,16 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 
 
+class Named(IntEnum):
+    """For people an f-string shows the name; the value is what memory and records carry."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str) -> str:
+        return format(self.name, spec)
+
+
 class InstrumentKind(IntEnum):
     """Spot pair or perpetual futures contract."""
 
@@ -28,7 +38,7 @@ class FeeAssetRule(IntEnum):
     QUOTE = 1  # always in the quote or settlement asset (futures, MEXC spot)
 
 
-class OpportunityType(IntEnum):
+class OpportunityType(Named):
     """Kinds of arbitrage: two spot venues, spot against futures, a cycle of three pairs.
 
     ``HEDGE_EXIT`` is no kind to look for: the detector offers the executor the exit of a hedge that is open.
@@ -83,7 +93,7 @@ class OrderState(IntEnum):
         return self >= OrderState.FILLED
 
 
-class ArbitrageState(IntEnum):
+class ArbitrageState(Named):
     """States of one opportunity from its detection to its end.
 
     The first three are the detector's and appear in audit trails only; an operation is always in one of the others.
@@ -96,12 +106,6 @@ class ArbitrageState(IntEnum):
     COMPLETED = 4
     FAILED = 5
     RECOVERING = 6
-
-    def __str__(self) -> str:
-        return self.name
-
-    def __format__(self, spec: str) -> str:  # f"{result.final_state}" is for people
-        return format(self.name, spec)
 
     @property
     def persists(self) -> bool:
@@ -180,7 +184,7 @@ class AlertSeverity(StrEnum):
         return list(AlertSeverity).index(self)
 
 
-class Refusal(IntEnum):
+class Refusal(Named):
     """First gate that refused an opportunity: what the detector gives (the executor too, where it finds the same fact
     on the books that it reads again), then what the executor alone gives, from 100 on.
 

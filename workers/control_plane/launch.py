@@ -31,7 +31,7 @@ ENDING_S = 3.0
 POLL_S = 0.02
 
 
-def compiling_text(show: Callable[[str], None]) -> Callable[[dict[str, Any]], None]:
+def compiling_text(show: Callable[[str], object]) -> Callable[[dict[str, Any]], None]:
     """A ``progress`` for :meth:`Launched.wait_ready` that shows how far the first compilation of the kernels is."""
     shown = ""
 

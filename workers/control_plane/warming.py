@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from shm import jit, jitcache, sources
+from shm import jit, jitcache, jitlink, sources
 from shm.atomics import mono_ns
 from shm.warm import warm as warm_shared
 from workers.base import die_with_parent
@@ -28,7 +28,7 @@ HEAVY_MODULES = ("feed", "detector", "executor")  # about 10, 7 and 4 s of compi
 HELPER_NICENESS = 5  # the supervisor reads the venues' instruments meanwhile, under a time-out of seconds
 PROGRESS_MS = 5000  # while it compiles, progress is reported at least this often
 PROGRESS_LEAST_S = 1.0  # and no more often than this
-KERNELS_ABOUT = 120  # of a start with two dialects; each further one brings a few more
+FUNCTIONS_ABOUT = 400  # kernels and what is compiled into them, with two dialects; each further one brings some more
 BAR_CHARACTERS = 24
 READ_MAX = 1 << 16
 
@@ -90,12 +90,13 @@ class Warmer:
         """
         # the longest first: whatever is left to the end is waited for with the other CPUs idle
         jobs = [name for name in HEAVY_MODULES if name in modules]
-        jobs += [name for name in modules if name not in HEAVY_MODULES and _warms(name)]
+        as_executor = ("guard",) if "executor" in jobs else ()  # its kernels are the executor's: not compiled twice
+        jobs += [name for name in modules if name not in (*HEAVY_MODULES, *as_executor) and _warms(name)]
         running: dict[int, tuple[str, int]] = {}  # pidfd -> (module, pid)
-        counted, counts = os.pipe()  # a byte for each kernel that a helper has compiled
+        counted, counts = os.pipe()  # a byte for each function that a helper has compiled
         ended = select.poll()
         ended.register(counted, select.POLLIN)
-        started, reported_at, kernels = time.monotonic(), 0.0, 0
+        started, reported_at, functions = time.monotonic(), 0.0, 0
         while jobs or running:
             while jobs and len(running) < len(os.sched_getaffinity(0)):
                 name = jobs.pop(0)
@@ -107,23 +108,25 @@ class Warmer:
             if now >= reported_at + PROGRESS_LEAST_S:
                 reported_at = now
                 names = ", ".join(name for name, _ in running.values())
-                self._report(event="warming", text=progress_text(kernels, now - started, names))
+                self._report(event="warming", text=progress_text(functions, now - started, names))
             for descriptor, _ in ended.poll(PROGRESS_MS):
                 if descriptor == counted:
-                    kernels += len(os.read(counted, READ_MAX))
+                    functions += len(os.read(counted, READ_MAX))
                     continue
                 _, pid = running.pop(descriptor)
                 os.waitpid(pid, 0)  # an error of a helper comes again when this process loads the module
                 ended.unregister(descriptor)
                 os.close(descriptor)
         os.close(counts)
-        kernels += len(os.read(counted, READ_MAX))  # what the last one wrote before it ended; b"" where nothing is left
+        functions += len(
+            os.read(counted, READ_MAX)
+        )  # what the last one wrote before it ended; b"" where nothing is left
         os.close(counted)
-        self._report(event="warming", text=progress_text(kernels, time.monotonic() - started, "loading them"))
+        self._report(event="warming", text=progress_text(functions, time.monotonic() - started, "loading them"))
 
     def _start_helper(self, name: str, dialects: list[str], counts: int) -> int:
         """Fork a process that compiles one module's kernels into the cache and ends; its pid. It writes a byte to
-        ``counts`` for each kernel."""
+        ``counts`` for each kernel and for each function below one."""
         fork_server = os.getpid()
         pid = os.fork()
         if pid:
@@ -133,6 +136,7 @@ class Warmer:
             die_with_parent(signal.SIGKILL, fork_server)
             close_keys()
             jitcache.report_to(self._report_cache, lambda kernel: _count(counts))
+            jitlink.report_to(lambda: _count(counts))
             os.nice(HELPER_NICENESS)
             gc.disable()  # it would take a tenth of this short process's time
             _warm_module(name, dialects)
@@ -147,11 +151,12 @@ def _count(counts: int) -> None:
         os.write(counts, b".")
 
 
-def progress_text(kernels: int, seconds: float, now: str) -> str:
-    """How far the first compilation is: a bar that grows with each kernel, and is full when the last one is done."""
-    filled = min(kernels * BAR_CHARACTERS // KERNELS_ABOUT, BAR_CHARACTERS - 1)
+def progress_text(functions: int, seconds: float, now: str) -> str:
+    """How far the first compilation is: a bar that grows with each function, and is full when the last one is done.
+    (Kernels alone would not move it for ten seconds: the first one of a feed has a hundred functions below it.)"""
+    filled = min(functions * BAR_CHARACTERS // FUNCTIONS_ABOUT, BAR_CHARACTERS - 1)
     bar = "#" * filled + "." * (BAR_CHARACTERS - filled)
-    return f"[{bar}] {kernels} of about {KERNELS_ABOUT} after {seconds:.0f} s, now {now}"
+    return f"[{bar}] {functions} of about {FUNCTIONS_ABOUT} functions after {seconds:.0f} s, now {now}"
 
 
 def _warms(name: str) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from decimal import Decimal
 from fractions import Fraction
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.execution.plan import Planner, _matched, grid_of
+from pipeline.execution.plan import Planner, Rejected, _matched, _untradable, grid_of
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import InstrumentSpec
 from pipeline.model.units import PPM
 from tests.naive import execution as naive
+from tests.worlds.execution_starts import ready_world
 from tests.worlds.execution_world import make_config
 
 STEPS = st.sampled_from([Decimal(text) for text in ("0.00000001", "0.001", "0.005", "0.01", "0.03", "0.5", "1", "100")])
@@ -66,6 +69,26 @@ def test_limit_is_the_fractions_one(wanted: int, best: int, slippage: Decimal, t
         buy=side is OrderSide.BUY,
     )
     assert ticks * Fraction(tick) == expected
+
+
+def test_a_refused_size_says_what_was_found_and_what_the_venue_takes() -> None:
+    grid = grid_of(row_of())
+    least = msgspec.structs.replace(grid.row.spec, min_qty=Decimal("0.0001"), min_notional=Decimal(5))
+    bounded = dataclasses.replace(grid, row=msgspec.structs.replace(grid.row, spec=least))
+    assert _untradable(bounded, Decimal("0.0000"), Decimal("3098.26")) == (
+        "gateio_spot BTC_USDT: found 0 at 3098.26, wanted at least 0.0001 BTC and 5 USDT"
+    )
+    assert _untradable(grid, Decimal(0), Decimal(1)).endswith("wanted at least one lot")
+
+
+def test_a_price_that_left_says_where_it_is_now() -> None:
+    world = ready_world()
+    opportunity = world.offer("mexc_spot", "gateio_spot")
+    far = msgspec.structs.replace(opportunity.legs[0], limit_price_fp=1)
+    context = world.core.context
+    planner = Planner(context.config, context.instruments, context.market)
+    found = planner.plan(msgspec.structs.replace(opportunity, legs=(far, opportunity.legs[1])), world.now_ns)
+    assert isinstance(found, Rejected) and "is the best price now, 0.00000001 is the limit of this BUY" in found.detail
 
 
 @given(
