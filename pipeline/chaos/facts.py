@@ -29,6 +29,7 @@ def config_fields(
         "max_skew_ns": config.detection.max_skew_ms * NS_PER_MS,
         "execute_edge_bps": config.execute_edge_bps,
         "unwind_max_slippage_bps": config.execution.unwind_max_slippage_bps,
+        "margin_trigger_pct": config.detection.hedge.margin.trigger_pct,
         "numeraire": config.execution.numeraire,
         "venues": [venue.name for venue in config.venues],
         "flight_ns": flight_ns,

@@ -24,6 +24,7 @@ from pipeline.chaos.wire_gateio import GateRows
 from pipeline.chaos.wire_mexc import MexcRows
 from pipeline.execution.events import Action, Append, BookView, CommandKind, NotSent, Now, Opportunity, Place, Tick
 from pipeline.model.config import DetectionConfig, EngineConfig, ExecutionConfig, RiskLimits
+from pipeline.model.enums import InstrumentKind
 from pipeline.risk.last_look import LastLook
 from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.latency import NS_PER_MS
@@ -115,6 +116,12 @@ class ChaosWorld(VirtualWorld):
         by = "guard" if self.takes_over else "executor"
         name = type(action.record).__name__
         self.note("record", life=self.lives, by=by, record=name, body=plain(action.record))
+
+    def _book_changed(self, venue: str, symbol: str) -> None:
+        row = self._row_of.get((venue, symbol))
+        if row is not None and row.spec.kind is InstrumentKind.PERPETUAL:
+            self.note("mark", at=venue, symbol=symbol, price=self.venues[venue].mark_price(symbol))
+        super()._book_changed(venue, symbol)
 
     def _publish(self, venue: str, symbol: str) -> None:
         row = self._row_of[venue, symbol]

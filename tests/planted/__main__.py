@@ -2,8 +2,8 @@
 
     python -m tests.planted [NAME...]
 
-Without a name every one. One JSON object on stdout: ``caught``, ``total``, ``missed`` (names). `arb chaos --mutants`
-calls it.
+Without a name every one. One JSON object on stdout: ``caught``, ``total``, ``missed`` (names), ``rules`` (bug -> the
+rule that sees it). `arb chaos --mutants` calls it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pipeline.chaos.directed import directed
 from pipeline.chaos.runner import run
 from pipeline.chaos.schedule import Schedule, draw
 from tests.planted.engine_bugs import MUTANTS, planted
+from tests.planted.rules import RULE_OF
 
 SEEDS = 40  # random schedules behind the directed ones, at most
 #: Where a bug is seen first, to save the search; any other schedule may show it as well.
@@ -40,6 +41,9 @@ HINTS: dict[str, str | int] = {
     "repairs are put off": "broken leg",
     "a codec reads no fee": 6,
     "a codec orders twice the contracts": 6,
+    "a codec knows no state of an order": 6,
+    "every margin is short": 22,
+    "entries into a journal without room": 51,
 }
 
 
@@ -51,26 +55,31 @@ def schedules(name: str) -> Iterator[Schedule]:
     yield from (draw(seed) for seed in range(SEEDS))
 
 
-def seen(name: str) -> str:
-    """The rule that it breaks, and the schedule in which it does; "" for none."""
+def seen(name: str) -> tuple[str, list[str]]:
+    """The schedule in which it breaks the rule that is there for it ("" for none), and the other rules that it broke
+    first in schedules before that."""
+    others: list[str] = []
     for schedule in schedules(name):
         with planted(name):
             found = run(schedule, first=True).violations
-        if found:
-            return f"{found[0].rule} ({schedule.name or f'seed {schedule.seed}'})"
-    return ""
+        if found and found[0].rule == RULE_OF[name]:
+            return schedule.name or f"seed {schedule.seed}", others
+        others += [one.rule for one in found if one.rule not in others]
+    return "", others
 
 
 def main() -> int:
-    """Exit code 1 where a bug is not seen."""
+    """Exit code 1 where a bug is not seen by its rule."""
     names, missed = sys.argv[1:] or list(MUTANTS), []
     for number, name in enumerate(names, 1):
-        caught = seen(name)
+        caught, others = seen(name)
         missed += [] if caught else [name]
-        said = f"caught by {caught}" if caught else "NOT CAUGHT"
+        said = f"caught by {RULE_OF[name]} ({caught})" if caught else f"NOT CAUGHT by {RULE_OF[name]}"
+        said += f", by {', '.join(others)} elsewhere" if others else ""
         sys.stderr.write(f"bug {number} of {len(names)}: {name}: {said}\n")
         sys.stderr.flush()
-    found = {"caught": len(names) - len(missed), "total": len(names), "missed": missed}
+    rules = {name: RULE_OF[name] for name in names if name not in missed}
+    found = {"caught": len(names) - len(missed), "total": len(names), "missed": missed, "rules": rules}
     sys.stdout.write(json.dumps(found) + "\n")
     return int(bool(missed))
 

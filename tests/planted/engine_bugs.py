@@ -57,6 +57,7 @@ from pipeline.risk.order_rate import SendTimes
 from pipeline.virtual.halt_page import WorldHalt
 from tests.planted.exit_bugs import EXIT_BUGS
 from tests.planted.patches import ZERO, Patch, Wrapped, always
+from tests.planted.rule_bugs import RULE_BUGS
 
 MUTANTS: dict[str, list[Patch]] = {}
 
@@ -469,4 +470,4 @@ MUTANTS |= {
     "what was closed before its fill was known is kept": [(ExternalBook, "late_fill", always(None))],
     "a wallet is compared without what is open": [(wallets, "realised_elsewhere", always(ZERO))],
 }
-MUTANTS |= EXIT_BUGS
+MUTANTS |= EXIT_BUGS | RULE_BUGS

@@ -3,12 +3,17 @@
 Telegram alone: its bot interface needs no address of ours that the outside could reach (we ask, and wait for what was
 written). The URL of the target is apprise's, ``tgram://NUMBER:TOKEN/CHAT``; what other chats write is not answered. The
 URL is a secret: no error has a word of it.
+
+A bot has one reader: what one process takes, no other is given. So of the instances of a host the first one reads, the
+others say in the chat that nothing which is written there reaches them; and each answer begins with its instance.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +28,15 @@ from workers.monitor.targets import TEXT_MAX, ChatAddress
 
 WAIT_S = 20  # how long Telegram holds a question open until something is written
 AGAIN_S = 5.0  # after a failed attempt
+LOCKS = "chat-locks"  # a folder beside those of the instances: a file for each bot, locked by its reader
+CONFLICT = 409  # somebody else asks for the same bot's messages
+CONFLICT_S = WAIT_S + 15.0  # what lasts so long is no question that a process before this one has left open
+FIX = {
+    401: "Telegram does not know the token: keys/alerts.json",
+    403: "Telegram refuses the token: keys/alerts.json",
+    404: "Telegram does not know the token: keys/alerts.json",
+    CONFLICT: "another process reads this bot; wanted a bot of its own for each instance",
+}
 OLD_S = 60  # a command that was written so long ago is not obeyed: the engine was away
 HELP = (
     "/status: can it trade, and if not why\n/alerts: what stands\n/halt REASON: no new risk, at once\n"
@@ -40,11 +54,20 @@ class Asked(msgspec.Struct, frozen=True):
     text: str
 
 
+class _Refused(Exception):
+    """The bot interface answered with this status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
+
 class Chat:
     """Asks for messages and answers them until it is cancelled.
 
     ``status`` and ``alerts``: the texts of now. ``say``: one line for operators. ``api``: where Telegram's bot
-    interface is.
+    interface is. ``conflict_s``: how long somebody else has to read the bot until that is told in the chat. The state
+    folder's name is the instance's.
     """
 
     def __init__(
@@ -57,27 +80,84 @@ class Chat:
         alerts: Callable[[], str],
         say: Callable[[str, str], object],
         api: str,
+        conflict_s: float = CONFLICT_S,
     ) -> None:
+        self._conflict_s = conflict_s
         self._address, self._session, self._state_dir = address, session, state_dir
         self._status, self._alerts, self._say = status, alerts, say
         self._base = f"{api.rstrip('/')}/bot{address.token}"
         self._next = 0
         self._problem = ""
+        self._told = ""
+        self._read_s = time.monotonic()  # when its messages were last given to us
+        self._lock: int | None = None
 
     async def run(self) -> None:
         """Asks on and on; a failure is said once, and tried again."""
-        while True:
-            try:
-                for asked in await self._written():
-                    self._next = asked.update + 1
-                    await self._take(asked)
-                self._problem = ""
-            except (aiohttp.ClientError, OSError, TimeoutError, msgspec.DecodeError, KeyError, TypeError) as error:
-                problem = f"chat: not reachable ({type(error).__name__})"  # its own text names the URL
-                if problem != self._problem:
-                    self._say("warning", f"{problem}; tried again every {AGAIN_S:g} s")
+        try:
+            while True:
+                problem, elsewhere = await self._round()
+                if problem and problem != self._problem:
+                    self._say("error" if elsewhere else "warning", f"chat: {problem}; tried again every {AGAIN_S:g} s")
                 self._problem = problem
-                await asyncio.sleep(AGAIN_S)
+                if elsewhere:
+                    await self._tell(problem)
+                if problem:
+                    await asyncio.sleep(AGAIN_S)
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+            self._lock = None
+
+    async def _round(self) -> tuple[str, bool]:
+        """Asks once, and answers; (what went wrong, whether it is that somebody else reads the bot)."""
+        try:
+            holder = self._taken_by()
+            if holder:
+                return f"instance {holder} reads this bot; wanted one of its own for each instance", True
+            found = await self._written()
+            self._read_s = time.monotonic()
+            for asked in found:
+                self._next = asked.update + 1
+                await self._take(asked)
+        except _Refused as error:
+            elsewhere = error.status == CONFLICT and time.monotonic() >= self._read_s + self._conflict_s
+            return ": ".join([f"HTTP {error.status}", *filter(None, [FIX.get(error.status)])]), elsewhere
+        except (aiohttp.ClientError, OSError, msgspec.DecodeError, KeyError, TypeError) as error:
+            return f"not reachable ({type(error).__name__})", False  # its own text names the URL
+        return "", False
+
+    def _taken_by(self) -> str:
+        """Takes the bot for this instance; the instance that has it already, "" where it is ours. A disk that does not
+        let it be known keeps nobody from halting."""
+        if self._lock is not None:
+            return ""
+        number = self._address.token.partition(":")[0]
+        try:
+            folder = self._state_dir.parent / LOCKS
+            folder.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(folder / number, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return ""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 64, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            return holder or "?"
+        self._lock = descriptor
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{self._state_dir.name}\n".encode(), 0)
+        return ""
+
+    async def _tell(self, problem: str) -> None:
+        """Says once in the chat that nothing which is written there reaches this instance."""
+        if problem == self._told:
+            return
+        with contextlib.suppress(aiohttp.ClientError, OSError, msgspec.DecodeError, _Refused):
+            await self._send(f"/halt in this chat does not reach this instance: {problem}")
+            self._told = problem
 
     async def _written(self) -> list[Asked]:
         reply = await self._call("getUpdates", offset=self._next, timeout=WAIT_S, allowed_updates=["message"])
@@ -103,19 +183,27 @@ class Chat:
             return
         command, _, rest = asked.text.strip().partition(" ")
         command = command.partition("@")[0].lower()  # in a group: /halt@the_bot
-        if command == "/status":
-            answer = self._status()
-        elif command == "/alerts":
-            answer = self._alerts()
-        elif command == "/halt":
-            answer = await self._halt(asked, rest.strip())
-        elif command == "/resume":
-            answer = "Nothing resumes from here: `arb resume --reason R` on the host."
-        elif command.startswith("/"):
-            answer = HELP
-        else:
+        if not command.startswith("/"):
             return  # people talking to each other
-        await self._call("sendMessage", chat_id=self._address.chat, text=answer[:TEXT_MAX])
+        try:
+            answer = await self._answer(asked, command, rest.strip())
+        except (ArbitrageEngineError, OSError) as error:  # memory of another build, a disk that refuses
+            answer = f"{'NOT HALTED' if command == '/halt' else command}: {error}"
+        await self._send(answer)
+
+    async def _answer(self, asked: Asked, command: str, rest: str) -> str:
+        if command == "/status":
+            return self._status()
+        if command == "/alerts":
+            return self._alerts()
+        if command == "/halt":
+            return await self._halt(asked, rest)
+        return "Nothing resumes from here: `arb resume --reason R` on the host." if command == "/resume" else HELP
+
+    async def _send(self, text: str) -> None:
+        """Tells the chat, with the instance in front: several may write there."""
+        text = f"{self._state_dir.name}: {text}"
+        await self._call("sendMessage", chat_id=self._address.chat, text=text[:TEXT_MAX])
 
     async def _halt(self, asked: Asked, reason: str) -> str:
         age_s = int(time.time()) - asked.at_s
@@ -124,10 +212,7 @@ class Chat:
         if not reason:
             return "not halted: found no reason, wanted one: /halt REASON"
         text = f"{reason} ({asked.by})"
-        try:
-            reply: dict[str, Any] = await asyncio.to_thread(halt_instance, self._state_dir, text, process="monitor")
-        except ArbitrageEngineError as error:
-            return f"NOT HALTED: {error}"
+        reply: dict[str, Any] = await asyncio.to_thread(halt_instance, self._state_dir, text, process="monitor")
         warning = f"\n{reply['warning']}" if "warning" in reply else ""
         return f"HALTED: {reply['reason']}{warning}\n`arb resume --reason R` on the host ends it."
 
@@ -142,5 +227,5 @@ class Chat:
             if reply.status != 200:
                 with contextlib.suppress(aiohttp.ClientError):
                     await reply.read()
-                raise aiohttp.ClientError(f"HTTP {reply.status}")
+                raise _Refused(reply.status)
             return msgspec.json.decode(await reply.read())

@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from workers.monitor.alert_file import TargetState
 from workers.monitor.alert_list import Message
+from workers.monitor.lasting import lasting
 from workers.monitor.targets import DeliveryFailed, Target
 
 PAUSE_FIRST_S = 0.5
@@ -37,7 +39,10 @@ class Delivery:
 
     def start(self) -> None:
         """Begin to send, in the running loop."""
-        self._senders = [asyncio.create_task(self._send_for_ever(target)) for target in self._targets.values()]
+        self._senders = [
+            asyncio.create_task(lasting(f"target {name}", partial(self._send_for_ever, target), self._say))
+            for name, target in self._targets.items()
+        ]
 
     def put(self, message: Message) -> None:
         """Send a message to every target that wants one of its severity."""

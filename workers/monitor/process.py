@@ -27,6 +27,7 @@ from workers.monitor.alert_view import alert_rows, alerts_text, target_rows
 from workers.monitor.chat import Chat
 from workers.monitor.delivery import Delivery
 from workers.monitor.exposition import metrics_text
+from workers.monitor.lasting import lasting
 from workers.monitor.log_events import LogEvents, boot_id
 from workers.monitor.page import page_html
 from workers.monitor.server import HOST, MonitorServer
@@ -110,9 +111,10 @@ class Monitor:
         control = ControlServer(self._ctx.state_dir / MONITOR_SOCKET, self._handle, self._ctx.say)
         await control.start()
         self.delivery.start()
-        tasks = [asyncio.create_task(self._heartbeat())] if self._heartbeat_url else []
+        works = {HEARTBEAT: self._heartbeat} if self._heartbeat_url else {}
         if self._chat is not None:
-            tasks.append(asyncio.create_task(self._chat.run()))
+            works["chat"] = self._chat.run
+        tasks = [asyncio.create_task(lasting(name, work, self._ctx.say)) for name, work in works.items()]
         self._ctx.liveness.parked = True
         self._ctx.ready(f"{self._url}metrics, {len(self.delivery.states)} targets")
         try:

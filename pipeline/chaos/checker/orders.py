@@ -122,7 +122,10 @@ def accepted(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     body = claim.body
     known = truth.orders.get(row["client_id"])
     if claim.ended_as in EMPTY and not (known is not None and known.endings):
-        find(claim.ended_as.lower(), f"{body['client_id']}: taken by its venue after it was {claim.ended_as}")
+        find(
+            claim.ended_as.lower().replace("_", " "),
+            f"{body['client_id']}: taken by its venue after it was {claim.ended_as}",
+        )
     mine = (body["venue"], body["symbol"], body["side"], body["qty"], body["price"], body["reduce_only"])
     there = (row["venue"], row["symbol"], row["side"].upper(), row["qty"], row["price"], row["reduce_only"])
     if mine != there and not (body["reduce_only"] and mine[:3] == there[:3] and row["qty"] <= body["qty"]):
@@ -144,7 +147,7 @@ def result(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
         elif there is not None and claim.filled != there.endings[-1] and claim.filled not in _once(there):
             find("result", f"{body['operation_id']}: {claim.filled} of {name} booked, {there.filled} at its venue")
     if not operation.external:
-        _left(operation, truth, claims, find)
+        _left(operation, row["mono_ns"], truth, claims, find)
         _earned(body, operation, find)
 
 
@@ -153,7 +156,7 @@ def _once(there: VenueOrder) -> list[Decimal]:
     return there.endings if there.late else []
 
 
-def _left(operation: Operation, truth: Truth, claims: Claims, find: Find) -> None:
+def _left(operation: Operation, now_ns: int, truth: Truth, claims: Claims, find: Find) -> None:
     name, legs = operation.body["operation_id"], operation.body["legs"]
     for asset in {leg["base"] for leg in legs}:
         left = operation.exposure(asset)
@@ -167,19 +170,18 @@ def _left(operation: Operation, truth: Truth, claims: Claims, find: Find) -> Non
             if leg["kind"] == "SPOT" and operation.body["closes"] and leg["side"] == ("SELL" if moved > 0 else "BUY"):
                 held = claims.group_net(operation, "SPOT", asset)
                 qty = qty if held * moved > 0 and abs(held) >= qty else ZERO  # it would open the hedge's opposite
-            elif operation.body["closes"] and _short_of_margin(operation, truth, claims):
+            elif operation.body["closes"] and _short_of_margin(operation, now_ns, truth):
                 qty = ZERO  # it would undo an exit that must end
             if qty and qty >= row["min_qty"] and qty * price >= row["min_notional"] and leg["base"] == asset:
                 find("dust", f"{name}: {moved} {asset} called dust, {leg['venue']} trades it")
                 break
 
 
-def _short_of_margin(operation: Operation, truth: Truth, claims: Claims) -> bool:
-    """Whether an order of it on a contract went further from the planned best price than any repair without need."""
-    most = truth.config["unwind_max_slippage_bps"] / 10_000 * 2 + Decimal("0.01")
-    bodies = [claims.orders[name].body for name in operation.orders]
-    planned = [(body, operation.body["legs"][body["leg"]]["best_price"]) for body in bodies if body["kind"] != "SPOT"]
-    return any(abs(body["price"] - best) > best * most for body, best in planned)
+def _short_of_margin(operation: Operation, now_ns: int, truth: Truth) -> bool:
+    """Whether the margin of a contract that it leaves was short while it went on, by the venue's own numbers. (How the
+    engine has priced its orders is no proof of it.)"""
+    contracts = {(leg["venue"], leg["symbol"]) for leg in operation.body["legs"] if leg["kind"] != "SPOT"}
+    return any(truth.short_of_margin(place, operation.at_ns, now_ns) for place in contracts)
 
 
 def _earned(body: Row, operation: Operation, find: Find) -> None:

@@ -45,7 +45,7 @@ def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     place = (body["venue"], body["symbol"])
     if not body["reduce_only"] and (open_there := claims.unsettled(place)):
         find("unknown", f"{name}: {open_there[0]} is not settled on {place}")
-    _collar(body, truth, find)
+    _collar(row, truth, find)
 
 
 def of_exit(by: str, kind: str, base: str, exposure: Decimal, operation: Operation, claims: Claims) -> Decimal:
@@ -129,11 +129,13 @@ def _bounds(body: Row, exposure: Decimal, truth: Truth) -> tuple[Decimal, Decima
     return exposure - row["lot"], exposure
 
 
-def _collar(body: Row, truth: Truth, find: Find) -> None:
-    """The limit is near what the feed had last published there, or elsewhere for the coin."""
-    if body["kind"] != "SPOT":
-        return  # where margin is short, a contract may pay up to where it would be liquidated
+def _collar(row: Row, truth: Truth, find: Find) -> None:
+    """The limit is near what the feed had last published there, or elsewhere for the coin; of a contract whose margin
+    is short it may go to where it would be liquidated, which is then no further away than the trigger."""
+    body, now_ns = row["body"], row["mono_ns"]
     bound = truth.config["unwind_max_slippage_bps"] / 10_000 * 2 + Decimal("0.01")
+    if body["kind"] != "SPOT" and truth.short_of_margin((body["venue"], body["symbol"]), now_ns, now_ns):
+        bound += truth.config["margin_trigger_pct"] / 100
     mids = [
         (book["bid"] + book["ask"]) / 2
         for (venue, symbol), book in truth.books.items()

@@ -11,6 +11,10 @@ from typing import Any
 Row = dict[str, Any]
 Place = tuple[str, str]  # venue, symbol
 NEVER_NS = 2**62
+#: A margin counts as short up to this beyond the trigger: what a venue keeps for itself (maintenance, fee), and what
+#: moves between its look and ours.
+SHORT_ROOM = Decimal("0.02")
+READ_NS = 3_000_000_000  # until which an account reading may be the newest one
 ZERO = Decimal(0)
 
 
@@ -55,6 +59,9 @@ class Truth:
     money: dict[Place, Decimal] = field(default_factory=dict)  # (venue, asset) -> change by trading, fees, funding
     positions: dict[Place, Decimal] = field(default_factory=dict)
     costs: dict[Place, Decimal] = field(default_factory=dict)  # of positions: price x signed quantity that is open
+    margins: dict[Place, Decimal] = field(default_factory=dict)
+    marks: dict[Place, Decimal] = field(default_factory=dict)  # of contracts, as their venue values them
+    short_ns: dict[Place, int] = field(default_factory=dict)  # contract -> when its margin was short the last time
     books: dict[Place, Row] = field(default_factory=dict)
     stalled_ns: dict[str, int] = field(default_factory=dict)  # venue -> since when its feed is silent
     latched_ns: int = NEVER_NS
@@ -76,6 +83,21 @@ class Truth:
         spoke_ns = min(now_ns, self.stalled_ns.get(place[0], NEVER_NS)) - lag_ns
         book = self.books.get(place)
         return spoke_ns if book is None else max(spoke_ns, book["mono_ns"])
+
+    def short_of_margin(self, place: Place, since_ns: int, now_ns: int) -> bool:
+        """Whether a contract was so near to its liquidation at any time since ``since_ns``, or in a reading that may
+        have been the newest one then, that its margin comes before every price."""
+        self._look_at_margin(place, now_ns)
+        return self.short_ns.get(place, -NEVER_NS) >= since_ns - READ_NS
+
+    def _look_at_margin(self, place: Place, now_ns: int) -> None:
+        """By the venue's own numbers: what backs the position at its mark, as a part of its value."""
+        qty, mark = self.positions.get(place, ZERO), self.marks.get(place)
+        if not qty or not mark:
+            return
+        equity, value = self.margins[place] + qty * mark - self.costs[place], abs(qty) * mark
+        if equity < value * (self.config["margin_trigger_pct"] / 100 + SHORT_ROOM):
+            self.short_ns[place] = now_ns
 
     def apply(self, row: Row) -> None:
         """Takes in a row that is no record."""
@@ -137,11 +159,19 @@ class Truth:
                 self.money[key] = self.money.get(key, ZERO) + amount
 
     def _position(self, row: Row) -> None:
-        self.positions[row["venue"], row["symbol"]] = row["qty"]
-        self.costs[row["venue"], row["symbol"]] = row["cost"]
+        place = (row["venue"], row["symbol"])
+        self._look_at_margin(place, row["mono_ns"])  # as it was until now
+        self.positions[place], self.costs[place], self.margins[place] = row["qty"], row["cost"], row["margin"]
+        self._look_at_margin(place, row["mono_ns"])
 
     def _forced(self, row: Row) -> None:
         self.taken_ns[row["venue"], self.config["numeraire"]] = row["mono_ns"]
+
+    def _mark(self, row: Row) -> None:
+        place = (row["at"], row["symbol"])
+        self._look_at_margin(place, row["mono_ns"])
+        self.marks[place] = row["price"]
+        self._look_at_margin(place, row["mono_ns"])
 
     def _book(self, row: Row) -> None:
         self.books[row["at"], row["symbol"]] = row
@@ -195,6 +225,7 @@ _TAKES: dict[str, Callable[[Truth, Row], None]] = {
     "entry": Truth._entry,
     "position": Truth._position,
     "forced": Truth._forced,
+    "mark": Truth._mark,
     "book": Truth._book,
     "fault": Truth._fault,
     "act": Truth._act,

@@ -12,10 +12,11 @@ import msgspec
 
 class Telegram:
     """``write`` is what somebody does in a chat; ``sent`` what the bot has sent. An update is given until a later
-    offset confirms it, as the real one does."""
+    offset confirms it, as the real one does. ``refused``: the status that every question for updates is answered."""
 
     def __init__(self, token: str) -> None:
         self.sent: list[dict[str, Any]] = []
+        self.refused = 0
         self._written = 0
         self._updates: list[dict[str, Any]] = []
         self._news = threading.Condition()
@@ -55,6 +56,8 @@ class Telegram:
             return 200, {}
         if path != f"/bot{token}/getUpdates":
             return 404, None
+        if self.refused:
+            return self.refused, None
         with self._news:
             self._updates = self._due(fields)
             self._news.wait_for(lambda: self._closed or bool(self._due(fields)), timeout=float(fields["timeout"]))

@@ -1,0 +1,51 @@
+"""Planted bugs for rules that no other bug breaks first."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+import pipeline.exchanges.gateio.orders as gateio_orders
+from pipeline.execution.core_context import CoreContext
+from pipeline.execution.events import Append
+from pipeline.execution.evidence import Evidence
+from pipeline.execution.records import OrderSentRecord
+from pipeline.execution.repair import RepairChooser
+from pipeline.model.enums import OrderState
+from pipeline.model.errors import ProtocolViolation
+from pipeline.risk.margin_state import MarginState
+from pipeline.virtual.world import VirtualWorld
+from tests.planted.patches import Patch, Wrapped, always
+
+
+def _end_is_whole(original: Any) -> Any:
+    def update(self: Evidence, update: Any) -> Any:
+        if update.state is OrderState.CANCELLED:
+            update = msgspec.structs.replace(update, state=OrderState.FILLED)
+        return original(self, update)
+
+    return update
+
+
+def _sends_not_written(original: Any) -> Any:
+    def drain(self: CoreContext) -> list[Any]:
+        actions = original(self)
+        return [one for one in actions if not (isinstance(one, Append) and isinstance(one.record, OrderSentRecord))]
+
+    return drain
+
+
+def _unknown_status(row: Any, filled: Any, venue: str) -> Any:
+    raise ProtocolViolation(f"{venue}: order {row.id} with a status that is not known", venue=venue)
+
+
+RULE_BUGS: dict[str, list[Patch]] = {
+    "entries into a journal without room": [(VirtualWorld, "has_room", always(True))],
+    "every remainder is dust": [(RepairChooser, "_worth_an_order", always(False))],
+    "an order that has ended is whole": [(Evidence, "update", Wrapped(_end_is_whole))],
+    "every margin is short": [(MarginState, "bound_bps", always(Decimal(1000)))],
+    "sends are not written": [(CoreContext, "drain", Wrapped(_sends_not_written))],
+    "a codec knows no state of an order": [(gateio_orders, "_spot_state", _unknown_status)],
+}
