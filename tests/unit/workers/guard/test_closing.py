@@ -96,7 +96,10 @@ def test_a_fence_that_a_full_disk_keeps_up_costs_no_second_takeover_and_keeps_no
     ("result", "again"),
     [
         (TakeoverResult(open_operations=("a1x1",), held=("a1x1",)), False),
-        (TakeoverResult(open_operations=("a1x1",), held=("a1x1",), unsettled=("o1", "o2"), unproved=("o1", "o2")), False),
+        (
+            TakeoverResult(open_operations=("a1x1",), held=("a1x1",), unsettled=("o1", "o2"), unproved=("o1", "o2")),
+            False,
+        ),
         (TakeoverResult(open_operations=("a1x1",), held=("a1x1",), unsettled=("o1", "o2"), unproved=("o1",)), True),
         (TakeoverResult(open_operations=("a1x1",)), True),
         (TakeoverResult(left=("a1x2",)), True),
