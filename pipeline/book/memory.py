@@ -134,7 +134,7 @@ class Books(Table, writer=FEED):
     line 3..5          | counters[24] |
     line 6             | tick_ns | clock_known | clock_offset_ms | gap_known | least_gap_ms | lag_ms | back_ms |
                        | notice |
-    line 7             | turn_ms | 0[7] |
+    line 7             | turn_ms | clock_error_ms | 0[6] |
     line 8..11         | event[32] |
     line 12..139       | connections: 64 WATCH ... |
     line 140..151      | record: 1 BOOK ... |
@@ -177,6 +177,7 @@ class Books(Table, writer=FEED):
     back_ms = word("the backward step that exceeded it")
     notice = word("freshness.NOTICE_*: what the owner must look at after this frame")
     turn_ms = word("venue time of the next NOTICE_TURN", unit="unix ms")
+    clock_error_ms = word("a frame may be later by so much than clock_offset_ms says")
     event = words_of(32, "EVENT: what a scanner found in the frame", at=64)
     connections = rows_of(WATCH, CONN_CAPACITY, "by row of the feed's connection table")
     record = rows_of(BOOK, 1, "handed to the book ring")
