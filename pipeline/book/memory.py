@@ -302,13 +302,14 @@ class Side(Table, words=2, writer=FEED):
 SIDE = Side()
 
 
-class BookRow(Table, words=32, writer=FEED):
+class BookRow(Table, words=40, writer=FEED):
     """One book.
 
     line 0 | instrument | book_index | state | update_id | price_exp | qty_exp | multiplier | multiplier_exp |
     line 1 | row_epoch | conn | recv_ns | venue_ns | was_synced | old_run | sticky_flags | pending_flags |
     line 2 | last_flags | ticker_count | used | floor_ns | sides: 2 SIDE ... |
     line 3 | horizon[2] | reach[2] | kept | lead_ns | floor_id | next_floor_id |
+    line 4 | ticker_conns | 0[7] |
     """
 
     instrument = word("row of the catalogue")
@@ -343,6 +344,7 @@ class BookRow(Table, words=32, writer=FEED):
     )
     floor_id = word("an id that was the newest one at least OVERLAP_NS ago")
     next_floor_id = word("the next floor_id")
+    ticker_conns = word("bit for each connection that has brought a ticker of it since it opened")
 
 
 BOOK_ROW = BookRow()

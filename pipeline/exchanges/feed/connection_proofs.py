@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 
 from pipeline.book import freshness as freshness
+from pipeline.book.connection_life import begin_tickers
 from pipeline.book.memory import BOOKS, WATCH
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.base import VenueClient
@@ -140,6 +141,7 @@ class Proofs:
         conn_open(self._words, self._feed_off, connection.conn, self._venue_id, self.lag_ms * NS_PER_MS)
         row = self._row(connection.conn)
         self._books.mem[row : row + WATCH.WORDS] = 0
+        begin_tickers(self._books.mem, connection.conn, self._books.capacity)
         self._set(row + WATCH.data_ns, mono_ns())
         self._set(row + WATCH.open, 1)
         freshness.set_on_time(self._books.mem, self._words, connection.conn, 0)
