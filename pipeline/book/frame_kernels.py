@@ -288,9 +288,7 @@ def admit(mem: Words, book: int) -> int:
                 mem[BOOKS.publish_flags] = FLAG_UNPROVED  # of an earlier id and a later time: one of them is wrong
             return RESULT_DROPPED
         forget_numbering(mem, book)
-    if mem[BOOKS.quiet]:
-        mem[BOOK_COUNTERS.stale_snapshots] += 1
-    else:
+    if not mem[BOOKS.quiet]:
         mem[BOOK_COUNTERS.gaps] += 1
         mem[BOOK_COUNTERS.buffered] += 1
     lose(mem, book, FLAG_GAP)

@@ -196,7 +196,7 @@ class BookCounters(Table, words=24, start=BOOKS.counters, writer=FEED):
 
     line 0 | frames | messages | applied | dropped | gaps | resyncs | fast_path | slow_path |
     line 1 | crossed | rejected | inexact_levels | tickers | contradicted | other | control | snapshots |
-    line 2 | stale_snapshots | buffered | published | overflowed | 0[4] |
+    line 2 | stale_snapshots | buffered | published | overflowed | filled | 0[3] |
     """
 
     frames = word("every frame handed in", unit="frames")
@@ -219,6 +219,7 @@ class BookCounters(Table, words=24, start=BOOKS.counters, writer=FEED):
     buffered = word("updates kept until their snapshot is there", unit="messages")
     published = word("records published")
     overflowed = word("books or buffers that outgrew their bound")
+    filled = word("gaps that another connection has filled")
 
 
 BOOK_COUNTERS = BookCounters()
