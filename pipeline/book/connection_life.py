@@ -43,7 +43,8 @@ def hand_over(mem: Words, words: Words, book: int, new: int) -> int:
 
 
 def begin_tickers(mem: Words, conn: int, capacity: int) -> None:
-    """A connection opens in row ``conn``: it has brought no ticker yet of any of ``capacity`` books."""
+    """A connection opens in row ``conn``: it has brought no ticker yet of any of the ``capacity`` books in ``mem``
+    (BOOKS, int64)."""
     first = int(mem[BOOKS.rows_off])
     rows = mem[first : first + capacity * BOOK_ROW.WORDS].reshape(capacity, BOOK_ROW.WORDS)
     rows[:, BOOK_ROW.ticker_conns] &= ~np.left_shift(np.int64(1), np.int64(conn))
