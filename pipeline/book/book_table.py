@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.book import level2
+from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision, exact_price, exact_qty
+from pipeline.book.holes import Holes
 from pipeline.book.horizon import best_is_beyond, next_near
 from pipeline.book.memory import (
     BLOCK_WORDS,
@@ -19,20 +21,23 @@ from pipeline.book.memory import (
     STATE_WAITING,
 )
 from pipeline.book.results import BookCounters, Top
-from shm.layout import FLAG_CROSSED, FLAG_UNPROVED
+from pipeline.model.errors import ProtocolViolation
+from shm.layout import BOOK_DEPTH, FLAG_CROSSED, FLAG_UNPROVED
 from shm.words import Words
 
 
 class BookTable:
     """Which book is in which row of the private memory, and how it stands. Changes nothing (``VenueBooks`` does)."""
 
-    def __init__(self, mem: Words, capacity: int) -> None:
+    def __init__(self, mem: Words, capacity: int, codec: FeedCodec) -> None:
         self.mem = mem
+        self.codec = codec
         self.capacity = capacity
         self._slots: dict[str, int] = {}
         self._indices: dict[str, int] = {}  # symbol -> book index
         self._symbols: dict[int, str] = {}
         self._slot_of_index: dict[int, int] = {}
+        self._holes = Holes()
 
     def needs_snapshot(self) -> list[int]:
         """Book indices that wait for a snapshot (an untouched book asks with its first update)."""
@@ -45,6 +50,12 @@ class BookTable:
     def is_synced(self, book_index: int) -> bool:
         """Whether the book stands on a snapshot with no gap since."""
         return bool(self.mem[self._row(self._slot_of_index[book_index]) + BOOK_ROW.state] >= STATE_ALIGNING)
+
+    def has_hole(self, book_index: int) -> bool:
+        """Whether a book lacks nothing but updates that another connection may bring."""
+        slot = self._slot_of_index.get(book_index, -1)
+        waits = slot >= 0 and self.mem[self._row(slot) + BOOK_ROW.state] == STATE_WAITING
+        return bool(waits and slot in self._holes)
 
     def ever_synced(self, book_index: int) -> bool:
         """Whether the book has stood on a snapshot that its updates reached, at any time."""
@@ -109,6 +120,25 @@ class BookTable:
     def levels(self, book_index: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """All (price_fp, qty_fp) of both sides, best first, those beyond the horizon among them."""
         return levels_of(self.mem, self._row(self._slot_of_index[book_index]))
+
+    def agrees(self, book_index: int, payload: bytes) -> bool:
+        """Whether a REST order book has the same published top as a standing book. Changes nothing."""
+        slot = self._slot_of_index[book_index]
+        row = self._row(slot)
+        if not self.is_synced(book_index):
+            return False
+        price_exp, qty_exp = int(self.mem[row + BOOK_ROW.price_exp]), int(self.mem[row + BOOK_ROW.qty_exp])
+        mult, mult_exp = int(self.mem[row + BOOK_ROW.multiplier]), int(self.mem[row + BOOK_ROW.multiplier_exp])
+        try:
+            theirs = self.codec.reference_snapshot(payload)
+            sides = [
+                sorted(((exact_price(p, price_exp), exact_qty(q, qty_exp, mult, mult_exp)[0]) for p, q in side if q[0]))
+                for side in (theirs.bids, theirs.asks)
+            ]
+        except (ProtocolViolation, OutOfRange, PricePrecision):
+            return False
+        bids, asks = self.levels(book_index)
+        return bids[:BOOK_DEPTH] == sides[0][::-1][:BOOK_DEPTH] and asks[:BOOK_DEPTH] == sides[1][:BOOK_DEPTH]
 
     def _row(self, slot: int) -> int:
         return int(self.mem[BOOKS.rows_off]) + slot * BOOK_ROW.WORDS

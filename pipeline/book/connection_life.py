@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pipeline.book.freshness import SILENCE_NS, set_on_time
 from pipeline.book.memory import BOOK_ROW, BOOKS, STATE_ALIGNING, WATCH
 from shm.bookring import conn_open, newest_offset, proof_mono_ns
@@ -38,6 +40,14 @@ def hand_over(mem: Words, words: Words, book: int, new: int) -> int:
         mem[book + BOOK_ROW.lead_ns] += mem[new_watch + WATCH.flow_ns] - mem[old_watch + WATCH.flow_ns]
     mem[book + BOOK_ROW.conn] = new
     return verdict
+
+
+def begin_tickers(mem: Words, conn: int, capacity: int) -> None:
+    """A connection opens in row ``conn``: it has brought no ticker yet of any of the ``capacity`` books in ``mem``
+    (BOOKS, int64)."""
+    first = int(mem[BOOKS.rows_off])
+    rows = mem[first : first + capacity * BOOK_ROW.WORDS].reshape(capacity, BOOK_ROW.WORDS)
+    rows[:, BOOK_ROW.ticker_conns] &= ~np.left_shift(np.int64(1), np.int64(conn))
 
 
 def begin_life(mem: Words, words: Words, conn: int, recv_ns: int) -> None:

@@ -288,9 +288,7 @@ def admit(mem: Words, book: int) -> int:
                 mem[BOOKS.publish_flags] = FLAG_UNPROVED  # of an earlier id and a later time: one of them is wrong
             return RESULT_DROPPED
         forget_numbering(mem, book)
-    if mem[BOOKS.quiet]:
-        mem[BOOK_COUNTERS.stale_snapshots] += 1
-    else:
+    if not mem[BOOKS.quiet]:
         mem[BOOK_COUNTERS.gaps] += 1
         mem[BOOK_COUNTERS.buffered] += 1
     lose(mem, book, FLAG_GAP)
@@ -380,18 +378,27 @@ def applied(mem: Words, book: int, slot: int, snapshot: bool, whole: bool) -> in
 
 
 @njit
-def ticker_event(mem: Words, slot: int) -> int:
-    """Remembers a best-price ticker; one whose id is comparable may prove the book wrong. Returns a ``RESULT_*``."""
+def ticker_event(mem: Words, slot: int, conn: int) -> int:
+    """Remembers a best-price ticker; one whose id is comparable may prove the book wrong. Returns a ``RESULT_*``.
+
+    The first one of a connection that is newer than all others begins anew: what lies between is not known.
+    """
     if mem[BOOKS.ticker_rule] == TICKER_NONE:
         return RESULT_TICKER
     book = book_row(mem, slot)
     count = mem[book + BOOK_ROW.ticker_count]
     base = mem[BOOKS.tickers_off] + slot * TICKER_RING * TICKER.WORDS
     newest = mem[base + ((count + TICKER_RING - 1) % TICKER_RING) * TICKER.WORDS]
+    known = True
+    if 0 <= conn < CONN_CAPACITY:
+        known = mem[book + BOOK_ROW.ticker_conns] >> conn & 1 == 1
+        mem[book + BOOK_ROW.ticker_conns] |= 1 << conn
     if count and mem[EVENT.last_id] <= newest:
         if mem[EVENT.last_id] == newest:
             note_repeat(mem, book, slot)
         return RESULT_TICKER  # a second connection or the venue repeats it, or it is an older one: nothing new
+    if not known:
+        mem[book + BOOK_ROW.ticker_count] = count = 0
     kept = remember_ticker(mem, book, base + (count % TICKER_RING) * TICKER.WORDS)
     if kept < 1:
         return RESULT_TICKER if kept == 0 else RESULT_UNKNOWN_SHAPE
@@ -442,7 +449,7 @@ def route(mem: Words, words: Words, topic: int, recv_ns: int, conn: int) -> int:
         mem[BOOK_COUNTERS.other] += 1
         result = RESULT_OTHER
     elif topic == TOPIC_TICKER:
-        result = ticker_event(mem, slot)
+        result = ticker_event(mem, slot, conn)
     else:
         result = depth_event(mem, slot, topic == TOPIC_SNAPSHOT, recv_ns, conn)
     if live and mem[BOOKS.notice]:

@@ -22,8 +22,8 @@ from shm.jit import njit_bare as njit
 from shm.layout import CONN_CAPACITY, CONNECTION, FEED
 from shm.words import Words
 
-LATE_MS = 500  # a frame this far behind the venue's clock proves nothing
-ON_TIME_MS = 250  # and one within this ends the lateness
+LATE_MS = 500  # a frame this far behind the venue's clock, less what that leaves open, proves nothing
+ON_TIME_MS = 250  # and one within this ends the lateness: not less for a clock that is not sharp, as the way is long
 FOREIGN_MS = 3_600_000  # frames an hour away from the venue's own clock: no clock to compare with
 SETTLED_NS = 200_000_000  # frames in time, and no late one, for so long end a lateness
 CALM_NS = 5_000_000_000  # for so long after a late frame backward steps of venue time are not counted as disorder
@@ -129,7 +129,7 @@ def judge_time(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
         mem[BOOKS.turn_ms] = time_ms + TURN_MS
         mem[BOOKS.notice] |= NOTICE_TURN
     late = late_ms(mem, venue_time, recv_ns)
-    if late > LATE_MS:
+    if late > LATE_MS - mem[BOOKS.clock_error_ms]:
         mem[row + WATCH.late_ns] = recv_ns
         if mem[row + WATCH.on_time]:
             set_on_time(mem, words, conn, 0)

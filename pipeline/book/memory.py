@@ -134,7 +134,7 @@ class Books(Table, writer=FEED):
     line 3..5          | counters[24] |
     line 6             | tick_ns | clock_known | clock_offset_ms | gap_known | least_gap_ms | lag_ms | back_ms |
                        | notice |
-    line 7             | turn_ms | 0[7] |
+    line 7             | turn_ms | clock_error_ms | 0[6] |
     line 8..11         | event[32] |
     line 12..139       | connections: 64 WATCH ... |
     line 140..151      | record: 1 BOOK ... |
@@ -177,6 +177,7 @@ class Books(Table, writer=FEED):
     back_ms = word("the backward step that exceeded it")
     notice = word("freshness.NOTICE_*: what the owner must look at after this frame")
     turn_ms = word("venue time of the next NOTICE_TURN", unit="unix ms")
+    clock_error_ms = word("a frame may be later by so much than clock_offset_ms says")
     event = words_of(32, "EVENT: what a scanner found in the frame", at=64)
     connections = rows_of(WATCH, CONN_CAPACITY, "by row of the feed's connection table")
     record = rows_of(BOOK, 1, "handed to the book ring")
@@ -195,7 +196,7 @@ class BookCounters(Table, words=24, start=BOOKS.counters, writer=FEED):
 
     line 0 | frames | messages | applied | dropped | gaps | resyncs | fast_path | slow_path |
     line 1 | crossed | rejected | inexact_levels | tickers | contradicted | other | control | snapshots |
-    line 2 | stale_snapshots | buffered | published | overflowed | 0[4] |
+    line 2 | stale_snapshots | buffered | published | overflowed | filled | 0[3] |
     """
 
     frames = word("every frame handed in", unit="frames")
@@ -218,6 +219,7 @@ class BookCounters(Table, words=24, start=BOOKS.counters, writer=FEED):
     buffered = word("updates kept until their snapshot is there", unit="messages")
     published = word("records published")
     overflowed = word("books or buffers that outgrew their bound")
+    filled = word("gaps that another connection has filled")
 
 
 BOOK_COUNTERS = BookCounters()
@@ -301,13 +303,14 @@ class Side(Table, words=2, writer=FEED):
 SIDE = Side()
 
 
-class BookRow(Table, words=32, writer=FEED):
+class BookRow(Table, words=40, writer=FEED):
     """One book.
 
     line 0 | instrument | book_index | state | update_id | price_exp | qty_exp | multiplier | multiplier_exp |
     line 1 | row_epoch | conn | recv_ns | venue_ns | was_synced | old_run | sticky_flags | pending_flags |
     line 2 | last_flags | ticker_count | used | floor_ns | sides: 2 SIDE ... |
     line 3 | horizon[2] | reach[2] | kept | lead_ns | floor_id | next_floor_id |
+    line 4 | ticker_conns | 0[7] |
     """
 
     instrument = word("row of the catalogue")
@@ -342,6 +345,7 @@ class BookRow(Table, words=32, writer=FEED):
     )
     floor_id = word("an id that was the newest one at least OVERLAP_NS ago")
     next_floor_id = word("the next floor_id")
+    ticker_conns = word("bit for each connection that has brought a ticker of it since it opened")
 
 
 BOOK_ROW = BookRow()

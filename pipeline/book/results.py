@@ -69,6 +69,7 @@ class BookCounters(msgspec.Struct, frozen=True):
     buffered: int
     published: int
     overflowed: int
+    filled: int
 
 
 assert BookCounters.__struct_fields__ == COUNTER_NAMES

@@ -28,16 +28,20 @@ class TickerTrust:
     def __init__(self, mem: Words) -> None:
         self._newest_agrees = direct(newest_agrees, mem, 0, 0)
         self._losses: dict[int, int] = {}  # in a row, of books that had an update since their snapshot
-        self._stopped: dict[int, tuple[int, int]] = {}  # not compared -> since when: connection and its flow (ns)
+        self._stopped: dict[int, int] = {}  # not compared -> for how much flow (ns) of the connections that carried it
+        self._flows = _flows(mem)  # at the last look
         self._alone: set[int] = set()  # proved by their own updates alone: stopped, or asked again and not agreed yet
         self._news: list[int] = []
 
     def look(self, mem: Words) -> list[int]:
         """A book that its newest ticker agrees with begins anew; to be called before any is lost. Returns the slots of
         those that frames of other topics prove again: to be published so."""
-        for slot, (conn, since_ns) in list(self._stopped.items()):
-            now_conn, now_ns = _flow(mem, slot)
-            if now_conn != conn or now_ns - since_ns >= ASK_AGAIN_NS:
+        before, self._flows = self._flows, _flows(mem)
+        for slot in list(self._stopped):
+            conn = int(mem[_row(mem, slot) + BOOK_ROW.conn])
+            if 0 <= conn < CONN_CAPACITY:  # of two, whichever came first
+                self._stopped[slot] += max(0, int(self._flows[conn] - before[conn]))
+            if self._stopped[slot] >= ASK_AGAIN_NS:
                 del self._stopped[slot]
                 self._losses[slot] = LOSSES_MAX - 1
         agreeing = [slot for slot in self._losses if self._agrees(mem, slot)]
@@ -68,7 +72,7 @@ class TickerTrust:
         self._losses[slot] = self._losses.get(slot, 0) + 1
         if self._losses[slot] >= LOSSES_MAX:
             del self._losses[slot]
-            self._stopped[slot] = _flow(mem, slot)
+            self._stopped[slot] = 0
             if slot not in self._alone:
                 self._alone.add(slot)
                 self._news.append(int(mem[row + BOOK_ROW.book_index]))
@@ -96,8 +100,7 @@ def _row(mem: Words, slot: int) -> int:
     return int(mem[BOOKS.rows_off]) + slot * BOOK_ROW.WORDS
 
 
-def _flow(mem: Words, slot: int) -> tuple[int, int]:
-    """The connection of a book, and the time in which frames of it came (ns)."""
-    conn = int(mem[_row(mem, slot) + BOOK_ROW.conn])
-    known = 0 <= conn < CONN_CAPACITY
-    return conn, int(mem[BOOKS.connections + conn * WATCH.WORDS + WATCH.flow_ns]) if known else 0
+def _flows(mem: Words) -> Words:
+    """By connection: the time in which frames of it came (ns)."""
+    first = BOOKS.connections + WATCH.flow_ns
+    return mem[first : first + CONN_CAPACITY * WATCH.WORDS : WATCH.WORDS].copy()

@@ -20,7 +20,7 @@ from decimal import Decimal
 
 from pipeline.book import level2
 from pipeline.book.book_table import BookTable
-from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision, exact_price, exact_qty
+from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision
 from pipeline.book.connection_life import DOUBTED, STANDS, begin_life, hand_over
 from pipeline.book.decoded_event import write_event
 from pipeline.book.frame_kernels import (
@@ -43,20 +43,20 @@ from pipeline.book.frame_kernels import (
     owner_publish,
     route,
 )
+from pipeline.book.holes import in_turn
 from pipeline.book.memory import (
     ASK,
     BID,
     BOOK_COUNTERS,
     BOOK_ROW,
     BOOKS,
-    DIRECTORY_WORDS,
     EVENT,
     FRAME_BYTE,
     FRAME_CAP_BYTES,
-    HORIZON_NONE,
     SIDE,
     STATE_ALIGNING,
     STATE_EMPTY,
+    STATE_LIVE,
     STATE_WAITING,
     SYMBOL_BYTES,
     TOPIC_DEPTH,
@@ -65,6 +65,7 @@ from pipeline.book.memory import (
     grown,
     new_memory,
 )
+from pipeline.book.new_row import write_row
 from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.book.symbol_table import rewrite_symbols, write_symbol
 from pipeline.book.ticker_trust import TickerTrust
@@ -72,7 +73,7 @@ from pipeline.book.tickers import next_behind
 from pipeline.book.waiting_updates import WaitingUpdate, WaitingUpdates
 from pipeline.model.errors import ArbitrageEngineError, ProtocolViolation
 from shm.jit import direct
-from shm.layout import BOOK_DEPTH, FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
+from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
 from shm.words import Words
 
 _FRAME_CAP_BYTES = FRAME_CAP_BYTES
@@ -94,8 +95,7 @@ class VenueBooks(BookTable):
     ) -> None:
         """``codec``: how this venue's frames are read and sequenced (``pipeline.exchanges.factory.feed_codec``).
         ``capacity``: most books at once. ``recorded_time``: publish stamps are the receive times (replay)."""
-        super().__init__(new_memory(capacity, feed_off), capacity)
-        self.codec = codec
+        super().__init__(new_memory(capacity, feed_off), capacity, codec)
         self.venue_id = venue_id
         self.words = words
         self.mem[BOOKS.recorded] = int(recorded_time)
@@ -141,24 +141,9 @@ class VenueBooks(BookTable):
         slot = next((s for s in range(self.capacity) if not self.mem[self._row(s) + BOOK_ROW.used]), None)
         if slot is None:
             raise ArbitrageEngineError(f"no room for {symbol}: capacity={self.capacity}")
-        sign, digits, exponent = qty_multiplier.normalize().as_tuple()
-        assert not sign and isinstance(exponent, int), f"multiplier must be positive: {qty_multiplier}"
-        mult = int("".join(map(str, digits))) * 10 ** max(0, exponent)
-        row = self._row(slot)
-        self.mem[row : row + BOOK_ROW.WORDS] = 0
-        self.mem[row + BOOK_ROW.used] = 1
-        self.mem[row + BOOK_ROW.instrument] = instrument_id
-        self.mem[row + BOOK_ROW.book_index] = book_index
-        self.mem[row + BOOK_ROW.price_exp] = price_exp
-        self.mem[row + BOOK_ROW.qty_exp] = qty_exp
-        self.mem[row + BOOK_ROW.multiplier] = mult
-        self.mem[row + BOOK_ROW.multiplier_exp] = max(0, -exponent)
-        self.mem[row + BOOK_ROW.row_epoch] = row_epoch
-        self.mem[row + BOOK_ROW.conn] = -1
-        self.mem[row + BOOK_ROW.horizon : row + BOOK_ROW.horizon + 2] = HORIZON_NONE
-        for side in (BID, ASK):
-            directory = int(self.mem[BOOKS.directories_off]) + (slot * 2 + side) * DIRECTORY_WORDS
-            self.mem[row + BOOK_ROW.sides + side * SIDE.WORDS + SIDE.directory_off] = directory
+        numbers = {"price_exp": price_exp, "qty_exp": qty_exp, "row_epoch": row_epoch}
+        ids = {"book_index": book_index, "instrument_id": instrument_id}
+        write_row(self.mem, slot, **ids, **numbers, qty_multiplier=qty_multiplier)
         self._slots[symbol] = slot
         self._indices[symbol] = book_index
         self._symbols[slot] = symbol
@@ -182,6 +167,7 @@ class VenueBooks(BookTable):
         del self._slot_of_index[int(self.mem[row + BOOK_ROW.book_index])]
         del self._waiting[slot]
         self._kept_from.pop(slot, None)
+        self._holes.forget(slot)
         self.ticker_trust.forget(self.mem, slot)
         self.mem[row + BOOK_ROW.used] = 0
         rewrite_symbols(self.mem, self._slots)
@@ -224,14 +210,42 @@ class VenueBooks(BookTable):
         if result in (RESULT_BUFFERED, RESULT_NEED_SNAPSHOT):
             if result == RESULT_NEED_SNAPSHOT:
                 self._waiting[slot].clear()  # of an earlier wait that a whole-book push ended
+                self._holes.note(self.mem, self._row(slot), slot, conn)
+            fills = result == RESULT_BUFFERED and self._holes.is_filled(self.mem, self._row(slot), slot, conn)
             self.mem[BOOK_COUNTERS.overflowed] += self._waiting[slot].keep(WaitingUpdate(frame, recv_mono_ns, conn))
-        elif result in (RESULT_RESYNC, RESULT_PRICE_PRECISION):
+            return self._fill(slot) if fills else result
+        if result in (RESULT_RESYNC, RESULT_PRICE_PRECISION):
             self._waiting[slot].clear()
+            self._holes.forget(slot)
         elif result == RESULT_KEPT:
             if self._waiting[slot].keep(WaitingUpdate(frame, recv_mono_ns, conn)):
                 self.stop_keeping_updates(self.last_book_index)  # too many came meanwhile: not this time
             return FrameResult.APPLIED
         return result
+
+    def _fill(self, slot: int) -> int:
+        """What was missing has come over another connection: all that waited goes on top of the book in its turn."""
+        row = self._row(slot)
+
+        def again(update: WaitingUpdate) -> int:
+            self.mem[row + BOOK_ROW.state] = STATE_LIVE
+            return self._again(slot, update)
+
+        self.mem[BOOKS.quiet] = 1
+        try:
+            whole = in_turn(self._waiting[slot], again)
+        finally:
+            self.mem[BOOKS.quiet] = 0
+        if whole is None:
+            self._invalidate(slot, FLAG_GAP)
+            return FrameResult.NEED_SNAPSHOT
+        if not whole:
+            self.mem[row + BOOK_ROW.state] = STATE_WAITING
+            return FrameResult.BUFFERED
+        self._holes.forget(slot)
+        self.mem[BOOK_COUNTERS.filled] += 1
+        self._owner(slot, 0, OWNER_REPEAT)
+        return FrameResult.APPLIED
 
     def _slow(self, frame: bytes, recv_mono_ns: int, conn: int) -> int:
         """The reference decoder's turn."""
@@ -275,6 +289,7 @@ class VenueBooks(BookTable):
     def _invalidate(self, slot: int, flags: int) -> None:
         """The book stands no longer: publishes it with ``flags`` and waits for a snapshot; buffered updates go."""
         self._waiting[slot].clear()
+        self._holes.forget(slot)
         self._owner(slot, flags, OWNER_LOSE)
 
     def _owner(self, slot: int, flags: int, action: int) -> int:
@@ -309,6 +324,7 @@ class VenueBooks(BookTable):
             if kept_from is None or self.mem[EVENT.last_id] < kept_from:
                 return SnapshotResult.STALE
         self._stop_keeping(slot)
+        self._holes.forget(slot)
         refused = self._load_snapshot(payload, slot, recv_mono_ns, conn)
         if refused is not None:
             return refused
@@ -326,25 +342,6 @@ class VenueBooks(BookTable):
             self._waiting[slot].clear()
             self._kept_from[slot] = int(self.mem[row + BOOK_ROW.update_id])
             self.mem[row + BOOK_ROW.kept] = 1
-
-    def agrees(self, book_index: int, payload: bytes) -> bool:
-        """Whether a REST order book has the same published top as a standing book. Changes nothing."""
-        slot = self._slot_of_index[book_index]
-        row = self._row(slot)
-        if not self.is_synced(book_index):
-            return False
-        price_exp, qty_exp = int(self.mem[row + BOOK_ROW.price_exp]), int(self.mem[row + BOOK_ROW.qty_exp])
-        mult, mult_exp = int(self.mem[row + BOOK_ROW.multiplier]), int(self.mem[row + BOOK_ROW.multiplier_exp])
-        try:
-            theirs = self.codec.reference_snapshot(payload)
-            sides = [
-                sorted(((exact_price(p, price_exp), exact_qty(q, qty_exp, mult, mult_exp)[0]) for p, q in side if q[0]))
-                for side in (theirs.bids, theirs.asks)
-            ]
-        except (ProtocolViolation, OutOfRange, PricePrecision):
-            return False
-        bids, asks = self.levels(book_index)
-        return bids[:BOOK_DEPTH] == sides[0][::-1][:BOOK_DEPTH] and asks[:BOOK_DEPTH] == sides[1][:BOOK_DEPTH]
 
     def stop_keeping_updates(self, book_index: int) -> None:
         """The snapshot did not come: the book goes on as it is."""
@@ -410,19 +407,10 @@ class VenueBooks(BookTable):
         return SnapshotResult.STALE if crossed else outcome
 
     def _replay_quietly(self, slot: int, waiting: WaitingUpdates) -> SnapshotResult:
-        index = int(self.mem[self._row(slot) + BOOK_ROW.book_index])
         while waiting.updates:
-            item = waiting.updates[0]
-            self._frame[: len(item.frame)] = item.frame
-            result = self._kernel(self.mem, self.words, len(item.frame), item.recv_mono_ns, item.conn)
-            while result == RESULT_GROW:
-                self._grow()
-                result = self._kernel(self.mem, self.words, len(item.frame), item.recv_mono_ns, item.conn)
-            if result == RESULT_UNKNOWN_SHAPE:
-                result = self._slow(item.frame, item.recv_mono_ns, item.conn)
-            if result in (RESULT_APPLIED, RESULT_RESYNC) and self.on_applied is not None:
-                self.on_applied(index)
+            result = self._again(slot, waiting.updates[0])
             if result == RESULT_NEED_SNAPSHOT:
+                self.mem[BOOK_COUNTERS.stale_snapshots] += 1
                 return SnapshotResult.STALE  # this update and those after it stay buffered
             if result == RESULT_PRICE_PRECISION:
                 self._invalidate(slot, FLAG_GAP | FLAG_HALTED)
@@ -433,6 +421,19 @@ class VenueBooks(BookTable):
                 return SnapshotResult.STALE
             waiting.drop_oldest()
         return SnapshotResult.SYNCED
+
+    def _again(self, slot: int, update: WaitingUpdate) -> int:
+        """A buffered update once more, unpublished."""
+        self._frame[: len(update.frame)] = update.frame
+        result = self._kernel(self.mem, self.words, len(update.frame), update.recv_mono_ns, update.conn)
+        while result == RESULT_GROW:
+            self._grow()
+            result = self._kernel(self.mem, self.words, len(update.frame), update.recv_mono_ns, update.conn)
+        if result == RESULT_UNKNOWN_SHAPE:
+            result = self._slow(update.frame, update.recv_mono_ns, update.conn)
+        if result in (RESULT_APPLIED, RESULT_RESYNC) and self.on_applied is not None:
+            self.on_applied(int(self.mem[self._row(slot) + BOOK_ROW.book_index]))
+        return result
 
     # --- state ---
 

@@ -17,13 +17,15 @@ class NaiveBook:
     asks: dict[Decimal, Decimal] = field(default_factory=dict)
     last: int | None = None  # None: waiting for a snapshot
     aligned: bool = False
+    whole_to: int | None = None  # what its levels are at while it waits after a gap
+    gap_conn: int = 0  # whose update has shown it
     waiting: list[dict[str, Any]] = field(default_factory=list)
     gaps: int = 0
     applied: int = 0
     dropped: int = 0
 
-    def update(self, event: dict[str, Any]) -> str:
-        """``applied``, ``dropped``, ``buffered`` or ``gap`` (buffered too)."""
+    def update(self, event: dict[str, Any], conn: int = 0) -> str:
+        """``applied``, ``dropped``, ``buffered`` or ``gap`` (buffered too); ``conn`` has brought it."""
         if event.get("full"):
             if self.last is not None and event["u"] < self.last:
                 self.dropped += 1
@@ -32,7 +34,7 @@ class NaiveBook:
             return self._apply(event)
         if self.last is None:
             self.waiting.append(event)
-            return "buffered"
+            return self._fill() if self.whole_to is not None and conn != self.gap_conn else "buffered"
         if not self.aligned:
             old = {
                 "spot": event["u"] <= self.last,
@@ -53,11 +55,20 @@ class NaiveBook:
             self.dropped += 1
             return "dropped"
         if not fits:
-            self.last = None
+            self.whole_to, self.gap_conn, self.last = self.last, conn, None
             self.waiting = [event]
             self.gaps += 1
             return "gap"
         return self._apply(event)
+
+    def _fill(self) -> str:
+        """All that waits in the order of its numbers, as far as it goes; the gap's own connection cannot fill it."""
+        self.last, self.whole_to, gap_conn, gaps = self.whole_to, None, self.gap_conn, self.gaps
+        waiting, self.waiting = sorted(self.waiting, key=lambda one: int(one["u"])), []
+        while waiting and self.update(waiting[0], gap_conn) != "gap":
+            waiting.pop(0)
+        self.gaps, self.waiting = gaps, waiting
+        return "applied" if self.last is not None else "buffered"
 
     def _apply(self, event: dict[str, Any]) -> str:
         for side, name in ((self.bids, "b"), (self.asks, "a")):
@@ -73,7 +84,7 @@ class NaiveBook:
     def snapshot(self, last: int, bids: list[Any], asks: list[Any]) -> bool:
         """Loads it and replays what waited; False if the first update left begins after it."""
         self.bids, self.asks = dict(bids), dict(asks)
-        self.last, self.aligned = last, False
+        self.last, self.aligned, self.whole_to = last, False, None
         waiting, self.waiting = self.waiting, []
         for k, event in enumerate(waiting):
             if self.update(event) == "gap":

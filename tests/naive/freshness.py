@@ -27,6 +27,7 @@ class Judge:
 
     clock: Clock
     lag_ms: int
+    error_ms: int = 0  # what the venue's clock leaves open
     on_time: bool = False
     time_max: int = 0
     late_ns: int = 0
@@ -40,7 +41,7 @@ class Judge:
                 self.said.append("on time")
             return
         late = self.clock.late_ms(venue_time, recv_ns)
-        if late > 500:
+        if late + self.error_ms > 500:
             self.late_ns = recv_ns
             if self.on_time:
                 self.on_time = False

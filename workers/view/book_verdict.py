@@ -180,7 +180,7 @@ def _record_refusals(row: InstrumentRow, book: BookState, name: str) -> Iterator
         yield Refusal.UNPROVED, "its connection is down or another one: it is not proved current", BY_ITSELF
     elif book.max_age_ms and book.age_ms > book.max_age_ms:
         what = f"it was proved current {book.age_ms:.0f} ms ago, detection.max_age_to_trade_ms is {book.max_age_ms}"
-        yield Refusal.QUIET_UNPROVED, what, "the next update or ping proves it again"
+        yield Refusal.QUIET_UNPROVED, what, "the next frame of its connection proves it again"
 
 
 def book_age_limit_ms(fields: Mapping[str, Any]) -> int:

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 
 from pipeline.book import freshness as freshness
+from pipeline.book.connection_life import begin_tickers
 from pipeline.book.memory import BOOKS, WATCH
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.base import VenueClient
@@ -44,6 +45,7 @@ OBSERVED_NS = 30 * 1_000_000_000
 OBSERVED_FRAMES = 1000
 MARGIN = 2  # a step that has not come yet may be larger than every one that has
 FLOOR_MS = 20
+FAR_NS = 10 * 1_000_000_000
 CLOCK_ERROR_MAX_NS = 100 * NS_PER_MS  # more is not taken off what frames may be late: a slow way would prove nothing
 
 
@@ -80,6 +82,9 @@ class Proofs:
         self._steps: deque[tuple[int, int]] = deque()  # (when, largest step since the one before), the newest last
         self._observed_since_ns = 0  # since when, and over how many frames, no step exceeded the lag
         self._observed_frames = 0
+        self._timed = 0  # frames with a time since one was in time
+        self._far_since_ns = 0  # since when none has been; 0 = one has
+        self._far_said = False
         books.on_notice = self._notice
         self._set(BOOKS.lag_ms, lag_ms)
 
@@ -112,11 +117,11 @@ class Proofs:
         self.learn(server_ms, sent_ns, mono_ns())
 
     def learn(self, server_ms: int, send_mono_ns: int, recv_mono_ns: int) -> None:
-        """One answer of the venue's time endpoint. What its way leaves open counts as lateness of frames, up to
+        """One answer of the venue's time endpoint. What its way leaves open is taken off what frames may be late, up to
         ``CLOCK_ERROR_MAX_NS``: else frames that are later than ``LATE_MS`` could pass."""
         self._clock.learn(server_ms, send_mono_ns, recv_mono_ns)
-        offset_ns = self._clock.offset_ns + min(self._clock.error_ns, CLOCK_ERROR_MAX_NS)
-        self._set(BOOKS.clock_offset_ms, offset_ns // NS_PER_MS)
+        self._set(BOOKS.clock_offset_ms, self._clock.offset_ns // NS_PER_MS)
+        self._set(BOOKS.clock_error_ms, -(-min(self._clock.error_ns, CLOCK_ERROR_MAX_NS) // NS_PER_MS))
         self._set(BOOKS.clock_known, 1)
 
     @property
@@ -136,6 +141,7 @@ class Proofs:
         conn_open(self._words, self._feed_off, connection.conn, self._venue_id, self.lag_ms * NS_PER_MS)
         row = self._row(connection.conn)
         self._books.mem[row : row + WATCH.WORDS] = 0
+        begin_tickers(self._books.mem, connection.conn, self._books.capacity)
         self._set(row + WATCH.data_ns, mono_ns())
         self._set(row + WATCH.open, 1)
         freshness.set_on_time(self._books.mem, self._words, connection.conn, 0)
@@ -169,9 +175,11 @@ class Proofs:
         largest = 0
         for conn in self._connections:
             row = self._row(conn)
+            self._timed += int(self._books.mem[row + WATCH.timed])
             largest = max(largest, int(self._books.mem[row + WATCH.back_ms]))
             self._observed_frames += int(self._books.mem[row + WATCH.timed])
             self._books.mem[row + WATCH.back_ms] = self._books.mem[row + WATCH.timed] = 0
+        self._look_for_far(now_ns)
         self._counters.disorder_ms_max = max(self._counters.disorder_ms_max, largest)
         self._observed_since_ns = self._observed_since_ns or now_ns
         if largest > self._base_lag_ms:
@@ -188,6 +196,20 @@ class Proofs:
         seen_enough = self._observed_frames >= OBSERVED_FRAMES and now_ns - self._observed_since_ns >= OBSERVED_NS
         wanted = max(min(FLOOR_MS, self._base_lag_ms), MARGIN * self._steps[0][1])
         self._write_lag(min(wanted, self._base_lag_ms) if seen_enough else self._base_lag_ms)
+
+    def _look_for_far(self, now_ns: int) -> None:
+        """Says once that frames come, and have been in time on no connection for long."""
+        if not self._timed or not self._connections or any(one.on_time for one in self._connections.values()):
+            self._far_since_ns, self._timed = 0, 0
+            return
+        self._far_since_ns = self._far_since_ns or now_ns
+        if now_ns - self._far_since_ns >= FAR_NS and not self._far_said:
+            self._far_said = True
+            self._say(
+                "warning",
+                f"{self._venue}: frames come, and for {FAR_NS // 10**9} s none came within {freshness.ON_TIME_MS} ms "
+                "of its own time: no book is proved; `arb doctor` shows the way to the venue, a nearer host solves it",
+            )
 
     def _exceeded(self, back_ms: int, recv_mono_ns: int) -> None:
         """A step beyond what the rows allow: back to the recorded lag; beyond that, again and again, to the step."""

@@ -8,8 +8,10 @@ comes over the twin. From then on
 * the first one ends: its books are the twin's, proved as before, and a new twin is opened;
 * the twin ends: its books are the first one's. A planned end waits for that: before, only REST could bring them.
 
-Two connections that do not bring the same updates would lose books again and again: after ``GAPS_MAX`` gaps within
-``GAPS_NS`` beside each other there is one connection for ``APART_S``, and a warning says so.
+A gap of one of them is filled by the other where that has what is missing (``pipeline.book.holes``), else after
+``FILL_S`` by a snapshot. Two connections that do not bring the same updates would lose books again and again: after
+``GAPS_MAX`` gaps within ``GAPS_NS`` between an update of the one and one of the other, which neither has filled, there
+is one connection for ``APART_S``, and a warning says so.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from pipeline.model.errors import VenueError
 from shm.layout import CONNECTION, FEED
 
 LOOK_S = 0.05
+FILL_S = 0.1
 GAPS_MAX = 6
 GAPS_NS = 60_000_000_000
 APART_S = 600.0
@@ -75,8 +78,7 @@ class Twin:
         self._beside: tuple[FeedConnection, int] | None = None  # the first one and its life, since ``_since_ns``
         self._since_ns = 0
         self._matched: FeedConnection | None = None
-        self._gaps: deque[int] = deque(maxlen=GAPS_MAX)  # when books had a gap beside the first one
-        self._gaps_seen = 0
+        self._gaps: deque[int] = deque(maxlen=GAPS_MAX)  # when updates of the one did not follow those of the other
 
     @property
     def stands(self) -> bool:
@@ -127,7 +129,6 @@ class Twin:
     async def _steer(self, twin: FeedConnection) -> None:
         """The topics as the first one's, and who carries which books; until it ends."""
         await twin.subscribe(self._topics())
-        self._gaps_seen = self._books.counters.gaps
         while not (twin.due and self.stands):
             await asyncio.sleep(LOOK_S)
             wanted = self._topics()
@@ -166,12 +167,23 @@ class Twin:
         row = self._books.mem[BOOKS.feed_off] + FEED.connections + first.conn * CONNECTION.WORDS
         return int(self._books.words[row + CONNECTION.generation])
 
+    def fills(self, book_index: int, conn: int, lost: Callable[[int], None]) -> bool:
+        """Whether the other one may bring what a frame of ``conn`` has shown to be missing of a book; ``lost`` is
+        called where it has not done so for a while."""
+        may = self.connection is not None and self._books.has_hole(book_index)
+        if may:
+            asyncio.get_running_loop().call_later(FILL_S, self._unfilled, book_index, conn, lost)
+        return may
+
+    def _unfilled(self, book_index: int, conn: int, lost: Callable[[int], None]) -> None:
+        if self._books.has_hole(book_index):
+            if self._books.conn_of(book_index) != conn:
+                self._gaps.append(mono_ns())
+            lost(book_index)
+
     def _unlike(self) -> bool:
-        """Whether books have had ``GAPS_MAX`` gaps within ``GAPS_NS`` since there are two."""
-        gaps, now_ns = self._books.counters.gaps, mono_ns()
-        self._gaps.extend([now_ns] * min(GAPS_MAX, gaps - self._gaps_seen))
-        self._gaps_seen = gaps
-        while self._gaps and now_ns - self._gaps[0] >= GAPS_NS:
+        """Whether they have had ``GAPS_MAX`` gaps within ``GAPS_NS`` beside each other."""
+        while self._gaps and mono_ns() - self._gaps[0] >= GAPS_NS:
             self._gaps.popleft()
         return len(self._gaps) == GAPS_MAX
 

@@ -452,7 +452,9 @@ class MarketFeed:
         if result == _PRICE_PRECISION:
             self.snapshots.too_fine(book_index)
         elif book_index >= 0:
-            self.snapshots.lost(book_index, "its bytes cannot be read" if result == _REJECTED else "")
+            kept = self._kept_of(self.books.symbol_of(book_index))
+            if kept is None or kept.twin is None or not kept.twin.fills(book_index, conn, self.snapshots.lost):
+                self.snapshots.lost(book_index, "its bytes cannot be read" if result == _REJECTED else "")
 
     def _control(self, payload: bytes, conn: int) -> None:
         connection = self._connections.get(conn)
@@ -479,12 +481,11 @@ class MarketFeed:
 
     def _carrier(self, instrument: FeedInstrument) -> FeedConnection | None:
         """The open connection that carries the instrument's book topic, acknowledged."""
-        topic = self.public.book_topic(instrument.symbol)
-        for kept in self._kept:
-            connection = kept.live
-            if instrument.symbol in kept.symbols and connection is not None and connection.carries(topic):
-                return connection
-        return None
+        kept, topic = self._kept_of(instrument.symbol), self.public.book_topic(instrument.symbol)
+        return kept.live if kept is not None and kept.live is not None and kept.live.carries(topic) else None
+
+    def _kept_of(self, symbol: str) -> KeptConnection | None:
+        return next((kept for kept in self._kept if symbol in kept.symbols), None)
 
     def _refused(self, connection: FeedConnection, topics: tuple[str, ...], reason: str) -> None:
         self.counters.refused_topics += len(topics)

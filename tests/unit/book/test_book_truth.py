@@ -96,6 +96,18 @@ def test_an_update_that_is_old_without_a_time_or_of_a_later_one_needs_a_run(sent
     assert results == [FrameResult.DROPPED] * (OLD_RUN_MAX - 1) + [FrameResult.NEED_SNAPSHOT]
 
 
+def test_the_first_ticker_of_a_second_connection_says_nothing_of_what_came_before_it() -> None:
+    """It comes before the first connection's tickers 12 and 13, which tell of a change that 14 has taken back."""
+    rig = Rig().live()
+    rig.frame(ticker(11, "100.0", "1", "101.0", "2"))
+    rig.books.on_frame(ticker(14, "100.0", "1", "101.0", "2"), rig.time + 5, CONN + 1)
+    rig.frame(ticker(12, "100.5", "1", "101.0", "2"))
+    assert rig.frame(spot_update(12, 12, [["100.5", "1"]])) is FrameResult.APPLIED
+    rig.books.on_frame(ticker(15, "100.2", "1", "101.0", "2"), rig.time + 5, CONN + 1)
+    rig.frame(spot_update(13, 13))
+    assert rig.frame(spot_update(14, 14)) is FrameResult.RESYNC, "its next ones do"
+
+
 def test_a_dropped_update_proves_no_book() -> None:
     rig = Rig().live()
     before = proof_ns(rig)

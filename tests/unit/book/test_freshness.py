@@ -87,6 +87,7 @@ class Rig:
 @settings(max_examples=200, deadline=None)
 @given(
     offset=some.one_of(some.none(), some.integers(-1000, 1000)),
+    error=some.integers(0, 100),
     lag=some.integers(0, 120),
     frames=some.lists(
         some.tuples(some.integers(0, 3000), some.integers(-400, 900), some.sampled_from([0, 1, 1, 1, 1000])),
@@ -94,16 +95,18 @@ class Rig:
         max_size=40,
     ),
 )
-def test_the_kernel_judges_as_the_plain_twin(offset: int | None, lag: int, frames: list[tuple[int, int, int]]) -> None:
+def test_the_kernel_judges_as_the_plain_twin(
+    offset: int | None, error: int, lag: int, frames: list[tuple[int, int, int]]
+) -> None:
     mem = new_memory(1, 0)
     words = np.zeros(feed_segment_words(1), dtype=np.int64)
     row = BOOKS.connections + CONN * WATCH.WORDS
-    mem[row + WATCH.open], mem[BOOKS.lag_ms] = 1, lag
+    mem[row + WATCH.open], mem[BOOKS.lag_ms], mem[BOOKS.clock_error_ms] = 1, lag, error
     clock = Clock()
     if offset is not None:
         clock.offset_ms = NOW_MS - 100_000 + offset
         mem[BOOKS.clock_known], mem[BOOKS.clock_offset_ms] = 1, clock.offset_ms
-    twin = Judge(clock, lag)
+    twin = Judge(clock, lag, error)
     said: list[str] = []
     recv_ns = 100 * S
     for wait_ms, late_ms, unit in frames:
@@ -173,6 +176,28 @@ def test_a_late_frame_is_unproved_when_it_is_published_and_frames_of_now_end_tha
     assert rig.proof() == 0, "too soon after the late one"
     rig.frame(NOW_MS + 1300, 11 * S + 300 * MS)
     assert rig.stream.on_time and rig.proof() == 11 * S + 300 * MS
+
+
+def test_a_long_way_to_the_venue_leaves_its_books_proved_up_to_a_quarter_of_a_second() -> None:
+    """The time's answer takes 170 ms each way, and so does a frame."""
+    rig = Rig()
+    rig.proofs.learn(NOW_MS, 10 * S - 170 * MS, 10 * S + 170 * MS)
+    rig.frame(NOW_MS + 10, 10 * S + 180 * MS)
+    assert rig.stream.on_time and rig.proof() == 10 * S + 180 * MS
+    rig.frame(NOW_MS + 20, 10 * S + 420 * MS)
+    assert rig.stream.on_time, "400 ms late, by a clock that may be 100 ms behind"
+    rig.frame(NOW_MS + 30, 10 * S + 440 * MS)
+    assert not rig.stream.on_time and rig.proof() == 0
+
+
+def test_a_way_that_is_too_long_is_said_once() -> None:
+    rig = Rig()
+    rig.proofs.learn(NOW_MS, 10 * S - 300 * MS, 10 * S + 300 * MS)
+    for k in range(300):
+        rig.frame(NOW_MS + k * 100, 10 * S + 300 * MS + k * 100 * MS)
+        if k % 10 == 0:
+            rig.proofs.measure(10 * S + 300 * MS + k * 100 * MS)
+    assert not rig.stream.on_time and [text for text in rig.said if "no book is proved" in text] == rig.said[-1:]
 
 
 def test_a_stream_late_from_its_first_frame_proves_nothing() -> None:

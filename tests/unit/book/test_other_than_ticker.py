@@ -43,6 +43,7 @@ class Rig:
     """Two MEXC books of one connection, bid 10 and ask 11 at version 100 and 10 s; versions of tickers from 1 on."""
 
     def __init__(self) -> None:
+        self.conn = CONN
         self.words = np.zeros(feed_segment_words(2), dtype=np.int64)
         bookring.init_feed(self.words, 0, 2)
         codec = feed_codec("mexc", "spot")
@@ -79,7 +80,7 @@ class Rig:
 
     def _push(self, channel: bytes, symbol: str, kind: int, body: bytes, at_ns: int, ms: int) -> None:
         name = symbol.encode()
-        self.books.on_frame(frames.wrap(channel + name, name, kind, body, send_ms=ms), at_ns, CONN)
+        self.books.on_frame(frames.wrap(channel + name, name, kind, body, send_ms=ms), at_ns, self.conn)
 
     def others(self, from_ns: int, to_ns: int, step_ns: int = 50 * MS) -> None:
         """Tickers of the other book, which agree."""
@@ -223,6 +224,21 @@ def test_what_is_compared_no_more_is_asked_again_for_one_loss_a_minute() -> None
     found = lost_from(rig, 13 * S + 500 * MS, 214 * S)
     assert len(found) == 3 and all(60_000 <= b - a <= 61_000 for a, b in itertools.pairwise(found))
     assert rig.books.ticker_trust.take_news() == [], "said once"
+
+
+def test_the_minute_goes_on_whichever_of_two_connections_brings_the_updates() -> None:
+    rig = uncompared()
+    watch_from(rig.books, CONN + 1, 13 * S)
+    trust, at_ns = rig.books.ticker_trust, 13 * S
+    while not trust.compares(0):
+        at_ns += 100 * MS
+        for conn in (CONN, CONN + 1):
+            rig.conn = conn
+            rig.ticker(1, (10, 11), at_ns, ETH)
+        rig.conn = CONN + at_ns // (100 * MS) % 2
+        rig.update((10, 11), at_ns)
+        assert rig.behind() == []
+    assert 59 * S < at_ns - 13 * S < 62 * S
 
 
 def test_frames_of_other_topics_prove_it_again_once_a_ticker_agrees() -> None:

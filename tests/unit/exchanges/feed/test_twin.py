@@ -247,16 +247,43 @@ def test_a_second_connection_leaves_a_quarter_of_the_rows_to_first_ones() -> Non
 
 
 def test_two_that_bring_other_updates_become_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where what the one brings does not follow what the other has brought: a gap of the venue is one of both."""
     monkeypatch.setattr("pipeline.exchanges.feed.kept_connection.GAPS_MAX", 1)
 
     async def scenario(it: Bench) -> None:
         await until(lambda: it.feed.twins == 1, "a twin that could take over")
-        await it.moved(it.rows[0])
-        it.box.fault(kind="drop_delta", venue=it.name, target="depth", symbol=it.rows[0].spec.symbol, count=2)
+        kept, twin, first, second = parts(it)
+        row = it.rows[0]
+        for over in (first, second):
+            assert twin.connection is second, "what a connection lacks beside itself says nothing about the other one"
+            await at_rest(it)
+            push(it, row, first)
+            push(it, row, over, 2)
+            assert not it.tradable(row)
+            it.said.clear()
+            await until(lambda: any("book lost" in text for text in it.said), "the end of the wait")
+            assert it.box.server.market is not None
+            it.box.server.market.start()
+            await until(lambda: it.tradable(row), "the book again")
         await until(lambda: any("for 10 minutes" in text for text in it.said), "the end of the twin")
         await until(lambda: it.feed.twins == 0 and it.all_tradable(), "whole books over one connection")
-        await it.equal()
-        (kept,) = it.feed._kept
         assert kept.twin is not None and kept.twin.connection is None and kept.live is not None
 
-    on("mexc_spot", scenario, settings=TWO)
+    on("gateio_spot", scenario, settings=TWO)
+
+
+def test_a_gap_of_one_is_filled_by_the_other() -> None:
+    async def scenario(it: Bench) -> None:
+        await until(lambda: it.feed.twins == 1, "a twin that could take over")
+        await at_rest(it)
+        _, _, first, second = parts(it)
+        row, before = it.rows[0], it.feed.books.counters
+        push(it, row, second, 2)
+        assert not it.tradable(row)
+        push(it, row, first)
+        assert it.tradable(row) and it.read(row)[BOOK.conn] == second.conn
+        counters = it.feed.books.counters
+        assert (counters.gaps, counters.filled) == (before.gaps + 1, before.filled + 1)
+        assert counters.snapshots == before.snapshots and not any("book lost" in text for text in it.said)
+
+    on("gateio_spot", scenario, settings=TWO)
