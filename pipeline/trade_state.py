@@ -230,7 +230,7 @@ def _notes(core: ExecutionCore) -> list[Reason]:
 def _not_looked_after(core: ExecutionCore, seen: Lasting) -> list[Reason]:
     """Entries that a doubt of the account stops, margin without a watch, hedges that must leave and do not: each
     degrades once it has lasted."""
-    account, now_ns = core.recovery.account, core.context.now.mono_ns
+    account, gate, now_ns = core.recovery.account, core.risk.gate, core.context.now.mono_ns
     doubts = {f"{venue} {what}: account and ledger differ": venue for venue, what in sorted(account.doubts)}
     unreadable = {text: text.partition(" ")[0] for text in account.unreadable.texts()}
     found = [
@@ -241,6 +241,16 @@ def _not_looked_after(core: ExecutionCore, seen: Lasting) -> list[Reason]:
             venues=(venue,),
         )
         for text, venue in {**unreadable, **doubts}.items()
+    ]
+    awaited = {f"account of {venue}: its modes are not known yet": venue for venue in sorted(gate.settings.awaited)}
+    found += [
+        Reason(
+            what=f"{text}: no entries there",
+            solve=f"{LOOK} (the venue is asked again by itself); log/poller.log has its answers",
+            effect=seen.effect(text, now_ns),
+            venues=(venue,),
+        )
+        for text, venue in awaited.items()
     ]
     unwatched = {key: seen.effect(key, now_ns) for key in core.margin.unwatched()}
     found += [
@@ -253,7 +263,7 @@ def _not_looked_after(core: ExecutionCore, seen: Lasting) -> list[Reason]:
         )
         for (venue, symbol), text in core.margin.blind().items()
     ]
-    seen.forget({*unreadable, *doubts, *unwatched})
+    seen.forget({*unreadable, *doubts, *awaited, *unwatched})
     return found + [
         Reason(
             what=f"hedge {name} must leave: {exit_.reason}" + (f"; not yet: {exit_.why}" if exit_.why else ""),

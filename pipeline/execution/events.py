@@ -164,7 +164,7 @@ class AccountSnapshot(msgspec.Struct, frozen=True):
     clock_read_mono_ns: Mapping[str, int] = {}  # venue -> when that was, at the earliest
     fee_coins: Mapping[str, str] = {}  # venue that tells it -> the coin that fees are taken in, "" = plain
     unreadable: tuple[tuple[str, str], ...] = ()  # (venue, contract) of rows of position lists that cannot be read
-    settings_known: Mapping[str, bool] = {}  # venue -> whether the account's modes are known
+    settings_known: Mapping[str, bool] = {}  # venue -> whether its modes are known, and as wanted
 
 
 class QueryAnswer(msgspec.Struct, frozen=True):

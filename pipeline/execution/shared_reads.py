@@ -126,11 +126,14 @@ class AccountReader:
         self._venues = {venue.venue_id: venue for venue in venues}
         self._instruments = instruments
         self._seen: dict[int, int] = {}
+        self._wrong: set[int] = set()  # venues whose account stands in a mode in which it is not read
 
     def poll(self) -> AccountSnapshot | None:
-        """What is new, or None. A venue is new when a later sweep of it has succeeded."""
+        """What is new, or None. A venue is new when a later sweep of it has succeeded, or its modes became wrong: of
+        that one nothing else is told."""
         self._page.refresh()
         fresh: set[int] = set()
+        before, self._wrong = self._wrong, self._in_wrong_modes()
         for venue_id in self._venues:
             row = self._page.venue(venue_id)
             ended = (
@@ -141,7 +144,7 @@ class AccountReader:
             if ended and ended != self._seen.get(venue_id):
                 self._seen[venue_id] = ended
                 fresh.add(venue_id)
-        if not fresh:
+        if not fresh and self._wrong <= before:
             return None
         positions, confirmed, unreadable = self._positions(fresh)
         clocks, read = self._clocks(fresh)
@@ -155,13 +158,19 @@ class AccountReader:
             read,
             reported,
             tuple(unreadable),
-            {self._venues[number].name: self._settled(number) for number in fresh},
+            {self._venues[number].name: self._settled(number) for number in fresh | self._wrong},
         )
 
-    def _settled(self, venue_id: int) -> bool:
-        """Whether the account's modes are known."""
+    def _state(self, venue_id: int) -> int:
         row = self._page.venue(venue_id)
-        return row is not None and row[ACCOUNT_VENUE.state] != AccountState.UNSETTLED
+        return AccountState.NEVER if row is None else int(row[ACCOUNT_VENUE.state])
+
+    def _settled(self, venue_id: int) -> bool:
+        """Whether the account's modes are known, and as wanted."""
+        return self._state(venue_id) not in (AccountState.UNSETTLED, AccountState.SETTINGS_WRONG)
+
+    def _in_wrong_modes(self) -> set[int]:
+        return {number for number in self._venues if self._state(number) == AccountState.SETTINGS_WRONG}
 
     def _clocks(self, fresh: set[int]) -> tuple[dict[str, int], dict[str, int]]:
         """(offset of each venue's clock, when it was measured at the earliest), where it was measured."""

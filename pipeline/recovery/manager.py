@@ -16,7 +16,7 @@ Positive evidence, from any source at any time, settles it at once. Nothing is e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -26,8 +26,7 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import InstrumentAnswer, MoneyAnswer, SweepAnswer, SweepVenue
 from pipeline.execution.evidence import Evidence
 from pipeline.execution.ledger import LATE_NS, Operation, Order
-from pipeline.execution.records import OrderIntentRecord, ReconcileRecord, RecoveryRecord
-from pipeline.model.structs import InstrumentSpec
+from pipeline.execution.records import ReconcileRecord, RecoveryRecord
 from pipeline.recovery.account import UNPROVED, AccountCheck
 from pipeline.recovery.adoption import Adoption
 from pipeline.recovery.earlier_run import EarlierRun

@@ -82,4 +82,9 @@ def solve(name: str) -> str:
         return f"raise risk_limits.max_daily_loss_usd and `arb config reload`, or wait for 00:00 UTC; then {rearm}"
     if name == TOTAL_LOSS:
         return f"look at what was lost (arb report); raise risk_limits.max_total_loss_usd, `arb config reload`; {rearm}"
+    if name in ("overfill", "bad_fill"):
+        return f"compare the venue's own trades with ours (arb inspect journal 50); then {rearm}"
+    if name.startswith("fee."):
+        venue, _ = scope(name)
+        return f"where the account really pays that, say so in fees.{venue} (a restart takes it in); then {rearm}"
     return rearm

@@ -68,7 +68,6 @@ PUBLIC: Mapping[str, str] = {
     "pipeline/rehearsal/detection_world.py:World.*": "what tests do to a world",
     "pipeline/detection/opportunity_record.py:OpportunityRecord.as_opportunity": "given to a Python user's callback",
     "arbitrage/exchange_names.py:ExchangeName._missing_": "the standard library's enum asks it for a name it lacks",
-    "pipeline/model/enums.py:AccountState.NEVER": "the code of a row that nobody has written yet",
     "pipeline/execution/operation_states.py:state_diagram": "draws the README's diagram; a test compares them",
     "pipeline/execution/records.py:ReconcileRecord.began_venue_wall_ms": _FORMAT,
     "pipeline/execution/records.py:ReconcileRecord.orders_seen": _FORMAT,

@@ -1,15 +1,20 @@
-"""Execution worlds in the states that tests begin from: ready, with half an operation filled, held for an operator; and
-the operator, who asks their core what the commands ask the executor's control socket."""
+"""Execution worlds in the states that tests begin from: ready, with half an operation filled, held for an operator,
+with each breaker tripped; and the operator, who asks their core what the commands ask the executor's control socket."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from pipeline.equity_watch import EquityWatch
+from pipeline.exchanges.base import OutcomeKind, PlaceOutcome
+from pipeline.model.enums import OrderState
+from pipeline.model.errors import VenueRejected
+from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
 from pipeline.trade_state import Effect, Reason, TradeState, executor_reasons, state_of
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.execution_world import Faults, World, make_config
@@ -105,3 +110,186 @@ class Operator:
     def state(self) -> TradeState:
         self.world.core.context.now = self.world.now()
         return state_of(executor_reasons(self.world.core))
+
+
+# --- breakers, each tripped by what it is for ---
+
+SILENT = Faults(drop_response=1.0, drop_stream=1.0)
+
+
+def sent_order(world: World, venue: str = "mexc_spot") -> Any:
+    """An order whose venue says nothing of it."""
+    world.faults = SILENT
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    return next(o for o in world.core.ledger.orders.values() if o.intent.venue == venue)
+
+
+def reported_fill(world: World, order: Any, **changes: Any) -> None:
+    intent = order.intent
+    values: dict[str, Any] = {
+        "venue": intent.venue, "symbol": intent.symbol, "trade_id": "told", "order_id": "o-1",
+        "client_id": order.client_id, "side": intent.side, "qty": intent.qty, "price": intent.price,
+        "fee": intent.qty * intent.price * Decimal(100) / 1_000_000, "fee_asset": "USDT", "is_maker": False,
+        "venue_wall_ms": world.now().wall_ms, "recv_mono_ns": world.now_ns, "source": "ws",
+    }  # fmt: skip
+    world.feed(Fill(**{**values, **changes}))
+
+
+def overfill() -> World:
+    world = ready_world()
+    order = sent_order(world)
+    world.feed(
+        OrderUpdate(
+            venue="mexc_spot", symbol=order.intent.symbol, client_id=order.client_id, order_id="o-1",
+            state=OrderState.PARTIALLY_FILLED, filled_qty=order.intent.qty * 2, average_price=None,
+            venue_wall_ms=world.now().wall_ms, recv_mono_ns=world.now_ns, source="ws",
+        )
+    )  # fmt: skip
+    return world
+
+
+def bad_fill() -> World:
+    world = ready_world()
+    order = sent_order(world)
+    reported_fill(world, order, price=order.intent.price * 2)
+    return world
+
+
+def fee() -> World:
+    world = ready_world()
+    order = sent_order(world)
+    reported_fill(world, order, fee=order.intent.price)
+    return world
+
+
+def malformed() -> World:
+    world = ready_world()
+    for _ in range(5):
+        world.feed(world.offer("mexc_spot", "gateio_spot", crc_ok=False))
+    return world
+
+
+def duplicates() -> World:
+    world = ready_world()
+    offered = world.offer("mexc_spot", "gateio_spot")
+    for _ in range(120):
+        world.feed(offered)
+    return world
+
+
+def daily_loss() -> World:
+    world = ready_world(limits={"max_daily_loss_usd": Decimal(10)})
+    world.core.ledger.day = world.now().wall_ns // (86_400 * 10**9)
+    world.core.ledger.day_pnl = Decimal(-11)
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    return world
+
+
+def total_loss() -> World:
+    world = ready_world(limits={"max_total_loss_usd": Decimal(10)})
+    world.core.ledger.total_pnl, world.core.ledger.peak_pnl = Decimal(5), Decimal(16)
+    world.run(1500)
+    return world
+
+
+def naked() -> World:
+    """One leg stands alone: nobody takes the other, nor what would undo it."""
+    world = ready_world(2, limits={"max_naked_usd_s": Decimal(20)})
+    world.feed(world.offer("mexc_spot", "gateio_spot"))
+    world.venues["gateio_spot"].bid = Decimal("90")
+    for _ in range(20):
+        if world.venues["mexc_spot"].fills:
+            break
+        world.run(0.5)
+    world.faults = Faults(no_fill=1.0)
+    for _ in range(60):
+        if "naked_exposure" in world.core.ledger.breakers:
+            break
+        world.run(10)
+    return world
+
+
+def venue_faults() -> World:
+    world = ready_world()
+    order = sent_order(world)
+    world.faults = Faults()
+    for _ in range(5):
+        world.feed(
+            PlaceOutcome(
+                venue="mexc_spot", symbol=order.intent.symbol, client_id=order.client_id, kind=OutcomeKind.REJECTED,
+                update=None, error=VenueRejected("not permitted", venue="mexc_spot"), recv_mono_ns=world.now_ns,
+            )
+        )  # fmt: skip
+    return world
+
+
+def moved_position() -> World:
+    world = ready_world(4)
+    venue = world.venues["gateio_futures"]
+    venue.position, venue.cost = Decimal(-1), Decimal(-100)
+    world.run(1500)
+    venue.position = venue.cost = Decimal(0)  # the operator has closed it by hand
+    return world
+
+
+def emergency() -> World:
+    world = ready_world()
+    world.core.context.now = world.now()
+    world.core.risk.force_emergency_shutdown("the operator's program says so")
+    world.run(50)
+    return world
+
+
+def unexplained_loss() -> World:
+    world = ready_world(4)
+    world.venues["mexc_spot"].balances["USDT"] -= 60
+    world.run(1500)
+    return world
+
+
+def lost_journal() -> World:
+    """Positions at a venue at the first start of a journal."""
+    world = ready_world(4)
+    venue = world.venues["gateio_futures"]
+    venue.position, venue.cost = Decimal(1), Decimal(100)
+    world.entries.clear()
+    world.kill()
+    world.run(500)
+    return world
+
+
+def second_engine() -> World:
+    """A fill of an order with an id of an engine's form that no run of ours has given."""
+    world = ready_world(4)
+    order = sent_order(world)
+    world.faults = Faults()
+    venue, intent = world.venues["mexc_spot"], order.intent
+    other = OrderRequest(
+        client_id="a9z9x1", venue="mexc_spot", symbol=intent.symbol, side=intent.side, kind=intent.order_kind,
+        tif=intent.tif, qty=Decimal("0.5"), price=intent.price,
+    )  # fmt: skip
+    world._arrive(other)
+    assert venue.orders["a9z9x1"].filled
+    world.run(4000)
+    return world
+
+
+#: (how it is tripped, the tripped breaker's name)
+TRIPS: list[tuple[Callable[[], World], str]] = [
+    (overfill, "overfill"),
+    (bad_fill, "bad_fill"),
+    (fee, "fee.mexc_spot.BTCUSDT"),
+    (malformed, "malformed"),
+    (duplicates, "duplicates"),
+    (daily_loss, "daily_loss"),
+    (total_loss, "total_loss"),
+    (naked, "naked_exposure"),
+    (venue_faults, "venue.mexc_spot"),
+    (moved_position, "venue.gateio_futures"),
+    (emergency, "emergency"),
+    (held_world, "recovery_hold"),
+    (unexplained_loss, "unexplained_loss"),
+    (lost_journal, "unknown_past"),
+    (second_engine, "second_engine"),
+]
+ADOPTED = ("unknown_past", "second_engine")

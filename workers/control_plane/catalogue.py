@@ -22,6 +22,7 @@ import msgspec
 
 from pipeline.exchanges.fee_switch import read_fee_switch
 from pipeline.exchanges.feed.types import WANTED_DIGITS
+from pipeline.exchanges.funding_rates import FundingRates, Start
 from pipeline.model.account_fees import FeeSwitch, true_fees, with_account_fees
 from pipeline.model.catalogue_row import row_to_words
 from pipeline.model.clock import wall_ms
@@ -37,7 +38,6 @@ from pipeline.risk.fee_stock import PLAIN_FEES
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
 from shm.metrics import MetricsViews
 from shm.pages import AccountPage
-from workers.funding_rates import FundingRates, Start
 from workers.last_run.symbol_switch import SymbolChanges
 from workers.networks_file import NetworksWriter
 from workers.output import ALERT

@@ -119,6 +119,7 @@ class Executor:
         self.core = ExecutionCore(
             config, self.instruments, market=self.market, halt=self.halt, journal=self.journal, ledger=ledger
         )
+        self.core.risk.gate.settings.wait_for(venue.name for venue in config.venues if venue.trade)
         retire_after_s = os.environ.get("ARB_TEST_RETIRE_AFTER_S")  # for soaks that are to see operations leave memory
         if retire_after_s:
             self.core.retirement.after_ns = int(float(retire_after_s) * 1e9)

@@ -26,6 +26,7 @@ apart): it hits the ``symbol`` or ``asset`` that the rule names.
 | crossed_delta | depth | one delta carries a bid above the best ask |
 | drop_event / duplicate_event / reorder_event | private | one account event lost / sent twice / after its successor |
 | overfill | private | one fill reported with twice its quantity |
+| unnamed_fee | private | one fill reported without its fee and that one's coin |
 | refuse_connect | public, private | handshake answered with ``status`` (default 429) |
 | disconnect | public, private, all | sockets closed now |
 | halt_symbol / resume_symbol, close_wallet / open_wallet | symbol / asset | instrument status, coin switches |
@@ -83,6 +84,7 @@ STREAM_KINDS = frozenset(
         "duplicate_event",
         "reorder_event",
         "overfill",
+        "unnamed_fee",
         "refuse_connect",
     }
 )

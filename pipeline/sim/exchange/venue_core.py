@@ -269,6 +269,8 @@ class VenueCore:
             if isinstance(event, TradeEvent) and self.faults.stream("overfill", self.name, "private"):
                 trade = replace(event.trade, qty=event.trade.qty * 2, quote=event.trade.quote * 2)
                 event = replace(event, trade=trade)
+            if isinstance(event, TradeEvent) and self.faults.stream("unnamed_fee", self.name, "private"):
+                event = replace(event, trade=replace(event.trade, fee=ZERO, fee_asset="", coin_fee=ZERO, coin_asset=""))
             delay = self.faults.stream("delay_stream", self.name, "private")
             self._private_link.extra_ns = int(delay.delay_ms * NS_PER_MS) if delay is not None else 0
 

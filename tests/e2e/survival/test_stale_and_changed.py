@@ -4,7 +4,10 @@ announced end): whole instances, judged by the venues' own ledger."""
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.execution.external_records import HeldFillRecord
@@ -18,8 +21,9 @@ from pipeline.execution.records import (
 )
 from pipeline.model.enums import OrderState
 from tests.campaigns.outlives.cases import trades_on
-from tests.worlds.instance_rig import Rig, asked, is_judged, running
+from tests.worlds.instance_rig import LIVELY, Rig, arb, asked, is_judged, running
 from tests.worlds.waiting import until
+from workers.exit_codes import EXIT_CHECK_FAILED
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slice]
 
@@ -86,6 +90,60 @@ def test_a_fill_that_a_stream_reports_too_large_is_repaired_by_nobody() -> None:
         operation_id = intents[entries[began].client_id].operation_id
         meanwhile = [r for r in entries[began:ended] if isinstance(r, OrderIntentRecord)]
         assert not [r for r in meanwhile if r.operation_id == operation_id and r.purpose is Purpose.REPAIR]
+        is_judged(rig)
+
+
+def test_a_fill_without_its_fees_coin_is_confirmed_by_rest_before_anything_trips() -> None:
+    with running() as rig:
+        rig.fault(kind="unnamed_fee", venue=SPOT, target="private", count=2)
+        held = lambda: [e.record for e in rig.entries() if isinstance(e.record, HeldFillRecord)]  # noqa: E731
+        until(lambda: bool(held()), "a fill that is held")
+        (trades, reasons) = {trade_of(record) for record in held()}, {record.reason for record in held()}
+        assert reasons == {"no fee asset"}
+        booked = lambda: [  # noqa: E731
+            e.record for e in rig.entries() if isinstance(e.record, FillRecord) and trade_of(e.record) in trades
+        ]
+        until(lambda: len(booked()) == len(trades), "REST's word for it")
+        assert {record.source for record in booked()} == {"rest"} and all(record.fee_asset for record in booked())
+        trades_on(rig)
+        assert not [name for name in rig.breakers() if name == "bad_fill" or name.startswith("fee.")]
+        is_judged(rig)
+
+
+@pytest.mark.parametrize(
+    ("change", "venues", "call"),
+    [
+        ({"venues": {"futures": {"position_mode": "dual"}}}, (), ""),
+        ({"account_mode": "portfolio"}, (SPOT, FUTURES), "PUT /unified/unified_mode"),
+    ],
+)
+def test_an_account_in_a_wrong_mode_at_the_start_is_set_right_or_refused_with_the_call(
+    change: dict[str, Any], venues: tuple[str, ...], call: str, tmp_path: Path
+) -> None:
+    """The venue lets us set one of the two; of the other nothing is traded until somebody has."""
+    scenario = {"extends": LIVELY, "name": "modes", "exchanges": {"gateio": change}}
+    (tmp_path / "modes.yaml").write_bytes(msgspec.json.encode(scenario))  # JSON is YAML
+
+    def wrong() -> dict[str, str]:
+        """Venue -> what solves its wrong settings."""
+        solves = {
+            one["what"].partition(": its settings are wrong")[0]: one["solve"] for one in rig.reading()["reasons"]
+        }
+        return {venue: solves[of] for venue in (SPOT, FUTURES) if (of := f"account of {venue}") in solves}
+
+    def traded() -> set[str]:
+        return {e.record.venue for e in rig.entries() if isinstance(e.record, OrderIntentRecord)}
+
+    with running(scenario=str(tmp_path / "modes.yaml")) as rig:
+        if venues:
+            until(lambda: set(wrong()) == set(venues), "the reasons")
+            assert all(call in solve for solve in wrong().values())
+            assert arb("status", "--instance", rig.instance).returncode == EXIT_CHECK_FAILED
+            trades_on(rig)  # cycles on the other exchange
+            assert not traded() & set(venues)
+            for venue in venues:
+                rig.fault(kind="change_mode", venue=venue, text="classic")
+        until(lambda: traded() >= {SPOT, FUTURES} and not wrong(), "orders on both")
         is_judged(rig)
 
 

@@ -38,10 +38,8 @@ def test_rates_alone_are_those_of_the_rows(
                 terms = await client.funding_terms(asked)
                 assert len(requests(exchange)) - before == (1 if many else len(asked))
                 specs = await client.instruments(asked)
-                listed = {one.symbol: FundingTerms(one.funding_rate_ppb, one.funding_next_wall_s) for one in specs}
-                assert {name: terms[name] for name in asked} == listed and all(
-                    one.next_wall_s for one in listed.values()
-                )
+                known = {one.symbol: FundingTerms(one.funding_rate_ppb, one.funding_next_wall_s) for one in specs}
+                assert {name: terms[name] for name in asked} == known and all(one.next_wall_s for one in known.values())
                 if not many:
                     assert set(await client.funding_terms(["NOT_THERE", asked[0]])) == {asked[0]}
             finally:

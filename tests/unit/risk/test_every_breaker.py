@@ -12,76 +12,25 @@ import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 import typer
 from typer.core import TyperGroup
 
-from pipeline.exchanges.base import OutcomeKind, PlaceOutcome, SessionState
+from pipeline.exchanges.base import SessionState
 from pipeline.execution.events import CatalogueChanged, Command, CommandKind
 from pipeline.model.config import HedgeConfig, HedgeExitConfig
-from pipeline.model.enums import OrderState, Refusal
-from pipeline.model.errors import BadInput, VenueRejected
-from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+from pipeline.model.enums import Refusal
+from pipeline.model.errors import BadInput
 from pipeline.risk.breakers import fee_breaker, solve, venue_breaker
 from pipeline.trade_state import TradeState, executor_reasons
 from tests.paths import REPO
-from tests.worlds.execution_starts import Operator, held_world, ready_world
+from tests.worlds.execution_starts import ADOPTED, TRIPS, Operator, naked, ready_world, reported_fill, sent_order
 from tests.worlds.execution_world import Faults, World, make_config
 from tests.worlds.named_commands import unknown_in
 from workers.audit_log import FILE_NAME as AUDIT
 from workers.cli.app import app
-
-SILENT = Faults(drop_response=1.0, drop_stream=1.0)
-NEVER_NS = 2**62
-ADOPTED = ("unknown_past", "second_engine")
-
-
-def sent_order(world: World, venue: str = "mexc_spot") -> Any:
-    """An order whose venue says nothing of it."""
-    world.faults = SILENT
-    world.feed(world.offer("mexc_spot", "gateio_spot"))
-    return next(o for o in world.core.ledger.orders.values() if o.intent.venue == venue)
-
-
-def reported_fill(world: World, order: Any, **changes: Any) -> None:
-    intent = order.intent
-    values: dict[str, Any] = {
-        "venue": intent.venue, "symbol": intent.symbol, "trade_id": "t-1", "order_id": "o-1",
-        "client_id": order.client_id, "side": intent.side, "qty": intent.qty, "price": intent.price,
-        "fee": intent.qty * intent.price * Decimal(100) / 1_000_000, "fee_asset": "USDT", "is_maker": False,
-        "venue_wall_ms": world.now().wall_ms, "recv_mono_ns": world.now_ns, "source": "ws",
-    }  # fmt: skip
-    world.feed(Fill(**{**values, **changes}))
-
-
-def overfill() -> World:
-    world = ready_world()
-    order = sent_order(world)
-    world.feed(
-        OrderUpdate(
-            venue="mexc_spot", symbol=order.intent.symbol, client_id=order.client_id, order_id="o-1",
-            state=OrderState.PARTIALLY_FILLED, filled_qty=order.intent.qty * 2, average_price=None,
-            venue_wall_ms=world.now().wall_ms, recv_mono_ns=world.now_ns, source="ws",
-        )
-    )  # fmt: skip
-    return world
-
-
-def bad_fill() -> World:
-    world = ready_world()
-    order = sent_order(world)
-    reported_fill(world, order, price=order.intent.price * 2)
-    return world
-
-
-def fee() -> World:
-    world = ready_world()
-    order = sent_order(world)
-    reported_fill(world, order, fee=order.intent.price)
-    return world
 
 
 @pytest.mark.parametrize(
@@ -100,53 +49,6 @@ def test_the_fee_of_what_has_rested_is_judged_by_the_rate_of_makers(asset: str, 
     assert (fee_breaker("mexc_spot", order.intent.symbol) in world.core.ledger.breakers) is trips
 
 
-def malformed() -> World:
-    world = ready_world()
-    for _ in range(5):
-        world.feed(world.offer("mexc_spot", "gateio_spot", crc_ok=False))
-    return world
-
-
-def duplicates() -> World:
-    world = ready_world()
-    offered = world.offer("mexc_spot", "gateio_spot")
-    for _ in range(120):
-        world.feed(offered)
-    return world
-
-
-def daily_loss() -> World:
-    world = ready_world(limits={"max_daily_loss_usd": Decimal(10)})
-    world.core.ledger.day = world.now().wall_ns // (86_400 * 10**9)
-    world.core.ledger.day_pnl = Decimal(-11)
-    world.feed(world.offer("mexc_spot", "gateio_spot"))
-    return world
-
-
-def total_loss() -> World:
-    world = ready_world(limits={"max_total_loss_usd": Decimal(10)})
-    world.core.ledger.total_pnl, world.core.ledger.peak_pnl = Decimal(5), Decimal(16)
-    world.run(1500)
-    return world
-
-
-def naked() -> World:
-    """One leg stands alone: nobody takes the other, nor what would undo it."""
-    world = ready_world(2, limits={"max_naked_usd_s": Decimal(20)})
-    world.feed(world.offer("mexc_spot", "gateio_spot"))
-    world.venues["gateio_spot"].bid = Decimal("90")
-    for _ in range(20):
-        if world.venues["mexc_spot"].fills:
-            break
-        world.run(0.5)
-    world.faults = Faults(no_fill=1.0)
-    for _ in range(60):
-        if "naked_exposure" in world.core.ledger.breakers:
-            break
-        world.run(10)
-    return world
-
-
 def test_what_stood_alone_before_a_rearm_is_not_counted_again_after_a_restart() -> None:
     world = naked()
     world.run(2000)
@@ -154,92 +56,6 @@ def test_what_stood_alone_before_a_rearm_is_not_counted_again_after_a_restart() 
     world.kill()
     world.run(100)
     assert world.core.risk.naked.usd_s < 20 and "naked_exposure" not in world.core.ledger.breakers
-
-
-def venue_faults() -> World:
-    world = ready_world()
-    order = sent_order(world)
-    world.faults = Faults()
-    for _ in range(5):
-        world.feed(
-            PlaceOutcome(
-                venue="mexc_spot", symbol=order.intent.symbol, client_id=order.client_id, kind=OutcomeKind.REJECTED,
-                update=None, error=VenueRejected("not permitted", venue="mexc_spot"), recv_mono_ns=world.now_ns,
-            )
-        )  # fmt: skip
-    return world
-
-
-def moved_position() -> World:
-    world = ready_world(4)
-    venue = world.venues["gateio_futures"]
-    venue.position, venue.cost = Decimal(-1), Decimal(-100)
-    world.run(1500)
-    venue.position = venue.cost = Decimal(0)  # the operator has closed it by hand
-    return world
-
-
-def emergency() -> World:
-    world = ready_world()
-    world.core.context.now = world.now()
-    world.core.risk.force_emergency_shutdown("the operator's program says so")
-    world.run(50)
-    return world
-
-
-def unexplained_loss() -> World:
-    world = ready_world(4)
-    world.venues["mexc_spot"].balances["USDT"] -= 60
-    world.run(1500)
-    return world
-
-
-def lost_journal() -> World:
-    """Positions at a venue at the first start of a journal."""
-    world = ready_world(4)
-    venue = world.venues["gateio_futures"]
-    venue.position, venue.cost = Decimal(1), Decimal(100)
-    world.entries.clear()
-    world.kill()
-    world.run(500)
-    return world
-
-
-def second_engine() -> World:
-    """A fill of an order with an id of an engine's form that no run of ours has given."""
-    world = ready_world(4)
-    order = sent_order(world)
-    world.faults = Faults()
-    venue, intent = world.venues["mexc_spot"], order.intent
-    other = OrderRequest(
-        client_id="a9z9x1", venue="mexc_spot", symbol=intent.symbol, side=intent.side, kind=intent.order_kind,
-        tif=intent.tif, qty=Decimal("0.5"), price=intent.price,
-    )  # fmt: skip
-    world._arrive(other)
-    assert venue.orders["a9z9x1"].filled
-    world.run(4000)
-    return world
-
-
-#: (how it is tripped, the tripped breaker's name)
-TRIPS: list[tuple[Callable[[], World], str]] = [
-    (overfill, "overfill"),
-    (bad_fill, "bad_fill"),
-    (fee, "fee.mexc_spot.BTCUSDT"),
-    (malformed, "malformed"),
-    (duplicates, "duplicates"),
-    (daily_loss, "daily_loss"),
-    (total_loss, "total_loss"),
-    (naked, "naked_exposure"),
-    (venue_faults, "venue.mexc_spot"),
-    (moved_position, "venue.gateio_futures"),
-    (emergency, "emergency"),
-    (held_world, "recovery_hold"),
-    (unexplained_loss, "unexplained_loss"),
-    (lost_journal, "unknown_past"),
-    (second_engine, "second_engine"),
-]
-ADOPTED = ("unknown_past", "second_engine")
 
 
 def constant(path: Path, node: ast.expr) -> str:
@@ -365,7 +181,7 @@ def test_lease_journal_and_venues_have_their_reasons(tmp_path: Path) -> None:
     assert operator.reasons() == []
     world.lease_ns = world.now_ns
     assert any("no lease" in what for what in operator.reasons())
-    world.lease_ns = NEVER_NS
+    world.lease_ns = 2**62
     world.journal_room = False
     assert any("journal has no room" in what for what in operator.reasons())
     world.journal_room = True

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.trade_state import Effect
-from tests.unit.risk.test_every_breaker import ADOPTED, TRIPS
-from tests.worlds.execution_starts import Operator, held_world, ready_world
+from tests.worlds.execution_starts import ADOPTED, TRIPS, Operator, held_world, ready_world
 from tests.worlds.execution_world import Faults, World
 from workers.cli.closing import EXECUTOR_SOCKET
 from workers.cli.main import main

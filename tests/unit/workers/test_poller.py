@@ -326,9 +326,13 @@ def test_an_account_in_a_wrong_mode_is_told_with_the_call_and_trades_again_once_
             assert wrong.effect is Effect.DEGRADES and wrong.venues == (name,)
             assert "settings are wrong" in wrong.what and f"wanted {back}" in wrong.what
             assert "key" not in wrong.what and call in wrong.solve
-            assert reader.poll() is None, "its balances grow old: no entry there"
+            snapshot = reader.poll()
+            assert snapshot is not None and snapshot.settings_known == {name: False}, "no entry there"
+            assert not snapshot.balances and not snapshot.positions_recv_mono_ns and reader.poll() is None
             box.fault(kind="change_mode", venue=name, text=back)
-            assert await reasons() == [] and reader.poll() is not None
+            assert await reasons() == []
+            mended = reader.poll()
+            assert mended is not None and mended.balances and mended.settings_known == {name: True}
             assert page.fault(venue.venue_id) == ""
             await client.close()
             page.close()

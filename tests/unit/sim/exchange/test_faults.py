@@ -144,6 +144,13 @@ def test_account_events_can_change_places_and_overstate_a_fill() -> None:
     (trade,) = [event.trade for event in bench.events if isinstance(event, TradeEvent)]
     (row,) = bench.ledger.of_kind("fill")
     assert trade.qty == 2 * row["qty"], "the ledger keeps the truth"
+    bench = Bench()
+    bench.faults.add(FaultRule.parse({"kind": "unnamed_fee", "target": "private"}))
+    bench.venue.place(bench.account, bench.request("buy", "0.1", "10000.5"))
+    bench.settle()
+    (trade,) = [event.trade for event in bench.events if isinstance(event, TradeEvent)]
+    (row,) = bench.ledger.of_kind("fill")
+    assert (trade.fee_asset, trade.fee) == ("", 0) and row["fee"] > 0 and row["fee_asset"]
 
 
 def test_tick_and_lot_can_grow_and_somebody_else_can_trade() -> None:

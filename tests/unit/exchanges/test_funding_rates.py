@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
+from pipeline.exchanges.funding_rates import FundingRates
 from pipeline.model.enums import FeeAssetRule, InstrumentKind
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from pipeline.model.structs import FundingTerms, InstrumentSpec
-from workers.funding_rates import FundingRates
 
 STAMP_S = 1_795_000_000
 VENUE, BTC, ETH = "gateio_futures", "BTC_USDT", "ETH_USDT"
