@@ -185,13 +185,19 @@ class MarginState:
 
     # --- exits ---
 
+    def below_trigger(self, venue: str, symbol: str) -> bool:
+        """Whether a contract is so near to its liquidation that its margin comes before every choice."""
+        reading = self.readings.get((venue, symbol))
+        trigger = self._context.config.detection.hedge.margin.trigger_pct
+        return reading is not None and reading.distance * 100 < trigger
+
     def short(self, venue: str, symbol: str) -> bool:
-        """Whether a contract is so near to its liquidation that its margin comes before every choice: below
-        ``out_pct``, or below ``trigger_pct`` where free balance does not restore it. (At a high leverage every new
-        position is below the trigger until the first reading adds to it: that is no danger.)"""
-        reading, settings = self.readings.get((venue, symbol)), self._context.config.detection.hedge.margin
-        if reading is None or reading.distance * 100 >= settings.trigger_pct:
+        """Whether some of a contract must be closed for its margin: below ``out_pct``, or below ``trigger_pct`` where
+        free balance does not restore it. (At a high leverage every new position is below the trigger until the first
+        reading adds to it: that is no danger.)"""
+        if not self.below_trigger(venue, symbol):
             return False
+        reading, settings = self.readings[venue, symbol], self._context.config.detection.hedge.margin
         lacks = reading.shortfall(self.target) - self.addable((venue, symbol), reading)
         return reading.distance * 100 < settings.out_pct or lacks > STEP
 

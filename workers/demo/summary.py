@@ -114,6 +114,7 @@ class JournalTotals:
         self._book(fills)
         self.external = self.accounts.external
         self.foreign = ledger.external.foreign()
+        self.breakers = dict(ledger.breakers)  # tripped at the end, and why
 
     def _book(self, fills: list[Execution]) -> None:
         """Books the fills so far and forgets them. A position's realised profit depends on their order: the venue's
@@ -313,6 +314,7 @@ def summarise(
         "flat": not any(row["invariant"] == "I1" for row in violations),
         "dust": books.dust,
         "external": {"held_by_others": books.foreign, "money": books.money(), "fills": books.foreign_fills},
+        "breakers": books.breakers,
         "hedges": {"opened": len(books.hedges), "closed": sum(not hedge.qty for hedge in books.hedges.values())},
         "open_hedges": books.open_hedges(shown),
         "losing_operations": losing(books),

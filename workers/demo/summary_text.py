@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.execution.results.counts import share
+from pipeline.risk.breakers import solve
 from workers.executor_file import amount
 from workers.view.status_text import hedge_line
 
@@ -35,6 +36,14 @@ def _hedge(row: Mapping[str, Any]) -> str:
     return f"{row['qty']} {row['base']}: {row['spot_side']} {row['spot']} against {row['futures']}, {entry}"
 
 
+def _others(external: Mapping[str, Any]) -> list[str]:
+    """What others did to the accounts, and what they hold there by it: no orders of ours."""
+    parts = [f"{count} fills by {cause}" for cause, count in external.get("fills", {}).items()]
+    parts += [f"money {_amounts(external['money'])}"] if external.get("money") else []
+    parts += [f"they hold {_amounts(external['held_by_others'])}"] if external.get("held_by_others") else []
+    return [f"others             {'; '.join(parts)} (in the changes)"] if parts else []
+
+
 def summary_text(fields: Mapping[str, Any]) -> str:
     """The whole summary as text."""
     operations, pnl, found = fields["operations"], fields["pnl"], fields["opportunities"]
@@ -43,10 +52,10 @@ def summary_text(fields: Mapping[str, Any]) -> str:
     worth = pnl["numeraire"]
     equity = f"; equity {amount(worth['equity'])} {worth['asset']}" if worth.get("equity") is not None else ""
     daily = (
-        f", today {amount(worth['daily'])} with the moves of what was held" if worth.get("daily") is not None else ""
+        f", today {amount(worth['daily'])} with the moves of what was held," if worth.get("daily") is not None else ""
     )
     lines = [
-        f"P&L {worth['value']} {worth['asset']}{equity}{daily}  at {worth['rates']}, open hedges at "
+        f"P&L {worth['value']} {worth['asset']}{equity}{daily} at {worth['rates']}, open hedges at "
         "their mark (a simulated market: no statement about real ones)",
         f"{fields['seconds']} s on {', '.join(fields['venues'])}: {fields['instruments']} instruments, "
         f"{fields['messages']} messages, {fields['books_published']} books, {fields['gaps']} gaps, "
@@ -72,6 +81,8 @@ def summary_text(fields: Mapping[str, Any]) -> str:
             if (funding := fields.get("funding", {})).get("payments")
             else []
         ),
+        *_others(fields.get("external", {})),
+        *(f"breaker            {name}: {reason}; {solve(name)}" for name, reason in fields.get("breakers", {}).items()),
         f"flat               {'yes' if fields['flat'] else 'NO'}; dust {_amounts(fields['dust'])}; "
         f"{len(fields['open_hedges'])} open hedges",
     ]

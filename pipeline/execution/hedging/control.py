@@ -178,7 +178,7 @@ class HedgeControl:
             hedge
             for hedge in self._at_rest()
             if hedge.operation_id not in self.exits.hard
-            and not self._gate.margin.short(hedge.futures_venue, hedge.futures_symbol)
+            and not self._gate.margin.below_trigger(hedge.futures_venue, hedge.futures_symbol)
         ]
 
     def _without_doubt(self) -> list[HedgeRecord]:

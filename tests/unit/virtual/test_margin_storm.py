@@ -114,6 +114,7 @@ def test_margin_that_free_balance_restores_is_not_short(taken: bool) -> None:
     assert world.run_until(below, limit_ms=2000, step_ms=1)
     assert storm.out_pct < state.readings[FUTURES, SYMBOL].distance * 100
     assert not state.short(FUTURES, SYMBOL) and state.bound_bps(FUTURES, SYMBOL) == 0
+    assert not world.core.hedges.exit_rows(), "an exit by choice would keep the watch from cutting"
     if taken:
         assert world.run_until(lambda: not below(), limit_ms=5000) and world.core.margin.cuts == 0
     else:
