@@ -9,6 +9,7 @@ import pytest
 from pipeline.execution.records import OrderIntentRecord
 from tests.paths import REPO
 from tests.worlds.instance_rig import Rig, ready_rig, until
+from workers.control_plane.launch import Launched
 
 pytestmark = pytest.mark.e2e
 
@@ -57,3 +58,21 @@ def test_a_venue_whose_first_upgrades_are_refused_trades_some_seconds_later() ->
         refused = [row for row in rig.ledger() if row["kind"] == "request" and row["operation"] == "connect"]
         assert len([row for row in refused if row["venue"] == VENUE]) > 3
         assert rig.breakers() == {}
+
+
+def test_an_instance_that_has_traded_waits_for_venues_that_are_all_behind_an_edge(running: Rig) -> None:
+    """It has something to lose: nobody starts it again after a few refusals."""
+    until(lambda: bool(fills_after(running, VENUE, 0)), "trading at the venue")
+    running.engine.stop()
+    for venue in (VENUE, *OTHERS):
+        running.fault(kind="gateway_page", venue=venue, target="*", count=0)
+    running.engine = Launched(running.instance)
+    running.engine.configure(running.config)
+    until(lambda: "venue unreachable" in str(running.engine.describe().get("notes")), "that it says what it waits for")
+    assert running.engine.alive()
+    running.simulator.clear_faults()
+    over_ns = time.monotonic_ns()
+    running.engine.wait_ready()
+    until(lambda: bool(fills_after(running, VENUE, over_ns)), "trading at the venue again, by itself")
+    running.end()
+    assert running.judge() == []

@@ -7,9 +7,10 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from hashlib import blake2b
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,6 +24,9 @@ from workers.credentials import KeysLocked, load_credentials, missing_keys, with
 from workers.last_run.journal_mode import mode_problem
 from workers.live_rules import live_errors, trade_errors
 from workers.state_folder import instance_dir, state_root
+
+if TYPE_CHECKING:
+    from workers.control_plane.catalogue import VenueFailure
 
 KEY_CHECK_S = 5.0
 BESIDE_BYTES = 8 * 1024 * 1024  # the guard's journal, SQLite ledger, logs and small files of a start
@@ -215,6 +219,41 @@ def paper_fees(state_dir: Path) -> dict[str, dict[str, int]]:
         ) from None
 
 
+def has_traded(state_dir: Path) -> bool:
+    """Whether an earlier run may have left something open at the venues."""
+    return any((state_dir / "journal").glob("journal-*.seg"))
+
+
+async def first_rows(
+    load: Callable[[], Awaitable[list[VenueFailure]]],
+    venues: int,
+    state_dir: Path,
+    say: Callable[[str, str], None],
+    wait: Callable[[], Awaitable[bool]],
+) -> list[str]:
+    """Reads the instruments of all ``venues`` at once; names of those that did not answer.
+
+    Where none does, an instance that has traded before asks again and again: whoever starts it again and again gives it
+    up before the network is back, with what is open at the venues. ``wait``: until it is time; False: the instance is
+    to stop. Raises CouldNotStart at a first start: it has nothing open, and tells at once what is wrong.
+    """
+    said = set[str]()
+    while True:
+        failures = await load()
+        for failure in failures:
+            if failure.text not in said:
+                said.add(failure.text)
+                say("warning", f"venue unreachable: {failure.text}")
+        names = [failure.venue for failure in failures]
+        if len(failures) < venues:
+            return names
+        if not failures or not has_traded(state_dir):
+            reasons = "; ".join(failure.text for failure in failures) or "no venue is configured"
+            raise CouldNotStart(f"no venue answers, wanted one at least: {reasons}. Check exchanges.*.markets.*.rest")
+        if not await wait():
+            return names
+
+
 async def check_keys(
     config: EngineConfig, instance: str, clients: dict[str, VenueClient], say: Callable[[str, str], None]
 ) -> None:
@@ -244,5 +283,5 @@ async def check_keys(
     errors = [text for text in await asyncio.gather(*(refused(venue) for venue in keyed)) if text]
     for text in errors:
         say("error", text)
-    if errors and not any((instance_dir(instance) / "journal").glob("journal-*.seg")):
+    if errors and not has_traded(instance_dir(instance)):
         raise ConfigInvalid(errors)

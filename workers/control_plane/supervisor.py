@@ -12,7 +12,6 @@ again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -43,12 +42,19 @@ from workers.control_plane.close_before_stop import StopClosing, stop_bound_s, s
 from workers.control_plane.fork_client import GONE, SILENT_MAX_S, ForkServerClient, spawn_request
 from workers.control_plane.instances import venue_row, write_run_file
 from workers.control_plane.notify_socket import NotifySocket
-from workers.control_plane.preflight import CouldNotStart, ForkServerLost, check_keys, paper_fees, reloaded_config
+from workers.control_plane.preflight import (
+    CouldNotStart,
+    ForkServerLost,
+    check_keys,
+    first_rows,
+    paper_fees,
+    reloaded_config,
+)
 from workers.control_plane.requests import Requests
 from workers.control_plane.restart_storm import give_up
 from workers.control_plane.started_again import may_start_again
 from workers.control_plane.stopping import stop_group, take_signals
-from workers.control_plane.timer import TICK_S, Timer
+from workers.control_plane.timer import RETRY_VENUE_S, TICK_S, Timer, came, first_of
 from workers.control_socket import SUPERVISOR_SOCKET, ControlServer
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
@@ -59,7 +65,6 @@ from workers.state_folder import LAST_DEMO, LOG_BYTES_MAX, instance_dir, replace
 
 REFRESH_S = 120.0  # instruments are read again: rates of funding and their next stamps among them
 WANTED_DIGITS_S = 0.5  # how often the feeds are asked whether a price needed a finer exponent
-RETRY_VENUE_S = 10.0  # how often a venue that was unreachable is asked again
 GUARD_READY_S = 30.0
 TRIM_LOGS_S = 30.0
 WRITE_AGAIN_S = 1.0  # a run.json that the disk has not taken
@@ -189,13 +194,13 @@ class Supervisor:
             self.catalogue.fees = paper_fees(self.state_dir)
 
     async def _load_catalogue(self) -> None:
-        failures = await self.catalogue.load(self.config.venues)
-        for failure in failures:
-            self.announcer.say("warning", f"venue unreachable: {failure.text}")
-        self._pending_venues = [failure.venue for failure in failures]
-        if len(failures) == len(self.config.venues):
-            reasons = "; ".join(failure.text for failure in failures) or "no venue is configured"
-            raise CouldNotStart(f"no venue answers, wanted one at least: {reasons}. Check exchanges.*.markets.*.rest")
+        load, venues = partial(self.catalogue.load, self.config.venues), len(self.config.venues)
+        self._pending_venues = await first_rows(load, venues, self.state_dir, self.announcer.say, self._wait_longer)
+
+    async def _wait_longer(self) -> bool:
+        self._notifier.send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=no venue answers; asked again by itself")
+        self.write_run_file()
+        return not await came(self._stop, RETRY_VENUE_S)
 
     async def _open_accounts(self) -> None:
         if self.config.mode is Mode.PAPER:
@@ -205,10 +210,7 @@ class Supervisor:
 
     async def _until(self, event: asyncio.Event) -> None:
         """Wait for ``event`` unless the instance is asked to stop or the fork server dies before."""
-        waits = [asyncio.create_task(e.wait()) for e in (event, self._stop, self._fork_server_gone)]
-        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
+        await first_of(event, self._stop, self._fork_server_gone)
         if self._fork_server_gone.is_set() or self._failure:
             raise CouldNotStart(self._failure or "the fork server ended before it was warm; see the lines above")
 
@@ -278,9 +280,7 @@ class Supervisor:
             self.write_run_file()
 
     async def _next_change(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(TICK_S):
-                await self._changed.wait()
+        await came(self._changed, TICK_S)
         self._changed.clear()
 
     def _follow_state(self) -> None:

@@ -1,8 +1,28 @@
-"""Says in a loop when something that is done once per period is due."""
+"""Says in a loop when something that is done once per period is due, and waits for what comes first."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 TICK_S = 0.25  # the supervisor's loop looks at least so often
+RETRY_VENUE_S = 10.0  # how often a venue that was unreachable is asked again
+
+
+async def came(event: asyncio.Event, within_s: float) -> bool:
+    """Waits until ``event`` is set, or the time is over; whether it is set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    return event.is_set()
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Returns when one of them is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
 
 
 class Timer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,8 @@ from pipeline.model.config_load import config_from_mapping
 from pipeline.model.errors import ConfigInvalid
 from pipeline.model.structs import Credentials
 from tests.paths import REPO
-from workers.control_plane.preflight import check_keys, check_mode
+from workers.control_plane.catalogue import VenueFailure
+from workers.control_plane.preflight import CouldNotStart, check_keys, check_mode, first_rows
 from workers.credentials import store_credentials
 
 ANSWERS = REPO / "tests" / "cases" / "answers"
@@ -77,3 +79,48 @@ def test_a_venue_that_cannot_take_orders_is_told_before_anything_starts(
         "exchanges.binance.markets.spot.ws_api",
         "exchanges.binance.markets.futures.ws_api",
     ]
+
+
+def failing(*answers: list[VenueFailure]) -> tuple[Callable[[], Awaitable[list[VenueFailure]]], list[int]]:
+    """A reading of instruments that gives these answers one after the other; how often it was asked."""
+    asked = list[int]()
+
+    async def load() -> list[VenueFailure]:
+        asked.append(1)
+        return answers[min(len(asked), len(answers)) - 1]
+
+    return load, asked
+
+
+DOWN = [VenueFailure(venue="a_spot", text="a_spot: 403"), VenueFailure(venue="b_spot", text="b_spot: no answer")]
+
+
+async def goes_on() -> bool:
+    return True
+
+
+async def stops() -> bool:
+    return False
+
+
+def test_an_instance_that_has_traded_waits_for_the_first_venue(state_dir: Path) -> None:
+    """Its unit would be given up after five starts within a minute, with what is open at the venues."""
+    (state_dir / "journal").mkdir(parents=True)
+    (state_dir / "journal" / "journal-00000001.seg").touch()
+    load, asked = failing(DOWN, DOWN, DOWN[:1])
+    said = list[str]()
+    away = asyncio.run(first_rows(load, 2, state_dir, lambda _level, text: said.append(text), goes_on))
+    assert away == ["a_spot"] and len(asked) == 3
+    assert said == ["venue unreachable: a_spot: 403", "venue unreachable: b_spot: no answer"], "once each"
+    load, asked = failing(DOWN)
+    assert asyncio.run(first_rows(load, 2, state_dir, lambda _level, _text: None, stops)) == ["a_spot", "b_spot"]
+    assert len(asked) == 1, "a stop is not waited for"
+
+
+def test_a_first_start_without_any_venue_is_refused_with_the_reasons(state_dir: Path) -> None:
+    load, _ = failing(DOWN)
+    with pytest.raises(CouldNotStart, match=r"a_spot: 403; b_spot: no answer"):
+        asyncio.run(first_rows(load, 2, state_dir, lambda _level, _text: None, goes_on))
+    none, _ = failing([])
+    with pytest.raises(CouldNotStart, match="no venue is configured"):
+        asyncio.run(first_rows(none, 0, state_dir, lambda _level, _text: None, goes_on))
