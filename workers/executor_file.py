@@ -50,9 +50,8 @@ class ExecutorState(msgspec.Struct, frozen=True, kw_only=True):
 
 def write_executor_state(state_dir: Path, state: ExecutorState) -> None:
     """Replace the file. Raises OSError."""
-    replace_file(
-        state_dir / FILE_NAME, msgspec.json.encode(plain_values(msgspec.to_builtins(state, builtin_types=(Decimal,))))
-    )
+    raw = msgspec.json.encode(plain_values(msgspec.to_builtins(state, builtin_types=(Decimal,))))
+    replace_file(state_dir / FILE_NAME, raw, shared=True)
 
 
 def read_executor_state(state_dir: Path) -> ExecutorState | None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from workers.state_folder import share
+
 FILE_NAME = "halt.json"
 NO_REASON = 'found no reason, wanted one to be kept with the latch; add one, e.g. --reason "looking at odd fills"'
 BY_UNREADABLE = "the disk"  # who halted, where the file cannot be read for the moment
@@ -111,6 +113,7 @@ def write_halt(state_dir: Path, state: HaltState, *, known: Stamp | None = None)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
+        share(descriptor, state_dir)
         raw = msgspec.json.encode(state)
         if os.write(descriptor, raw) != len(raw):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

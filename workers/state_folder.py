@@ -26,14 +26,32 @@ def instance_dir(instance: str, *, create: bool = False) -> Path:
     return path
 
 
-def replace_file(path: Path, raw: bytes) -> None:
+def open_to_group(folder: Path, group: bool) -> None:
+    """Let the folder's group look into an instance's state folder, or nobody but its user. Raises OSError."""
+    mode = 0o750 if group else 0o700
+    if folder.stat().st_mode & 0o777 != mode:
+        folder.chmod(mode)
+
+
+def share(descriptor: int, folder: Path) -> None:
+    """Who may look into the state folder by its group (``monitoring.group``) may read this file of it. A file system
+    that refuses leaves it closed."""
+    with contextlib.suppress(OSError):
+        if folder.stat().st_mode & 0o040:
+            os.fchmod(descriptor, 0o640)
+
+
+def replace_file(path: Path, raw: bytes, *, shared: bool = False) -> None:
     """Write ``path`` anew: a reader sees the old content or the new one, never a part. Not synced to the disk.
 
-    Raises OSError.
+    ``shared``: for the readers of ``monitoring.group`` too; not for what may hold a secret. Raises OSError.
     """
     temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_bytes(raw)
+        with temporary.open("wb") as file:
+            if shared:
+                share(file.fileno(), path.parent)
+            file.write(raw)
         temporary.replace(path)
     except OSError:
         with contextlib.suppress(OSError):  # a part of it must not keep what little room there is

@@ -41,6 +41,7 @@ class MonitoringConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     remind_every_s: int = 3600  # a critical alert that stands and that nobody has acknowledged is sent again
     queue_max: int = 100  # messages kept for a target that does not take them; beyond it the oldest is dropped
     slow_cycle_ms: int = 50  # an operation that takes longer is an alert
+    group: str = ""  # whose members may read the status; the group that the instance runs as; "": its user and root
     latency_factor: Decimal = Decimal(3)  # p99 of a minute above this many times the p99 before it is an alert
 
 

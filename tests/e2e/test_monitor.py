@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import socket
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.worlds.instance_rig import PATIENT, Rig, arb, asked, running_pid
+from tests.worlds.monitor.http_get import get
 from tests.worlds.monitor.webhook_receiver import WebhookReceiver
 from tests.worlds.waiting import until
 from workers.monitor.alert_file import read_alerts
@@ -30,14 +30,6 @@ def receiver() -> Iterator[WebhookReceiver]:
     found = WebhookReceiver()
     yield found
     found.close()
-
-
-def get(url: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(url, timeout=60) as reply:
-            return reply.status, reply.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
 
 
 def sample(url: str, name: str) -> float:

@@ -1,5 +1,5 @@
 """Paper that is watched from outside alone: by a webhook on loopback, the page, and the exporter. What the journal, the
-audit log and the processes' own ends say has happened must all have been told there.
+audit log and the processes' own ends say has happened must all have been reported there.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.execution.records import BreakerRecord, OperationRecord
-from tests.e2e.test_monitor import get
 from tests.worlds.instance_rig import LIVELY, PATIENT, Rig, asked, next_pid, running_pid, shown_rig
+from tests.worlds.monitor.http_get import get
 from tests.worlds.monitor.webhook_receiver import WebhookReceiver
 from tests.worlds.waiting import until
 from workers.demo.summary import JournalTotals
@@ -27,19 +27,19 @@ WANTED = 5  # operations that have ended
 
 
 class Watched:
-    """A READY instance in paper, and what was told of it."""
+    """A READY instance in paper, and what was reported of it."""
 
     def __init__(self, rig: Rig, receiver: WebhookReceiver) -> None:
         self.rig, self.receiver = rig, receiver
 
-    def told(self, *parts: str) -> list[str]:
+    def reported(self, *parts: str) -> list[str]:
         """Messages that have all ``parts`` in their line."""
         lines = [str(fields["text"]) for fields in self.receiver.messages()]
         return [line for line in lines if all(part in line for part in parts)]
 
     def hears(self, *parts: str) -> None:
         """Waits for such a message."""
-        until(lambda: bool(self.told(*parts)), f"the word of {' and '.join(parts)}")
+        until(lambda: bool(self.reported(*parts)), f"the word of {' and '.join(parts)}")
 
     @property
     def url(self) -> str:
@@ -119,16 +119,16 @@ def test_everything_that_happened_was_told(watched: Watched) -> None:
     hedges = len(books.hedges)
     watched.hears("the instance stops", "hedge" if hedges else "nothing stays open")
     for name, count in restarts.items():
-        assert not count or watched.told(f"{name} ended"), f"{name} began anew, and nobody was told"
+        assert not count or watched.reported(f"{name} ended"), f"{name} began anew, and nobody was reported"
     records = [entry.record for entry in rig.entries()]
     assert len([record for record in records if isinstance(record, OperationRecord)]) >= WANTED
     tripped = {record.name for record in records if isinstance(record, BreakerRecord) and record.tripped}
     assert "emergency" in tripped
-    assert not [name for name in tripped if not watched.told(f"breaker {name}")], "a breaker of the journal, untold"
+    assert not [name for name in tripped if not watched.reported(f"breaker {name}")], "a breaker of the journal, untold"
     audit = rig.engine.state_dir / "audit.jsonl"
     asked_for = [msgspec.json.decode(line) for line in audit.read_bytes().splitlines()]
     reasons = {str(row["reason"]) for row in asked_for if row.get("op") in ("halt", "emergency")}
     assert reasons == {"somebody looks", "to be seen"}
-    assert not [reason for reason in reasons if not watched.told(reason)]
+    assert not [reason for reason in reasons if not watched.reported(reason)]
     last = read_alerts(rig.engine.state_dir)
     assert last is not None and not last.targets["ops"].waiting

@@ -19,7 +19,7 @@ from workers.state_folder import LAST_DEMO, instance_dir, replace_file, state_ro
 def is_running(instance: str) -> bool:
     """Whether a supervisor holds the instance's lock."""
     try:
-        descriptor = os.open(instance_dir(instance) / "lock", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(instance_dir(instance) / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -34,7 +34,7 @@ def is_running(instance: str) -> bool:
 def known_instances() -> list[str]:
     """Instances that have a state folder, by name."""
     root = state_root()
-    return sorted(path.name for path in root.iterdir() if (path / "lock").exists()) if root.is_dir() else []
+    return sorted(path.name for path in root.iterdir() if os.path.exists(path / "lock")) if root.is_dir() else []
 
 
 def instance_of(path: Path) -> str:
@@ -102,7 +102,8 @@ def run_file(instance: str) -> dict[str, Any]:
 
 def write_run_file(state_dir: Path, described: dict[str, Any]) -> None:
     """Replace ``run.json`` whole: a reader sees the old or the new one. Raises OSError."""
-    replace_file(state_dir / "run.json", msgspec.json.format(msgspec.json.encode(described), indent=1))
+    raw = msgspec.json.format(msgspec.json.encode(described), indent=1)
+    replace_file(state_dir / "run.json", raw, shared=True)
 
 
 def venue_row(venue: VenueConfig, *, reachable: bool) -> dict[str, Any]:

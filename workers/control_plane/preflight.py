@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import grp
 import os
 import socket
 from collections.abc import Awaitable, Callable, Collection
@@ -23,7 +24,7 @@ from workers.control_plane.instances import run_file
 from workers.credentials import KeysLocked, load_credentials, missing_keys, without_guard_key
 from workers.last_run.journal_mode import mode_problem
 from workers.live_rules import live_errors, trade_errors
-from workers.state_folder import instance_dir, state_root
+from workers.state_folder import instance_dir, open_to_group, share, state_root
 
 if TYPE_CHECKING:
     from workers.control_plane.catalogue import VenueFailure
@@ -41,10 +42,35 @@ class ForkServerLost(CouldNotStart):
     """A running instance has lost its fork server, and its processes with it."""
 
 
+def open_to_readers(config: EngineConfig, instance: str) -> None:
+    """Let the group of ``monitoring.group`` read the instance's status, from the state folder and the shared memory,
+    whose group is that of the process. Raises ConfigInvalid where that is another one, OSError."""
+    group = "" if config.monitoring is None else config.monitoring.group
+    found = f"monitoring.group: found {group!r}"
+    if group:
+        try:
+            wanted = grp.getgrnam(group).gr_gid
+        except KeyError:
+            raise ConfigInvalid([f"{found}, wanted a group of this host (getent group)"]) from None
+        if wanted != os.getegid():
+            own = _group_name(os.getegid())
+            solve = f"Group={group} in the units, or `newgrp {group}` before `arb up`"
+            raise ConfigInvalid([f"{found}, but the instance runs as group {own}, and wanted the same: {solve}"])
+    open_to_group(instance_dir(instance, create=True), bool(group))
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
 def lock_instance(instance: str) -> int:
     """The instance's lock, held while the returned descriptor is open. Raises CouldNotStart when another holds it."""
     path = instance_dir(instance, create=True) / "lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    share(descriptor, path.parent)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

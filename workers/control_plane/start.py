@@ -25,7 +25,14 @@ from pipeline.model.enums import Mode
 from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from workers.base import die_with_parent, set_undumpable
 from workers.control_plane.fork_server import start_fork_server
-from workers.control_plane.preflight import check_journal_mode, check_mode, check_room, lock_instance, lock_keys
+from workers.control_plane.preflight import (
+    check_journal_mode,
+    check_mode,
+    check_room,
+    lock_instance,
+    lock_keys,
+    open_to_readers,
+)
 from workers.control_plane.started_again import start_again
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_USAGE
 from workers.live_rules import at_stake
@@ -92,6 +99,7 @@ def _run(
     name = instance or config.instance
     check_mode(config, name, live_name=live_name)
     check_room(config, name)
+    open_to_readers(config, name)
     locks = [lock_instance(name)]
     check_journal_mode(config, name)
     locks += lock_keys(config, name)

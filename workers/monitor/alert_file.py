@@ -67,4 +67,4 @@ def set_aside_broken(state_dir: Path) -> bool:
 
 def write_alerts(state_dir: Path, state: AlertState) -> None:
     """Replace the file. Raises OSError."""
-    replace_file(state_dir / FILE_NAME, msgspec.json.encode(state))
+    replace_file(state_dir / FILE_NAME, msgspec.json.encode(state), shared=True)

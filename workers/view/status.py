@@ -16,7 +16,7 @@ from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.enums import OrderSide, ProcessState
-from pipeline.model.errors import ArbitrageEngineError
+from pipeline.model.errors import ArbitrageEngineError, BadInput
 from pipeline.model.fixedpoint import from_fp
 from pipeline.risk.breakers import solve
 from shm.errors import ShmError
@@ -63,11 +63,21 @@ def current_cpu(pid: int) -> int | None:
 
 
 def trust_owner(instance: str) -> None:
-    """Root reads the shared memory of whoever owns the state folder, as it may read the folder: `sudo arb status` of an
-    instance that a unit runs as its own user. Nobody else is let in by this."""
+    """Read the shared memory of whoever owns the state folder, where the folder may be read: by root, and by members of
+    ``monitoring.group``. Nobody is let in by this: permissions of folder and memory decide that.
+
+    Raises BadInput for a folder that is closed to this user."""
     folder = instance_dir(instance)
-    if os.geteuid() == 0 and folder.is_dir():
-        trust_owner_uids([folder.stat().st_uid])
+    if not folder.is_dir():
+        return
+    owner = folder.stat().st_uid
+    if owner != os.geteuid():
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise BadInput(
+                f"found {folder} closed to user {os.geteuid()}, wanted its user {owner}, root, or a member of "
+                "`monitoring.group`; the monitor's http://127.0.0.1:9464/status is open to all users of the host"
+            )
+        trust_owner_uids([owner])
 
 
 class Reader:
