@@ -1,9 +1,9 @@
 """``arb host``: which CPU for which process, and the settings of the kernel that go with it: planned, set, read back.
 
 Everything is read and written below ``HostView.root``, so that a test can show another host. What a setting was before
-is kept in a file before it is changed; :func:`revert` writes that back. What was kept in another boot is forgotten: this
-one has set it anew, and its interrupts have other numbers. The profile for tuned outlives a boot, and so does what
-stood in its place. What holds from the next boot on alone (the kernel's command line) is named and never set.
+is kept in a file before it is changed; :func:`revert` writes that back. What was kept in another boot is forgotten: it
+was set anew since, and interrupts have other numbers. The profile for tuned outlives a boot, and so does what stood in
+its place. What holds from the next boot on alone (the kernel's command line) is named and never set.
 """
 
 from __future__ import annotations
