@@ -42,7 +42,7 @@ def _cpus(text: str) -> tuple[int, ...]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit codes: 0 measured; 1 a result is wrong, a goal is missed (``--goals``) or a case got worse (``--compare``);
-    2 bad usage."""
+    2 bad usage, or no goal was measured and no case was compared at all."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.compare:
@@ -74,6 +74,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     outcomes = goals.judged(report) if options.goals else []
     _write(report, outcomes, options, profile)
+    if options.goals and goals.none_judged(outcomes):
+        print("bench: no goal was measured; wanted captures (ARB_CAPTURES), a C compiler, --peers", file=sys.stderr)
+        return 2
     return int(goals.missed(outcomes))
 
 
@@ -133,7 +136,9 @@ def _compare(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
     print(compare.table(old, new, found), file=sys.stderr if options.json else sys.stdout)
     if options.json:
         rows = [{"case": c.case, "old": c.old, "new": c.new, "factor": c.factor, "verdict": c.verdict} for c in found]
-        print(msgspec.json.encode({"changes": rows}).decode())
+        print(msgspec.json.encode({"changes": rows, "left_out": compare.left_out(old, new)}).decode())
+    if not any(change.judged for change in found):
+        return 2
     return int(any(change.verdict == compare.WORSE for change in found))
 
 

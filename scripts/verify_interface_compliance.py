@@ -2,7 +2,8 @@
 """Runs the conformance suite of an exchange on its simulated venue and says whether the exchange complies.
 
 Usage: scripts/verify_interface_compliance.py NAME [--json] [--html FILE]      NAME: mexc, mexc_spot, ...
-Exit 0 = it complies. RUN_INTEGRATION_TESTS=0, RUN_PERFORMANCE_TESTS=0 and TEST_TIMEOUT: pipeline/conformance/runner.py.
+Exit 0 = it complies; what is left out is not known to.
+RUN_INTEGRATION_TESTS=0, RUN_PERFORMANCE_TESTS=0 and TEST_TIMEOUT: pipeline/conformance/runner.py.
 """
 
 import os

@@ -19,6 +19,7 @@ from bench.settings import BadFile
 SAME = 1.1
 ROUNDS_MIN = 3  # of each run: a single round says nothing of the noise
 WORSE, BETTER = "WORSE", "better"
+NOTHING_JUDGED = f"NOTHING WAS JUDGED: found no case of both runs with a floor and {ROUNDS_MIN} rounds"
 
 
 class Measured(msgspec.Struct):
@@ -53,6 +54,11 @@ class Run(msgspec.Struct):
                 found[f"{bench}: {case}"] = [a / b for a, b in zip(row.rounds_ns, floor.rounds_ns, strict=False)]
         return found
 
+    def without_floor(self) -> list[str]:
+        """Cases of ours that nothing stands beside: they cannot be compared with another minute's."""
+        ours = {f"{row.bench}: {row.case}" for row in self.measured if row.who == OURS}
+        return sorted(ours - self.ratios().keys())
+
 
 def read(path: Path) -> Run:
     """Raises BadFile."""
@@ -78,9 +84,14 @@ class Change:
         return statistics.median(self.new) / statistics.median(self.old)
 
     @property
+    def judged(self) -> bool:
+        """Whether both runs have the rounds for it."""
+        return min(len(self.old), len(self.new)) >= ROUNDS_MIN
+
+    @property
     def verdict(self) -> str:
         """``WORSE``, ``BETTER``, or "" within the noise."""
-        if min(len(self.old), len(self.new)) < ROUNDS_MIN:
+        if not self.judged:
             return ""
         if self.factor > SAME and min(self.new) > max(self.old):
             return WORSE
@@ -103,12 +114,19 @@ def table(old: Run, new: Run, found: list[Change]) -> str:
     text = ["  ".join([*(c.ljust(w) for c, w in zip(line[:4], widths, strict=True)), line[4]]) for line in lines]
     alone = sorted(new.ratios().keys() ^ old.ratios().keys())
     text += [f"note: only one run has {case}" for case in alone]
+    text += [f"note: nothing beside it, not compared: {case}" for case in left_out(old, new)]
     if old.host.fingerprint != new.host.fingerprint:
         text.append(f"note: other hosts: {old.host.fingerprint} and {new.host.fingerprint}")
-    if any(min(len(c.old), len(c.new)) < ROUNDS_MIN for c in found):
+    if not all(change.judged for change in found):
         text.append(f"note: fewer than {ROUNDS_MIN} rounds in a run: its cases are shown and not judged")
-    worse = sum(change.verdict == WORSE for change in found)
-    return "\n".join([*text, f"{worse} of {len(found)} cases are worse, from {old.host.commit} to {new.host.commit}"])
+    worse, judged = sum(change.verdict == WORSE for change in found), sum(change.judged for change in found)
+    said = f"{worse} of {judged} cases are worse" if judged else NOTHING_JUDGED
+    return "\n".join([*text, f"{said}, from {old.host.commit} to {new.host.commit}"])
+
+
+def left_out(old: Run, new: Run) -> list[str]:
+    """Cases that no comparison looks at, because nothing stands beside them in one of the runs."""
+    return sorted({*old.without_floor(), *new.without_floor()})
 
 
 def _shown(ratios: list[float]) -> str:

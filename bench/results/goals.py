@@ -27,7 +27,7 @@ class Goal:
     def wanted(self, unit: str) -> str:
         """In words."""
         if not self.beside:
-            return f"at most {self.bound:g} {unit}"
+            return f"at most {self.bound:g} {unit}".rstrip()
         if self.faster:
             return f"at least {self.bound:g}x faster than {self.beside}"
         more = f" and {self.plus_ns:g} ns" if self.plus_ns else ""
@@ -93,7 +93,7 @@ def _outcomes(goal: Goal, report: Report) -> list[Outcome]:
         for row in report.rows
         if row.bench == goal.bench and row.who == OURS and row.rounds_ns and fnmatchcase(row.case, goal.case)
     ]
-    if not goal.beside:
+    if not goal.beside and cases:
         return [_outcome(goal, ours, None) for ours in cases]
     rows = {(row.bench, row.case, row.who): row for row in report.rows if row.rounds_ns}
     pairs = [(ours, rows.get((ours.bench, ours.case, goal.beside))) for ours in cases]
@@ -101,7 +101,7 @@ def _outcomes(goal: Goal, report: Report) -> list[Outcome]:
     if measured:
         return measured
     why = report.skipped.get(goal.bench, "not in this run" + (": --peers" if goal.faster else ""))
-    return [Outcome(f"{goal.bench}: {goal.case}", goal.wanted("ns"), why, None)]
+    return [Outcome(f"{goal.bench}: {goal.case}", goal.wanted(""), why, None)]
 
 
 def _outcome(goal: Goal, ours: Row, beside: Row | None) -> Outcome:
@@ -132,3 +132,8 @@ def table(outcomes: list[Outcome]) -> str:
 def missed(outcomes: list[Outcome]) -> bool:
     """Whether any measured goal is not met."""
     return any(outcome.met is False for outcome in outcomes)
+
+
+def none_judged(outcomes: list[Outcome]) -> bool:
+    """Whether no goal was measured at all: such a run says nothing."""
+    return all(outcome.met is None for outcome in outcomes)

@@ -48,6 +48,7 @@ def test_a_goal_is_met_missed_or_not_measured() -> None:
         "hop: *Python at one end, at most 2x C slot ring": None,
         "hop: *Python at one end, at least 60x faster than multiprocessing.Pipe": None,
         "hop: *Python at one end, at least 60x faster than multiprocessing.SimpleQueue": None,
+        "log: record, in jit, at most 10": None,
         "log: record, from Python, at most 250 ns": True,
         "log: record, from Python, at least 30x faster than logging.FileHandler": False,
     }
@@ -71,6 +72,17 @@ def test_the_exit_code_of_a_run_with_goals_is_that_of_its_goals(
         reported = msgspec.json.decode(out.read_bytes())["goals"]
         assert reported[0]["met"] is (code == 0) and reported[-1]["met"] is None
         assert ("MISSED" in capfd.readouterr().out) is (code == 1)
+
+
+def test_a_run_in_which_no_goal_was_measured_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run.json"
+    monkeypatch.setattr(goals, "GOALS", (goals.Goal("log", "a case that is gone", "", 1e9),))
+    assert main(["--tiny", "--goals", "--out", str(out), "log"]) == 2
+    first = msgspec.json.decode(out.read_bytes())["goals"][0]
+    assert (first["name"], first["met"]) == ("log: a case that is gone", None)
+    assert "no goal was measured" in capfd.readouterr().err
 
 
 # --- two runs ---
@@ -122,6 +134,35 @@ def test_two_runs_of_the_suite_are_compared_by_their_files(tmp_path: Path, capfd
     assert main(["--compare", str(path), str(slower), "--json"]) == 1
     rows = msgspec.json.decode(capfd.readouterr().out)["changes"]
     assert {row["verdict"] for row in rows} == {WORSE}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (run_of(x=[2.0, 2.0, 2.0]), run_of(y=[2.0, 2.0, 2.0])),
+        (run_of(x=[2.0]), run_of(x=[2.0])),
+        (Run(compare.Host("c", "f"), []), Run(compare.Host("c", "f"), [])),
+    ],
+)
+def test_two_runs_without_a_case_that_can_be_judged_are_no_success(
+    old: Run, new: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    paths = tmp_path / "old.json", tmp_path / "new.json"
+    for path, run in zip(paths, (old, new), strict=True):
+        path.write_bytes(msgspec.json.encode(run))
+    assert main(["--compare", *map(str, paths)]) == 2
+    assert "NOTHING WAS JUDGED" in capfd.readouterr().out
+
+
+def test_a_case_without_a_floor_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path, run = tmp_path / "run.json", run_of(x=[2.0, 2.0, 2.0])
+    run.measured.append(compare.Measured("start", "warm start, to READY", OURS, FLOOR, [1.0, 1.0, 1.0]))
+    path.write_bytes(msgspec.json.encode(run))
+    assert main(["--compare", str(path), str(path)]) == 0
+    shown = capfd.readouterr().out
+    assert "not compared: start: warm start, to READY" in shown and "0 of 1 cases are worse" in shown
+    assert main(["--compare", str(path), str(path), "--json"]) == 0
+    assert msgspec.json.decode(capfd.readouterr().out)["left_out"] == ["start: warm start, to READY"]
 
 
 def test_a_file_that_is_no_run_says_what_makes_one(tmp_path: Path) -> None:

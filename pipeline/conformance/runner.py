@@ -58,7 +58,8 @@ class TestResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TestReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Every test of one runner. ``compliance_status``: by category whether none failed, and ``overall_compliant``."""
+    """Every test of one runner. ``compliance_status``: by category whether any ran and none failed, and
+    ``overall_compliant``: whether that holds of each category that has tests."""
 
     __test__ = False
 
@@ -135,11 +136,14 @@ class IntegrationTestRunner:
         return result
 
     def generate_report(self) -> TestReport:
-        """What ran so far. Nothing that ran is no pass: then the status is SKIPPED, and it does not comply."""
-        bad = [row for row in self.results if row.status in (TestStatus.FAILED, TestStatus.TIMEOUT)]
-        ran = any(row.status is not TestStatus.SKIPPED for row in self.results)
-        compliant = {category.value: not any(row.category is category for row in bad) for category in TestCategory}
-        status = TestStatus.FAILED if bad else TestStatus.PASSED if ran else TestStatus.SKIPPED
+        """What ran so far. Of what nothing ran nothing is known: neither the category complies, nor the whole."""
+        bad, ran, left_out = set[TestCategory](), set[TestCategory](), {row.category for row in self.results}
+        for row in self.results:
+            if row.status is not TestStatus.SKIPPED:
+                (ran if row.status is TestStatus.PASSED else bad).add(row.category)
+        left_out -= ran | bad
+        compliant = {category.value: category in ran - bad for category in TestCategory}
+        status = TestStatus.FAILED if bad else TestStatus.PASSED if ran and not left_out else TestStatus.SKIPPED
         return TestReport(
             exchange=self.exchange,
             suite=self.suite,

@@ -20,12 +20,7 @@ MS = 1_000_000
 
 
 class Venue:
-    """Order entry that writes down what it signs and sends. ``on_send``: what happens with each send.
-
-    ``line``: the connection of its next order (``VenueTrading.plain_line``); None: it takes bytes by ``launch``."""
-
-    signs_orders = True
-    line: Any = None
+    """Order entry that writes down what it signs and sends. ``on_send``: what happens with each send."""
 
     def __init__(self, log: list[str], *, up: bool = True, on_send: Callable[[], None] = lambda: None) -> None:
         self.log, self.up, self.on_send = log, up, on_send
@@ -41,18 +36,6 @@ class Venue:
 
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
         self.log.append("sign")
-
-    def plain_line(self) -> Any:
-        return self.line
-
-    def claim_order(self) -> bool:
-        return True
-
-    def launched(self, line: Any, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
-        if taken < 0:
-            raise VenueUnavailable("reset; nothing was sent")
-        line.write(bytes(wire[taken:]))
-        self._send(client_id)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
         return self._send(payload.decode())

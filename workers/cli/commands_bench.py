@@ -27,7 +27,7 @@ def bench(
     json: Json = False,
 ) -> int:
     """Run the latency suite: each row beside its C floor, alternating in one run. Exit code 1: a result is wrong, a
-    goal is missed (--goals), a case got worse (--compare)."""
+    goal is missed (--goals), a case got worse (--compare); 2: no goal was measured, no case could be compared."""
     if not (CHECKOUT / "bench" / "__main__.py").is_file():
         raise BadInput(
             f"found no bench/ in {CHECKOUT}, wanted a checkout; run scripts/install in one and its .venv/bin/arb bench"

@@ -220,7 +220,7 @@ def host_apply(config: HostConfig = None, json: Json = False) -> int:
 
 @host_app.command("revert")
 def host_revert(json: Json = False) -> int:
-    """Write back what the first `arb host apply` found, and read it; as root."""
+    """Write back what the first `arb host apply` of this boot found, and read it; as root."""
     from workers.setup.host_plan import revert  # imported here: numba
 
     rows = revert(_host(), state_root() / HOST_BEFORE)

@@ -88,7 +88,7 @@ class Chat:
         self._base = f"{api.rstrip('/')}/bot{address.token}"
         self._next = 0
         self._problem = ""
-        self._told = ""
+        self._sent = ""
         self._read_s = time.monotonic()  # when its messages were last given to us
         self._lock: int | None = None
 
@@ -153,11 +153,11 @@ class Chat:
 
     async def _tell(self, problem: str) -> None:
         """Says once in the chat that nothing which is written there reaches this instance."""
-        if problem == self._told:
+        if problem == self._sent:
             return
         with contextlib.suppress(aiohttp.ClientError, OSError, msgspec.DecodeError, _Refused):
             await self._send(f"/halt in this chat does not reach this instance: {problem}")
-            self._told = problem
+            self._sent = problem
 
     async def _written(self) -> list[Asked]:
         reply = await self._call("getUpdates", offset=self._next, timeout=WAIT_S, allowed_updates=["message"])

@@ -84,6 +84,10 @@ def _report_text(report: TestReport) -> str:
     lines = [
         f"{row.status:<8}{row.category:<12}{row.name}{': ' if row.said else ''}{row.said}" for row in report.results
     ]
+    if report.overall_status is TestStatus.SKIPPED:
+        ran = {row.category for row in report.results if row.status is not TestStatus.SKIPPED}
+        missing = sorted(row.value for row in {row.category for row in report.results} - ran) or ["any category"]
+        return "\n".join([*lines, f"{report.exchange} is not judged: nothing ran of {', '.join(missing)}"])
     complies = "complies" if report.compliance_status["overall_compliant"] else "does not comply"
     return "\n".join([*lines, f"{report.exchange} {complies}"])
 

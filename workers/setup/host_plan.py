@@ -1,12 +1,14 @@
 """``arb host``: which CPU for which process, and the settings of the kernel that go with it: planned, set, read back.
 
 Everything is read and written below ``HostView.root``, so that a test can show another host. What a setting was before
-is kept in a file before it is changed; :func:`revert` writes that back. What holds from the next boot on alone (the
-kernel's command line) is named and never set.
+is kept in a file before it is changed; :func:`revert` writes that back. What was kept in another boot is forgotten: it
+was set anew since, and interrupts have other numbers. The profile for tuned outlives a boot, and so does what stood in
+its place. What holds from the next boot on alone (the kernel's command line) is named and never set.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ CPU_FOLDER = "/sys/devices/system/cpu"
 SPINNERS = ("detector", "executor", "feed")
 CORES_LEAST = 4  # with fewer, whoever spins takes a core from somebody who works
 TUNED_FILE = "/etc/tuned/arb/tuned.conf"
+TUNED_ACTIVE = "/etc/tuned/active_profile"
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 #: Path -> (value, why); a path with ``*`` stands for each file that it fits.
 SETTINGS: Mapping[str, tuple[str, str]] = {
     f"{CPU_FOLDER}/cpu*/cpufreq/scaling_governor": ("performance", "a CPU that slept answers late"),
@@ -58,6 +62,15 @@ class HostPlan(msgspec.Struct, frozen=True, kw_only=True):
     settings: list[Setting]
     kernel: list[str]
     tuned: str
+
+
+class Before(msgspec.Struct, frozen=True, kw_only=True):
+    """What :func:`apply` found. ``settings``: path -> value, of the boot ``boot_id``; ``tuned``: [what stood in the
+    profile's file, None = no file], [] = it was not touched."""
+
+    boot_id: str
+    settings: dict[str, str] = {}
+    tuned: list[str | None] = []
 
 
 def cores(view: HostView) -> list[list[int]]:
@@ -164,49 +177,98 @@ def _tuned(own: Sequence[int]) -> str:
 
 
 def apply(view: HostView, wanted: HostPlan, kept: Path) -> list[Setting]:
-    """Sets what does not hold, and reads each back: the rows as they are then. What was before goes into ``kept``
-    first; what stands there already is older and stays."""
-    before = _kept(kept)
+    """Sets what does not hold, and reads each back: the rows as they are then, that of the profile last, where tuned is
+    installed. What was before goes into ``kept`` first; what stands there already is older and stays."""
+    before, tuned = _kept(view, kept), _tuned_path(view)
     changes = [row for row in wanted.settings if not row.holds]
-    fresh = {row.path: row.found for row in changes if row.path not in before}
-    if fresh:
+    settings = {**{row.path: row.found for row in changes}, **before.settings}
+    profile = before.tuned
+    writes_profile = bool(wanted.tuned) and tuned.parent.parent.is_dir() and _text(tuned) != wanted.tuned
+    if writes_profile and not profile:
+        profile = [_text(tuned)]
+    if (settings, profile) != (before.settings, before.tuned):
         kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(kept, msgspec.json.encode({**before, **fresh}))
+        fresh = msgspec.structs.replace(before, settings=settings, tuned=profile)
+        replace_file(kept, msgspec.json.encode(fresh))
     for row in changes:
         _write(view, row.path, row.want)
-    tuned = view.root / TUNED_FILE.lstrip("/")
+    if writes_profile:
+        _write(view, TUNED_FILE, wanted.tuned)
+    rows = [_read_back(view, row) for row in wanted.settings]
     if wanted.tuned and tuned.parent.parent.is_dir():
-        tuned.parent.mkdir(exist_ok=True)
-        tuned.write_text(wanted.tuned, encoding="utf-8")
-    return [_read_back(view, row) for row in wanted.settings]
+        found = "written" if _text(tuned) == wanted.tuned else "not written"
+        rows.append(Setting(path=TUNED_FILE, found=found, want="written", why="tuned keeps it over a boot"))
+    return rows
 
 
 def revert(view: HostView, kept: Path) -> list[Setting]:
-    """Writes back what :func:`apply` found, and reads it: the rows as they are then. ``kept`` goes when all hold."""
-    rows = [Setting(path=path, found="", want=value, why="as it was") for path, value in sorted(_kept(kept).items())]
+    """Writes back what :func:`apply` found in this boot, and reads it: the rows as they are then. A file that is gone
+    (an interrupt that was freed, a CPU that is off) has nothing to take back. ``kept`` goes when all hold."""
+    before = _kept(view, kept)
+    rows = [
+        Setting(path=path, found="", want=value, why="as it was") for path, value in sorted(before.settings.items())
+    ]
     for row in rows:
         _write(view, row.path, row.want)
-    (view.root / TUNED_FILE.lstrip("/")).unlink(missing_ok=True)
-    found = [_read_back(view, row) for row in rows]
+    found = [_read_back(view, row) if (view.root / row.path.lstrip("/")).exists() else _gone(row) for row in rows]
+    if before.tuned:
+        found.append(_revert_profile(view, before.tuned[0]))
     if all(row.holds for row in found):
         kept.unlink(missing_ok=True)
     return found
 
 
-def _kept(path: Path) -> dict[str, str]:
+def _revert_profile(view: HostView, text: str | None) -> Setting:
+    """Puts back what stood in the profile's file; not under a tuned that has it in force, which would miss it."""
+    path = _tuned_path(view)
+    if view.read(TUNED_ACTIVE) == path.parent.name:
+        why = "`tuned-adm off` or another `tuned-adm profile NAME`, then `arb host revert` again"
+        return Setting(path=TUNED_FILE, found="in force", want="as it was", why=why)
+    if text is not None:
+        _write(view, TUNED_FILE, text)
+    else:
+        with contextlib.suppress(OSError):  # seen below
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()  # where nothing else is in it
+    found = "as it was" if _text(path) == text else "not put back"
+    return Setting(path=TUNED_FILE, found=found, want="as it was", why="the profile for tuned")
+
+
+def _gone(row: Setting) -> Setting:
+    return msgspec.structs.replace(row, found="gone", want="gone", why="nothing is left to take back")
+
+
+def _tuned_path(view: HostView) -> Path:
+    return view.root / TUNED_FILE.lstrip("/")
+
+
+def _text(path: Path) -> str | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _kept(view: HostView, path: Path) -> Before:
+    """What is kept, of this boot."""
+    boot_id = view.read(BOOT_ID) or ""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Before)
     except FileNotFoundError:
-        return {}
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Before(boot_id=boot_id)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: what the settings were cannot be read: {error}; move it away to go on") from None
+    return found if found.boot_id == boot_id else Before(boot_id=boot_id, tuned=found.tuned)
 
 
 def _write(view: HostView, path: str, value: str) -> None:
     """One write, as the kernel takes it. What it refuses (no root, an interrupt that cannot move) is seen when it is
     read back."""
+    file = view.root / path.lstrip("/")
     try:
-        (view.root / path.lstrip("/")).write_text(value, encoding="utf-8")
+        if path == TUNED_FILE:
+            file.parent.mkdir(exist_ok=True)
+        file.write_text(value, encoding="utf-8")
     except OSError:
         return
 

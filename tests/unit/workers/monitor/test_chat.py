@@ -186,11 +186,11 @@ def test_the_second_instance_of_one_bot_says_so_and_takes_it_when_the_first_has_
 
 
 @pytest.mark.parametrize(
-    ("status", "text", "told"),
+    ("status", "text", "written"),
     [(409, "another process reads this bot", True), (401, "does not know the token", False), (502, "HTTP 502;", False)],
 )
 def test_what_telegram_answers_is_said_by_its_status(
-    telegram: Telegram, state_dir: Path, instance: str, status: int, text: str, told: bool
+    telegram: Telegram, state_dir: Path, instance: str, status: int, text: str, written: bool
 ) -> None:
     telegram.refused, said = status, list[str]()
 
@@ -198,12 +198,12 @@ def test_what_telegram_answers_is_said_by_its_status(
         async with aiohttp.ClientSession() as session:
             chat = chat_of(telegram, session, instance_dir(instance, create=True), said)
             task = asyncio.create_task(chat.run())
-            await asyncio.to_thread(until, lambda: said and (telegram.sent or not told), "what it says")
+            await asyncio.to_thread(until, lambda: said and (telegram.sent or not written), "what it says")
             task.cancel()
 
     asyncio.run(main())
     assert text in said[0] and f"HTTP {status}" in said[0] and TOKEN not in said[0]
-    assert [text in row["text"] for row in telegram.sent] == [True] * told
+    assert [text in row["text"] for row in telegram.sent] == [True] * written
 
 
 def test_a_monitor_with_a_chat_tells_and_answers_there_without_another_package(

@@ -35,10 +35,12 @@ def test_the_report_of_a_dialect_is_written_and_decides_the_exit_code(
     monkeypatch.setenv("RUN_INTEGRATION_TESTS", "0")
     monkeypatch.setenv("RUN_PERFORMANCE_TESTS", "0")
     page = tmp_path / "report.html"
-    assert compliance.verify(["mexc_spot", "--json", "--html", str(page)]) == 0
+    assert compliance.verify(["mexc_spot", "--json", "--html", str(page)]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert found["overall_status"] == "passed" and found["compliance_status"]["overall_compliant"] is True
+    assert found["overall_status"] == "skipped" and found["compliance_status"]["overall_compliant"] is False
     assert "golden frames" in page.read_text()
+    assert compliance.verify(["mexc_spot"]) == 1
+    assert "mexc is not judged: nothing ran of market_data, orders, performance" in capsys.readouterr().out
     assert compliance.verify(["acme"]) == 2
     assert "found exchange 'acme'" in capsys.readouterr().err
     assert compliance.verify(["mexc", "--html", str(tmp_path / "none" / "x.html")]) == 2

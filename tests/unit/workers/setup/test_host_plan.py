@@ -26,6 +26,7 @@ def host(root: Path, count: int, *, siblings: bool = True) -> HostView:
         "proc/sys/vm/stat_interval": "10",
         "proc/irq/24/smp_affinity_list": f"0-{count - 1}",
         "proc/cmdline": "quiet skew_tick=1",
+        "proc/sys/kernel/random/boot_id": "one",
     }
     for cpu in range(count):
         of_core = f"{cpu % (count // 2)},{cpu % (count // 2) + count // 2}" if siblings else str(cpu)
@@ -82,7 +83,7 @@ def test_what_is_applied_is_read_back_and_taken_back(tmp_path: Path) -> None:
     assert (view.root / TUNED_FILE.lstrip("/")).read_text() == wanted.tuned
     (view.root / "proc/sys/vm/swappiness").write_text("30\n")  # somebody else's, in between
     assert all(row.holds for row in apply(view, plan(view, FEEDS), kept))
-    assert plan(view, FEEDS).settings == rows
+    assert [*plan(view, FEEDS).settings, rows[-1]] == rows and rows[-1].found == "written"
     back = revert(view, kept)
     assert all(row.holds for row in back) and not kept.exists() and not (view.root / TUNED_FILE.lstrip("/")).exists()
     after = values(view, wanted)
@@ -103,6 +104,67 @@ def test_what_the_kernel_does_not_take_is_said_and_what_was_is_kept(tmp_path: Pa
     kept.write_text("{")
     with pytest.raises(BadInput, match="move it away"):
         revert(view, kept)
+
+
+def test_what_is_gone_has_nothing_to_take_back_and_ends_the_revert(tmp_path: Path) -> None:
+    view, kept = host(tmp_path / "root", 8), tmp_path / "host.json"
+    apply(view, plan(view, FEEDS), kept)
+    (view.root / "proc/irq/24/smp_affinity_list").unlink()
+    (view.root / "proc/irq/24").rmdir()  # the interrupt was freed
+    rows = {row.path: row for row in revert(view, kept)}
+    assert rows["/proc/irq/24/smp_affinity_list"].found == "gone" and all(row.holds for row in rows.values())
+    assert not kept.exists() and not (view.root / "proc/irq/24").exists()
+
+
+def test_what_was_kept_in_another_boot_is_written_nowhere(tmp_path: Path) -> None:
+    """Interrupts are numbered anew: the affinity of one device would go to another."""
+    view, kept = host(tmp_path / "root", 8), tmp_path / "host.json"
+    apply(view, plan(view, FEEDS), kept)
+    host(tmp_path / "root", 8)  # the boot sets everything as it was
+    (view.root / "proc/sys/kernel/random/boot_id").write_text("two\n")
+    (view.root / "proc/irq/24/smp_affinity_list").write_text("3\n")
+    assert revert(view, kept) == [] and not kept.exists()
+    assert view.read("/proc/irq/24/smp_affinity_list") == "3"
+    apply(view, plan(view, FEEDS), kept)
+    assert all(row.holds for row in revert(view, kept)) and view.read("/proc/irq/24/smp_affinity_list") == "3"
+
+
+@pytest.mark.parametrize("boots", [False, True])
+def test_a_profile_that_was_there_comes_back_also_after_a_boot(tmp_path: Path, boots: bool) -> None:
+    view, kept = host(tmp_path / "root", 8), tmp_path / "host.json"
+    profile = view.root / TUNED_FILE.lstrip("/")
+    profile.parent.mkdir(parents=True)
+    profile.write_text("[main]\nsummary=mine\n")
+    assert revert(view, kept) == [] and profile.exists(), "nothing was applied"
+    wanted = plan(view, FEEDS)
+    for _ in range(2):
+        assert all(row.holds for row in apply(view, wanted, kept)) and profile.read_text() == wanted.tuned
+    if boots:
+        (view.root / "proc/sys/kernel/random/boot_id").write_text("two\n")
+    assert all(row.holds for row in revert(view, kept)) and profile.read_text() == "[main]\nsummary=mine\n"
+
+
+def test_a_profile_in_force_stays_until_tuned_has_another_one(tmp_path: Path) -> None:
+    view, kept = host(tmp_path / "root", 8), tmp_path / "host.json"
+    (view.root / "etc/tuned").mkdir(parents=True)
+    apply(view, plan(view, FEEDS), kept)
+    active = view.root / "etc/tuned/active_profile"
+    active.write_text("arb\n")
+    *settings, profile = revert(view, kept)
+    assert all(row.holds for row in settings) and not profile.holds and "tuned-adm" in profile.why
+    assert kept.exists() and (view.root / TUNED_FILE.lstrip("/")).exists()
+    active.write_text("balanced\n")
+    assert all(row.holds for row in revert(view, kept)) and not (view.root / "etc/tuned/arb").exists()
+
+
+def test_a_profile_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """As without root; here something else is in its way, which root cannot pass either."""
+    view, kept = host(tmp_path / "root", 8), tmp_path / "host.json"
+    (view.root / "etc/tuned").mkdir(parents=True)
+    (view.root / "etc/tuned/arb").write_text("a file")
+    *settings, profile = apply(view, plan(view, FEEDS), kept)
+    assert all(row.holds for row in settings) and (profile.path, profile.found) == (TUNED_FILE, "not written")
+    assert all(row.holds for row in revert(view, kept)) and (view.root / "etc/tuned/arb").read_text() == "a file"
 
 
 def test_lists_of_cpus_are_spelled_as_the_kernel_spells_them() -> None:
