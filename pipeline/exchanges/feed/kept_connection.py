@@ -10,8 +10,8 @@ comes over the twin. From then on
 
 A gap of one of them is filled by the other where that has what is missing (``pipeline.book.holes``), else after
 ``FILL_S`` by a snapshot. Two connections that do not bring the same updates would lose books again and again: after
-``GAPS_MAX`` gaps within ``GAPS_NS`` between an update of the one and one of the other, which neither has filled, there
-is one connection for ``APART_S``, and a warning says so.
+``GAPS_MAX`` gaps within ``GAPS_NS`` between an update of the one and one of the other there is one connection for
+``APART_S``, and a warning says so.
 """
 
 from __future__ import annotations
@@ -170,14 +170,19 @@ class Twin:
     def fills(self, book_index: int, conn: int, lost: Callable[[int], None]) -> bool:
         """Whether the other one may bring what a frame of ``conn`` has shown to be missing of a book; ``lost`` is
         called where it has not done so for a while."""
-        may = self.connection is not None and self._books.has_hole(book_index)
-        if may:
-            asyncio.get_running_loop().call_later(FILL_S, self._unfilled, book_index, conn, lost)
-        return may
+        if self.connection is None or not self._books.has_hole(book_index):
+            return False
+        beside = self._books.conn_of(book_index) != conn
+        matched = self._matched is not None and self._matched is self._kept.live
+        if beside and matched:  # before, one of them may have begun with an update that the other is still to bring
+            self._gaps.append(mono_ns())
+        counts = beside and not matched
+        asyncio.get_running_loop().call_later(FILL_S, self._unfilled, book_index, counts, lost)
+        return True
 
-    def _unfilled(self, book_index: int, conn: int, lost: Callable[[int], None]) -> None:
+    def _unfilled(self, book_index: int, counts: bool, lost: Callable[[int], None]) -> None:
         if self._books.has_hole(book_index):
-            if self._books.conn_of(book_index) != conn:
+            if counts:
                 self._gaps.append(mono_ns())
             lost(book_index)
 
