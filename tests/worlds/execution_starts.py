@@ -127,7 +127,7 @@ def sent_order(world: World, venue: str = "mexc_spot") -> Any:
 def reported_fill(world: World, order: Any, **changes: Any) -> None:
     intent = order.intent
     values: dict[str, Any] = {
-        "venue": intent.venue, "symbol": intent.symbol, "trade_id": "told", "order_id": "o-1",
+        "venue": intent.venue, "symbol": intent.symbol, "trade_id": "t-1", "order_id": "o-1",
         "client_id": order.client_id, "side": intent.side, "qty": intent.qty, "price": intent.price,
         "fee": intent.qty * intent.price * Decimal(100) / 1_000_000, "fee_asset": "USDT", "is_maker": False,
         "venue_wall_ms": world.now().wall_ms, "recv_mono_ns": world.now_ns, "source": "ws",

@@ -35,7 +35,7 @@ class ExitDirection(NamedTuple):
 class MarginView(Protocol):
     """What an exit by choice asks of the margin state."""
 
-    def short(self, venue: str, symbol: str) -> bool:
+    def below_trigger(self, venue: str, symbol: str) -> bool:
         """Whether a contract is so near to its liquidation that its margin comes before every choice."""
 
 
