@@ -26,7 +26,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -252,6 +252,20 @@ async def balances_when_asked(client: VenueClient) -> list[Balance]:
     return [msgspec.structs.replace(row, recv_mono_ns=asked_mono_ns) for row in await client.balances()]
 
 
+class OrderLine(Protocol):
+    """One connection of a venue's order entry."""
+
+    @property
+    def plain_fd(self) -> int:
+        """The socket that takes bytes now, in their turn and as they are; -1: none (TLS, closing, bytes that wait)."""
+
+    def write(self, payload: bytes) -> None:
+        """Hands bytes to the connection as they are, behind all that it was given before."""
+
+    def disconnect(self, reason: str) -> None:
+        """Ends the connection now."""
+
+
 class VenueTrading(ABC):
     """Order entry and private stream of one venue. Made by ``factory.make_trading(venue, credentials, on_event)``.
 
@@ -264,6 +278,8 @@ class VenueTrading(ABC):
     venue: str
     protocol_violations: int = 0
     last_violation: str = ""
+    #: Whether orders of templates are signed by :meth:`sign`, and not by their template.
+    signs_orders = False
     #: Whether what the venue's limit refused may have been carried out all the same: its outcome is then unknown.
     throttled_is_unknown = False
 
@@ -325,8 +341,23 @@ class VenueTrading(ABC):
         return
 
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
-        """Puts the signature of ``order[start:stop]`` at ``place``, where orders of this venue carry one."""
+        """Puts the signature of ``order[start:stop]`` at ``place``, where ``signs_orders``."""
         return
+
+    def plain_line(self) -> OrderLine | None:
+        """The connection that takes the next order, where its socket is plain and free now: to be used before anything
+        else runs. None: what there is goes by :meth:`launch`, which says why it does not."""
+        return None
+
+    def claim_order(self) -> bool:
+        """Takes one order of the venue's budget, for what goes by :meth:`plain_line`; False: there is none left."""
+        return True
+
+    def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
+        """An order's bytes were given to the socket of ``line``, from :meth:`plain_line`: its answer is awaited from
+        here on. ``taken``: how many the socket took (the rest is handed over), or below 0 the error's number, negative.
+        Raises ``VenueUnavailable`` only if provably nothing was sent."""
+        raise VenueUnavailable(f"{self.venue}: no plain lines here; nothing was sent", venue=self.venue)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
         """Hands a filled template (signed where the venue signs orders) to the socket: result and errors of

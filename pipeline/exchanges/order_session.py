@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
@@ -21,6 +22,7 @@ from pipeline.exchanges.base import (
     CLIENT_ID_MAX,
     CancelOutcome,
     EventSink,
+    OrderLine,
     OutcomeKind,
     PlaceOutcome,
     SessionState,
@@ -45,6 +47,7 @@ from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
 
+WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 REQUEST_TIMEOUT_S = 10.0  # a venue processes an order for at most 10 s; the saga asks questions much earlier
 
 
@@ -65,6 +68,8 @@ class OrderSession(VenueTrading):
     request_timeout_s = REQUEST_TIMEOUT_S
     #: The account's own stream; made by the dialect.
     private: StreamSession
+    #: What carries orders, where that is a WebSocket; made by the dialect.
+    entry: StreamSession
 
     def __init__(
         self, venue: VenueConfig, credentials: Credentials, on_event: EventSink, client: RestVenueClient
@@ -105,11 +110,22 @@ class OrderSession(VenueTrading):
         """The complete request bytes of a cancel, signed as those of an order; by ``order_id`` where it is not
         empty."""
 
-    @abstractmethod
     def hand_over(self, key: str, payload: bytes) -> int:
         """Hands the bytes of the request ``key``, which is in ``in_flight``, to the socket; returns ``send_mono_ns``.
         Its answer, its time-out and the loss of its connection must each lead to :meth:`end`. Raises
-        ``VenueUnavailable`` if nothing was sent."""
+        ``VenueUnavailable`` if nothing was sent. Here and below: over the WebSocket ``entry``."""
+        sent_ns = self.entry.send(payload)
+        self.await_answer(key, self.entry.link)
+        return sent_ns
+
+    def plain_line(self) -> OrderLine | None:
+        link = self.entry.link
+        return link if link is not None and link.plain_fd >= 0 else None
+
+    def await_answer(self, key: str, line: OrderLine | None) -> None:
+        """The bytes of the request ``key`` are with ``line``: what :meth:`hand_over` says of its end."""
+        self.in_flight[key].link = line
+        self.arm(key)
 
     # --- up and down ---
 
@@ -193,6 +209,21 @@ class OrderSession(VenueTrading):
         except ValueError as error:
             raise VenueUnavailable(f"{self.venue}: {error}; nothing was sent", venue=self.venue) from None
         return lambda: self.launch(request.symbol, request.client_id, payload)
+
+    def claim_order(self) -> bool:
+        return self._throttle.try_acquire("order")
+
+    def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
+        if taken < 0 and -taken not in WOULD_BLOCK:  # reset by the venue: the kernel took nothing
+            line.disconnect(errno.errorcode.get(-taken, "send failed"))
+            raise VenueUnavailable(f"{self.venue}: connection was reset before; nothing was sent", venue=self.venue)
+        key = f"p-{client_id}"
+        if key in self.in_flight:
+            raise RuntimeError(f"{self.venue}: {key} was sent and is in flight already")
+        self.begin(key, is_place=True, symbol=symbol, client_id=client_id)
+        if taken < len(wire):
+            line.write(bytes(wire[max(0, taken) :]))
+        self.await_answer(key, line)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
         key = f"p-{client_id}"

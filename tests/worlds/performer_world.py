@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.execution.records import Outcome
-from pipeline.execution.shared_reads import decode_opportunity, may_launch
+from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import OrderRequest
-from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld
+from pipeline.rehearsal.entry_world import EntryWorld
 from shm.metrics import Metrics
 from workers.executor.pages import ExecutorNumbers
 from workers.executor.performer import Performer
@@ -20,7 +20,12 @@ MS = 1_000_000
 
 
 class Venue:
-    """Order entry that writes down what it signs and sends. ``on_send``: what happens with each send."""
+    """Order entry that writes down what it signs and sends. ``on_send``: what happens with each send.
+
+    ``line``: the connection of its next order (``VenueTrading.plain_line``); None: it takes bytes by ``launch``."""
+
+    signs_orders = True
+    line: Any = None
 
     def __init__(self, log: list[str], *, up: bool = True, on_send: Callable[[], None] = lambda: None) -> None:
         self.log, self.up, self.on_send = log, up, on_send
@@ -36,6 +41,18 @@ class Venue:
 
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
         self.log.append("sign")
+
+    def plain_line(self) -> Any:
+        return self.line
+
+    def claim_order(self) -> bool:
+        return True
+
+    def launched(self, line: Any, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
+        if taken < 0:
+            raise VenueUnavailable("reset; nothing was sent")
+        line.write(bytes(wire[taken:]))
+        self._send(client_id)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
         return self._send(payload.decode())
@@ -76,12 +93,10 @@ class WorldHalt:
         self.page: Any = world.halt
         self.latched, self.lease_expiry_mono_ns, self.fenced = world.latched, world.lease_expiry_mono_ns, world.fenced
         self.venue_blocked, self.instrument_blocked = world.venue_blocked, world.instrument_blocked
+        self.may_launch = world.may_launch
 
     def words(self) -> Any:
         return self.page
-
-    def may_launch(self, mono_ns: int, venue_id: int, instrument_id: int) -> bool:
-        return bool(may_launch(self.page, LEASE_TOKEN, mono_ns, venue_id, instrument_id))
 
 
 class Entry:

@@ -106,10 +106,25 @@ class Http1Connection(asyncio.Protocol):
         self._write(transport, payload)
         sent_ns = mono_ns()
         # behind the bytes: the loop that would bring an answer runs only after this call
-        self._exchange = _Exchange(self, on_reply, on_lost)
-        self.last_used_mono_ns = sent_ns
-        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
+        self.expect(on_reply, on_lost, timeout_s, sent_ns)
         return sent_ns
+
+    def expect(self, on_reply: OnReply, on_lost: OnLost, timeout_s: float, sent_mono_ns: int) -> None:
+        """The request whose bytes have just gone: its answer is awaited."""
+        self._exchange = _Exchange(self, on_reply, on_lost)
+        self.last_used_mono_ns = sent_mono_ns
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
+
+    @property
+    def plain_fd(self) -> int:
+        """The socket that takes a request's bytes now; -1: there is none (TLS, bytes that wait)."""
+        transport = self._transport
+        return -1 if transport is None or transport.get_write_buffer_size() else self._fd
+
+    def write(self, payload: bytes) -> None:
+        """Hands bytes to the connection, behind all that it was given before; nothing where it is gone."""
+        if self._transport is not None:
+            self._transport.write(payload)
 
     def _write(self, transport: asyncio.Transport, payload: bytes) -> None:
         """Into the kernel before this returns, where the socket is plain: uvloop's own ``write`` waits for the end of
@@ -132,6 +147,10 @@ class Http1Connection(asyncio.Protocol):
         self._broken = self._broken or reason
         if self._transport is not None:
             self._transport.abort()
+
+    def disconnect(self, reason: str) -> None:
+        """:meth:`close`, as every order line has it."""
+        self.close(reason)
 
     # --- asyncio.Protocol ---
 

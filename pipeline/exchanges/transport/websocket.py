@@ -50,6 +50,7 @@ class WsLink(WSListener):
         self._fragments: list[bytes] = []
         self._fragment_is_text = False
         self._close_reason = ""
+        self._fd = -1
         self.opened_mono_ns = 0
         self.last_frame_mono_ns = 0  # any frame, pongs included
         self.frames = 0
@@ -59,6 +60,7 @@ class WsLink(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """By picows: the upgrade is done, and sends are possible from here on."""
         self._transport = self._last_transport = transport
+        self._fd = transport.underlying_transport.get_extra_info("socket").fileno()
         self.opened_mono_ns = self.last_frame_mono_ns = mono_ns()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -115,6 +117,19 @@ class WsLink(WSListener):
             raise VenueUnavailable("connection is closed; nothing was sent")
         transport.send(_TEXT, payload)
         return mono_ns()
+
+    @property
+    def plain_fd(self) -> int:
+        """The socket that takes a frame's bytes now; -1: there is none (TLS, closing, bytes that wait)."""
+        transport = self._transport
+        if transport is None or transport.is_secure or transport.is_close_frame_sent or transport.is_disconnected:
+            return -1
+        return -1 if transport.underlying_transport.get_write_buffer_size() else self._fd
+
+    def write(self, payload: bytes) -> None:
+        """Hands a frame's bytes to the connection, behind all that it was given before; nothing where it is gone."""
+        if self._transport is not None:
+            self._transport.underlying_transport.write(payload)
 
     async def reraise(self) -> None:
         """After the end: raise what a frame handler of ours raised. A bug must end the process, not look like a lost

@@ -1,0 +1,161 @@
+"""An entry that the fast path has approved: into the journal and to both sockets, and what became of its bytes.
+
+Where both venues' sockets are plain and nothing has to come between, all of it is one jitted call
+(pipeline/fast_entry/launch.py), and what is only noted or counted follows behind the bytes. Elsewhere its steps run one
+by one, and an order for a session that has to encrypt it goes by that session's own call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from pipeline.exchanges.base import OrderLine, VenueTrading
+from pipeline.execution.crash_points import nothing
+from pipeline.execution.events import CoreEvent, NotSent, Now, Sent
+from pipeline.execution.journal import Journal
+from pipeline.fast_entry.encoder import NO_SOCKETS
+from pipeline.fast_entry.entry import FastEntry, OrderBytes
+from pipeline.fast_entry.launch import FIRST, SECOND
+from pipeline.model.enums import Durability, Refusal
+from pipeline.model.errors import VenueUnavailable
+from pipeline.model.units import NS_PER_MS
+from pipeline.risk.last_look import LastLook, Stop
+from pipeline.templates.slots import GIVEN, NOT_TRIED
+from shm.words import Words
+
+STEPS = (FIRST, SECOND)
+
+
+class Sending(msgspec.Struct):
+    """What became of an entry. Times: monotonic ns; 0 = never."""
+
+    followers: list[CoreEvent]
+    written_mono_ns: int = 0
+    first_mono_ns: int = 0
+    last_mono_ns: int = 0
+    kept_back: Stop | None = None  # why the first leg did not leave: then no byte has
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """An entry while it is sent. ``lines``: of both orders, where both sockets are plain; ``launched``: both were
+    tried already."""
+
+    entry: FastEntry
+    halt: Words
+    expiry_mono_ns: int
+    lines: tuple[OrderLine, OrderLine] | None
+    fds: tuple[int, int]
+    launched: bool
+
+
+class FastSender:
+    """Sends what ``FastEntry.offer`` has approved. ``note_sent(venue, symbol, mono_ns)``: called for each order that
+    left; ``crash``: the hook of the crash points."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        trading: Mapping[str, VenueTrading],
+        last_look: LastLook,
+        *,
+        note_sent: Callable[[str, str, int], None],
+        crash: Callable[[str], None],
+        clock: Callable[[], int],
+    ) -> None:
+        self._journal = journal
+        self._trading = trading
+        self._last_look = last_look
+        self._note_sent = note_sent
+        self._crash = crash
+        self._mono_ns = clock
+        self._at_once = crash is nothing  # no test stops the process between two steps
+
+    def send(self, entry: FastEntry, halt: Words, now: Now, window_ms: int) -> Sending:
+        """Journal before bytes, the last look before the first one. ``window_ms``: how long from ``now`` on the venues
+        may take the orders. Raises JournalError: nothing was sent then."""
+        first, second = (self._trading[row.spec.venue] for row in entry.legs)
+        lines = None if first is second else _plain_lines(first, second)
+        fds = NO_SOCKETS if lines is None else (lines[0].plain_fd, lines[1].plain_fd)
+        signs = first.signs_orders or second.signs_orders
+        synced = self._journal.durability is Durability.POWER
+        first_ms, second_ms = first.now_ms(), second.now_ms()
+        clock_ns = self._mono_ns()
+        # However late the bytes are made, they expire when the journal says so: no proof of absence comes before that.
+        late_ms = max(0, clock_ns - now.mono_ns) // NS_PER_MS
+        venues_ms = (first_ms - late_ms, second_ms - late_ms)
+        way = _UnderWay(
+            entry, halt, now.mono_ns + window_ms * NS_PER_MS, lines, fds, lines is not None and self._at_once
+        )
+        if way.launched and not synced and not signs:
+            entry.write(self._journal, now, venues_ms, halt=halt, fds=fds, clock_ns=clock_ns)
+            written_ns = entry.launches()[0].looked_mono_ns
+            orders = entry.orders()
+        else:
+            entry.write(self._journal, now, venues_ms)
+            written_ns = self._mono_ns()
+            if synced:
+                self._journal.sync()
+            self._crash("journalled")
+            orders = entry.orders()
+            for order in orders if signs else ():
+                self._trading[order.venue].sign(order.view, *order.signed)
+            self._crash("signed")
+            if way.launched:
+                entry.launch(FIRST | SECOND, halt, fds, self._mono_ns())
+        return self._given(way, orders, Sending([], written_ns))
+
+    def _given(self, way: _UnderWay, orders: list[OrderBytes], sending: Sending) -> Sending:
+        """Each leg in its turn; a first leg that cannot leave keeps the other one back."""
+        for number, order in enumerate(orders):
+            self._crash("before_send")
+            met = sending.kept_back or self._give(way, orders, number, first=not sending.first_mono_ns)
+            if isinstance(met, int):
+                sending.followers.append(Sent(order.client_id, met))
+                self._note_sent(order.venue, order.symbol, met)
+                sending.last_mono_ns = met
+                if not sending.first_mono_ns:
+                    sending.first_mono_ns = met
+                    self._crash("after_first_leg_sent")
+                continue
+            sending.followers.append(NotSent(order.client_id, *met))
+            if not sending.first_mono_ns:
+                sending.kept_back = met
+        return sending
+
+    def _give(self, way: _UnderWay, orders: list[OrderBytes], number: int, *, first: bool) -> int | Stop:
+        """When a leg left, or why it did not. ``first``: nothing of the entry has left."""
+        order, line = orders[number], None if way.lines is None else way.lines[number]
+        session = self._trading[order.venue]
+        taken, sent_ns = 0, 0
+        launched = None
+        if line is not None:
+            if not way.launched:
+                way.entry.launch(STEPS[number], way.halt, way.fds, self._mono_ns())
+            launched = way.entry.launches()[number]
+            if launched.stop not in (GIVEN, NOT_TRIED):
+                return self._last_look.stopped(orders, launched.stop, launched.looked_mono_ns)
+            taken, sent_ns = launched.taken, launched.sent_mono_ns
+        if launched is None or launched.stop == NOT_TRIED:  # by hand: nobody has looked yet
+            stop = self._last_look.entry(orders[number:], self._mono_ns(), way.expiry_mono_ns, first=first)
+            if stop is not None:
+                return stop
+            sent_ns = self._mono_ns()
+        try:
+            if launched is None or line is None:
+                return session.launch(order.symbol, order.client_id, bytes(order.view))
+            session.launched(line, order.symbol, order.client_id, way.entry.wire(launched), taken)
+        except VenueUnavailable as error:
+            return Refusal.SESSION_DOWN, str(error)
+        return sent_ns
+
+
+def _plain_lines(first: VenueTrading, second: VenueTrading) -> tuple[OrderLine, OrderLine] | None:
+    """A plain connection at each venue and its budget for one order; None: one of them has none."""
+    one, other = first.plain_line(), second.plain_line()
+    if one is None or other is None or not (first.claim_order() and second.claim_order()):
+        return None
+    return one, other
