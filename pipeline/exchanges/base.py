@@ -255,7 +255,6 @@ async def balances_when_asked(client: VenueClient) -> list[Balance]:
 class OrderLine(Protocol):
     """One connection of a venue's order entry."""
 
-    @property
     def plain_fd(self) -> int:
         """The socket that takes bytes now, in their turn and as they are; -1: none (TLS, closing, bytes that wait)."""
 
@@ -344,19 +343,16 @@ class VenueTrading(ABC):
         """Puts the signature of ``order[start:stop]`` at ``place``, where ``signs_orders``."""
         return
 
-    def plain_line(self) -> OrderLine | None:
-        """The connection that takes the next order, where its socket is plain and free now: to be used before anything
-        else runs. None: what there is goes by :meth:`launch`, which says why it does not."""
+    def plain_line(self) -> tuple[OrderLine, int] | None:
+        """The connection that takes the next order and its socket, which is plain and free now, where the venue's
+        budget takes an order: to be used before anything else runs. None: what there is goes by :meth:`launch`, which
+        says why it does not."""
         return None
 
-    def claim_order(self) -> bool:
-        """Takes one order of the venue's budget, for what goes by :meth:`plain_line`; False: there is none left."""
-        return True
-
     def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
-        """An order's bytes were given to the socket of ``line``, from :meth:`plain_line`: its answer is awaited from
-        here on. ``taken``: how many the socket took (the rest is handed over), or below 0 the error's number, negative.
-        Raises ``VenueUnavailable`` only if provably nothing was sent."""
+        """An order's bytes were given to the socket of ``line``, from :meth:`plain_line`: it is counted, and its answer
+        awaited from here on. ``taken``: how many the socket took (the rest is handed over), or below 0 the error's
+        number, negative. Raises ``VenueUnavailable`` only if provably nothing was sent."""
         raise VenueUnavailable(f"{self.venue}: no plain lines here; nothing was sent", venue=self.venue)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:

@@ -118,9 +118,12 @@ class OrderSession(VenueTrading):
         self.await_answer(key, self.entry.link)
         return sent_ns
 
-    def plain_line(self) -> OrderLine | None:
+    def plain_line(self) -> tuple[OrderLine, int] | None:
         link = self.entry.link
-        return link if link is not None and link.plain_fd >= 0 else None
+        if link is None or not self.can_place(1):
+            return None
+        fd = link.plain_fd()
+        return (link, fd) if fd >= 0 else None
 
     def await_answer(self, key: str, line: OrderLine | None) -> None:
         """The bytes of the request ``key`` are with ``line``: what :meth:`hand_over` says of its end."""
@@ -194,7 +197,7 @@ class OrderSession(VenueTrading):
         self.client.clock.follow(offset_ns)
 
     def can_place(self, count: int) -> bool:
-        return self._throttle.delay_s("order", count) == 0.0
+        return self._throttle.fits("order", count)
 
     def place(self, request: OrderRequest) -> int:
         return self.prepare(request)()
@@ -210,10 +213,8 @@ class OrderSession(VenueTrading):
             raise VenueUnavailable(f"{self.venue}: {error}; nothing was sent", venue=self.venue) from None
         return lambda: self.launch(request.symbol, request.client_id, payload)
 
-    def claim_order(self) -> bool:
-        return self._throttle.try_acquire("order")
-
     def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
+        self._throttle.count("order")
         if taken < 0 and -taken not in WOULD_BLOCK:  # reset by the venue: the kernel took nothing
             line.disconnect(errno.errorcode.get(-taken, "send failed"))
             raise VenueUnavailable(f"{self.venue}: connection was reset before; nothing was sent", venue=self.venue)

@@ -45,9 +45,6 @@ class Venue:
     def plain_line(self) -> Any:
         return self.line
 
-    def claim_order(self) -> bool:
-        return True
-
     def launched(self, line: Any, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
         if taken < 0:
             raise VenueUnavailable("reset; nothing was sent")

@@ -78,8 +78,8 @@ class FastSender:
         """Journal before bytes, the last look before the first one. ``window_ms``: how long from ``now`` on the venues
         may take the orders. Raises JournalError: nothing was sent then."""
         first, second = (self._trading[row.spec.venue] for row in entry.legs)
-        lines = None if first is second else _plain_lines(first, second)
-        fds = NO_SOCKETS if lines is None else (lines[0].plain_fd, lines[1].plain_fd)
+        found = None if first is second else _plain_lines(first, second)
+        lines, fds = found or (None, NO_SOCKETS)
         signs = first.signs_orders or second.signs_orders
         synced = self._journal.durability is Durability.POWER
         first_ms, second_ms = first.now_ms(), second.now_ms()
@@ -153,9 +153,10 @@ class FastSender:
         return sent_ns
 
 
-def _plain_lines(first: VenueTrading, second: VenueTrading) -> tuple[OrderLine, OrderLine] | None:
-    """A plain connection at each venue and its budget for one order; None: one of them has none."""
-    one, other = first.plain_line(), second.plain_line()
-    if one is None or other is None or not (first.claim_order() and second.claim_order()):
-        return None
-    return one, other
+def _plain_lines(
+    first: VenueTrading, second: VenueTrading
+) -> tuple[tuple[OrderLine, OrderLine], tuple[int, int]] | None:
+    """A plain connection at each venue, and their sockets; None: one of them has none."""
+    one = first.plain_line()
+    other = second.plain_line() if one is not None else None
+    return ((one[0], other[0]), (one[1], other[1])) if one is not None and other is not None else None

@@ -164,12 +164,13 @@ class MexcTrading(OrderSession):
         ended = self._placed if entry.is_place else self._cancelled
         return lambda reply: ended(key, entry.client_id, reply), lambda reason: self._lost(key, reason)
 
-    def plain_line(self) -> OrderLine | None:
+    def plain_line(self) -> tuple[OrderLine, int] | None:
         try:
             connection = self._pool.take()
         except VenueUnavailable:
             return None
-        return connection if connection.plain_fd >= 0 else None
+        fd = connection.plain_fd() if self.can_place(1) else -1
+        return (connection, fd) if fd >= 0 else None
 
     def await_answer(self, key: str, line: OrderLine | None) -> None:
         assert isinstance(line, Http1Connection), "the pool has no others"

@@ -115,7 +115,6 @@ class Http1Connection(asyncio.Protocol):
         self.last_used_mono_ns = sent_mono_ns
         self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
 
-    @property
     def plain_fd(self) -> int:
         """The socket that takes a request's bytes now; -1: there is none (TLS, bytes that wait)."""
         transport = self._transport
@@ -234,6 +233,7 @@ class Http1Pool:
         self._on_change = on_change
         self._venue = venue
         self._connections: list[Http1Connection] = []
+        self._newest: Http1Connection | None = None  # the one that was taken last
         self._tasks: list[asyncio.Task[None]] = []
         self._up = False
 
@@ -269,11 +269,15 @@ class Http1Pool:
             await asyncio.sleep(0)
 
     def take(self) -> Http1Connection:
-        """An idle connection, the most recently used one first (its congestion window is warm).
+        """An idle connection, the one that was taken last first (its congestion window is warm, and so is its state
+        here), then the most recently used one.
 
         Raises ``VenueUnavailable`` when every connection is busy or down: nothing was sent.
         """
-        best: Http1Connection | None = None
+        best = self._newest
+        if best is not None and best.idle:
+            return best
+        best = None
         for connection in self._connections:
             if connection.idle and (best is None or connection.last_used_mono_ns > best.last_used_mono_ns):
                 best = connection
@@ -281,6 +285,7 @@ class Http1Pool:
             raise VenueUnavailable(
                 f"{self._venue}: no idle order connection of {len(self._connections)}", venue=self._venue
             )
+        self._newest = best
         return best
 
     async def _open(self, down: asyncio.Event) -> tuple[Http1Connection, asyncio.Event]:

@@ -118,7 +118,6 @@ class WsLink(WSListener):
         transport.send(_TEXT, payload)
         return mono_ns()
 
-    @property
     def plain_fd(self) -> int:
         """The socket that takes a frame's bytes now; -1: there is none (TLS, closing, bytes that wait)."""
         transport = self._transport
