@@ -175,12 +175,15 @@ class Lane:
             raise BenchFailed(f"orders: the fast path says no: {fast_entry.last_no}")
         judged = clock()
         sending = self._sender.send(fast_entry, world.halt, now, world.config.execution.entry_window_ms)
+        behind = clock()
         entered = fast_entry.entered(world.journal)
         world.feed(entered)
         self._end(list(entered.intents))
         if sending.kept_back is not None:
             raise BenchFailed(f"orders: not sent: {sending.kept_back}")
         written, sent = (stamp - now.mono_ns + began for stamp in (sending.written_mono_ns, sending.last_mono_ns))
+        if not judged <= written <= sent <= behind:
+            raise BenchFailed(f"orders: stamps out of order: {[judged, written, sent, behind]}")
         return [judged - began, written - judged, sent - written, sent - began]
 
     def _now_ns(self) -> int:

@@ -256,7 +256,8 @@ class OrderLine(Protocol):
     """One connection of a venue's order entry."""
 
     def plain_fd(self) -> int:
-        """The socket that takes bytes now, in their turn and as they are; -1: none (TLS, closing, bytes that wait)."""
+        """The socket that takes bytes now, in their turn and as they are; -1: none (TLS, bytes that wait). Raises
+        ``VenueUnavailable`` when the connection is closed."""
 
     def write(self, payload: bytes) -> None:
         """Hands bytes to the connection as they are, behind all that it was given before."""
@@ -344,15 +345,15 @@ class VenueTrading(ABC):
         return
 
     def plain_line(self) -> tuple[OrderLine, int] | None:
-        """The connection that takes the next order and its socket, which is plain and free now, where the venue's
-        budget takes an order: to be used before anything else runs. None: what there is goes by :meth:`launch`, which
-        says why it does not."""
+        """The connection that takes the next order and its plain socket: to be used before anything else runs. None: it
+        goes by :meth:`launch` (TLS, bytes that wait). Raises ``VenueUnavailable`` where that would send nothing either:
+        no connection, no budget."""
         return None
 
     def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
         """An order's bytes were given to the socket of ``line``, from :meth:`plain_line`: it is counted, and its answer
-        awaited from here on. ``taken``: how many the socket took (the rest is handed over), or below 0 the error's
-        number, negative. Raises ``VenueUnavailable`` only if provably nothing was sent."""
+        awaited from here on. ``taken``: how many the socket took, at least one: the rest is handed over; else the
+        error's number, negative. Raises ``VenueUnavailable`` where it took none: provably nothing was sent."""
         raise VenueUnavailable(f"{self.venue}: no plain lines here; nothing was sent", venue=self.venue)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:

@@ -47,7 +47,6 @@ from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
 
-WOULD_BLOCK = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EINTR)
 REQUEST_TIMEOUT_S = 10.0  # a venue processes an order for at most 10 s; the saga asks questions much earlier
 
 
@@ -119,11 +118,18 @@ class OrderSession(VenueTrading):
         return sent_ns
 
     def plain_line(self) -> tuple[OrderLine, int] | None:
+        line = self.order_line()
+        if not self.can_place(1):
+            raise VenueUnavailable(f"{self.venue}: no budget for an order; nothing was sent", venue=self.venue)
+        fd = line.plain_fd()
+        return (line, fd) if fd >= 0 else None
+
+    def order_line(self) -> OrderLine:
+        """The connection that takes the next order. Raises ``VenueUnavailable``."""
         link = self.entry.link
-        if link is None or not self.can_place(1):
-            return None
-        fd = link.plain_fd()
-        return (link, fd) if fd >= 0 else None
+        if link is None:
+            raise VenueUnavailable(f"{self.venue}: {self.entry.name} is not connected", venue=self.venue)
+        return link
 
     def await_answer(self, key: str, line: OrderLine | None) -> None:
         """The bytes of the request ``key`` are with ``line``: what :meth:`hand_over` says of its end."""
@@ -214,16 +220,16 @@ class OrderSession(VenueTrading):
         return lambda: self.launch(request.symbol, request.client_id, payload)
 
     def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
-        self._throttle.count("order")
-        if taken < 0 and -taken not in WOULD_BLOCK:  # reset by the venue: the kernel took nothing
-            line.disconnect(errno.errorcode.get(-taken, "send failed"))
-            raise VenueUnavailable(f"{self.venue}: connection was reset before; nothing was sent", venue=self.venue)
+        if taken <= 0:  # full, or reset by the venue: no byte has left, and none will
+            line.disconnect(errno.errorcode.get(-taken, "takes nothing"))
+            raise VenueUnavailable(f"{self.venue}: the connection took nothing; nothing was sent", venue=self.venue)
         key = f"p-{client_id}"
         if key in self.in_flight:
             raise RuntimeError(f"{self.venue}: {key} was sent and is in flight already")
+        self._throttle.count("order")
         self.begin(key, is_place=True, symbol=symbol, client_id=client_id)
         if taken < len(wire):
-            line.write(bytes(wire[max(0, taken) :]))
+            line.write(bytes(wire[taken:]))
         self.await_answer(key, line)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:

@@ -17,6 +17,7 @@ from pipeline.execution.journal import Place
 from pipeline.execution.records import LegPlan, OperationRecord, OrderIntentRecord, Purpose, Record
 from pipeline.fast_entry.encode import ENTRY_BYTES_MAX, ORDER_BYTES_MAX, ORDER_HEAD
 from pipeline.fast_entry.launch import WRITE, launch
+from pipeline.model.clock import mono_ns
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.instruments import InstrumentRow
 from pipeline.templates import template as st
@@ -28,7 +29,18 @@ from shm.layout import BOOK
 from shm.words import Octets, Words
 
 NO_SOCKETS = (-1, -1)
+Ahead = Callable[[], int]  # the caller's clock less the monotonic one (``launch``), asked for right before the call
 _MASKS = tuple(LEG_SLOTS * (k + 1) + ENTRY_LEG.mask for k in range(LEGS))
+
+
+def real_time() -> int:
+    """:data:`Ahead` of whoever lives by the monotonic clock."""
+    return 0
+
+
+def ahead_of(clock: Callable[[], int]) -> Ahead:
+    """How far a clock is ahead of the monotonic one: not at all, where it is that."""
+    return real_time if clock is mono_ns else lambda: clock() - mono_ns()
 
 
 class Launched(NamedTuple):
@@ -123,7 +135,7 @@ class EntryEncoder:
         dequeued_ns: int,
         window_ms: int,
         fds: tuple[int, int],
-        clock_ns: int,
+        ahead: Ahead,
         journal: EntryJournal | None = None,
         mono_ns: int = 0,
         wall_ns: int = 0,
@@ -131,7 +143,7 @@ class EntryEncoder:
         venues_ms: tuple[int, int] = (0, 0),
     ) -> None:
         """``steps`` of the entry in ``slots`` (see :func:`launch`); those with WRITE need everything behind
-        ``clock_ns``. ``halt``: int64[HALT.END]; ``ints``: int64, the limits table.
+        ``ahead``. ``halt``: int64[HALT.END]; ``ints``: int64, the limits table.
 
         Raises JournalError when the journal takes nothing: nothing was sent then.
         """
@@ -142,7 +154,7 @@ class EntryEncoder:
         end = self._kernel(
             self._program, self._pool, self.slots, place.octets, place.words, place.scratch, self.orders, halt, ints,
             steps, place.offset, seq, boot_epoch, mono_ns, wall_ns, dequeued_ns, counter, window_ms, venues_ms[0],
-            venues_ms[1], fds[0], fds[1], clock_ns,
+            venues_ms[1], fds[0], fds[1], ahead(),
         )  # fmt: skip
         if journal is not None and steps & WRITE:
             journal.claimed(end, 1 + LEGS)

@@ -20,7 +20,15 @@ from pipeline.execution.market import UsdRates, reserved_share
 from pipeline.execution.plan import grid_of
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
 from pipeline.fast_entry.encode import ORDER_BYTES_MAX, ORDER_HEAD
-from pipeline.fast_entry.encoder import NO_SOCKETS, EntryEncoder, EntryJournal, Launched, notional_unit
+from pipeline.fast_entry.encoder import (
+    NO_SOCKETS,
+    Ahead,
+    EntryEncoder,
+    EntryJournal,
+    Launched,
+    notional_unit,
+    real_time,
+)
 from pipeline.fast_entry.launch import ALL, WRITE
 from pipeline.fast_entry.limits_table import LimitsTable
 from pipeline.fast_entry.verdict import YES, judge
@@ -191,7 +199,7 @@ class FastEntry:
         *,
         halt: Words | None = None,
         fds: tuple[int, int] = NO_SOCKETS,
-        clock_ns: int = 0,
+        ahead: Ahead = real_time,
     ) -> None:
         """The approved entry into the journal, and its orders' bytes; with ``halt`` (as :meth:`launch`) all of it in
         one call. ``now``: when it was dequeued; ``venues_ms``: each venue's own clock then.
@@ -206,7 +214,7 @@ class FastEntry:
             dequeued_ns=now.mono_ns,
             window_ms=self._window_ms,
             fds=fds,
-            clock_ns=clock_ns,
+            ahead=ahead,
             journal=journal,
             mono_ns=now.mono_ns,
             wall_ns=now.wall_ns,
@@ -214,9 +222,9 @@ class FastEntry:
             venues_ms=venues_ms,
         )
 
-    def launch(self, steps: int, halt: Words, fds: tuple[int, int], clock_ns: int) -> None:
-        """The orders that were written, to their sockets ``fds``; ``steps`` of launch.py: FIRST, SECOND. ``clock_ns``:
-        the caller's clock now; ``halt``: int64[HALT.END], the halt page."""
+    def launch(self, steps: int, halt: Words, fds: tuple[int, int], ahead: Ahead = real_time) -> None:
+        """The orders that were written, to their sockets ``fds``; ``steps`` of launch.py: FIRST, SECOND. ``halt``:
+        int64[HALT.END], the halt page."""
         self.encoder.run(
             steps,
             halt,
@@ -224,7 +232,7 @@ class FastEntry:
             dequeued_ns=self._dequeued_ns,
             window_ms=self._window_ms,
             fds=fds,
-            clock_ns=clock_ns,
+            ahead=ahead,
         )
 
     def orders(self) -> list[OrderBytes]:

@@ -162,15 +162,15 @@ def launch(
     venue_1_ms: int,
     fd_0: int,
     fd_1: int,
-    now_ns: int,
+    ahead_ns: int,
 ) -> int:
     """The ``steps`` of an entry whose numbers lie in ``slots``; returns the byte behind the last record (see
     :func:`encode_entry`), ``at`` where nothing is written.
 
-    ``halt``: int64[HALT.END]; ``ints``: the limits table; ``fd_*``: each order's socket; ``now_ns``: the caller's clock
-    at the call. Nothing is sent without FIRST, and the second order not unless the first left whole.
+    ``halt``: int64[HALT.END]; ``ints``: the limits table; ``fd_*``: each order's socket; ``ahead_ns``: the caller's
+    clock less the monotonic one, a constant (0 but on virtual time): the last look goes by the time at which it is
+    taken. In one call the second order is not given unless the first left whole; FIRST comes before SECOND.
     """
-    ahead_ns = now_ns - mono_ns()
     if steps & WRITE:
         at = encode_entry(
             program, pool, slots, octets, words, scratch, orders, at, seq, boot_epoch, mono_at_ns, wall_at_ns,
@@ -180,6 +180,6 @@ def launch(
     if steps & FIRST:
         _ready(program, slots, orders)
         _give(halt, ints, slots, orders, 0, fd_0, ahead_ns, expiry_ns)
-    if steps & SECOND and _left_whole(slots):
+    if steps & SECOND and (not steps & FIRST or _left_whole(slots)):
         _give(halt, ints, slots, orders, 1, fd_1, ahead_ns, expiry_ns)
     return at

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pipeline.fast_entry.encoder import ahead_of
 from pipeline.model.clock import mono_ns
 from pipeline.rehearsal.entry_world import EntryWorld, Level, plain_template
 from pipeline.templates import template as st
@@ -63,6 +64,7 @@ class FastLane:
         table = self._entry.limits_table
         self._ints, self._floats = table.ints.copy(), table.floats.copy()  # before anything was reserved
         self._wires = wires
+        self._ahead = ahead_of(lambda: self._now.mono_ns)
         self._due_mono_ns = 0
 
     def once(self) -> None:
@@ -73,7 +75,7 @@ class FastLane:
         if not entry.offer(self._record, halt, now):
             raise RuntimeError(f"rehearsal: the verdict says {entry.last_no} to an ordinary entry")
         clocks = (now.wall_ms, now.wall_ms)
-        entry.write(self._world.journal, now, clocks, halt=halt, fds=self._wires.fds, clock_ns=now.mono_ns)
+        entry.write(self._world.journal, now, clocks, halt=halt, fds=self._wires.fds, ahead=self._ahead)
         for launched in entry.launches():
             if launched.taken < 0:
                 raise OSError(-launched.taken, "rehearsal: nothing was sent")

@@ -16,7 +16,7 @@ from pipeline.exchanges.base import OrderLine, VenueTrading
 from pipeline.execution.crash_points import nothing
 from pipeline.execution.events import CoreEvent, NotSent, Now, Sent
 from pipeline.execution.journal import Journal
-from pipeline.fast_entry.encoder import NO_SOCKETS
+from pipeline.fast_entry.encoder import NO_SOCKETS, ahead_of
 from pipeline.fast_entry.entry import FastEntry, OrderBytes
 from pipeline.fast_entry.launch import FIRST, SECOND
 from pipeline.model.enums import Durability, Refusal
@@ -72,31 +72,34 @@ class FastSender:
         self._note_sent = note_sent
         self._crash = crash
         self._mono_ns = clock
+        self._ahead = ahead_of(clock)
         self._at_once = crash is nothing  # no test stops the process between two steps
 
     def send(self, entry: FastEntry, halt: Words, now: Now, window_ms: int) -> Sending:
         """Journal before bytes, the last look before the first one. ``window_ms``: how long from ``now`` on the venues
         may take the orders. Raises JournalError: nothing was sent then."""
-        first, second = (self._trading[row.spec.venue] for row in entry.legs)
-        found = None if first is second else _plain_lines(first, second)
-        lines, fds = found or (None, NO_SOCKETS)
-        signs = first.signs_orders or second.signs_orders
-        synced = self._journal.durability is Durability.POWER
+        row, other_row = entry.legs
+        first, second = self._trading[row.spec.venue], self._trading[other_row.spec.venue]
+        lines, fds, sending = None, NO_SOCKETS, Sending([])
+        try:
+            one, other = first.plain_line(), second.plain_line()
+            if one is not None and other is not None and first is not second:
+                lines, fds = (one[0], other[0]), (one[1], other[1])
+        except VenueUnavailable as error:  # the second one's too: the first leg is not to leave alone
+            sending.kept_back = (Refusal.SESSION_DOWN, str(error))
         first_ms, second_ms = first.now_ms(), second.now_ms()
-        clock_ns = self._mono_ns()
         # However late the bytes are made, they expire when the journal says so: no proof of absence comes before that.
-        late_ms = max(0, clock_ns - now.mono_ns) // NS_PER_MS
+        late_ms = max(0, self._mono_ns() - now.mono_ns) // NS_PER_MS
         venues_ms = (first_ms - late_ms, second_ms - late_ms)
-        way = _UnderWay(
-            entry, halt, now.mono_ns + window_ms * NS_PER_MS, lines, fds, lines is not None and self._at_once
-        )
-        if way.launched and not synced and not signs:
-            entry.write(self._journal, now, venues_ms, halt=halt, fds=fds, clock_ns=clock_ns)
-            written_ns = entry.launches()[0].looked_mono_ns
+        synced, signs = self._journal.durability is Durability.POWER, first.signs_orders or second.signs_orders
+        at_once = lines is not None and self._at_once
+        if at_once and not (synced or signs):
+            entry.write(self._journal, now, venues_ms, halt=halt, fds=fds, ahead=self._ahead)
+            sending.written_mono_ns = entry.launches()[0].looked_mono_ns
             orders = entry.orders()
         else:
             entry.write(self._journal, now, venues_ms)
-            written_ns = self._mono_ns()
+            sending.written_mono_ns = self._mono_ns()
             if synced:
                 self._journal.sync()
             self._crash("journalled")
@@ -104,9 +107,10 @@ class FastSender:
             for order in orders if signs else ():
                 self._trading[order.venue].sign(order.view, *order.signed)
             self._crash("signed")
-            if way.launched:
-                entry.launch(FIRST | SECOND, halt, fds, self._mono_ns())
-        return self._given(way, orders, Sending([], written_ns))
+            if at_once:
+                entry.launch(FIRST | SECOND, halt, fds, self._ahead)
+        way = _UnderWay(entry, halt, now.mono_ns + window_ms * NS_PER_MS, lines, fds, at_once)
+        return self._given(way, orders, sending)
 
     def _given(self, way: _UnderWay, orders: list[OrderBytes], sending: Sending) -> Sending:
         """Each leg in its turn; a first leg that cannot leave keeps the other one back."""
@@ -128,35 +132,20 @@ class FastSender:
 
     def _give(self, way: _UnderWay, orders: list[OrderBytes], number: int, *, first: bool) -> int | Stop:
         """When a leg left, or why it did not. ``first``: nothing of the entry has left."""
-        order, line = orders[number], None if way.lines is None else way.lines[number]
+        order = orders[number]
         session = self._trading[order.venue]
-        taken, sent_ns = 0, 0
-        launched = None
-        if line is not None:
-            if not way.launched:
-                way.entry.launch(STEPS[number], way.halt, way.fds, self._mono_ns())
-            launched = way.entry.launches()[number]
-            if launched.stop not in (GIVEN, NOT_TRIED):
-                return self._last_look.stopped(orders, launched.stop, launched.looked_mono_ns)
-            taken, sent_ns = launched.taken, launched.sent_mono_ns
-        if launched is None or launched.stop == NOT_TRIED:  # by hand: nobody has looked yet
-            stop = self._last_look.entry(orders[number:], self._mono_ns(), way.expiry_mono_ns, first=first)
-            if stop is not None:
-                return stop
-            sent_ns = self._mono_ns()
         try:
-            if launched is None or line is None:
-                return session.launch(order.symbol, order.client_id, bytes(order.view))
-            session.launched(line, order.symbol, order.client_id, way.entry.wire(launched), taken)
+            if way.lines is None:
+                now_ns = self._mono_ns()
+                stop = self._last_look.entry(orders[number:], now_ns, way.expiry_mono_ns, first=first)
+                return stop or session.launch(order.symbol, order.client_id, bytes(order.view))
+            if not way.launched or way.entry.launches()[number].stop == NOT_TRIED:  # the first one left in part
+                way.entry.launch(STEPS[number], way.halt, way.fds, self._ahead)
+            launched = way.entry.launches()[number]
+            if launched.stop != GIVEN:
+                return self._last_look.stopped(orders, launched.stop, launched.looked_mono_ns)
+            wire = way.entry.wire(launched)
+            session.launched(way.lines[number], order.symbol, order.client_id, wire, launched.taken)
         except VenueUnavailable as error:
             return Refusal.SESSION_DOWN, str(error)
-        return sent_ns
-
-
-def _plain_lines(
-    first: VenueTrading, second: VenueTrading
-) -> tuple[tuple[OrderLine, OrderLine], tuple[int, int]] | None:
-    """A plain connection at each venue, and their sockets; None: one of them has none."""
-    one = first.plain_line()
-    other = second.plain_line() if one is not None else None
-    return ((one[0], other[0]), (one[1], other[1])) if one is not None and other is not None else None
+        return launched.sent_mono_ns

@@ -35,7 +35,6 @@ from pipeline.model.errors import (
     OutcomeUnknown,
     ProtocolViolation,
     VenueError,
-    VenueUnavailable,
 )
 from pipeline.model.structs import Credentials, OrderRequest
 from pipeline.templates import template as st
@@ -164,13 +163,8 @@ class MexcTrading(OrderSession):
         ended = self._placed if entry.is_place else self._cancelled
         return lambda reply: ended(key, entry.client_id, reply), lambda reason: self._lost(key, reason)
 
-    def plain_line(self) -> tuple[OrderLine, int] | None:
-        try:
-            connection = self._pool.take()
-        except VenueUnavailable:
-            return None
-        fd = connection.plain_fd() if self.can_place(1) else -1
-        return (connection, fd) if fd >= 0 else None
+    def order_line(self) -> OrderLine:
+        return self._pool.take()
 
     def await_answer(self, key: str, line: OrderLine | None) -> None:
         assert isinstance(line, Http1Connection), "the pool has no others"

@@ -112,18 +112,22 @@ class WsLink(WSListener):
 
     def send_text(self, payload: bytes) -> int:
         """Hand one text frame to the socket; returns the moment. Raises ``VenueUnavailable`` when it is closed."""
-        transport = self._transport
-        if transport is None:
-            raise VenueUnavailable("connection is closed; nothing was sent")
-        transport.send(_TEXT, payload)
+        self._open().send(_TEXT, payload)
         return mono_ns()
 
     def plain_fd(self) -> int:
-        """The socket that takes a frame's bytes now; -1: there is none (TLS, closing, bytes that wait)."""
+        """The socket that takes a frame's bytes now; -1: there is none (TLS, bytes that wait). Raises
+        ``VenueUnavailable`` when the connection is closed or closing."""
+        transport = self._open()
+        waits = transport.is_secure or transport.underlying_transport.get_write_buffer_size()
+        return -1 if waits else self._fd
+
+    def _open(self) -> WSTransport:
+        """Raises ``VenueUnavailable`` when nothing can be sent: picows says so only once the loop has closed it."""
         transport = self._transport
-        if transport is None or transport.is_secure or transport.is_close_frame_sent or transport.is_disconnected:
-            return -1
-        return -1 if transport.underlying_transport.get_write_buffer_size() else self._fd
+        if transport is None or transport.is_close_frame_sent or transport.underlying_transport.is_closing():
+            raise VenueUnavailable("connection is closed; nothing was sent")
+        return transport
 
     def write(self, payload: bytes) -> None:
         """Hands a frame's bytes to the connection, behind all that it was given before; nothing where it is gone."""

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from pipeline.execution.journal import read_journal
+from pipeline.execution.journal import Place, read_journal
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
+from pipeline.fast_entry.encoder import Ahead, ahead_of
 from pipeline.fast_entry.launch import FIRST, SECOND, frame_text
 from pipeline.model.enums import Refusal
 from pipeline.rehearsal.entry_world import EntryWorld
@@ -80,14 +81,19 @@ def world() -> Iterator[EntryWorld]:
         yield made
 
 
+def at_time(now_ns: int) -> Ahead:
+    """A clock that shows this at the call."""
+    return ahead_of(lambda: now_ns)
+
+
 def write(world: EntryWorld) -> None:
     world.fast_entry.write(world.journal, world.now(), (7, 7))
 
 
 def go(world: EntryWorld, sockets: Sockets, *, clock_ns: int = 0) -> None:
     """All of it in one call."""
-    clocks, at_ns = (7, 7), clock_ns or world.now_ns
-    world.fast_entry.write(world.journal, world.now(), clocks, halt=world.halt, fds=sockets.fds, clock_ns=at_ns)
+    at = at_time(clock_ns or world.now_ns)
+    world.fast_entry.write(world.journal, world.now(), (7, 7), halt=world.halt, fds=sockets.fds, ahead=at)
 
 
 def stops(world: EntryWorld) -> list[int]:
@@ -112,10 +118,10 @@ def test_one_call_is_what_its_steps_are(world: EntryWorld, sockets: Sockets) -> 
     world.core.context.ids._count -= 3  # the same ids once more
     write(world)
     plain = [bytes(order.view) for order in world.fast_entry.orders()]
-    world.fast_entry.launch(FIRST, world.halt, sockets.fds, world.now_ns)
+    world.fast_entry.launch(FIRST, world.halt, sockets.fds, at_time(world.now_ns))
     assert sockets.came(0) and not sockets.came(1)
     assert stops(world) == [GIVEN, NOT_TRIED]
-    world.fast_entry.launch(SECOND, world.halt, sockets.fds, world.now_ns)
+    world.fast_entry.launch(SECOND, world.halt, sockets.fds, at_time(world.now_ns))
     assert unframed(sockets.came(1)) == plain[1]
     assert plain == list(at_once)
     assert world.journal.recent(3) == records
@@ -182,9 +188,9 @@ def test_what_the_guard_has_said_since_the_verdict_keeps_both_orders(
 @pytest.mark.parametrize("word", [HALT.latch, HALT.venue_blocked + 1, HALT.instrument_blocked + 1])
 def test_the_second_order_is_looked_at_once_more(world: EntryWorld, sockets: Sockets, word: int) -> None:
     write(world)
-    world.fast_entry.launch(FIRST, world.halt, sockets.fds, world.now_ns)
+    world.fast_entry.launch(FIRST, world.halt, sockets.fds, at_time(world.now_ns))
     world.halt[word] = 1
-    world.fast_entry.launch(SECOND, world.halt, sockets.fds, world.now_ns)
+    world.fast_entry.launch(SECOND, world.halt, sockets.fds, at_time(world.now_ns))
     assert stops(world) == [GIVEN, SECOND_FORBIDDEN] and sockets.came(0) and not sockets.came(1)
 
 
@@ -195,22 +201,22 @@ def test_the_age_of_the_books_is_bounded_for_the_first_order_alone(
     bound_ns = world.config.detection.max_age_to_trade_ms * MS
     write(world)
     at_ns = world.now_ns + ms * MS
-    world.fast_entry.launch(FIRST | SECOND, world.halt, sockets.fds, at_ns)
+    world.fast_entry.launch(FIRST | SECOND, world.halt, sockets.fds, at_time(at_ns))
     looked_ns = world.fast_entry.launches()[0].looked_mono_ns
     young = looked_ns - world.now_ns <= bound_ns
     assert stops(world) == ([GIVEN, GIVEN] if young else [BOOKS_TOO_OLD, NOT_TRIED])
     look = LastLook(world.core.context, WorldHalt(world), {row.spec.venue: row.venue_id for row in world.rows})
     assert (look.entry(world.fast_entry.orders(), looked_ns, 2**62, first=True) is None) is young
     write(world)
-    world.fast_entry.launch(FIRST, world.halt, sockets.fds, world.now_ns)
-    world.fast_entry.launch(SECOND, world.halt, sockets.fds, at_ns)
+    world.fast_entry.launch(FIRST, world.halt, sockets.fds, at_time(world.now_ns))
+    world.fast_entry.launch(SECOND, world.halt, sockets.fds, at_time(at_ns))
     assert stops(world) == [GIVEN, GIVEN], "keeping it back would leave the first one alone"
 
 
 def test_an_order_that_the_venue_would_refuse_by_now_does_not_leave(world: EntryWorld, sockets: Sockets) -> None:
     write(world)
     expiry_ns = world.now_ns + world.config.execution.entry_window_ms * MS
-    world.fast_entry.launch(FIRST | SECOND, world.halt, sockets.fds, expiry_ns)
+    world.fast_entry.launch(FIRST | SECOND, world.halt, sockets.fds, at_time(expiry_ns))
     assert stops(world) == [EXPIRED, NOT_TRIED] and not sockets.came(0)
 
 
@@ -234,5 +240,21 @@ def test_a_reset_connection_takes_nothing_and_says_so(world: EntryWorld, sockets
 
 
 def test_no_socket_is_no_send(world: EntryWorld) -> None:
-    world.fast_entry.write(world.journal, world.now(), (7, 7), halt=world.halt, clock_ns=world.now_ns)
+    world.fast_entry.write(world.journal, world.now(), (7, 7), halt=world.halt, ahead=at_time(world.now_ns))
     assert world.fast_entry.launches()[0].taken == -errno.EBADF
+
+
+def test_what_passes_before_the_call_makes_the_books_older(world: EntryWorld, sockets: Sockets) -> None:
+    """The room in the journal is claimed behind the verdict: a rotation, a pause of the process."""
+    passed_ns, claim = 0, world.journal.claim
+
+    def slow(size_bytes: int) -> Place:
+        nonlocal passed_ns
+        passed_ns = (world.config.detection.max_age_to_trade_ms + 1) * MS
+        return claim(size_bytes)
+
+    world.journal.claim = slow  # type: ignore[method-assign]
+    began_ns = world.now_ns
+    at = ahead_of(lambda: began_ns + passed_ns)
+    world.fast_entry.write(world.journal, world.now(), (7, 7), halt=world.halt, fds=sockets.fds, ahead=at)
+    assert stops(world) == [BOOKS_TOO_OLD, NOT_TRIED] and not sockets.came(0) and not sockets.came(1)

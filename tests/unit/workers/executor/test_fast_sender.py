@@ -27,7 +27,9 @@ from pipeline.execution.crash_points import nothing
 from pipeline.execution.events import NotSent, Sent, request_of
 from pipeline.execution.records import OrderIntentRecord
 from pipeline.fast_entry import launch as launch_module
+from pipeline.model.clock import mono_ns
 from pipeline.model.enums import Durability, Refusal
+from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import Credentials
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 from pipeline.rehearsal.entry_world import EntryWorld, engine_config
@@ -114,7 +116,8 @@ class Rig:
             server.close()
         self.world.close()
 
-    def send(self, *, steps: bool = False) -> Sending:
+    def send(self, *, steps: bool = False, clock: Callable[[], int] | None = None) -> Sending:
+        """``clock``: the world's, where it is None."""
         world = self.world
         assert world.fast_entry.offer(ordinary(world), world.halt, world.now()), world.fast_entry.last_no
         sender = FastSender(
@@ -123,7 +126,7 @@ class Rig:
             LastLook(world.core.context, world, {row.spec.venue: row.venue_id for row in world.rows}),
             note_sent=lambda *_: None,
             crash=self.passed.append if steps else nothing,
-            clock=lambda: world.now_ns,
+            clock=clock or (lambda: world.now_ns),
         )
         return sender.send(world.fast_entry, world.halt, world.now(), world.config.execution.entry_window_ms)
 
@@ -218,21 +221,36 @@ async def test_a_connection_that_carries_a_request_takes_no_other(tmp_path: Path
             os.write(fd, b"x")
             rig.mexc.launched(line, "BTCUSDT", f"a{number}", memoryview(b"x"), 1)
             lines.append(line)
-        assert len(set(lines)) == 4 and rig.mexc.plain_line() is None
+        assert len(set(lines)) == 4
+        with pytest.raises(VenueUnavailable):
+            rig.mexc.plain_line()
 
 
 @pytest.mark.parametrize("steps", [False, True])
-@pytest.mark.parametrize("taken", [0, 7, -errno.EAGAIN])
 @in_loop
 async def test_what_the_first_socket_does_not_take_is_handed_to_its_connection_and_the_second_follows(
-    tmp_path: Path, taken: int, steps: bool
+    tmp_path: Path, steps: bool
 ) -> None:
     async with opened_rig(tmp_path) as rig:
-        sending = await sent_in_part(rig, taken, steps=steps)
+        sending = await sent_in_part(rig, 7, steps=steps)
         assert [type(event) for event in sending.followers] == [Sent, Sent]
         await rig.until(lambda: rig.http.endswith(b"\r\n\r\n") and rig.frames)
         assert rig.http.startswith(b"POST ") and rig.http.count(b"POST ") == 1, "nothing twice"
         assert b"X-MEXC-APIKEY" in rig.http and len(rig.frames) == 1
+
+
+@pytest.mark.parametrize("steps", [False, True])
+@pytest.mark.parametrize("taken", [0, -errno.EAGAIN])
+@in_loop
+async def test_a_first_socket_that_takes_no_byte_keeps_the_second_leg_back(
+    tmp_path: Path, taken: int, steps: bool
+) -> None:
+    async with opened_rig(tmp_path) as rig:
+        await rig.until(lambda: rig.mexc._pool.idle_count == 4)
+        sending = await sent_in_part(rig, taken, steps=steps)
+        assert [type(event) for event in sending.followers] == [NotSent, NotSent]
+        await rig.until(lambda: rig.mexc._pool.idle_count < 4)  # it ends: what is full is no connection for orders
+        assert not rig.http and not rig.frames and not rig.mexc.in_flight and not rig.gate.in_flight
 
 
 async def sent_in_part(rig: Rig, taken: int, *, steps: bool) -> Sending:
@@ -289,14 +307,66 @@ async def test_a_halt_after_the_verdict_sends_nothing(tmp_path: Path, steps: boo
         assert not rig.http and not rig.frames and not rig.mexc.in_flight and not rig.gate.in_flight
 
 
+@pytest.mark.parametrize("steps", [False, True])
+@pytest.mark.parametrize("what", ["budget", "connection", "closing"])
 @in_loop
-async def test_a_venue_without_budget_sends_by_its_session_which_refuses(tmp_path: Path) -> None:
+async def test_a_second_venue_that_takes_no_order_keeps_both_legs_back(tmp_path: Path, what: str, steps: bool) -> None:
+    """It is known before the first byte."""
     async with opened_rig(tmp_path) as rig:
-        rig.gate._throttle = Throttle({"order": Limit(1.0, 10.0)})
-        rig.gate._throttle.count("order")
-        assert rig.gate.plain_line() is None
-        sending = rig.send()
-        assert [type(event) for event in sending.followers] == [Sent, NotSent]
+        if what == "budget":
+            rig.gate._throttle = Throttle({"order": Limit(1.0, 10.0)})
+            rig.gate._throttle.count("order")
+        elif what == "connection":
+            rig.gate.entry._link = None
+        else:
+            rig.link.disconnect("going")  # the loop has not said that it is gone
+        sending = rig.send(steps=steps)
+        assert [type(event) for event in sending.followers] == [NotSent, NotSent]
+        assert sending.kept_back is not None and sending.kept_back[0] is Refusal.SESSION_DOWN
+        await asyncio.sleep(0)
+        assert not rig.http and not rig.frames and len(rig.world.journal.recent(3)) == 3
+
+
+@pytest.mark.parametrize("what", ["books", "lease"])
+@in_loop
+async def test_time_that_passes_before_the_call_counts(tmp_path: Path, what: str) -> None:
+    """On the real clock, in one call: while the journal's room is claimed, the books grow old or the lease ends."""
+    async with opened_rig(tmp_path) as rig:
+        world = rig.world
+        world.now_ns = mono_ns()
+        opened(world)
+        bound_ms = world.config.detection.max_age_to_trade_ms
+        claim = world.journal.claim
+
+        def slow(size_bytes: int) -> Any:
+            if what == "lease":
+                world.halt[HALT.lease_expiry_mono_ns] = mono_ns()
+            else:
+                until_ns = world.now_ns + (bound_ms + 1) * 1_000_000
+                while mono_ns() < until_ns:
+                    pass
+            return claim(size_bytes)
+
+        world.journal.claim = slow  # type: ignore[method-assign]
+        sending = rig.send(clock=mono_ns)
+        assert [type(event) for event in sending.followers] == [NotSent, NotSent]
+        assert sending.kept_back is not None
+        assert sending.kept_back[0] is (Refusal.LEASE if what == "lease" else Refusal.STALE_AT_SEND)
+        await asyncio.sleep(0)
+        assert not rig.http and not rig.frames
+
+
+@in_loop
+async def test_stamps_are_those_of_the_sends(tmp_path: Path) -> None:
+    async with opened_rig(tmp_path) as rig:
+        rig.world.now_ns = mono_ns()
+        opened(rig.world)
+        began_ns = mono_ns()
+        sending = rig.send(clock=mono_ns)
+        ended_ns = mono_ns()
+        if sending.kept_back is None:  # a host that stands still makes the books too old
+            stamps = [sending.written_mono_ns, sending.first_mono_ns, sending.last_mono_ns]
+            assert [began_ns, *stamps, ended_ns] == sorted([began_ns, *stamps, ended_ns])
 
 
 @in_loop
