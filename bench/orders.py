@@ -108,7 +108,10 @@ class Lane:
         self._servers = [http, ws]
         ports = [server.sockets[0].getsockname()[1] for server in self._servers]
         # a host that stands still for a second ends no bench
-        config = engine_config(execution={"balance_refresh_interval_ms": 10_000, "entry_window_ms": 5000})
+        config = engine_config(
+            execution={"balance_refresh_interval_ms": 10_000, "entry_window_ms": 5000},
+            detection={"max_age_to_trade_ms": 5000},
+        )
         venues = {venue.name: venue for venue in config.venues}
         self.mexc = MexcTrading(
             msgspec.structs.replace(venues["mexc_spot"], rest=f"http://127.0.0.1:{ports[0]}"), KEY, self._ended.append
