@@ -40,6 +40,7 @@ from pipeline.exchanges.gateio.order_session import GateTrading
 from pipeline.exchanges.mexc.order_session import MexcTrading
 from pipeline.exchanges.transport.throttle import Limit, Throttle
 from pipeline.exchanges.transport.websocket import WsLink, open_ws
+from pipeline.execution.crash_points import nothing
 from pipeline.execution.events import Append, Place, Sent, Tick, request_of
 from pipeline.execution.records import OrderIntentRecord
 from pipeline.execution.shared_reads import decode_opportunity
@@ -49,8 +50,10 @@ from pipeline.model.structs import Credentials, Fill, OrderUpdate
 from pipeline.rehearsal.entry_world import EntryWorld, engine_config
 from pipeline.rehearsal.fast_lane import FastLane
 from pipeline.rehearsal.instruments import spec
+from pipeline.risk.last_look import LastLook
 from pipeline.templates.template import OrderTerms, Pieces
 from shm.words import Words
+from workers.executor.fast_sender import FastSender
 from workers.executor.loopback import Loopback
 
 NAME = "orders"
@@ -94,6 +97,7 @@ class Lane:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.seen: list[bytes] = []
+        self._began_ns = 0
         self._ended: list[Any] = []
         self._servers: list[asyncio.base_events.Server] = []
 
@@ -104,7 +108,10 @@ class Lane:
         self._servers = [http, ws]
         ports = [server.sockets[0].getsockname()[1] for server in self._servers]
         # a host that stands still for a second ends no bench
-        config = engine_config(execution={"balance_refresh_interval_ms": 10_000, "entry_window_ms": 5000})
+        config = engine_config(
+            execution={"balance_refresh_interval_ms": 10_000, "entry_window_ms": 5000},
+            detection={"max_age_to_trade_ms": 5000},
+        )
         venues = {venue.name: venue for venue in config.venues}
         self.mexc = MexcTrading(
             msgspec.structs.replace(venues["mexc_spot"], rest=f"http://127.0.0.1:{ports[0]}"), KEY, self._ended.append
@@ -116,10 +123,18 @@ class Lane:
         self._link: WsLink = await open_ws(
             f"ws://127.0.0.1:{ports[1]}", venue="gateio_spot", on_frame=lambda *_: None, on_close=lambda _: None
         )
-        self.gate._entry._link = self._link
+        self.gate.entry._link = self._link
         self.trading: dict[str, MexcTrading | GateTrading] = {"mexc_spot": self.mexc, "gateio_spot": self.gate}
         specs = [spec(venue.name, taker_fee_ppm=0, fee_rule=FeeAssetRule.QUOTE) for venue in config.venues]
         self.world = EntryWorld(self._folder, config=config, specs=specs, template_of=self._template)
+        self._sender = FastSender(
+            self.world.journal,
+            self.trading,
+            LastLook(self.world.core.context, self.world, {venue.name: venue.venue_id for venue in config.venues}),
+            note_sent=lambda *_: None,
+            crash=nothing,
+            clock=self._now_ns,
+        )
         self.world.feed(Tick())  # what runs in turn has run once: directions have their prices
 
     def _template(self, venue: str, terms: OrderTerms) -> Pieces | None:
@@ -127,7 +142,7 @@ class Lane:
         return trading.template(terms) if trading is not None else None
 
     async def close(self) -> None:
-        self.gate._entry._link = None
+        self.gate.entry._link = None
         self._link.disconnect("done")
         self.gate.end_all_unknown("done")
         await self.mexc.close()
@@ -155,25 +170,28 @@ class Lane:
         return world.record([(0, 1, qty, Decimal("99.50")), (1, -1, qty, Decimal("99.60"))])
 
     def ours(self, record: Words) -> list[int]:
-        """The stamps of the fast path."""
+        """The stamps of the fast path, as the executor's performer goes it; the last one is the second send's."""
         world, fast_entry, clock = self.world, self.world.fast_entry, time.monotonic_ns
         now = world.now()
-        began = clock()
+        self._began_ns = began = clock()
         if not fast_entry.offer(record, world.halt, now):
             raise BenchFailed(f"orders: the fast path says no: {fast_entry.last_no}")
         judged = clock()
-        orders = fast_entry.write(world.journal, now, now.mono_ns, self._venue_ms)
-        journalled = clock()
-        for order in orders:
-            self.trading[order.venue].sign(order.view, *order.signed)
-        payloads = [bytes(order.view) for order in orders]
-        for order, payload in zip(orders, payloads, strict=True):
-            self.trading[order.venue].launch(order.symbol, order.client_id, payload)
-        sent = clock()
+        sending = self._sender.send(fast_entry, world.halt, now, world.config.execution.entry_window_ms)
+        behind = clock()
         entered = fast_entry.entered(world.journal)
         world.feed(entered)
         self._end(list(entered.intents))
-        return [judged - began, journalled - judged, sent - journalled, sent - began]
+        if sending.kept_back is not None:
+            raise BenchFailed(f"orders: not sent: {sending.kept_back}")
+        written, sent = (stamp - now.mono_ns + began for stamp in (sending.written_mono_ns, sending.last_mono_ns))
+        if not judged <= written <= sent <= behind:
+            raise BenchFailed(f"orders: stamps out of order: {[judged, written, sent, behind]}")
+        return [judged - began, written - judged, sent - written, sent - began]
+
+    def _now_ns(self) -> int:
+        """The world's time, which goes on while an entry is made."""
+        return self.world.now_ns + time.monotonic_ns() - self._began_ns
 
     def exact(self, record: Words) -> list[int]:
         """The stamps of the exact path."""
@@ -205,9 +223,6 @@ class Lane:
         orders = world.core.ledger.orders
         self._end([orders[place.request.client_id].intent for place in places])
         return [judged - began, journalled - judged, sent - journalled, sent - began]
-
-    def _venue_ms(self, venue: str) -> int:
-        return self.trading[venue].now_ms()
 
     def _end(self, intents: list[OrderIntentRecord]) -> None:
         """Both orders fill, so that nothing is open when the next opportunity comes."""
@@ -312,7 +327,7 @@ class Heats:
     def __init__(self, settings: Settings) -> None:
         self._trash = np.arange(TRASH_WORDS if settings.size else 8, dtype=np.int64)
         loopback = Loopback()
-        self._rehearsed = FastLane(loopback.send)
+        self._rehearsed = FastLane(loopback)
         self._rehearsed.warm_up()
         self.close = loopback.close
 

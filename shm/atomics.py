@@ -22,12 +22,14 @@ from collections.abc import Callable
 from typing import Any
 
 from shm.jit import JIT_DISABLED, njit
-from shm.words import Words
+from shm.words import Octets, Words
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 _CLOCK_REALTIME = 0
 _CLOCK_MONOTONIC = 1
 _LINE_WORDS = 8
+_MSG_DONTWAIT = 0x40
+_MSG_NOSIGNAL = 0x4000
 
 if JIT_DISABLED:
     _MASK = (1 << 64) - 1
@@ -101,6 +103,12 @@ if JIT_DISABLED:
             return os.write(fd, b"\x01")
         except OSError:
             return -1
+
+    def send_octets(fd: int, octets: Octets, start: int, size: int) -> int:
+        try:
+            return os.write(fd, bytes(octets[start : start + size]))
+        except OSError as error:
+            return -(error.errno or 1)
 
 else:
     from llvmlite import ir
@@ -256,6 +264,26 @@ else:
             return types.int64(), codegen
 
         return _int_intrinsic(typer)
+
+    @_int_intrinsic
+    def _i_send_octets(typingctx: Any, fd: Any, octets: Any, start: Any, size: Any) -> Any:
+        if not isinstance(octets, types.Array) or octets.dtype != types.uint8 or octets.layout != "C":
+            raise numba_errors.TypingError(f"send_octets: wanted a C-contiguous uint8 array, found {octets}")
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            pointer = _pointer(context, builder, octets, args[1], signature.args[2], args[2])
+            fd32 = context.cast(builder, args[0], signature.args[0], types.int32)
+            found, module = builder.module.globals.get, builder.module
+            kind = ir.FunctionType(_I64, [_I32, pointer.type, _I64, _I32])
+            send = found("send") or ir.Function(module, kind, "send")
+            kind = ir.FunctionType(_I32.as_pointer(), [])
+            errno_of = found("__errno_location") or ir.Function(module, kind, "__errno_location")
+            flags = ir.Constant(_I32, _MSG_NOSIGNAL | _MSG_DONTWAIT)
+            taken = builder.call(send, [fd32, pointer, _cast(context, builder, signature, args, 3), flags])
+            errno = builder.sext(builder.load(builder.call(errno_of, [])), _I64)
+            return builder.select(builder.icmp_signed("<", taken, ir.Constant(_I64, 0)), builder.neg(errno), taken)
+
+        return types.int64(fd, octets, start, size), codegen
 
     _i_sched_yield = _call_int_void("sched_yield")
     _i_current_cpu = _call_int_void("sched_getcpu")
@@ -433,3 +461,8 @@ else:
     def write_byte(fd: int, words: Words, i: int) -> int:
         """write(fd, any byte, 1); the C return value (-1: full or closed, which a bell may ignore)."""
         return _i_write_byte(fd, words, i)
+
+    @njit
+    def send_octets(fd: int, octets: Octets, start: int, size: int) -> int:
+        """send(2) of ``octets[start : start + size]`` without waiting or a signal: the bytes taken, or -errno."""
+        return _i_send_octets(fd, octets, start, size)

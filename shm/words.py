@@ -16,6 +16,8 @@ from shm.errors import ShmError
 Words = npt.NDArray[np.int64]
 """A segment or a part of it: C-contiguous ``int64``, shape (n,), little-endian."""
 
+Octets = npt.NDArray[np.uint8]
+
 _WORD_BYTES = 8
 MAP_FIXED = 0x10
 MAP_NORESERVE = 0x4000

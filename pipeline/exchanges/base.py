@@ -26,7 +26,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -258,6 +258,20 @@ async def balances_when_asked(client: VenueClient) -> list[Balance]:
     return [msgspec.structs.replace(row, recv_mono_ns=asked_mono_ns) for row in await client.balances()]
 
 
+class OrderLine(Protocol):
+    """One connection of a venue's order entry."""
+
+    def plain_fd(self) -> int:
+        """The socket that takes bytes now, in their turn and as they are; -1: none (TLS, bytes that wait). Raises
+        ``VenueUnavailable`` when the connection is closed."""
+
+    def write(self, payload: bytes) -> None:
+        """Hands bytes to the connection as they are, behind all that it was given before."""
+
+    def disconnect(self, reason: str) -> None:
+        """Ends the connection now."""
+
+
 class VenueTrading(ABC):
     """Order entry and private stream of one venue. Made by ``factory.make_trading(venue, credentials, on_event)``.
 
@@ -270,6 +284,8 @@ class VenueTrading(ABC):
     venue: str
     protocol_violations: int = 0
     last_violation: str = ""
+    #: Whether orders of templates are signed by :meth:`sign`, and not by their template.
+    signs_orders = False
     #: Whether what the venue's limit refused may have been carried out all the same: its outcome is then unknown.
     throttled_is_unknown = False
 
@@ -331,8 +347,20 @@ class VenueTrading(ABC):
         return
 
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
-        """Puts the signature of ``order[start:stop]`` at ``place``, where orders of this venue carry one."""
+        """Puts the signature of ``order[start:stop]`` at ``place``, where ``signs_orders``."""
         return
+
+    def plain_line(self) -> tuple[OrderLine, int] | None:
+        """The connection that takes the next order and its plain socket: to be used before anything else runs. None: it
+        goes by :meth:`launch` (TLS, bytes that wait). Raises ``VenueUnavailable`` where that would send nothing either:
+        no connection, no budget."""
+        return None
+
+    def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
+        """An order's bytes were given to the socket of ``line``, from :meth:`plain_line`: it is counted, and its answer
+        awaited from here on. ``taken``: how many the socket took, at least one: the rest is handed over; else the
+        error's number, negative. Raises ``VenueUnavailable`` where it took none: provably nothing was sent."""
+        raise VenueUnavailable(f"{self.venue}: no plain lines here; nothing was sent", venue=self.venue)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
         """Hands a filled template (signed where the venue signs orders) to the socket: result and errors of

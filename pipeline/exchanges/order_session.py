@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
@@ -21,6 +22,7 @@ from pipeline.exchanges.base import (
     CLIENT_ID_MAX,
     CancelOutcome,
     EventSink,
+    OrderLine,
     OutcomeKind,
     PlaceOutcome,
     SessionState,
@@ -65,6 +67,8 @@ class OrderSession(VenueTrading):
     request_timeout_s = REQUEST_TIMEOUT_S
     #: The account's own stream; made by the dialect.
     private: StreamSession
+    #: What carries orders, where that is a WebSocket; made by the dialect.
+    entry: StreamSession
 
     def __init__(
         self, venue: VenueConfig, credentials: Credentials, on_event: EventSink, client: RestVenueClient
@@ -105,11 +109,32 @@ class OrderSession(VenueTrading):
         """The complete request bytes of a cancel, signed as those of an order; by ``order_id`` where it is not
         empty."""
 
-    @abstractmethod
     def hand_over(self, key: str, payload: bytes) -> int:
         """Hands the bytes of the request ``key``, which is in ``in_flight``, to the socket; returns ``send_mono_ns``.
         Its answer, its time-out and the loss of its connection must each lead to :meth:`end`. Raises
-        ``VenueUnavailable`` if nothing was sent."""
+        ``VenueUnavailable`` if nothing was sent. Here and below: over the WebSocket ``entry``."""
+        sent_ns = self.entry.send(payload)
+        self.await_answer(key, self.entry.link)
+        return sent_ns
+
+    def plain_line(self) -> tuple[OrderLine, int] | None:
+        line = self.order_line()
+        if not self.can_place(1):
+            raise VenueUnavailable(f"{self.venue}: no budget for an order; nothing was sent", venue=self.venue)
+        fd = line.plain_fd()
+        return (line, fd) if fd >= 0 else None
+
+    def order_line(self) -> OrderLine:
+        """The connection that takes the next order. Raises ``VenueUnavailable``."""
+        link = self.entry.link
+        if link is None:
+            raise VenueUnavailable(f"{self.venue}: {self.entry.name} is not connected", venue=self.venue)
+        return link
+
+    def await_answer(self, key: str, line: OrderLine | None) -> None:
+        """The bytes of the request ``key`` are with ``line``: what :meth:`hand_over` says of its end."""
+        self.in_flight[key].link = line
+        self.arm(key)
 
     # --- up and down ---
 
@@ -178,7 +203,7 @@ class OrderSession(VenueTrading):
         self.client.clock.follow(offset_ns)
 
     def can_place(self, count: int) -> bool:
-        return self._throttle.delay_s("order", count) == 0.0
+        return self._throttle.fits("order", count)
 
     def place(self, request: OrderRequest) -> int:
         return self.prepare(request)()
@@ -193,6 +218,19 @@ class OrderSession(VenueTrading):
         except ValueError as error:
             raise VenueUnavailable(f"{self.venue}: {error}; nothing was sent", venue=self.venue) from None
         return lambda: self.launch(request.symbol, request.client_id, payload)
+
+    def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
+        if taken <= 0:  # full, or reset by the venue: no byte has left, and none will
+            line.disconnect(errno.errorcode.get(-taken, "takes nothing"))
+            raise VenueUnavailable(f"{self.venue}: the connection took nothing; nothing was sent", venue=self.venue)
+        key = f"p-{client_id}"
+        if key in self.in_flight:
+            raise RuntimeError(f"{self.venue}: {key} was sent and is in flight already")
+        self._throttle.count("order")
+        self.begin(key, is_place=True, symbol=symbol, client_id=client_id)
+        if taken < len(wire):
+            line.write(bytes(wire[taken:]))
+        self.await_answer(key, line)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
         key = f"p-{client_id}"

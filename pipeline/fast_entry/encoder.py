@@ -1,129 +1,57 @@
-"""Encodes an entry from templates, in one jitted call: its records in the journal and the bytes of its orders.
-
-Everything but the numbers is ready beforehand: for each instrument and side the parts of the operation's record, of the
-intent, and of the venue's order. What is written is byte for byte what the codecs write of the same records and
-requests.
+"""Templates of entries, for each instrument and side: the parts of the operation's record, of the intent, and of the
+venue's order. One jitted call (launch.py) makes an entry of them: its records in the journal, the bytes of its orders,
+and, where both sockets take them at once, these bytes in the kernel.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from pipeline.execution.journal import FORMAT_VERSION, RECORD_MAGIC, Place
-from pipeline.execution.journal.commit import HEADER_WORDS, commit_record
-from pipeline.execution.records import TYPE_OF_RECORD, LegPlan, OperationRecord, OrderIntentRecord, Purpose, Record
+from pipeline.execution.journal import Place
+from pipeline.execution.records import LegPlan, OperationRecord, OrderIntentRecord, Purpose, Record
+from pipeline.fast_entry.encode import ENTRY_BYTES_MAX, ORDER_BYTES_MAX, ORDER_HEAD
+from pipeline.fast_entry.launch import WRITE, launch
+from pipeline.model.clock import mono_ns
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.instruments import InstrumentRow
 from pipeline.templates import template as st
-from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LEGS, ORDER_SPAN, PROGRAM, TEMPLATE_ROW
+from pipeline.templates.hmac_sha256 import pads_of
+from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LAUNCH, LEGS, OP_GAP, ORDER_SPAN, TEMPLATE_ROW
 from pipeline.templates.template import CUT, LEG_SLOTS, SLOTS, Placeholder, TemplateTable, leg
-from pipeline.templates.template_writer import fill_template
-from shm.jit import direct, njit_bare
+from shm.jit import direct
 from shm.layout import BOOK
-from shm.words import Words
+from shm.words import Octets, Words
 
-Octets = npt.NDArray[np.uint8]
-Cells = npt.NDArray[np.uint64]
-
-# --- templates of every entry ---
-HEAD = 0
-MIDDLE = 1
-TAIL = 2
-
-ORDER_BYTES_MAX = 2048
-ENTRY_BYTES_MAX = 8192  # in the journal, headers included
-_OPERATION = TYPE_OF_RECORD[OperationRecord] << 16 | FORMAT_VERSION
-_INTENT = TYPE_OF_RECORD[OrderIntentRecord] << 16 | FORMAT_VERSION
-_BODY = HEADER_WORDS * 8
+NO_SOCKETS = (-1, -1)
+Ahead = Callable[[], int]  # the caller's clock less the monotonic one (``launch``), asked for right before the call
+_MASKS = tuple(LEG_SLOTS * (k + 1) + ENTRY_LEG.mask for k in range(LEGS))
 
 
-@njit_bare
-def _close(octets: Octets, end: int) -> int:
-    """Zeroes up to the next multiple of eight (the checks read whole words); that place."""
-    while end & 7:
-        octets[end] = 0
-        end += 1
-    return end
+def real_time() -> int:
+    """:data:`Ahead` of whoever lives by the monotonic clock."""
+    return 0
 
 
-@njit_bare
-def encode_entry(
-    program: Words,
-    pool: Octets,
-    slots: Words,
-    octets: Octets,
-    words: Words,
-    scratch: Cells,
-    orders: Octets,
-    at: int,
-    seq: int,
-    boot_epoch: int,
-    mono_ns: int,
-    wall_ns: int,
-    dequeued_ns: int,
-    counter: int,
-    window_ms: int,
-    venue_0_ms: int,
-    venue_1_ms: int,
-) -> int:
-    """Operation and intents into the journal at byte ``at``, committed one by one; both orders into ``orders`` (leg k
-    at k * ORDER_BYTES_MAX, its length and what is signed of it in ``ENTRY_SLOTS.orders``). Returns the byte behind the
-    last record.
+def ahead_of(clock: Callable[[], int]) -> Ahead:
+    """How far a clock is ahead of the monotonic one: not at all, where it is that."""
+    return real_time if clock is mono_ns else lambda: clock() - mono_ns()
 
-    ``counter``: of the operation's id, the clients' follow; ``window_ms``: how long the venues may take the orders;
-    ``venue_*_ms``: each venue's own clock.
-    """
-    first, second = LEG_SLOTS, 2 * LEG_SLOTS
-    templates = PROGRAM.WORDS
-    row_0 = 2 * slots[first + ENTRY_LEG.instrument] + (1 if slots[first + ENTRY_LEG.side] < 0 else 0)
-    row_1 = 2 * slots[second + ENTRY_LEG.instrument] + (1 if slots[second + ENTRY_LEG.side] < 0 else 0)
-    keys = (templates + TEMPLATE_ROW.WORDS * row_0, templates + TEMPLATE_ROW.WORDS * row_1)
-    slots[ENTRY_SLOTS.operation] = counter
-    slots[ENTRY_SLOTS.dequeued_mono_ns] = dequeued_ns
-    slots[ENTRY_SLOTS.gate_mono_ns] = mono_ns
-    slots[ENTRY_SLOTS.expiry_wall_ms] = wall_ns // 1_000_000 + window_ms
-    for k in range(LEGS):
-        base = LEG_SLOTS * (k + 1)
-        now_ms = venue_0_ms if k == 0 else venue_1_ms
-        slots[base + ENTRY_LEG.number] = k
-        slots[base + ENTRY_LEG.client] = counter + 1 + k
-        slots[base + ENTRY_LEG.now_ms] = now_ms
-        slots[base + ENTRY_LEG.now_s] = now_ms // 1000
-        slots[base + ENTRY_LEG.expiry_ms] = now_ms + window_ms
-        place = k * ORDER_BYTES_MAX
-        end = fill_template(program, pool, program[keys[k] + TEMPLATE_ROW.order], slots, k, orders, place)
-        order_spans = ENTRY_SLOTS.orders + ORDER_SPAN.WORDS * k
-        slots[order_spans + ORDER_SPAN.size] = end - place
-        slots[order_spans + ORDER_SPAN.sign_from] = slots[base + ENTRY_LEG.sign_from] - place
-        slots[order_spans + ORDER_SPAN.sign_to] = slots[base + ENTRY_LEG.sign_to] - place
-        slots[order_spans + ORDER_SPAN.signature] = slots[base + ENTRY_LEG.signature] - place
-    body = at + _BODY
-    end = fill_template(program, pool, HEAD, slots, 0, octets, body)
-    end = fill_template(program, pool, program[keys[0] + TEMPLATE_ROW.pair], slots, 0, octets, end)
-    for k in range(LEGS):
-        end = fill_template(program, pool, program[keys[k] + TEMPLATE_ROW.leg], slots, k, octets, end)
-    end = fill_template(program, pool, MIDDLE, slots, 0, octets, end)
-    largest = slots[ENTRY_SLOTS.largest_leg]
-    end = fill_template(program, pool, program[keys[largest] + TEMPLATE_ROW.notional], slots, largest, octets, end)
-    end = fill_template(program, pool, TAIL, slots, 0, octets, end)
-    for number in range(1 + LEGS):
-        if number:
-            body = at + _BODY
-            end = fill_template(
-                program, pool, program[keys[number - 1] + TEMPLATE_ROW.intent], slots, number - 1, octets, body
-            )
-        following = _close(octets, end)
-        kind = _INTENT if number else _OPERATION
-        commit_record(
-            octets, words, at, end - body, kind, RECORD_MAGIC, seq + number, mono_ns, wall_ns, boot_epoch, scratch
-        )
-        at = following
-    return at
+
+class Launched(NamedTuple):
+    """LAUNCH of one order."""
+
+    stop: int
+    taken: int
+    looked_mono_ns: int
+    sent_mono_ns: int
+    start: int
+    size: int
 
 
 class EntryJournal(Protocol):
@@ -147,18 +75,18 @@ class EntryEncoder:
     def __init__(self, id_prefix: str) -> None:
         self._id_prefix = id_prefix
         self._book = TemplateTable()
+        self._book.place(bytes(1))  # no pads lie at 0
         for part in cut_operation(id_prefix):
             self._book.add(part)
         self._of_key: dict[int, list[int]] = {}
-        octets = np.zeros(64, np.uint8)
-        words, cells = octets.view(np.int64), octets.view(np.uint64)
-        self._kernel = direct(
-            encode_entry, words, octets, words, octets, words, cells, octets, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
-        )
+        self._kernel = launch_kernel()
+        self._place = Place()
         self.slots = np.zeros(SLOTS + LEGS * BOOK.WORDS, np.int64)
         self._order_spans = self.slots[ENTRY_SLOTS.orders : ENTRY_SLOTS.orders + LEGS * ORDER_SPAN.WORDS]
+        self._launches = self.slots[ENTRY_SLOTS.launches : ENTRY_SLOTS.launches + LEGS * LAUNCH.WORDS]
         self.orders: Octets = np.zeros(LEGS * ORDER_BYTES_MAX, np.uint8)
         self.orders_view = memoryview(self.orders.data).cast("B")
+        self.draw_masks()
         self.freeze()
 
     def learn(
@@ -178,12 +106,18 @@ class EntryEncoder:
         qty, price = st.amount(leg(ENTRY_LEG.lots), lot), st.amount(leg(ENTRY_LEG.ticks), tick)
         plan = leg_pieces(row, side, qty, price)
         intent = intent_pieces(row, side, self._id_prefix, qty, price, reserve)
-        if st.bytes_max(order) > ORDER_BYTES_MAX or st.bytes_max(plan) + st.bytes_max(intent) > ENTRY_BYTES_MAX // 4:
+        if (
+            st.bytes_max(order) > ORDER_BYTES_MAX - ORDER_HEAD
+            or st.bytes_max(plan) + st.bytes_max(intent) > ENTRY_BYTES_MAX // 4
+        ):
             raise ValueError(f"templates of {row.spec.venue} {row.spec.symbol} are too long")
+        key = next((piece.prefix for piece in order if isinstance(piece, Placeholder) and _is_signature(piece)), b"")
         pair = msgspec.msgpack.encode(row.spec.pair) + st.array_head(LEGS)
         notional: st.Pieces = [st.amount(leg(ENTRY_LEG.notional), notional_unit(tick, lot))]
         parts: tuple[st.Pieces, ...] = ([pair], plan, intent, notional, order)
-        self._of_key[2 * row.instrument_id + (side is OrderSide.SELL)] = [self._book.add(part) for part in parts]
+        numbers = [self._book.add(part) for part in parts]
+        numbers += [self._book.place(pads_of(key)) if key else 0, int(st.TEXT_FRAME in order)]
+        self._of_key[2 * row.instrument_id + (side is OrderSide.SELL)] = numbers
 
     def freeze(self) -> None:
         """Makes what was learned ready for use."""
@@ -192,32 +126,65 @@ class EntryEncoder:
             templates[TEMPLATE_ROW.WORDS * key : TEMPLATE_ROW.WORDS * key + len(numbers)] = numbers
         self._program, self._pool = self._book.freeze(templates)
 
-    def encode(
+    def run(
         self,
-        journal: EntryJournal,
+        steps: int,
+        halt: Words,
+        ints: Words,
         *,
-        mono_ns: int,
-        wall_ns: int,
         dequeued_ns: int,
-        counter: int,
         window_ms: int,
-        venues_ms: tuple[int, int],
+        fds: tuple[int, int],
+        ahead: Ahead,
+        journal: EntryJournal | None = None,
+        mono_ns: int = 0,
+        wall_ns: int = 0,
+        counter: int = 0,
+        venues_ms: tuple[int, int] = (0, 0),
     ) -> None:
-        """Records of the entry in ``slots`` into the journal, orders into ``orders`` (see :func:`encode_entry`).
+        """``steps`` of the entry in ``slots`` (see :func:`launch`); those with WRITE need everything behind
+        ``ahead``. ``halt``: int64[HALT.END]; ``ints``: int64, the limits table.
 
-        Raises JournalError when the journal takes nothing: nothing may be sent then.
+        Raises JournalError when the journal takes nothing: nothing was sent then.
         """
-        place = journal.claim(ENTRY_BYTES_MAX)
+        place, seq, boot_epoch = self._place, 0, 0
+        if journal is not None:
+            self._place = place = journal.claim(ENTRY_BYTES_MAX)
+            seq, boot_epoch = journal.next_seq, journal.boot_epoch
         end = self._kernel(
-            self._program, self._pool, self.slots, place.octets, place.words, place.scratch, self.orders,
-            place.offset, journal.next_seq, journal.boot_epoch, mono_ns, wall_ns, dequeued_ns, counter, window_ms,
-            venues_ms[0], venues_ms[1],
+            self._program, self._pool, self.slots, place.octets, place.words, place.scratch, self.orders, halt, ints,
+            steps, place.offset, seq, boot_epoch, mono_ns, wall_ns, dequeued_ns, counter, window_ms, venues_ms[0],
+            venues_ms[1], fds[0], fds[1], ahead(),
         )  # fmt: skip
-        journal.claimed(end, 1 + LEGS)
+        if journal is not None and steps & WRITE:
+            journal.claimed(end, 1 + LEGS)
+
+    def draw_masks(self) -> None:
+        """New masks for the text frames of the next entry: nobody can foresee them."""
+        drawn = os.urandom(4 * LEGS)
+        for k, slot in enumerate(_MASKS):
+            self.slots[slot] = int.from_bytes(drawn[4 * k : 4 * k + 4], "big")
+
+    def launches(self) -> list[Launched]:
+        """What became of both orders' bytes."""
+        found, size = self._launches.tolist(), LAUNCH.WORDS
+        return [Launched(*found[k * size : (k + 1) * size]) for k in range(LEGS)]
 
     def order_spans(self) -> list[int]:
         """``ENTRY_SLOTS.orders`` of both orders."""
         return self._order_spans.tolist()  # type: ignore[no-any-return]
+
+
+def launch_kernel() -> Callable[..., int]:
+    """``launch``, compiled and callable at once."""
+    octets = np.zeros(64, np.uint8)
+    words, cells = octets.view(np.int64), octets.view(np.uint64)
+    return direct(launch, words, octets, words, octets, words, cells, octets, words, words, *(0,) * 14)
+
+
+def _is_signature(piece: Placeholder) -> bool:
+    """Whether it is the gap of a signature that is made here."""
+    return piece.kind == OP_GAP and bool(piece.prefix)
 
 
 def notional_unit(tick: Decimal, lot: Decimal) -> Decimal:

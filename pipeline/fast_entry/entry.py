@@ -19,17 +19,28 @@ from pipeline.execution.events import Entered, Now
 from pipeline.execution.market import UsdRates, reserved_share
 from pipeline.execution.plan import grid_of
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
-from pipeline.fast_entry.encoder import ORDER_BYTES_MAX, EntryEncoder, EntryJournal, notional_unit
+from pipeline.fast_entry.encode import ORDER_BYTES_MAX, ORDER_HEAD
+from pipeline.fast_entry.encoder import (
+    NO_SOCKETS,
+    Ahead,
+    EntryEncoder,
+    EntryJournal,
+    Launched,
+    notional_unit,
+    real_time,
+)
+from pipeline.fast_entry.launch import ALL, WRITE
 from pipeline.fast_entry.limits_table import LimitsTable
 from pipeline.fast_entry.verdict import YES, judge
 from pipeline.model.enums import OrderSide
 from pipeline.model.instruments import InstrumentRow
 from pipeline.risk.gate import Gate
 from pipeline.templates import template as st
-from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LEGS
+from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LEGS, ORDER_SPAN
 from pipeline.templates.template import LEG_SLOTS, OrderTerms
 from shm.jit import direct
 from shm.layout import LEG, OPPORTUNITY
+from shm.layout_pages import HALT
 from shm.words import Words
 
 TemplateOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no template
@@ -89,6 +100,8 @@ class FastEntry:
         self._legs: tuple[InstrumentRow, InstrumentRow]  # of the entry that was approved
         self._window_ms = context.config.execution.entry_window_ms
         self._judge = verdict_kernel()
+        self._no_halt = np.zeros(HALT.END, np.int64)  # no lease
+        self._dequeued_ns = self._counter = 0  # of the entry that was written last
         self.last_no = YES  # the verdict's number for the last offer, for diagnosis
 
     # --- what is known before ---
@@ -173,34 +186,77 @@ class FastEntry:
         limits_table.all_changed()  # what the verdict reserved is free again
         return False
 
-    def write(
-        self, journal: EntryJournal, now: Now, dequeued_ns: int, venue_ms: Callable[[str], int]
-    ) -> list[OrderBytes]:
-        """The approved entry into the journal; its orders' bytes. ``venue_ms``: a venue's own clock.
+    @property
+    def legs(self) -> tuple[InstrumentRow, InstrumentRow]:
+        """Instruments of the entry that was approved last."""
+        return self._legs
 
-        Raises JournalError when the journal takes nothing: nothing may be sent then.
+    def write(
+        self,
+        journal: EntryJournal,
+        now: Now,
+        venues_ms: tuple[int, int],
+        *,
+        halt: Words | None = None,
+        fds: tuple[int, int] = NO_SOCKETS,
+        ahead: Ahead = real_time,
+    ) -> None:
+        """The approved entry into the journal, and its orders' bytes; with ``halt`` (as :meth:`launch`) all of it in
+        one call. ``now``: when it was dequeued; ``venues_ms``: each venue's own clock then.
+
+        Raises JournalError when the journal takes nothing: nothing was sent then.
         """
-        encoder, context, (first, second) = self.encoder, self._context, self._legs
-        counter = context.ids.claim(1 + LEGS)
-        encoder.encode(
-            journal,
+        self._dequeued_ns, self._counter = now.mono_ns, self._context.ids.claim(1 + LEGS)
+        self.encoder.run(
+            WRITE if halt is None else ALL,
+            self._no_halt if halt is None else halt,
+            self.limits_table.ints,
+            dequeued_ns=now.mono_ns,
+            window_ms=self._window_ms,
+            fds=fds,
+            ahead=ahead,
+            journal=journal,
             mono_ns=now.mono_ns,
             wall_ns=now.wall_ns,
-            dequeued_ns=dequeued_ns,
-            counter=counter,
-            window_ms=self._window_ms,
-            venues_ms=(venue_ms(first.spec.venue), venue_ms(second.spec.venue)),
+            counter=self._counter,
+            venues_ms=venues_ms,
         )
-        spans, text, view, slots = encoder.order_spans(), context.ids.text, encoder.orders_view, encoder.slots
-        first_proof, second_proof = slots.item(_PROOFS[0]), slots.item(_PROOFS[1])
-        second_end = ORDER_BYTES_MAX + spans[4]
-        return [
-            OrderBytes(first, first_proof, text(counter + 1), view[: spans[0]], spans[1:4]),
-            OrderBytes(second, second_proof, text(counter + 2), view[ORDER_BYTES_MAX:second_end], spans[5:8]),
-        ]
+
+    def launch(self, steps: int, halt: Words, fds: tuple[int, int], ahead: Ahead = real_time) -> None:
+        """The orders that were written, to their sockets ``fds``; ``steps`` of launch.py: FIRST, SECOND. ``halt``:
+        int64[HALT.END], the halt page."""
+        self.encoder.run(
+            steps,
+            halt,
+            self.limits_table.ints,
+            dequeued_ns=self._dequeued_ns,
+            window_ms=self._window_ms,
+            fds=fds,
+            ahead=ahead,
+        )
+
+    def orders(self) -> list[OrderBytes]:
+        """Both orders as they were written; a text frame is masked once it was launched."""
+        encoder, text, slots = self.encoder, self._context.ids.text, self.encoder.slots
+        spans, found = encoder.order_spans(), []
+        for k, row in enumerate(self._legs):
+            size, *signed = spans[ORDER_SPAN.WORDS * k : ORDER_SPAN.WORDS * (k + 1)]
+            at = ORDER_BYTES_MAX * k + ORDER_HEAD
+            view = encoder.orders_view[at : at + size]
+            found.append(OrderBytes(row, slots.item(_PROOFS[k]), text(self._counter + 1 + k), view, signed))
+        return found
+
+    def launches(self) -> list[Launched]:
+        """What became of both orders' bytes, where :meth:`launch` had them."""
+        return self.encoder.launches()
+
+    def wire(self, launched: Launched) -> memoryview:
+        """An order's bytes as its socket takes them."""
+        return self.encoder.orders_view[launched.start : launched.start + launched.size]
 
     def entered(self, journal: EntryJournal) -> Entered:
         """What was written, for the core: read back from the journal's own bytes."""
+        self.encoder.draw_masks()
         operation, *intents = journal.recent(1 + LEGS)
         assert isinstance(operation, OperationRecord)
         return Entered(operation, tuple(intent for intent in intents if isinstance(intent, OrderIntentRecord)))

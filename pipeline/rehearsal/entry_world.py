@@ -18,7 +18,7 @@ from pipeline.detection.opportunity_record import record_crc32_of
 from pipeline.execution.events import AccountSnapshot, Action, Append, BookView, Now, SweepAnswer, SweepVenue
 from pipeline.execution.journal import Journal
 from pipeline.execution.market import Instruments
-from pipeline.execution.shared_reads import read_proved
+from pipeline.execution.shared_reads import may_launch, read_proved
 from pipeline.fast_entry.entry import FastEntry
 from pipeline.model.config import (
     DetectionConfig,
@@ -154,6 +154,9 @@ class EntryWorld:
 
     def instrument_blocked(self, instrument_id: int) -> bool:
         return bool(self.halt[HALT.instrument_blocked + instrument_id])
+
+    def may_launch(self, mono_ns: int, venue_id: int, instrument_id: int) -> bool:
+        return bool(may_launch(self.halt, LEASE_TOKEN, mono_ns, venue_id, instrument_id))
 
     # --- events ---
 

@@ -1,35 +1,60 @@
-"""The fast path of an entry on private memory, again and again: verdict, journal records, order bytes.
+"""The fast path of an entry on private memory, again and again: verdict, journal records, order bytes, both sends.
 
 What no code has run for some milliseconds is slow again: its instructions and the interpreter's have left the caches. A
-rehearsal runs all of them on a market in arrays of this process that stands still, into a journal of memory, and gives
-the orders' bytes to whoever writes them where they harm nothing (workers/executor/loopback.py): nothing of the engine's
-own state is read or changed.
+rehearsal runs all of them on a market in arrays of this process that stands still, into a journal of memory, and sends
+the orders' bytes, signed and masked, where they harm nothing (workers/executor/loopback.py): nothing of the engine
+itself is read or changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
+from typing import Protocol
 
 import numpy as np
 
+from pipeline.fast_entry.encoder import ahead_of
 from pipeline.model.clock import mono_ns
-from pipeline.rehearsal.entry_world import EntryWorld, Level
+from pipeline.rehearsal.entry_world import EntryWorld, Level, plain_template
+from pipeline.templates import template as st
+from pipeline.templates.slots import ENTRY_LEG
+from pipeline.templates.template import OrderTerms, Pieces
 
 ROUNDS = 24  # bytecode is specialised after 8 passes, what it calls a few later
 SHARE = 100
 PAUSE_MAX_NS = 100_000_000  # also behind one during which the host stood still
+FILLING = b"x" * 100
 QTY = Decimal("0.5")
 BUY_LIMIT, SELL_LIMIT = Decimal("99.5"), Decimal("99.6")
 BUY_BOOK: tuple[list[Level], list[Level]] = ([(Decimal("98.99"), Decimal(5))], [(Decimal("99.10"), Decimal(4))])
 SELL_BOOK: tuple[list[Level], list[Level]] = ([(Decimal(100), Decimal(4))], [(Decimal("100.10"), Decimal(5))])
 
 
-class FastLane:
-    """:meth:`once` is one rehearsal. ``send``: what signs and takes the bytes of both orders."""
+def rehearsed_template(venue: str, terms: OrderTerms) -> Pieces:
+    """An order as long as a venue's: signed for one venue, a text frame for the others."""
+    order = [*plain_template(venue, terms), FILLING]
+    if venue != "mexc_spot":
+        return [st.TEXT_FRAME, *order, FILLING]
+    signed = [st.mark(st.leg(ENTRY_LEG.sign_from)), *order, st.mark(st.leg(ENTRY_LEG.sign_to))]
+    return [*signed, st.signature(b"rehearsal"), FILLING]
 
-    def __init__(self, send: Callable[[list[bytes]], object]) -> None:
-        self._world = world = EntryWorld()
+
+class Wires(Protocol):
+    """Two connections that lead nowhere."""
+
+    @property
+    def fds(self) -> tuple[int, int]:
+        """The sockets that take both orders."""
+
+    def drain(self) -> None:
+        """Reads what has come."""
+
+
+class FastLane:
+    """:meth:`once` is one rehearsal. ``wires``: what takes the bytes of both orders."""
+
+    def __init__(self, wires: Wires) -> None:
+        self._world = world = EntryWorld(template_of=rehearsed_template)
         world.fund_all()
         world.publish(0, *BUY_BOOK)
         world.publish(1, *SELL_BOOK)
@@ -38,18 +63,23 @@ class FastLane:
         self._entry = world.fast_entry
         table = self._entry.limits_table
         self._ints, self._floats = table.ints.copy(), table.floats.copy()  # before anything was reserved
-        self._send = send
+        self._wires = wires
+        self._ahead = ahead_of(lambda: self._now.mono_ns)
         self._due_mono_ns = 0
 
     def once(self) -> None:
-        """One entry, from the record to both orders' bytes."""
-        entry, now, table = self._entry, self._now, self._entry.limits_table
+        """One entry, from the record to both orders' bytes. Raises OSError where a connection takes none."""
+        entry, now, table, halt = self._entry, self._now, self._entry.limits_table, self._world.halt
         np.copyto(table.ints, self._ints)
         np.copyto(table.floats, self._floats)
-        if not entry.offer(self._record, self._world.halt, now):
+        if not entry.offer(self._record, halt, now):
             raise RuntimeError(f"rehearsal: the verdict says {entry.last_no} to an ordinary entry")
-        orders = entry.write(self._world.journal, now, now.mono_ns, self._venue_ms)
-        self._send([bytes(order.view) for order in orders])
+        clocks = (now.wall_ms, now.wall_ms)
+        entry.write(self._world.journal, now, clocks, halt=halt, fds=self._wires.fds, ahead=self._ahead)
+        for launched in entry.launches():
+            if launched.taken < 0:
+                raise OSError(-launched.taken, "rehearsal: nothing was sent")
+        self._wires.drain()
 
     def turn(self) -> None:
         """A rehearsal, where the last one is so long ago that all of them take the ``SHARE``-th part of the time."""
@@ -64,6 +94,3 @@ class FastLane:
         """Until the interpreter has specialised everything on the way."""
         for _ in range(ROUNDS):
             self.once()
-
-    def _venue_ms(self, _venue: str) -> int:
-        return self._now.wall_ms

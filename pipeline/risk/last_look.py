@@ -16,8 +16,10 @@ from pipeline.execution.plan import too_far_apart, too_old
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import Refusal
 from pipeline.model.units import NS_PER_MS
+from pipeline.templates.slots import BOOKS_TOO_OLD, EXPIRED, FIRST_FORBIDDEN
 
 Stop = tuple[Refusal, str]  # why nothing leaves, and the detail
+LATE: Stop = (Refusal.STALE_AT_SEND, "order expired before it was sent")
 
 
 class LaunchPort(HaltPort, Protocol):
@@ -60,12 +62,20 @@ class LastLook:
         when on the venues refuse the orders.
         """
         if now_mono_ns >= expiry_mono_ns:
-            return Refusal.STALE_AT_SEND, "order expired before it was sent"
+            return LATE
         may_launch, venue_ids = self._halt.may_launch, self._venue_ids
         for leg in legs:
             if not may_launch(now_mono_ns, venue_ids[leg.venue], leg.instrument_id):
                 return self._forbidden(leg)
         return self._books(legs, now_mono_ns) if first else None
+
+    def stopped(self, legs: Sequence[EntryLeg], stop: int, now_mono_ns: int) -> Stop:
+        """What the jitted last look said of an entry at that moment (``LAUNCH.stop``), in words."""
+        if stop == EXPIRED:
+            return LATE
+        if stop == BOOKS_TOO_OLD:
+            return self._books(legs, now_mono_ns) or (Refusal.STALE_AT_SEND, "books were too old at the send")
+        return self._forbidden(legs[0 if stop == FIRST_FORBIDDEN else 1])
 
     def without_risk(self) -> Stop | None:
         """Why an order that adds no risk (exit, repair, remainder) may not leave: the fence alone forbids it. A lease

@@ -24,6 +24,7 @@ OP_ID = 6
 OP_MARK = 7
 OP_GAP = 8
 OP_CUT = 9
+OP_TEXT_FRAME = 10
 
 
 class OrderSpan(Table, writer=EXECUTOR):
@@ -40,13 +41,49 @@ class OrderSpan(Table, writer=EXECUTOR):
 
 ORDER_SPAN = OrderSpan()
 
+# --- why an order was not given to its socket ---
+GIVEN = 0
+NOT_TRIED = 1
+EXPIRED = 2
+FIRST_FORBIDDEN = 3
+SECOND_FORBIDDEN = 4
+BOOKS_TOO_OLD = 5
+
+
+class Launch(Table, writer=EXECUTOR):
+    """What became of one order's bytes.
+
+    | stop | taken | looked_mono_ns | sent_mono_ns | start | size |
+    """
+
+    stop = word(
+        "why they were not given to the socket",
+        codes={
+            GIVEN: "they were",
+            NOT_TRIED: "not this kernel's turn",
+            EXPIRED: "the venue would refuse them by now",
+            FIRST_FORBIDDEN: "lease, halt or a block forbids the first leg",
+            SECOND_FORBIDDEN: "lease, halt or a block forbids the second leg",
+            BOOKS_TOO_OLD: "proved too long ago, or too far apart",
+        },
+    )
+    taken = word("bytes that the socket took; below 0: the error's number, negative")
+    looked_mono_ns = word("when everything was looked at for the last time")
+    sent_mono_ns = word("when the socket had answered")
+    start = word("first byte for the socket, in the orders' memory")
+    size = word("from there on", unit="bytes")
+
+
+LAUNCH = Launch()
+
 
 class EntrySlots(Table, words=32, writer=EXECUTOR):
     """Numbers of an entry that belong to no leg.
 
     line 0    | operation | opportunity | type | edge_detect_bps | edge_send_bps | direction | trigger_mono_ns |
               | detect_mono_ns |
-    line 1..3 | dequeued_mono_ns | gate_mono_ns | expiry_wall_ms | largest_leg | orders: 2 ORDER_SPAN ... | 0[12] |
+    line 1..3 | dequeued_mono_ns | gate_mono_ns | expiry_wall_ms | largest_leg | orders: 2 ORDER_SPAN ... |
+              | launches: 2 LAUNCH ... |
     """
 
     operation = word("counter of the operation's id")
@@ -62,6 +99,7 @@ class EntrySlots(Table, words=32, writer=EXECUTOR):
     expiry_wall_ms = word("until when the venues may take the orders", unit="ms since 1970")
     largest_leg = word("leg whose notional is the operation's: 0 or 1")
     orders = rows_of(ORDER_SPAN, LEGS, "of both orders")
+    launches = rows_of(LAUNCH, LEGS, "of both orders")
 
 
 ENTRY_SLOTS = EntrySlots()
@@ -72,7 +110,7 @@ class EntryLeg(Table, words=32, writer=EXECUTOR):
 
     line 0    | instrument | side | lots | ticks | best_fp | book_seq | update_id | proof_mono_ns |
     line 1    | recv_mono_ns | notional | venue | client | now_ms | now_s | expiry_ms | number |
-    line 2..3 | sign_from | sign_to | signature | 0[13] |
+    line 2..3 | sign_from | sign_to | signature | mask | 0[12] |
     """
 
     instrument = word("instrument id")
@@ -94,6 +132,7 @@ class EntryLeg(Table, words=32, writer=EXECUTOR):
     sign_from = word("first byte of what is signed, in the output")
     sign_to = word("byte behind it, in the output")
     signature = word("where the signature is written, in the output")
+    mask = word("key of the mask over a text frame, 32 bits, drawn at random for each entry")
 
 
 ENTRY_LEG = EntryLeg()
@@ -131,6 +170,7 @@ class TemplateOp(Table, writer=EXECUTOR):
             OP_MARK: "nothing: the slot takes the place",
             OP_GAP: "nothing: bytes left out",
             OP_CUT: "never compiled",
+            OP_TEXT_FRAME: "nothing: says that the order is a text frame",
         },
     )
     slot = word("slot of the number; of ready bytes their place in the pool")
@@ -144,7 +184,7 @@ TEMPLATE_OP = TemplateOp()
 class TemplateRow(Table, words=8, writer=EXECUTOR):
     """Numbers of the templates of one instrument and side.
 
-    | pair | leg | intent | notional | order | 0 | 0 | 0 |
+    | pair | leg | intent | notional | order | pads | framed | 0 |
     """
 
     pair = word("the pair, before the legs of the operation's record")
@@ -152,6 +192,8 @@ class TemplateRow(Table, words=8, writer=EXECUTOR):
     intent = word("the order's intent")
     notional = word("the operation's notional, where this leg is the larger one")
     order = word("the venue's order")
+    pads = word("of the key that signs the order, in the pool; 0 = nothing here signs it")
+    framed = word("1 = the order is a text frame")
 
 
 TEMPLATE_ROW = TemplateRow()

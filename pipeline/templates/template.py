@@ -14,7 +14,6 @@ from decimal import Decimal
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.model.enums import OrderSide
 from pipeline.templates.slots import (
@@ -31,11 +30,10 @@ from pipeline.templates.slots import (
     OP_INTEGER,
     OP_MARK,
     OP_TEXT,
+    OP_TEXT_FRAME,
     PROGRAM,
 )
-from shm.words import Words
-
-Octets = npt.NDArray[np.uint8]
+from shm.words import Octets, Words
 
 LEG_SLOTS = ENTRY_LEG.WORDS
 assert ENTRY_SLOTS.WORDS == LEG_SLOTS
@@ -43,13 +41,15 @@ SLOTS = LEG_SLOTS * (1 + LEGS)
 BOOKS_OFF = SLOTS  # behind the slots in the same array: the books of both legs
 NUMBER_MAX = 1 << 62  # a product of slot and factor beyond this is never written: the exact path takes it
 PLACEHOLDER_BYTES_MAX = 64  # more than any placeholder but a gap ever takes
+SIGNATURE_HEX_BYTES = 64
 DIGITS_MAX = 28  # with them the text of any slot is shorter than 32 characters, msgpack's short string
 
 
 class Placeholder(msgspec.Struct, frozen=True):
     """A place at which the writer puts a number: ``kind`` (OP_*) says how, ``slot`` which one.
 
-    Decimals are written as slot x ``factor`` / 10**``digits``; ids behind their ``prefix``.
+    Decimals are written as slot x ``factor`` / 10**``digits``; ids behind their ``prefix``, which of a signature is the
+    key.
     """
 
     kind: int
@@ -57,6 +57,9 @@ class Placeholder(msgspec.Struct, frozen=True):
     factor: int = 1
     digits: int = 0
     prefix: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"Placeholder({self.kind}, {self.slot})"  # no key in an error's text
 
 
 #: A template before it is compiled.
@@ -130,6 +133,14 @@ def gap(slot: int, size: int) -> Placeholder:
     return Placeholder(OP_GAP, slot, factor=size)
 
 
+def signature(key: bytes) -> Placeholder:
+    """The gap of an HMAC-SHA256 in hex over what stands between the order's two marks, made where the order is filled.
+    ``key``: at most a block of the hash."""
+    return Placeholder(OP_GAP, leg(ENTRY_LEG.signature), factor=SIGNATURE_HEX_BYTES, prefix=key)
+
+
+#: First piece of an order that is a text frame of a WebSocket: what follows is its payload.
+TEXT_FRAME = Placeholder(OP_TEXT_FRAME, 0)
 #: Separates the parts of a template between which other templates are written.
 CUT = Placeholder(OP_CUT, 0)
 
@@ -208,18 +219,19 @@ class TemplateTable:
                 ready += piece
                 continue
             if ready:
-                self._ops.append((OP_TEXT, self._place(ready), len(ready), 0))
+                self._ops.append((OP_TEXT, self.place(ready), len(ready), 0))
                 ready = b""
             if piece is None:
                 break
             if piece.kind == OP_ID:
-                self._ops.append((OP_ID, piece.slot, self._place(piece.prefix), len(piece.prefix)))
+                self._ops.append((OP_ID, piece.slot, self.place(piece.prefix), len(piece.prefix)))
             else:
                 self._ops.append((piece.kind, piece.slot, piece.factor, piece.digits))
         self._spans.append((start, len(self._ops)))
         return len(self._spans) - 1
 
-    def _place(self, text: bytes) -> int:
+    def place(self, text: bytes) -> int:
+        """Where ``text`` begins in the pool; equal texts lie there once."""
         known = self._places.get(text)
         if known is None:
             known = self._places[text] = len(self._pool)

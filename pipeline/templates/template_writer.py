@@ -18,9 +18,9 @@ from pipeline.templates.slots import (
     PROGRAM,
     TEMPLATE_OP,
 )
-from pipeline.templates.template import LEG_SLOTS, Octets
+from pipeline.templates.template import LEG_SLOTS
 from shm.jit import njit_bare
-from shm.words import Words
+from shm.words import Octets, Words
 
 
 @njit_bare

@@ -83,7 +83,7 @@ class FastEntryWorld(World):
         if not self.fast_entry.offer(record_of(opportunity), self._halt(), now):
             return False
         self.taken += 1
-        self.fast_entry.write(self.memory, now, opportunity.dequeued_mono_ns, lambda _venue: 0)
+        self.fast_entry.write(self.memory, now, (0, 0))
         entered = self.fast_entry.entered(self.memory)
         self._perform([Append(entered.operation), *(Append(intent) for intent in entered.intents)], now)
         places = [Place(request_of(intent), intent.purpose, intent.operation_id) for intent in entered.intents]
@@ -166,7 +166,7 @@ def exact(world: EntryWorld, record: Any) -> Plan | Rejected:
 
 
 def written(world: EntryWorld) -> Entered:
-    world.fast_entry.write(world.journal, world.now(), world.now_ns, lambda _venue: world.now().wall_ms)
+    world.fast_entry.write(world.journal, world.now(), (world.now().wall_ms, world.now().wall_ms))
     return world.fast_entry.entered(world.journal)
 
 

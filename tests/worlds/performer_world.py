@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pipeline.execution.crash_points import nothing
 from pipeline.execution.records import Outcome
-from pipeline.execution.shared_reads import decode_opportunity, may_launch
+from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.model.errors import VenueUnavailable
 from pipeline.model.structs import OrderRequest
-from pipeline.rehearsal.entry_world import LEASE_TOKEN, EntryWorld
+from pipeline.rehearsal.entry_world import EntryWorld
 from shm.metrics import Metrics
 from workers.executor.pages import ExecutorNumbers
 from workers.executor.performer import Performer
@@ -19,8 +21,36 @@ from workers.executor.performer import Performer
 MS = 1_000_000
 
 
+class Line:
+    """A plain connection that nobody answers on."""
+
+    def __init__(self) -> None:
+        self._ours, self._theirs = socket.socketpair()
+        self.fd = self._ours.fileno()
+
+    def came(self) -> bytes:
+        """What the kernel has taken; b"" = nothing."""
+        self._theirs.setblocking(False)
+        try:
+            return self._theirs.recv(1 << 16)
+        except BlockingIOError:
+            return b""
+
+    def close(self) -> None:
+        self._ours.close()
+        self._theirs.close()
+
+
 class Venue:
-    """Order entry that writes down what it signs and sends. ``on_send``: what happens with each send."""
+    """Order entry that writes down what it signs and sends. ``on_send``: what happens with each send.
+
+    ``line``: its plain connection (``VenueTrading.plain_line``); None: it takes bytes by ``launch``, signed here."""
+
+    line: Line | None = None
+
+    @property
+    def signs_orders(self) -> bool:
+        return self.line is None
 
     def __init__(self, log: list[str], *, up: bool = True, on_send: Callable[[], None] = lambda: None) -> None:
         self.log, self.up, self.on_send = log, up, on_send
@@ -36,6 +66,15 @@ class Venue:
 
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
         self.log.append("sign")
+
+    def plain_line(self) -> tuple[Line, int] | None:
+        if not self.up:
+            raise VenueUnavailable("down; nothing was sent")
+        return None if self.line is None else (self.line, self.line.fd)
+
+    def launched(self, line: Line, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
+        assert line is self.line and taken == len(wire)
+        self._send(line.came().decode())
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
         return self._send(payload.decode())
@@ -76,18 +115,20 @@ class WorldHalt:
         self.page: Any = world.halt
         self.latched, self.lease_expiry_mono_ns, self.fenced = world.latched, world.lease_expiry_mono_ns, world.fenced
         self.venue_blocked, self.instrument_blocked = world.venue_blocked, world.instrument_blocked
+        self.may_launch = world.may_launch
 
     def words(self) -> Any:
         return self.page
 
-    def may_launch(self, mono_ns: int, venue_id: int, instrument_id: int) -> bool:
-        return bool(may_launch(self.page, LEASE_TOKEN, mono_ns, venue_id, instrument_id))
-
 
 class Entry:
-    """A performer on an EntryWorld whose opportunity is taken; ``at``: what happens at a crash point, by its name."""
+    """A performer on an EntryWorld whose opportunity is taken; ``at``: what happens at a crash point, by its name.
 
-    def __init__(self, folder: Path, **world: Any) -> None:
+    :meth:`enter` goes a path: "exact"; "fast" by the sessions' own calls; "steps" over plain connections, one step
+    after the other; "one call" over them as in production, with no hook: there "journalled" means where the journal's
+    room is claimed, right before the call."""
+
+    def __init__(self, folder: Path, *, path: str = "fast", **world: Any) -> None:
         self.world = EntryWorld(folder, **world)
         self.log: list[str] = []
         self.at: dict[str, Callable[[], None]] = {}
@@ -95,6 +136,17 @@ class Entry:
         self.venues = {row.spec.venue: Venue(self.log) for row in self.world.rows}
         self.numbers = ExecutorNumbers(Metrics.private())
         self.halt = WorldHalt(self.world)
+        if path in ("steps", "one call"):
+            for venue in self.venues.values():
+                venue.line = Line()
+        if path == "one call":
+            claim = self.world.journal.claim
+
+            def claimed(size_bytes: int) -> Any:
+                self._crash("journalled")
+                return claim(size_bytes)
+
+            self.world.journal.claim = claimed  # type: ignore[method-assign]
         self.performer = performer(
             self.world.core,
             self.world.journal,
@@ -102,12 +154,18 @@ class Entry:
             self.venues,
             venue_ids={row.spec.venue: row.venue_id for row in self.world.rows},
             numbers=self.numbers,
-            crash=self._crash,
+            crash=nothing if path == "one call" else self._crash,
             clock=lambda: self.world.now_ns,
             wall=lambda: self.world.now().wall_ns,
         )
         self.world.fund_all()
         self.publish()
+
+    def close(self) -> None:
+        self.world.close()
+        for venue in self.venues.values():
+            if venue.line is not None:
+                venue.line.close()
 
     def _crash(self, point: str) -> None:
         self.passed.append(point)
@@ -125,7 +183,7 @@ class Entry:
 
     def enter(self, path: str) -> None:
         """An opportunity that is approved on this path."""
-        if path == "fast":
+        if path != "exact":
             assert self.performer.enter_fast(self.record(), self.world.now_ns)
         else:
             self.performer.feed(decode_opportunity(self.record(), self.world.now_ns))

@@ -1,6 +1,6 @@
 """Where a rehearsed entry's bytes go: two connections of this process to itself. Nothing leaves it.
 
-The kernel's way through TCP and a signature leave the caches as all else does: memory alone is hardly worth it.
+The kernel's way through TCP leaves the caches as all else does: memory alone is hardly worth it.
 """
 
 from __future__ import annotations
@@ -8,26 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
-
-from pipeline.exchanges.transport.hmac_pads import HmacPads
 
 READ_BYTES = 1 << 16
 CONNECT_TIMEOUT_S = 1.0
 
 
 class Loopback:
-    """:meth:`send` takes the bytes of two orders."""
+    """``fds``: the sockets that take both orders."""
 
     def __init__(self) -> None:
         self._pairs = [_connected(), _connected()]
-        self._pads = HmacPads("rehearsal", "sha256")
+        self.fds = (self._pairs[0][0], self._pairs[1][0])
 
-    def send(self, payloads: Sequence[bytes]) -> None:
-        """Signs the first, as most venues sign an order, writes both, reads what has come."""
-        self._pads.hexdigest(payloads[0])
-        for (ours, _), payload in zip(self._pairs, payloads, strict=True):
-            os.write(ours, payload)
+    def drain(self) -> None:
+        """Reads what has come."""
         for _, theirs in self._pairs:
             with contextlib.suppress(BlockingIOError):  # a busy host delivers later: it is read the next time
                 os.read(theirs, READ_BYTES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import numpy as np
@@ -34,7 +34,6 @@ from pipeline.execution.events import (
 )
 from pipeline.execution.journal import Journal
 from pipeline.execution.records import FillRecord, OperationResultRecord, OrderStateRecord, Purpose
-from pipeline.fast_entry.entry import OrderBytes
 from pipeline.model.clock import mono_ns, wall_ns
 from pipeline.model.enums import Durability, OrderState, Refusal, ReportOutcome
 from pipeline.model.errors import VenueUnavailable
@@ -43,6 +42,7 @@ from pipeline.model.units import NS_PER_MS
 from pipeline.risk.last_look import LastLook, LaunchPort, Stop
 from shm.layout import OPPORTUNITY, REPORT
 from shm.words import Words
+from workers.executor.fast_sender import FastSender
 from workers.executor.pages import ExecutorNumbers
 from workers.output import ALERT
 
@@ -95,6 +95,9 @@ class Performer:
         self._halt = halt
         self._trading = trading
         self._last_look = LastLook(core.context, halt, venue_ids)
+        self._sender = FastSender(
+            journal, trading, self._last_look, note_sent=self._note_sent, crash=crash, clock=clock
+        )
         self._ask = ask
         self._metrics = numbers.metrics
         self._hist, self._count, self._refused = numbers.hist, numbers.count, numbers.refused
@@ -350,11 +353,11 @@ class Performer:
             metrics.record(self._hist["send"], last_ns - dequeued_ns)
             metrics.record(self._hist["leg_gap"], last_ns - first_ns)
 
-    # --- the fast path ---
-
     def _note_sent(self, venue: str, symbol: str, sent_ns: int) -> None:
         self.sent_mono_ns[venue] = sent_ns
         self.sent_to.setdefault(venue, {})[symbol] = sent_ns
+
+    # --- the fast path ---
 
     def enter_fast(self, record: Words, dequeued_ns: int) -> bool:
         """Sends the entry of an opportunity record (int64[OPPORTUNITY.WORDS]) by the fast path.
@@ -371,66 +374,22 @@ class Performer:
         self._crash("judged")
         self._busy = True
         try:
-            orders = fast_entry.write(self._journal, now, dequeued_ns, lambda venue: self._venue_ms(venue, dequeued_ns))
-            written_ns = self._mono_ns()
-            if self._journal.durability is Durability.POWER:
-                self._journal.sync()
-            self._crash("journalled")
-            expiry_ns = dequeued_ns + self._core.config.execution.entry_window_ms * NS_PER_MS
-            followers, first_ns, last_ns = self._launch(orders, expiry_ns)
+            sending = self._sender.send(fast_entry, halt, now, self._core.config.execution.entry_window_ms)
             self._handle(fast_entry.entered(self._journal), now)  # before any event that the launch itself caused
         except Exception as error:
             self.end_by(error)
             raise
         finally:
             self._busy = False
-        self._events.extend(followers)
+        self._events.extend(sending.followers)
         metrics, trigger_ns = self._metrics, int(record[OPPORTUNITY.trigger_recv_mono_ns])
         metrics.record(self._hist["gate"], judged_ns - dequeued_ns)
-        metrics.record(self._hist["journal"], written_ns - judged_ns)
+        metrics.record(self._hist["journal"], sending.written_mono_ns - judged_ns)
         metrics.inc(self._count["fast_path"])
-        self._count_sends(followers, (trigger_ns, dequeued_ns), first_ns, last_ns)
-        if first_ns:
+        if sending.kept_back is not None:
+            metrics.inc(self._refused[sending.kept_back[0]])
+        self._count_sends(sending.followers, (trigger_ns, dequeued_ns), sending.first_mono_ns, sending.last_mono_ns)
+        if sending.first_mono_ns:
             self._crash("sent")
         self._drain_events_if_idle()
         return True
-
-    def _venue_ms(self, venue: str, at_mono_ns: int) -> int:
-        """What a venue's clock showed at a moment of the past: however late the bytes are made, they expire when the
-        journal says so, and no proof of absence comes before that."""
-        venue_ms = self._trading[venue].now_ms()
-        return venue_ms - max(0, self._mono_ns() - at_mono_ns) // NS_PER_MS
-
-    def _launch(self, orders: Sequence[OrderBytes], expiry_mono_ns: int) -> tuple[list[CoreEvent], int, int]:
-        """Both legs to their sockets, both complete (signed where the venue signs orders) before the first one leaves:
-        (events for the core, stamp of the first send, of the last). ``expiry_mono_ns``: from when on a venue
-        refuses them."""
-        payloads = []
-        for order in orders:
-            self._trading[order.venue].sign(order.view, *order.signed)
-            payloads.append(bytes(order.view))
-        self._crash("signed")
-        followers: list[CoreEvent] = []
-        first_ns = last_ns = 0
-        kept_back: Stop | None = None  # a first leg that cannot leave keeps the other one back
-        legs = orders
-        for order, payload in zip(orders, payloads, strict=True):
-            self._crash("before_send")
-            refused = kept_back or self._last_look.entry(legs, self._mono_ns(), expiry_mono_ns, first=not first_ns)
-            if refused is None:
-                try:
-                    last_ns = self._trading[order.venue].launch(order.symbol, order.client_id, payload)
-                except VenueUnavailable as error:
-                    refused = (Refusal.SESSION_DOWN, str(error))
-                else:
-                    followers.append(Sent(order.client_id, last_ns))
-                    self._note_sent(order.venue, order.symbol, last_ns)
-                    if not first_ns:
-                        first_ns, legs = last_ns, orders[1:]
-                        self._crash("after_first_leg_sent")
-            if refused is not None:
-                followers.append(NotSent(order.client_id, *refused))
-                kept_back = None if first_ns else refused
-        if kept_back is not None:
-            self._metrics.inc(self._refused[kept_back[0]])
-        return followers, first_ns, last_ns

@@ -152,7 +152,7 @@ class Executor:
         self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         self._spinning = False
         self._loopback = Loopback()
-        self._lane = FastLane(self._loopback.send)
+        self._lane = FastLane(self._loopback)
 
     # --- life ---
 
@@ -428,6 +428,7 @@ def warm(dialects: Sequence[str]) -> None:
     from pipeline.execution.shared_reads import may_launch, read_proved
     from pipeline.fast_entry.encoder import EntryEncoder
     from pipeline.fast_entry.entry import verdict_kernel
+    from pipeline.templates.hmac_sha256 import pads_of
     from shm.metrics import Metrics
 
     importlib.import_module("uvloop")
@@ -445,10 +446,11 @@ def warm(dialects: Sequence[str]) -> None:
     metrics.inc(metrics.counter("warm"))
     may_launch(np.zeros(HALT.END, np.int64), 0, 0, 0, 0)
     EntryEncoder("warm")
+    pads_of(b"warm")
     verdict_kernel()
     rehearse()  # what it specialises and imports, every child inherits
     loopback = Loopback()
-    FastLane(loopback.send).warm_up()
+    FastLane(loopback).warm_up()
     loopback.close()
 
 

@@ -21,6 +21,7 @@ from pipeline.exchanges.stream_session import StreamSession
 from pipeline.exchanges.transport.websocket import WsLink
 from pipeline.model.errors import ProtocolViolation, VenueError
 from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
+from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, Pieces
 
 if TYPE_CHECKING:
@@ -92,13 +93,14 @@ class BinanceTrading(OrderSession):
     """What the :class:`VenueTrading` of both markets share; a market brings its client and its private stream."""
 
     client: BinanceClient
+    signs_orders = True
 
     def __init__(
         self, venue: VenueConfig, credentials: Credentials, on_event: EventSink, client: BinanceClient
     ) -> None:
         super().__init__(venue, credentials, on_event, client)
         self._signer = BinanceSigner(credentials.api_key, credentials.api_secret)
-        self._entry = _OrderEntry("order entry", self)
+        self.entry = _OrderEntry("order entry", self)
 
     def sessions_ready(self) -> tuple[bool, str]:
         for session in self.streams():
@@ -107,13 +109,13 @@ class BinanceTrading(OrderSession):
         return True, ""
 
     def streams(self) -> tuple[StreamSession, ...]:
-        return (self._entry, self.private)
+        return (self.entry, self.private)
 
     async def open_order_entry(self) -> None:
-        await self._entry.start()
+        await self.entry.start()
 
     async def close_order_entry(self) -> None:
-        await self._entry.stop()
+        await self.entry.stop()
 
     def call(self, method: str, call_id: str, params: list[tuple[str, str | int]], window_ms: int) -> bytes:
         """A signed call of the WebSocket API, stamped with the venue's clock now."""
@@ -127,12 +129,6 @@ class BinanceTrading(OrderSession):
 
     # --- orders ---
 
-    def hand_over(self, key: str, payload: bytes) -> int:
-        sent_ns = self._entry.send(payload)
-        self.in_flight[key].link = self._entry.link
-        self.arm(key)
-        return sent_ns
-
     def order_payload(self, request: OrderRequest, now_ms: int) -> bytes:
         window_ms = request.expiry_wall_ms - now_ms if request.expiry_wall_ms else RECV_WINDOW_DEFAULT_MS
         params = orders.place_params(request, self.config.market)
@@ -142,7 +138,8 @@ class BinanceTrading(OrderSession):
         if not self.good_symbol(terms.symbol):
             return None
         inside = orders.place_pieces(terms, self._signer.api_key, self._signer.window(terms.window_ms))
-        return wsapi.call_pieces("order.place", "p-" + terms.id_prefix, inside, self._signer.signature_bytes)
+        pieces = wsapi.call_pieces("order.place", "p-" + terms.id_prefix, inside, self._signer.signature_bytes)
+        return [st.TEXT_FRAME, *pieces]
 
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
         signature = self._signer.sign(wsapi.signed_text(order[start:stop])).encode()

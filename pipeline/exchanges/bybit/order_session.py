@@ -26,6 +26,7 @@ from pipeline.exchanges.transport.refusals import error_of_code, printable
 from pipeline.exchanges.transport.websocket import WsLink
 from pipeline.model.errors import ProtocolViolation, VenueError, VenueUnavailable
 from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
+from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, Pieces
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class BybitTrading(OrderSession):
         super().__init__(venue, credentials, on_event, make_client(venue, credentials))
         self.signer = BybitSigner(credentials.api_key, credentials.api_secret)
         self.private = _PrivateStream(self, self.sessions_changed)
-        self._entry = _OrderEntry(self, self.sessions_changed)
+        self.entry = _OrderEntry(self, self.sessions_changed)
 
     def sessions_ready(self) -> tuple[bool, str]:
         for session in self.streams():
@@ -143,21 +144,15 @@ class BybitTrading(OrderSession):
         return True, ""
 
     def streams(self) -> tuple[StreamSession, ...]:
-        return (self._entry, self.private)
+        return (self.entry, self.private)
 
     async def open_order_entry(self) -> None:
-        await self._entry.start()
+        await self.entry.start()
 
     async def close_order_entry(self) -> None:
-        await self._entry.stop()
+        await self.entry.stop()
 
     # --- orders ---
-
-    def hand_over(self, key: str, payload: bytes) -> int:
-        sent_ns = self._entry.send(payload)
-        self.in_flight[key].link = self._entry.link
-        self.arm(key)
-        return sent_ns
 
     def order_payload(self, request: OrderRequest, now_ms: int) -> bytes:
         window_ms = request.expiry_wall_ms - now_ms if request.expiry_wall_ms else RECV_WINDOW_MS
@@ -169,7 +164,7 @@ class BybitTrading(OrderSession):
         if not self.good_symbol(terms.symbol):
             return None
         body = orders.place_pieces(self.client.category, terms)
-        return wsapi.call_pieces(wsapi.CREATE, f"p-{terms.id_prefix}", body, terms.window_ms)
+        return [st.TEXT_FRAME, *wsapi.call_pieces(wsapi.CREATE, f"p-{terms.id_prefix}", body, terms.window_ms)]
 
     def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
         body = orders.cancel_body(self.client.category, symbol, client_id, order_id)

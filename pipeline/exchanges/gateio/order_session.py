@@ -32,6 +32,7 @@ from pipeline.model.errors import (
     VenueUnavailable,
 )
 from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
+from pipeline.templates import template as st
 from pipeline.templates.template import OrderTerms, Pieces
 
 if TYPE_CHECKING:
@@ -134,6 +135,7 @@ class GateTrading(OrderSession):
     """:class:`VenueTrading` of both Gate.io markets."""
 
     client: GateClient
+    entry: _OrderEntry
 
     def __init__(self, venue: VenueConfig, credentials: Credentials, on_event: EventSink) -> None:
         super().__init__(venue, credentials, on_event, make_client(venue, credentials))
@@ -141,17 +143,17 @@ class GateTrading(OrderSession):
         self.prefix = "spot" if venue.market == "spot" else "futures"
         self.multipliers: dict[str, Decimal] = {}
         self.private = _PrivateStream(self, self.sessions_changed)
-        self._entry = _OrderEntry(self, self.sessions_changed)
+        self.entry = _OrderEntry(self, self.sessions_changed)
         self._held: list[tuple[account.Envelope, int]] = []
 
     def sessions_ready(self) -> tuple[bool, str]:
-        for session in (self._entry, self.private):
+        for session in (self.entry, self.private):
             if not session.ready:
                 return False, f"{session.name}: {session.last_reason or 'not connected'}"
         return True, ""
 
     def streams(self) -> tuple[StreamSession, ...]:
-        return (self._entry, self.private)
+        return (self.entry, self.private)
 
     def set_multipliers(self, multipliers: Mapping[str, Decimal]) -> None:
         self.multipliers.update(multipliers)
@@ -159,16 +161,16 @@ class GateTrading(OrderSession):
     async def open_order_entry(self) -> None:
         if isinstance(self.client, GateFuturesClient) and self.config.symbols:
             self.multipliers |= await self.client.learn_multipliers(self.config.symbols)
-        await self._entry.start()
+        await self.entry.start()
 
     async def close_order_entry(self) -> None:
-        await self._entry.stop()
+        await self.entry.stop()
 
     async def channel_payloads(self) -> dict[str, str]:
         """Private channels and their payload text; "" = none."""
         if self.prefix == "spot":
             return {channel: "" if channel.endswith("balances") else '["!all"]' for channel in account.SPOT_CHANNELS}
-        uid = self.credentials.uid or self._entry.uid
+        uid = self.credentials.uid or self.entry.uid
         if not uid and isinstance(self.client, GateFuturesClient):
             uid = await self.client.user_id()
         if not uid.isalnum():
@@ -181,12 +183,6 @@ class GateTrading(OrderSession):
         }
 
     # --- orders ---
-
-    def hand_over(self, key: str, payload: bytes) -> int:
-        sent_ns = self._entry.send(payload)
-        self.in_flight[key].link = self._entry.link
-        self.arm(key)
-        return sent_ns
 
     def order_payload(self, request: OrderRequest, now_ms: int) -> bytes:
         body = orders.place_body(self.prefix, request)
@@ -203,7 +199,7 @@ class GateTrading(OrderSession):
             return None
         if self.prefix == "futures":
             self.multipliers.setdefault(terms.symbol, terms.multiplier)
-        return wsapi.call_pieces(f"{self.prefix}.order_place", f"p-{terms.id_prefix}", body)
+        return [st.TEXT_FRAME, *wsapi.call_pieces(f"{self.prefix}.order_place", f"p-{terms.id_prefix}", body)]
 
     def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
         param = wsapi.cancel_param(self.prefix, symbol, order_id or orders.TEXT_PREFIX + client_id)

@@ -17,16 +17,17 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from pipeline.exchanges.base import EventSink, HttpReply
+from pipeline.exchanges.base import EventSink, HttpReply, OrderLine
 from pipeline.exchanges.mexc import account, orders
 from pipeline.exchanges.mexc.errors import error_of
 from pipeline.exchanges.mexc.public_stream import ControlReply, control_decoder, parse_ack
 from pipeline.exchanges.mexc.rest_client import MexcClient
-from pipeline.exchanges.mexc.signing import RECV_WINDOW_DEFAULT_MS, SIGNATURE_BYTES, MexcSigner
+from pipeline.exchanges.mexc.signing import RECV_WINDOW_DEFAULT_MS, MexcSigner
 from pipeline.exchanges.order_session import OrderSession
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.stream_session import StreamSession
-from pipeline.exchanges.transport.http1 import Http1Pool
+from pipeline.exchanges.transport.hmac_pads import block_key
+from pipeline.exchanges.transport.http1 import Http1Connection, Http1Pool, OnLost, OnReply
 from pipeline.exchanges.transport.websocket import WsLink, tls_context
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import (
@@ -37,7 +38,6 @@ from pipeline.model.errors import (
 )
 from pipeline.model.structs import Credentials, OrderRequest
 from pipeline.templates import template as st
-from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
 if TYPE_CHECKING:
@@ -155,14 +155,20 @@ class MexcTrading(OrderSession):
         return b"%b %b/order?%b%b" % (method, self._prefix.encode(), signed.encode(), self._tail)
 
     def hand_over(self, key: str, payload: bytes) -> int:
+        return self._pool.take().send(payload, *self._ends(key), self.request_timeout_s)
+
+    def _ends(self, key: str) -> tuple[OnReply, OnLost]:
+        """Both ends of a request."""
         entry = self.in_flight[key]
         ended = self._placed if entry.is_place else self._cancelled
-        return self._pool.take().send(
-            payload,
-            lambda reply: ended(key, entry.client_id, reply),
-            lambda reason: self._lost(key, reason),
-            self.request_timeout_s,
-        )
+        return lambda reply: ended(key, entry.client_id, reply), lambda reason: self._lost(key, reason)
+
+    def order_line(self) -> OrderLine:
+        return self._pool.take()
+
+    def await_answer(self, key: str, line: OrderLine | None) -> None:
+        assert isinstance(line, Http1Connection), "the pool has no others"
+        line.expect(*self._ends(key), self.request_timeout_s, mono_ns())
 
     def _lost(self, key: str, reason: str) -> None:
         error = OutcomeUnknown(f"{self.venue}: {reason} before the answer came", venue=self.venue)
@@ -179,12 +185,9 @@ class MexcTrading(OrderSession):
             b"POST %b/order?" % self._prefix.encode(),
             *orders.place_pieces(terms, self._signer.window(terms.window_ms)),
             b"&signature=",
-            st.gap(st.leg(ENTRY_LEG.signature), SIGNATURE_BYTES),
+            st.signature(block_key(self.credentials.api_secret, "sha256")),
             self._tail,
         ]
-
-    def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
-        order[place : place + SIGNATURE_BYTES] = self._signer.sign(order[start:stop]).encode()
 
     def _placed(self, key: str, client_id: str, reply: HttpReply) -> None:
         try:

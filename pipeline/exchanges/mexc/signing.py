@@ -14,7 +14,6 @@ from pipeline.exchanges.transport.hmac_pads import HmacPads
 RECV_WINDOW_MIN_MS = 1
 RECV_WINDOW_MAX_MS = 60_000
 RECV_WINDOW_DEFAULT_MS = 5_000
-SIGNATURE_BYTES = 64
 
 
 class MexcSigner:

@@ -8,9 +8,16 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
+Algorithm = Literal["sha256", "sha512"]
 _BLOCK_BYTES = {"sha256": 64, "sha512": 128}
 _IPAD = bytes(x ^ 0x36 for x in range(256))
 _OPAD = bytes(x ^ 0x5C for x in range(256))
+
+
+def block_key(secret: str, algorithm: Algorithm) -> bytes:
+    """A secret as the key of its HMAC: no longer than a block."""
+    key = secret.encode()
+    return key if len(key) <= _BLOCK_BYTES[algorithm] else hashlib.new(algorithm, key).digest()
 
 
 class HmacPads:
@@ -18,12 +25,8 @@ class HmacPads:
 
     __slots__ = ("_inner", "_outer")
 
-    def __init__(self, secret: str, algorithm: Literal["sha256", "sha512"]) -> None:
-        block = _BLOCK_BYTES[algorithm]
-        key = secret.encode()
-        if len(key) > block:
-            key = hashlib.new(algorithm, key).digest()
-        key = key.ljust(block, b"\0")
+    def __init__(self, secret: str, algorithm: Algorithm) -> None:
+        key = block_key(secret, algorithm).ljust(_BLOCK_BYTES[algorithm], b"\0")
         self._inner = hashlib.new(algorithm, key.translate(_IPAD))
         self._outer = hashlib.new(algorithm, key.translate(_OPAD))
 

@@ -106,10 +106,27 @@ class Http1Connection(asyncio.Protocol):
         self._write(transport, payload)
         sent_ns = mono_ns()
         # behind the bytes: the loop that would bring an answer runs only after this call
-        self._exchange = _Exchange(self, on_reply, on_lost)
-        self.last_used_mono_ns = sent_ns
-        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
+        self.expect(on_reply, on_lost, timeout_s, sent_ns)
         return sent_ns
+
+    def expect(self, on_reply: OnReply, on_lost: OnLost, timeout_s: float, sent_mono_ns: int) -> None:
+        """The request whose bytes have just gone: its answer is awaited."""
+        self._exchange = _Exchange(self, on_reply, on_lost)
+        self.last_used_mono_ns = sent_mono_ns
+        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
+
+    def plain_fd(self) -> int:
+        """The socket that takes a request's bytes now; -1: there is none (TLS, bytes that wait). Raises
+        ``VenueUnavailable`` when the connection is closed or closing."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise VenueUnavailable("connection is closed; nothing was sent")
+        return -1 if transport.get_write_buffer_size() else self._fd
+
+    def write(self, payload: bytes) -> None:
+        """Hands bytes to the connection, behind all that it was given before; nothing where it is gone."""
+        if self._transport is not None:
+            self._transport.write(payload)
 
     def _write(self, transport: asyncio.Transport, payload: bytes) -> None:
         """Into the kernel before this returns, where the socket is plain: uvloop's own ``write`` waits for the end of
@@ -132,6 +149,10 @@ class Http1Connection(asyncio.Protocol):
         self._broken = self._broken or reason
         if self._transport is not None:
             self._transport.abort()
+
+    def disconnect(self, reason: str) -> None:
+        """:meth:`close`, as every order line has it."""
+        self.close(reason)
 
     # --- asyncio.Protocol ---
 
@@ -215,6 +236,7 @@ class Http1Pool:
         self._on_change = on_change
         self._venue = venue
         self._connections: list[Http1Connection] = []
+        self._newest: Http1Connection | None = None  # the one that was taken last
         self._tasks: list[asyncio.Task[None]] = []
         self._up = False
 
@@ -250,11 +272,15 @@ class Http1Pool:
             await asyncio.sleep(0)
 
     def take(self) -> Http1Connection:
-        """An idle connection, the most recently used one first (its congestion window is warm).
+        """An idle connection, the one that was taken last first (its congestion window is warm, and so is its state
+        here), then the most recently used one.
 
         Raises ``VenueUnavailable`` when every connection is busy or down: nothing was sent.
         """
-        best: Http1Connection | None = None
+        best = self._newest
+        if best is not None and best.idle:
+            return best
+        best = None
         for connection in self._connections:
             if connection.idle and (best is None or connection.last_used_mono_ns > best.last_used_mono_ns):
                 best = connection
@@ -262,6 +288,7 @@ class Http1Pool:
             raise VenueUnavailable(
                 f"{self._venue}: no idle order connection of {len(self._connections)}", venue=self._venue
             )
+        self._newest = best
         return best
 
     async def _open(self, down: asyncio.Event) -> tuple[Http1Connection, asyncio.Event]:

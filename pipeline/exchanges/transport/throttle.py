@@ -73,7 +73,7 @@ class SharedWindows(Protocol):
 class Window:
     """At most ``limit.capacity`` units in any ``limit.window_s`` seconds, over this process and those of ``row``."""
 
-    __slots__ = ("_row", "_silent_until_ns", "_sum", "_taken", "_whole", "capacity", "most", "window_ns")
+    __slots__ = ("_row", "_silent_until_ns", "_sum", "_taken", "_whole", "capacity", "free", "most", "window_ns")
 
     def __init__(self, limit: Limit, row: SpendRow | None = None) -> None:
         self.capacity = max(1.0, limit.capacity)
@@ -82,6 +82,7 @@ class Window:
         self.window_ns = window_ns_of(limit)
         self._taken: deque[tuple[int, float]] = deque()
         self._sum = 0.0  # of the units in it
+        self.free = 0.0  # units that this process may still take, at least: time alone only adds to them
         self._silent_until_ns = 0
         self._row = row
 
@@ -89,12 +90,14 @@ class Window:
         """Counts ``units`` as sent now; returns what :meth:`take_back` needs."""
         self._taken.append((now_ns, units))
         self._sum += units
+        self.free -= units
         return 0 if self._row is None else self._row.add(now_ns, math.ceil(units))
 
     def take_back(self, slice_number: int) -> None:
         """The newest units were not sent."""
         units = self._taken.pop()[1]
         self._sum -= units
+        self.free += units
         if self._row is not None:
             self._row.take_back(slice_number, math.ceil(units))
 
@@ -108,7 +111,13 @@ class Window:
             self._sum = 0.0  # no rounding outlives a window
         others = 0 if self._row is None or not self._row.others_rows else self._row.others(now_ns)
         room = min(self.most, self.capacity * (1.0 - spare)) if spare else self._whole
+        self.free = self._whole - self._sum - others
         return self._sum + others + wanted - room
+
+    @property
+    def alone(self) -> bool:
+        """No other process has a part in it, as far as this one has looked."""
+        return self._row is None or not self._row.others_rows
 
     def delay_s(self, now_ns: int, wanted: float, spare: float = 0.0) -> float:
         """Seconds until ``wanted`` more fit; 0.0 = now."""
@@ -194,6 +203,19 @@ class Throttle:
     def try_acquire(self, bucket: str, weight: float = 1.0) -> bool:
         """Take ``weight`` now, or nothing. False inside a silence or when the budget is short."""
         return self.delay_s(bucket, weight, take=True) == 0.0
+
+    def fits(self, bucket: str, weight: float) -> bool:
+        """Whether ``weight`` could be taken now. Mostly without a count: what was free at the last one still is."""
+        window = self._windows[bucket]
+        if weight <= window.free and window.alone and not self._limits[bucket].pool:
+            now_ns = self._clock_ns()
+            return now_ns >= window.silent_until_ns() and now_ns >= self._all.silent_until_ns()
+        return self.delay_s(bucket, weight) == 0.0
+
+    def count(self, bucket: str) -> None:
+        """One unit that has been sent, right behind a :meth:`fits` of it: of what only one process at a time sends."""
+        with self._lock:
+            self._windows[bucket].add(self._clock_ns(), 1.0)
 
     def delay_s(self, bucket: str, weight: float = 1.0, *, take: bool = False, look: bool = False) -> float:
         """Seconds until ``weight`` could be taken; 0.0 = now (and taken, if ``take``).

@@ -50,6 +50,7 @@ class WsLink(WSListener):
         self._fragments: list[bytes] = []
         self._fragment_is_text = False
         self._close_reason = ""
+        self._fd = -1
         self.opened_mono_ns = 0
         self.last_frame_mono_ns = 0  # any frame, pongs included
         self.frames = 0
@@ -59,6 +60,7 @@ class WsLink(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """By picows: the upgrade is done, and sends are possible from here on."""
         self._transport = self._last_transport = transport
+        self._fd = transport.underlying_transport.get_extra_info("socket").fileno()
         self.opened_mono_ns = self.last_frame_mono_ns = mono_ns()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -110,11 +112,27 @@ class WsLink(WSListener):
 
     def send_text(self, payload: bytes) -> int:
         """Hand one text frame to the socket; returns the moment. Raises ``VenueUnavailable`` when it is closed."""
-        transport = self._transport
-        if transport is None:
-            raise VenueUnavailable("connection is closed; nothing was sent")
-        transport.send(_TEXT, payload)
+        self._open().send(_TEXT, payload)
         return mono_ns()
+
+    def plain_fd(self) -> int:
+        """The socket that takes a frame's bytes now; -1: there is none (TLS, bytes that wait). Raises
+        ``VenueUnavailable`` when the connection is closed or closing."""
+        transport = self._open()
+        waits = transport.is_secure or transport.underlying_transport.get_write_buffer_size()
+        return -1 if waits else self._fd
+
+    def _open(self) -> WSTransport:
+        """Raises ``VenueUnavailable`` when nothing can be sent: picows says so only once the loop has closed it."""
+        transport = self._transport
+        if transport is None or transport.is_close_frame_sent or transport.underlying_transport.is_closing():
+            raise VenueUnavailable("connection is closed; nothing was sent")
+        return transport
+
+    def write(self, payload: bytes) -> None:
+        """Hands a frame's bytes to the connection, behind all that it was given before; nothing where it is gone."""
+        if self._transport is not None:
+            self._transport.underlying_transport.write(payload)
 
     async def reraise(self) -> None:
         """After the end: raise what a frame handler of ours raised. A bug must end the process, not look like a lost

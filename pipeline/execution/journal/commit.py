@@ -13,9 +13,8 @@ import numpy.typing as npt
 from shm.atomics import store_release
 from shm.checksum import crc32_words
 from shm.jit import njit_bare
-from shm.words import Words
+from shm.words import Octets, Words
 
-Octets = npt.NDArray[np.uint8]
 Cells = npt.NDArray[np.uint64]
 
 HEADER_WORDS = 7

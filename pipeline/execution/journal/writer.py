@@ -42,6 +42,7 @@ from shm.words import Words
 SEGMENT_BYTES_DEFAULT = 64 * 1024 * 1024
 SEGMENT_BYTES_MIN = 16 * 1024
 RESERVE_BYTES = 256 * 1024  # kept for fills, cancels and unwinds when the disk is full; entries stop before it
+SCRATCH_CELLS = 128
 UNASKED_S = 0.25  # the background thread looks by itself; its owner kicks it at every tick
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -51,14 +52,15 @@ class Place:
     """Where the jitted writer of whole entries (``pipeline/fast_entry/encoder.py``) goes on in the open segment.
 
     ``offset``: first free byte. ``octets`` (uint8) and ``words`` (int64) are the segment's bytes. ``chain``: 8 bytes,
-    the hash chain behind the last record, at the head of ``scratch`` (uint64[32], the jitted writer's working memory).
+    the hash chain behind the last record, at the head of ``scratch`` (uint64[SCRATCH_CELLS], the jitted writer's
+    working memory).
     """
 
     __slots__ = ("chain", "octets", "offset", "scratch", "words")
 
     def __init__(self) -> None:
         self.offset = 0
-        self.scratch = np.zeros(32, np.uint64)  # the chain so far; the rest is the writer's
+        self.scratch = np.zeros(SCRATCH_CELLS, np.uint64)  # the chain so far; the rest is the writer's
         self.chain = memoryview(self.scratch.data).cast("B")[:8]
         self.show(None)
 

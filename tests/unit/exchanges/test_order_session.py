@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -36,6 +37,7 @@ from pipeline.templates import template as st
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, TemplateTable
 from pipeline.templates.template_writer import fill_template
+from tests.naive.orders import framed, hex_signature
 from tests.worlds.exchange_world import TRADED, Events, world
 from tests.worlds.trading_venue import TradingVenue, trading_venue
 from tests.worlds.waiting import WAIT_S
@@ -349,9 +351,11 @@ def test_unknown_dialects_and_missing_parts_are_configuration_errors() -> None:
         make_trading(config("parsing"), Credentials(api_key="k", api_secret="s"), Events())
 
 
+@pytest.mark.parametrize("taken", [None, 7, 10_000])
 @pytest.mark.parametrize("name", SESSIONS)
-def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str) -> None:
-    """Filled, signed and launched, it ends like any other; what the venue reads is the same but for the moment."""
+def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str, taken: int | None) -> None:
+    """Filled, signed and launched, it ends like any other; what the venue reads is the same but for the moment.
+    ``taken``: bytes that the plain socket takes at once; None: the session sends them."""
 
     async def scenario(it: TradingVenue) -> None:
         spec = it.spec
@@ -375,13 +379,28 @@ def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str) ->
         size = fill_template(program, pool, 0, slots, 0, out, 0)
         view = memoryview(out.data).cast("B")[:size]
         marks = [int(leg[slot]) for slot in (ENTRY_LEG.sign_from, ENTRY_LEG.sign_to, ENTRY_LEG.signature)]
-        it.trading.sign(view, *marks)
-        it.trading.launch(spec.symbol, "s1x1", bytes(view))
+        keys = [piece.prefix for piece in pieces if isinstance(piece, st.Placeholder) and piece.prefix]
+        if it.trading.signs_orders:
+            it.trading.sign(view, *marks)
+        elif keys:
+            start, stop, place = marks
+            view[place : place + 64] = hex_signature(keys[0], bytes(view[start:stop])).encode()
+        if taken is None:
+            it.trading.launch(spec.symbol, "s1x1", bytes(view))
+        else:
+            wire = framed(bytes(view), 0x9A0B7F01) if st.TEXT_FRAME in pieces else bytes(view)
+            found = it.trading.plain_line()
+            assert found is not None
+            line, fd = found
+            sent = os.write(fd, wire[:taken])
+            it.trading.launched(line, spec.symbol, "s1x1", memoryview(wire), sent)
         outcome = await it.events.one(PlaceOutcome, client_id="s1x1")
         assert outcome.kind is OutcomeKind.ACKED
         end = await it.events.one(OrderUpdate, client_id="s1x1", state=OrderState.FILLED)
         assert end.filled_qty == wanted.qty
         await it.trading.close()
+        with pytest.raises(VenueUnavailable):
+            it.trading.plain_line()
         with pytest.raises(VenueUnavailable):
             it.trading.launch(spec.symbol, "s1x2", bytes(view))
 

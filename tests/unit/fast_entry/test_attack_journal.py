@@ -14,7 +14,8 @@ from tests.worlds.fast_entry_world import a_world, opened, ordinary
 
 def encoded(world: EntryWorld, journal: Journal) -> list[str]:
     """One more entry of the numbers that were approved, into ``journal``; the ids of its records."""
-    orders = world.fast_entry.write(journal, world.now(), world.now_ns, lambda _venue: 0)
+    world.fast_entry.write(journal, world.now(), (0, 0))
+    orders = world.fast_entry.orders()
     entered = world.fast_entry.entered(journal)
     assert [order.client_id for order in orders] == [intent.client_id for intent in entered.intents]
     return [entered.operation.operation_id, *(intent.client_id for intent in entered.intents)]

@@ -2,18 +2,45 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
 from pipeline.rehearsal import fast_lane
-from pipeline.rehearsal.fast_lane import PAUSE_MAX_NS, ROUNDS, SHARE, FastLane
+from pipeline.rehearsal.fast_lane import FILLING, PAUSE_MAX_NS, ROUNDS, SHARE, FastLane
+from tests.naive.orders import hex_signature, unframed
+from workers.executor.loopback import Loopback
 
 
 @pytest.fixture
-def lane() -> FastLane:
-    return FastLane(lambda payloads: None)
+def wires() -> Iterator[Loopback]:
+    made = Loopback()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def lane(wires: Loopback) -> FastLane:
+    return FastLane(wires)
+
+
+class Kept:
+    """What came through, of each rehearsal."""
+
+    def __init__(self) -> None:
+        self.pairs = [socket.socketpair() for _ in range(2)]
+        self.fds = (self.pairs[0][0].fileno(), self.pairs[1][0].fileno())
+        self.came: list[list[bytes]] = []
+
+    def drain(self) -> None:
+        self.came.append([theirs.recv(4096) for _, theirs in self.pairs])
+
+    def close(self) -> None:
+        for end in (*self.pairs[0], *self.pairs[1]):
+            end.close()
 
 
 def done(lane: FastLane) -> int:
@@ -22,13 +49,16 @@ def done(lane: FastLane) -> int:
 
 
 def test_every_rehearsal_writes_the_records_and_both_orders() -> None:
-    sent: list[list[bytes]] = []
-    lane = FastLane(sent.append)
+    kept = Kept()
+    lane = FastLane(kept)
     lane.warm_up()
-    assert len(sent) == ROUNDS
-    bought, sold = sent[-1]
-    assert bought.startswith(b"BTCUSDT BUY ") and bought.endswith(b" 0.5 at 99.5")
-    assert sold.startswith(b"BTC_USDT SELL ") and sold.endswith(b" 0.5 at 99.6")
+    kept.close()
+    assert len(kept.came) == ROUNDS
+    bought, sold = kept.came[-1][0], unframed(kept.came[-1][1])
+    assert bought.startswith(b"BTCUSDT BUY ") and b" 0.5 at 99.5" in bought
+    assert sold.startswith(b"BTC_USDT SELL ") and b" 0.5 at 99.6" in sold
+    signed, rest = bought[: bought.index(FILLING) + len(FILLING)], bought[bought.index(FILLING) + len(FILLING) :]
+    assert rest == hex_signature(b"rehearsal", signed).encode() + FILLING
     operation, *intents = lane._world.journal.recent(3)
     assert isinstance(operation, OperationRecord) and operation.pair == "BTC/USDT"
     assert [type(intent) for intent in intents] == [OrderIntentRecord] * 2
@@ -70,10 +100,9 @@ def test_rehearsals_take_a_hundredth_of_the_time(lane: FastLane, monkeypatch: py
 
 
 def test_what_raises_is_not_tried_at_once_again() -> None:
-    def broken(payloads: list[bytes]) -> None:
-        raise BrokenPipeError
-
-    lane = FastLane(broken)
-    with pytest.raises(BrokenPipeError):
+    kept = Kept()
+    lane = FastLane(kept)
+    kept.close()
+    with pytest.raises(OSError, match="nothing was sent"):
         lane.turn()
     lane.turn()

@@ -111,7 +111,7 @@ async def _time() -> int:
 def test_a_connection_that_fails_half_way_leaves_nothing_open() -> None:
     """The private stream is refused again and again: order connections must not pile up behind it."""
     client = SimpleNamespace(server_time_ms=_time)
-    for kind, first, second in ((MexcTrading, "_pool", "private"), (GateTrading, "_entry", "private")):
+    for kind, first, second in ((MexcTrading, "_pool", "private"), (GateTrading, "entry", "private")):
         made: Any = object.__new__(kind)
         opened = Part()
         made.client = client

@@ -145,3 +145,26 @@ def test_the_anchor_is_the_busiest_market_that_is_there() -> None:
     assert anchor_symbol(["DOGEUSDT", "ETHUSDT", "BTCUSDT"]) == "BTCUSDT"
     assert anchor_symbol(["ZZZ_USDT", "AAA_USDT"]) == "ZZZ_USDT"
     assert anchor_symbol([]) == ""
+
+
+def test_what_fits_is_what_a_count_finds_and_what_was_sent_is_counted() -> None:
+    """The quick answer (what was free at the last count still is) is never more than the count's own."""
+    clock = Clock()
+    budget = throttle(clock, order=Limit(5, 1.0, part=1.0))
+    sent = 0
+    for step in range(400):
+        clock.now_ns += 37_000_000 * (step % 7)
+        fits = budget.fits("order", 2)
+        assert not fits or budget.delay_s("order", 2) == 0.0
+        if not fits:
+            assert budget.delay_s("order", 2) > 0.0
+        elif step % 3:
+            budget.count("order")
+            sent += 1
+    assert sent > 50
+    budget.silence(1.0, "order")
+    assert not budget.fits("order", 1)
+    clock.now_ns += 1_000_000_000
+    assert budget.fits("order", 1)
+    budget.silence(1.0)
+    assert not budget.fits("order", 1)

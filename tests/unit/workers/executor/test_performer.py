@@ -29,7 +29,8 @@ from workers.executor.pages import ExecutorNumbers
 from workers.executor.process import Executor
 
 MS = 1_000_000
-PATHS = ["fast", "exact"]
+HOOKED = ["fast", "steps", "exact"]
+PATHS = [*HOOKED, "one call"]
 
 
 def request(venue: str, client_id: str) -> OrderRequest:
@@ -137,10 +138,11 @@ class Scripted:
 
 
 @pytest.fixture
-def entry(tmp_path: Path) -> Iterator[Entry]:
-    made = Entry(tmp_path)
+def entry(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Entry]:
+    case = getattr(request.node, "callspec", None)
+    made = Entry(tmp_path, path=case.params.get("path", "fast") if case is not None else "fast")
     yield made
-    made.world.close()
+    made.close()
 
 
 def intent(name: str) -> Append:
@@ -242,7 +244,7 @@ def test_a_journal_that_takes_no_record_ends_the_executor_wherever_the_event_cam
 # --- both paths of an entry, on a real core and journal ---
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", HOOKED)
 def test_an_entry_is_journalled_before_it_is_sent_and_the_core_knows(entry: Entry, path: str) -> None:
     appended = entry.world.journal.appended
     at_send: list[int] = []
@@ -272,8 +274,13 @@ def test_a_pause_between_verdict_and_send_sends_nothing_and_ends_flat(entry: Ent
     assert entry.sent == 2, "the direction is free again, and so is the money"
 
 
-@pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize(("older_ms", "sent"), [(0, 2), (0.001, 0)])
+@pytest.mark.parametrize(
+    ("path", "older_ms", "sent"),
+    [
+        *((path, *case) for path in ("fast", "exact") for case in ((0, 2), (0.001, 0))),
+        *((path, *case) for path in ("steps", "one call") for case in ((-50, 2), (0.001, 0))),  # their clock goes on
+    ],
+)
 def test_the_age_at_the_send_is_bounded_like_the_age_at_the_verdict(
     entry: Entry, path: str, older_ms: float, sent: int
 ) -> None:
@@ -284,7 +291,7 @@ def test_the_age_at_the_send_is_bounded_like_the_age_at_the_verdict(
     assert entry.sent == sent
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", HOOKED)
 def test_the_second_leg_follows_the_first_on_books_of_any_age(entry: Entry, path: str) -> None:
     """Keeping it back would leave the first one alone."""
     entry.at["after_first_leg_sent"] = lambda: entry.pause(900)
@@ -326,7 +333,7 @@ def test_a_halt_or_a_lost_lease_after_the_verdict_keeps_the_entry_back(
     assert entry.refused() == {refusal: 1}
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", HOOKED)
 @pytest.mark.parametrize("place", [HALT.latch, HALT.venue_blocked + 1, HALT.instrument_blocked + 1])
 def test_a_halt_or_a_block_between_the_legs_stops_the_second_one(entry: Entry, path: str, place: int) -> None:
     def said() -> None:
@@ -344,6 +351,25 @@ def test_an_entry_whose_first_leg_cannot_leave_keeps_the_second_one_back(entry: 
     entry.enter(path)
     entry.assert_flat()
     assert entry.refused() == {"session_down": 1}
+
+
+@pytest.mark.parametrize("path", ["fast", "steps", "one call"])
+def test_a_second_leg_that_cannot_leave_keeps_the_first_one_back(entry: Entry, path: str) -> None:
+    """It is known before the first byte: nobody breaks a leg for it."""
+    entry.venues["gateio_spot"].up = False
+    entry.enter(path)
+    entry.assert_flat()
+    assert entry.refused() == {"session_down": 1}
+
+
+def test_one_call_sends_both_legs_and_the_core_knows(tmp_path: Path) -> None:
+    entry = Entry(tmp_path, path="one call")
+    entry.enter("one call")
+    assert entry.sent == 2 and entry.states == ["SENT", "SENT"] and not entry.refused()
+    assert entry.passed == ["journalled"], "no other hook is passed: it is one call"
+    counters = entry.numbers.metrics.counters()
+    assert (counters["orders_sent"], counters["fast_path"], counters["entries"]) == (2, 1, 1)
+    entry.close()
 
 
 def test_a_journal_that_takes_nothing_ends_the_process_and_nothing_is_sent(entry: Entry) -> None:
