@@ -406,8 +406,10 @@ def run_worker(process: str, body: Callable[[WorkerContext], None], argv: Sequen
     warm = getattr(sys.modules[body.__module__], "warm", None)
     if warm is not None:  # no fork server has done it: a second from the cache, a minute without
         from shm import jitcache  # numba: such a process has it
+        from shm.warm import warm as warm_shared
 
         Notifier().send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=loading kernels")
+        warm_shared()
         warm([config.exchanges[exchange].dialect] if exchange else sorted({v.dialect for v in config.venues}))
         jitcache.loaded_all()
     return start_worker(body, config=config, instance=instance, process=name, exchange=exchange)

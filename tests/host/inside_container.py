@@ -20,7 +20,8 @@ from workers.credentials import store_credentials
 from workers.demo.simulator import SimulatorProcess, keys_of
 
 UNITS = "/etc/systemd/system"
-PROCESSES = ("supervisor", "guard", "recorder", "poller", "executor", "detector")
+PROCESSES = ("supervisor", "guard", "recorder", "poller", "executor", "detector", "monitor")
+WATCHER, STRANGER = "watcher", "stranger"  # a member of the monitoring group, and a user who is in none
 PYTHON = "/opt/arb/.venv/bin/python"
 
 
@@ -34,26 +35,46 @@ def show(unit: str, name: str) -> str:
     return run("systemctl", "show", "--value", "-p", name, unit)
 
 
-def status() -> dict[str, Any]:
-    """``arb status --json`` as the engine's user; {} while it cannot say anything."""
-    environment = ["env", "ARB_STATE_DIR=/var/lib/arb", "ARB_CACHE_DIR=/var/cache/arb"]
-    command = [
-        "runuser",
-        "-u",
-        "arb",
-        "--",
-        *environment,
-        PYTHON,
-        "-m",
-        "workers",
-        "status",
-        "--instance",
-        "main",
-        "--json",
-    ]
-    text = run(*command, check=False)
+def asked(user: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command of ``arb`` about the instance, by a user of the container."""
+    environment = ["env", "HOME=/tmp", "ARB_STATE_DIR=/var/lib/arb"]
+    environment += ["ARB_CACHE_DIR=/var/cache/arb"] if user == "arb" else [f"ARB_CACHE_DIR=/tmp/cache-{user}"]
+    arb = ["runuser", "-u", user, "--", *environment, PYTHON, "-m", "workers"]
+    return subprocess.run([*arb, *command, "--instance", "main", "--json"], capture_output=True, text=True)
+
+
+def status(user: str = "arb") -> dict[str, Any]:
+    """``arb status --json`` as a user; {} while it cannot say anything."""
+    text = asked(user, "status").stdout.strip()
     found: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
     return found
+
+
+def other_users() -> dict[str, Any]:
+    """What a member of the monitoring group reads and may not do, and what a stranger hears."""
+    watched, halted = status(WATCHER), asked(WATCHER, "halt", "--reason", "not mine")
+    return {
+        "watcher": [watched.get("mode"), sorted(name for name, row in watched["processes"].items() if row["alive"])],
+        "halt": [halted.returncode, status()["halted"]],
+        "stranger": str(status(STRANGER).get("error")),
+    }
+
+
+def reload() -> str:
+    """A changed limit, taken in by ``systemctl reload``: what the journal says of it."""
+    path = Path("/etc/arb/main.yaml")
+    config = yaml.safe_load(path.read_text())
+    config["risk_limits"] = {**config.get("risk_limits", {}), "max_daily_loss_usd": 4321}
+    path.write_text(yaml.safe_dump(config))
+    run("systemctl", "reload", "arb-supervisor@main.service")
+    said: list[str] = []
+
+    def taken() -> bool:
+        said[:] = run("journalctl", "--no-pager", "-o", "cat", "-u", "arb-supervisor@main.service").splitlines()
+        return any("configuration reloaded" in line for line in said)
+
+    until(taken, "the reload")
+    return next(line for line in said if "configuration reloaded" in line)
 
 
 def completed() -> int:
@@ -65,10 +86,13 @@ def drive() -> dict[str, Any]:
     """Starts the target, waits for operations, kills the executor, waits again, stops: what was seen."""
     run("ldconfig")
     run("systemd-sysusers")
+    run("useradd", "--no-create-home", "--groups", "arb", WATCHER)
+    run("useradd", "--no-create-home", STRANGER)
     Path("/etc/arb").mkdir(exist_ok=True)
     simulator = SimulatorProcess(seed=1, scenario="demo", log=Path("/opt/simulator.log"))
     fields = simulator.wait_ready()
-    config = {**fields.pop("engine_config"), "engine_name": "main"}
+    config = {**fields.pop("engine_config"), "engine_name": "main", "monitoring": {"group": "arb"}}
+    config["guard"] = {**config.get("guard", {}), "hung_after_ms": 10_000, "restart_within_ms": 60_000}  # a busy host
     Path("/etc/arb/main.yaml").write_text(yaml.safe_dump(config))
     for exchange, key in keys_of(fields["venues"]).items():
         store_credentials("main", exchange, key)
@@ -86,6 +110,7 @@ def drive() -> dict[str, Any]:
         "uids": sorted({run("stat", "-c", "%U", f"/proc/{show(u, 'MainPID')}") for u in units}),
     }
     until(lambda: completed() > 0, "an operation")
+    seen["users"], seen["reload"] = other_users(), reload()
     before = show("arb-executor@main.service", "MainPID")
     run("systemctl", "kill", "-s", "KILL", "arb-executor@main.service")
     until(

@@ -1,4 +1,5 @@
-"""The unit files under a real systemd: an instance starts, trades, loses its executor, trades again and stops."""
+"""The unit files under a real systemd: an instance trades, is read by its group, takes in a changed limit, loses its
+executor, trades again and stops."""
 
 from __future__ import annotations
 
@@ -26,6 +27,11 @@ def test_an_instance_of_units_boots_survives_a_kill_and_stops(tmp_path: Path) ->
         container.close()
     assert seen["uids"] == ["arb"]
     assert seen["state"] == "ready"
+    running = [unit.removeprefix("arb-").partition("@main")[0] for unit in seen["units"] if "feed" not in unit]
+    assert seen["users"]["watcher"] == ["sim", sorted([*running, "feed.gateio", "feed.mexc"])]
+    assert seen["users"]["halt"][0] != 0 and seen["users"]["halt"][1] is False, "a reader halts nothing"
+    assert "wanted its user" in seen["users"]["stranger"] or "Permission denied" in seen["users"]["stranger"]
+    assert "4321" in seen["reload"]
     executor = "arb-executor@main.service"
     assert seen["restarts"] == {unit: int(unit == executor) for unit in seen["units"]}
     assert seen["ends"] == dict.fromkeys(seen["units"], "success")

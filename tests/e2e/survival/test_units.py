@@ -88,6 +88,13 @@ def units() -> Iterator[Any]:
         found.close()
 
 
+def test_every_kernel_is_there_before_a_unit_begins(units: Any) -> None:
+    """A fork server loads the shared ones for its children; a unit has to do it for itself."""
+    for name in units.running:
+        said = (units.engine.state_dir / "log" / f"{name}.log").read_text(errors="replace")
+        assert "came after the start" not in said, name
+
+
 def test_what_an_executor_leaves_that_dies_with_the_supervisor_is_closed_by_the_guard_alone(units: Any) -> None:
     """Neither comes back: systemd has given both up."""
     half_done(units, "gateio_futures")
