@@ -20,7 +20,7 @@ from pipeline.fast_entry.launch import WRITE, launch
 from pipeline.model.clock import mono_ns
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.model.instruments import InstrumentRow
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.hmac_sha256 import pads_of
 from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LAUNCH, LEGS, OP_GAP, ORDER_SPAN, TEMPLATE_ROW
 from pipeline.templates.template import CUT, LEG_SLOTS, SLOTS, Placeholder, TemplateTable, leg
@@ -97,26 +97,26 @@ class EntryEncoder:
         tick: Decimal,
         lot: Decimal,
         reserve: tuple[str, int, Decimal],
-        order: st.Pieces,
+        order: template.Pieces,
     ) -> None:
         """Templates of one instrument and side; ``reserve``: asset, slot of the leg, what the slot is multiplied with.
 
         Raises ``ValueError`` for a row whose numbers no template can write. ``freeze`` before the next entry.
         """
-        qty, price = st.amount(leg(ENTRY_LEG.lots), lot), st.amount(leg(ENTRY_LEG.ticks), tick)
+        qty, price = template.amount(leg(ENTRY_LEG.lots), lot), template.amount(leg(ENTRY_LEG.ticks), tick)
         plan = leg_pieces(row, side, qty, price)
         intent = intent_pieces(row, side, self._id_prefix, qty, price, reserve)
         if (
-            st.bytes_max(order) > ORDER_BYTES_MAX - ORDER_HEAD
-            or st.bytes_max(plan) + st.bytes_max(intent) > ENTRY_BYTES_MAX // 4
+            template.bytes_max(order) > ORDER_BYTES_MAX - ORDER_HEAD
+            or template.bytes_max(plan) + template.bytes_max(intent) > ENTRY_BYTES_MAX // 4
         ):
             raise ValueError(f"templates of {row.spec.venue} {row.spec.symbol} are too long")
         key = next((piece.prefix for piece in order if isinstance(piece, Placeholder) and _is_signature(piece)), b"")
-        pair = msgspec.msgpack.encode(row.spec.pair) + st.array_head(LEGS)
-        notional: st.Pieces = [st.amount(leg(ENTRY_LEG.notional), notional_unit(tick, lot))]
-        parts: tuple[st.Pieces, ...] = ([pair], plan, intent, notional, order)
+        pair = msgspec.msgpack.encode(row.spec.pair) + template.array_head(LEGS)
+        notional: template.Pieces = [template.amount(leg(ENTRY_LEG.notional), notional_unit(tick, lot))]
+        parts: tuple[template.Pieces, ...] = ([pair], plan, intent, notional, order)
         numbers = [self._book.add(part) for part in parts]
-        numbers += [self._book.place(pads_of(key)) if key else 0, int(st.TEXT_FRAME in order)]
+        numbers += [self._book.place(pads_of(key)) if key else 0, int(template.TEXT_FRAME in order)]
         self._of_key[2 * row.instrument_id + (side is OrderSide.SELL)] = numbers
 
     def freeze(self) -> None:
@@ -189,38 +189,38 @@ def _is_signature(piece: Placeholder) -> bool:
 
 def notional_unit(tick: Decimal, lot: Decimal) -> Decimal:
     """What one unit of ``ENTRY_LEG.notional`` is worth: the slot holds lots x ticks, each in its factor's digits."""
-    return Decimal(1).scaleb(-(st.factor_of(tick)[1] + st.factor_of(lot)[1]))
+    return Decimal(1).scaleb(-(template.factor_of(tick)[1] + template.factor_of(lot)[1]))
 
 
-def cut_operation(id_prefix: str) -> list[st.Pieces]:
+def cut_operation(id_prefix: str) -> list[template.Pieces]:
     """HEAD, MIDDLE and TAIL of an operation's record: what stands before the pair, before and behind the notional."""
-    pieces = st.record_pieces(
+    pieces = template.record_pieces(
         OperationRecord,
         {
-            "operation_id": st.id_str(ENTRY_SLOTS.operation, id_prefix),
-            "opportunity_id": st.number(ENTRY_SLOTS.opportunity),
-            "type": st.number(ENTRY_SLOTS.type),
+            "operation_id": template.id_str(ENTRY_SLOTS.operation, id_prefix),
+            "opportunity_id": template.number(ENTRY_SLOTS.opportunity),
+            "type": template.number(ENTRY_SLOTS.type),
             "pair": CUT,
             "legs": [],
-            "edge_detect_bps": st.real(ENTRY_SLOTS.edge_detect_bps),
-            "edge_send_bps": st.real(ENTRY_SLOTS.edge_send_bps),
-            "direction_key": st.number(ENTRY_SLOTS.direction),
+            "edge_detect_bps": template.real(ENTRY_SLOTS.edge_detect_bps),
+            "edge_send_bps": template.real(ENTRY_SLOTS.edge_send_bps),
+            "direction_key": template.number(ENTRY_SLOTS.direction),
             "notional_usd": CUT,
-            "trigger_recv_mono_ns": st.number(ENTRY_SLOTS.trigger_mono_ns),
-            "detect_mono_ns": st.number(ENTRY_SLOTS.detect_mono_ns),
-            "dequeued_mono_ns": st.number(ENTRY_SLOTS.dequeued_mono_ns),
-            "gate_mono_ns": st.number(ENTRY_SLOTS.gate_mono_ns),
+            "trigger_recv_mono_ns": template.number(ENTRY_SLOTS.trigger_mono_ns),
+            "detect_mono_ns": template.number(ENTRY_SLOTS.detect_mono_ns),
+            "dequeued_mono_ns": template.number(ENTRY_SLOTS.dequeued_mono_ns),
+            "gate_mono_ns": template.number(ENTRY_SLOTS.gate_mono_ns),
             "manual": False,
             "closes": "",
         },
     )
-    return st.cut_at(pieces)
+    return template.cut_at(pieces)
 
 
-def leg_pieces(row: InstrumentRow, side: OrderSide, qty: Placeholder, price: Placeholder) -> st.Pieces:
+def leg_pieces(row: InstrumentRow, side: OrderSide, qty: Placeholder, price: Placeholder) -> template.Pieces:
     """One leg of an operation's record."""
     spec = row.spec
-    return st.record_pieces(
+    return template.record_pieces(
         LegPlan,
         {
             "instrument_id": row.instrument_id,
@@ -232,11 +232,11 @@ def leg_pieces(row: InstrumentRow, side: OrderSide, qty: Placeholder, price: Pla
             "side": side,
             "qty": qty,
             "limit_price": price,
-            "best_price": st.amount(leg(ENTRY_LEG.best_fp), Decimal(1).scaleb(-row.price_exp)),
-            "book_seq": st.number(leg(ENTRY_LEG.book_seq)),
-            "update_id": st.number(leg(ENTRY_LEG.update_id)),
-            "proof_mono_ns": st.number(leg(ENTRY_LEG.proof_mono_ns)),
-            "book_recv_mono_ns": st.number(leg(ENTRY_LEG.recv_mono_ns)),
+            "best_price": template.amount(leg(ENTRY_LEG.best_fp), Decimal(1).scaleb(-row.price_exp)),
+            "book_seq": template.number(leg(ENTRY_LEG.book_seq)),
+            "update_id": template.number(leg(ENTRY_LEG.update_id)),
+            "proof_mono_ns": template.number(leg(ENTRY_LEG.proof_mono_ns)),
+            "book_recv_mono_ns": template.number(leg(ENTRY_LEG.recv_mono_ns)),
         },
     )
 
@@ -248,16 +248,16 @@ def intent_pieces(
     qty: Placeholder,
     price: Placeholder,
     reserve: tuple[str, int, Decimal],
-) -> st.Pieces:
+) -> template.Pieces:
     """The intent of one leg's order."""
     spec = row.spec
     asset, slot, unit = reserve
-    return st.record_pieces(
+    return template.record_pieces(
         OrderIntentRecord,
         {
-            "client_id": st.id_str(leg(ENTRY_LEG.client), id_prefix),
-            "operation_id": st.id_str(ENTRY_SLOTS.operation, id_prefix),
-            "leg": st.number(leg(ENTRY_LEG.number)),
+            "client_id": template.id_str(leg(ENTRY_LEG.client), id_prefix),
+            "operation_id": template.id_str(ENTRY_SLOTS.operation, id_prefix),
+            "leg": template.number(leg(ENTRY_LEG.number)),
             "purpose": Purpose.ENTRY,
             "instrument_id": row.instrument_id,
             "venue": spec.venue,
@@ -272,11 +272,11 @@ def intent_pieces(
             "price": price,
             "reduce_only": False,
             "multiplier": spec.multiplier,
-            "expiry_wall_ms": st.number(ENTRY_SLOTS.expiry_wall_ms),
+            "expiry_wall_ms": template.number(ENTRY_SLOTS.expiry_wall_ms),
             "reserve_asset": asset,
-            "reserve_amount": st.amount(leg(slot), unit),
-            "book_seq": st.number(leg(ENTRY_LEG.book_seq)),
-            "update_id": st.number(leg(ENTRY_LEG.update_id)),
+            "reserve_amount": template.amount(leg(slot), unit),
+            "book_seq": template.number(leg(ENTRY_LEG.book_seq)),
+            "update_id": template.number(leg(ENTRY_LEG.update_id)),
             "attempt": 0,
         },
     )

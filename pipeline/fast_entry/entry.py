@@ -35,15 +35,14 @@ from pipeline.fast_entry.verdict import YES, judge
 from pipeline.model.enums import OrderSide
 from pipeline.model.instruments import InstrumentRow
 from pipeline.risk.gate import Gate
-from pipeline.templates import template as st
 from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LEGS, ORDER_SPAN
-from pipeline.templates.template import LEG_SLOTS, OrderTerms
+from pipeline.templates.template import LEG_SLOTS, OrderTerms, Pieces
 from shm.jit import direct
 from shm.layout import LEG, OPPORTUNITY
 from shm.layout_pages import HALT
 from shm.words import Words
 
-TemplateOf = Callable[[str, OrderTerms], "st.Pieces | None"]  # (venue, terms): the venue's order, None = no template
+TemplateOf = Callable[[str, OrderTerms], "Pieces | None"]  # (venue, terms): the venue's order, None = no template
 _LEG_BASES = tuple(LEG_SLOTS * (k + 1) for k in range(LEGS))
 _INSTRUMENTS = tuple(base + ENTRY_LEG.instrument for base in _LEG_BASES)
 _FIRST_SIDE = OPPORTUNITY.legs + LEG.side

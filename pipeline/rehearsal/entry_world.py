@@ -36,7 +36,7 @@ from pipeline.model.structs import ZERO, Balance, InstrumentSpec
 from pipeline.model.venue_events import SessionState
 from pipeline.rehearsal.instruments import rows_for, spec
 from pipeline.rehearsal.memory_journal import MemoryJournal
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 from shm.bookring import conn_open, init_feed, publish_book
@@ -79,11 +79,11 @@ def plain_template(_venue: str, terms: OrderTerms) -> Pieces:
     """An order that says its numbers and nothing else."""
     return [
         f"{terms.symbol} {terms.side.name} {terms.id_prefix}".encode(),
-        st.id_text(st.leg(ENTRY_LEG.client)),
+        template.id_text(template.leg(ENTRY_LEG.client)),
         b" ",
-        st.amount_text(st.leg(ENTRY_LEG.lots), terms.lot),
+        template.amount_text(template.leg(ENTRY_LEG.lots), terms.lot),
         b" at ",
-        st.amount_text(st.leg(ENTRY_LEG.ticks), terms.tick),
+        template.amount_text(template.leg(ENTRY_LEG.ticks), terms.tick),
     ]
 
 

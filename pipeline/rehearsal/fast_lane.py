@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.fast_entry.encoder import ahead_of
 from pipeline.model.clock import mono_ns
 from pipeline.rehearsal.entry_world import EntryWorld, Level, plain_template
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
@@ -34,9 +34,9 @@ def rehearsed_template(venue: str, terms: OrderTerms) -> Pieces:
     """An order as long as a venue's: signed for one venue, a text frame for the others."""
     order = [*plain_template(venue, terms), FILLING]
     if venue != "mexc_spot":
-        return [st.TEXT_FRAME, *order, FILLING]
-    signed = [st.mark(st.leg(ENTRY_LEG.sign_from)), *order, st.mark(st.leg(ENTRY_LEG.sign_to))]
-    return [*signed, st.signature(b"rehearsal"), FILLING]
+        return [template.TEXT_FRAME, *order, FILLING]
+    signed = [template.mark(template.leg(ENTRY_LEG.sign_from)), *order, template.mark(template.leg(ENTRY_LEG.sign_to))]
+    return [*signed, template.signature(b"rehearsal"), FILLING]
 
 
 class Wires(Protocol):

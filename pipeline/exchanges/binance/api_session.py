@@ -21,7 +21,7 @@ from pipeline.exchanges.stream_session import StreamSession
 from pipeline.exchanges.transport.websocket import WsLink
 from pipeline.model.errors import ProtocolViolation, VenueError
 from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.template import OrderTerms, Pieces
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class BinanceTrading(OrderSession):
             return None
         inside = orders.place_pieces(terms, self._signer.api_key, self._signer.window(terms.window_ms))
         pieces = wsapi.call_pieces("order.place", "p-" + terms.id_prefix, inside, self._signer.signature_bytes)
-        return [st.TEXT_FRAME, *pieces]
+        return [template.TEXT_FRAME, *pieces]
 
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
         signature = self._signer.sign(wsapi.signed_text(order[start:stop])).encode()

@@ -26,7 +26,7 @@ from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
@@ -142,14 +142,14 @@ def place_pieces(terms: OrderTerms, api_key: str, window_ms: int) -> Pieces:
     have the same."""
     return [
         f'"apiKey":"{api_key}","newClientOrderId":"{terms.id_prefix}'.encode(),
-        st.id_text(st.leg(ENTRY_LEG.client)),
+        template.id_text(template.leg(ENTRY_LEG.client)),
         f'","newOrderRespType":"{ORDER_ANSWER}","price":"'.encode(),
-        st.amount_text(st.leg(ENTRY_LEG.ticks), terms.tick),
+        template.amount_text(template.leg(ENTRY_LEG.ticks), terms.tick),
         b'","quantity":"',
-        st.amount_text(st.leg(ENTRY_LEG.lots), terms.lot),
+        template.amount_text(template.leg(ENTRY_LEG.lots), terms.lot),
         f'","recvWindow":{window_ms},"side":"{_side(terms.side)}","symbol":"{terms.symbol}"'.encode(),
         b',"timeInForce":"IOC","timestamp":',
-        st.integer_text(st.leg(ENTRY_LEG.now_ms)),
+        template.integer_text(template.leg(ENTRY_LEG.now_ms)),
         b',"type":"LIMIT"',
     ]
 

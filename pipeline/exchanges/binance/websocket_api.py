@@ -35,7 +35,7 @@ from pipeline.exchanges.transport.refusals import (
     printable,
 )
 from pipeline.model.errors import GatewayRefused, VenueError
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import Pieces
 
@@ -148,12 +148,12 @@ def call_pieces(method: str, id_prefix: str, inside: Pieces, signature_bytes: in
     """:func:`call_frame` with holes; its ``id`` is ``id_prefix`` and the client id."""
     return [
         f'{{"id":"{id_prefix}'.encode(),
-        st.id_text(st.leg(ENTRY_LEG.client)),
+        template.id_text(template.leg(ENTRY_LEG.client)),
         f'","method":"{method}","params":{{'.encode(),
-        st.mark(st.leg(ENTRY_LEG.sign_from)),
+        template.mark(template.leg(ENTRY_LEG.sign_from)),
         *inside,
-        st.mark(st.leg(ENTRY_LEG.sign_to)),
+        template.mark(template.leg(ENTRY_LEG.sign_to)),
         b',"signature":"',
-        st.gap(st.leg(ENTRY_LEG.signature), signature_bytes),
+        template.gap(template.leg(ENTRY_LEG.signature), signature_bytes),
         b'"}}',
     ]

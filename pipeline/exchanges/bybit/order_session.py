@@ -26,7 +26,7 @@ from pipeline.exchanges.transport.refusals import error_of_code, printable
 from pipeline.exchanges.transport.websocket import WsLink
 from pipeline.model.errors import ProtocolViolation, VenueError, VenueUnavailable
 from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.template import OrderTerms, Pieces
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class BybitTrading(OrderSession):
         if not self.good_symbol(terms.symbol):
             return None
         body = orders.place_pieces(self.client.category, terms)
-        return [st.TEXT_FRAME, *wsapi.call_pieces(wsapi.CREATE, f"p-{terms.id_prefix}", body, terms.window_ms)]
+        return [template.TEXT_FRAME, *wsapi.call_pieces(wsapi.CREATE, f"p-{terms.id_prefix}", body, terms.window_ms)]
 
     def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
         body = orders.cancel_body(self.client.category, symbol, client_id, order_id)

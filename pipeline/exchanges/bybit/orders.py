@@ -31,7 +31,7 @@ from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO, Fill, OrderRequest, OrderUpdate
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
@@ -157,11 +157,11 @@ def place_pieces(category: str, terms: OrderTerms) -> Pieces:
     )
     return [
         head.encode(),
-        st.amount_text(st.leg(ENTRY_LEG.lots), terms.lot),
+        template.amount_text(template.leg(ENTRY_LEG.lots), terms.lot),
         b'","price":"',
-        st.amount_text(st.leg(ENTRY_LEG.ticks), terms.tick),
+        template.amount_text(template.leg(ENTRY_LEG.ticks), terms.tick),
         f'","timeInForce":"IOC"{_tail(category)}{terms.id_prefix}'.encode(),
-        st.id_text(st.leg(ENTRY_LEG.client)),
+        template.id_text(template.leg(ENTRY_LEG.client)),
         b'"}',
     ]
 

@@ -22,7 +22,7 @@ from pipeline.exchanges.bybit.signing import BybitSigner
 from pipeline.exchanges.parsing.venue_json import ABSENT, decode
 from pipeline.exchanges.transport.refusals import error_of_code
 from pipeline.model.errors import VenueError
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import Pieces
 
@@ -87,9 +87,9 @@ def call_pieces(operation: str, id_prefix: str, body: Pieces, window_ms: int) ->
     """:func:`call_frame` with holes; its ``reqId`` is ``id_prefix`` and the client id."""
     return [
         f'{{"reqId":"{id_prefix}'.encode(),
-        st.id_text(st.leg(ENTRY_LEG.client)),
+        template.id_text(template.leg(ENTRY_LEG.client)),
         b'","header":{"X-BAPI-TIMESTAMP":"',
-        st.integer_text(st.leg(ENTRY_LEG.now_ms)),
+        template.integer_text(template.leg(ENTRY_LEG.now_ms)),
         f'","X-BAPI-RECV-WINDOW":"{BybitSigner.window(window_ms)}"}},"op":"{operation}","args":['.encode(),
         *body,
         b"]}",

@@ -32,7 +32,7 @@ from pipeline.model.errors import (
     VenueUnavailable,
 )
 from pipeline.model.structs import Credentials, OrderRequest, OrderUpdate
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.template import OrderTerms, Pieces
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class GateTrading(OrderSession):
             return None
         if self.prefix == "futures":
             self.multipliers.setdefault(terms.symbol, terms.multiplier)
-        return [st.TEXT_FRAME, *wsapi.call_pieces(f"{self.prefix}.order_place", f"p-{terms.id_prefix}", body)]
+        return [template.TEXT_FRAME, *wsapi.call_pieces(f"{self.prefix}.order_place", f"p-{terms.id_prefix}", body)]
 
     def cancel_payload(self, symbol: str, client_id: str, order_id: str) -> bytes:
         param = wsapi.cancel_param(self.prefix, symbol, order_id or orders.TEXT_PREFIX + client_id)

@@ -21,7 +21,7 @@ from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import ZERO, Fill, OrderRequest, OrderUpdate
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
@@ -153,12 +153,12 @@ def _spot_body(request: OrderRequest) -> bytes:
 
 def place_pieces(market: str, terms: OrderTerms) -> Pieces | None:
     """:func:`place_body` of an IOC order, with holes. None: a lot of this contract is no whole number of contracts."""
-    client_id = (f'{{"text":"{TEXT_PREFIX}{terms.id_prefix}'.encode(), st.id_text(st.leg(ENTRY_LEG.client)))
-    price = st.amount_text(st.leg(ENTRY_LEG.ticks), terms.tick)
+    client_id = (f'{{"text":"{TEXT_PREFIX}{terms.id_prefix}'.encode(), template.id_text(template.leg(ENTRY_LEG.client)))
+    price = template.amount_text(template.leg(ENTRY_LEG.ticks), terms.tick)
     if market == "spot":
         side = "buy" if terms.side is OrderSide.BUY else "sell"
         head = f'","currency_pair":"{terms.symbol}","type":"limit","account":"spot","side":"{side}","amount":"'
-        qty = st.amount_text(st.leg(ENTRY_LEG.lots), terms.lot)
+        qty = template.amount_text(template.leg(ENTRY_LEG.lots), terms.lot)
         tail = f'","time_in_force":"{_TIF[TimeInForce.IOC]}"}}'
         return [*client_id, head.encode(), qty, b'","price":"', price, tail.encode()]
     per_lot = terms.lot / terms.multiplier
@@ -166,7 +166,7 @@ def place_pieces(market: str, terms: OrderTerms) -> Pieces | None:
         return None
     signed = per_lot if terms.side is OrderSide.BUY else -per_lot
     head = f'","contract":"{terms.symbol}","size":'
-    qty = st.amount_text(st.leg(ENTRY_LEG.lots), signed)
+    qty = template.amount_text(template.leg(ENTRY_LEG.lots), signed)
     return [*client_id, head.encode(), qty, b',"price":"', price, f'","tif":"{_TIF[TimeInForce.IOC]}"}}'.encode()]
 
 

@@ -24,7 +24,7 @@ from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.parsing.venue_json import ABSENT, decode
 from pipeline.exchanges.transport.refusals import error_of_code, printable
 from pipeline.model.errors import GatewayRefused, VenueError
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import Pieces
 
@@ -123,13 +123,13 @@ def call_pieces(channel: str, id_prefix: str, req_param: Pieces) -> Pieces:
     """:func:`call_frame` of a placement that expires, with holes; its ``req_id`` is ``id_prefix`` and the client id."""
     return [
         b'{"time":',
-        st.integer_text(st.leg(ENTRY_LEG.now_s)),
+        template.integer_text(template.leg(ENTRY_LEG.now_s)),
         f',"channel":"{channel}","event":"api","payload":{{"req_id":"{id_prefix}'.encode(),
-        st.id_text(st.leg(ENTRY_LEG.client)),
+        template.id_text(template.leg(ENTRY_LEG.client)),
         b'","req_param":',
         *req_param,
         b',"req_header":{"x-gate-exptime":"',
-        st.integer_text(st.leg(ENTRY_LEG.expiry_ms)),
+        template.integer_text(template.leg(ENTRY_LEG.expiry_ms)),
         b'"}}}',
     ]
 

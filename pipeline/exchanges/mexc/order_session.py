@@ -37,7 +37,7 @@ from pipeline.model.errors import (
     VenueError,
 )
 from pipeline.model.structs import Credentials, OrderRequest
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.template import OrderTerms, Pieces
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class MexcTrading(OrderSession):
             b"POST %b/order?" % self._prefix.encode(),
             *orders.place_pieces(terms, self._signer.window(terms.window_ms)),
             b"&signature=",
-            st.signature(block_key(self.credentials.api_secret, "sha256")),
+            template.signature(block_key(self.credentials.api_secret, "sha256")),
             self._tail,
         ]
 

@@ -20,7 +20,7 @@ from pipeline.model.enums import OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ProtocolViolation
 from pipeline.model.fixedpoint import plain
 from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 
@@ -109,17 +109,17 @@ def place_pieces(terms: OrderTerms, window_ms: int) -> Pieces:
     """:func:`place_query` of an IOC order with timestamp and window, with holes."""
     side = "BUY" if terms.side is OrderSide.BUY else "SELL"
     return [
-        st.mark(st.leg(ENTRY_LEG.sign_from)),
+        template.mark(template.leg(ENTRY_LEG.sign_from)),
         f"symbol={terms.symbol}&side={side}&type={_TYPE_OF_TIF[TimeInForce.IOC]}&quantity=".encode(),
-        st.amount_text(st.leg(ENTRY_LEG.lots), terms.lot),
+        template.amount_text(template.leg(ENTRY_LEG.lots), terms.lot),
         b"&price=",
-        st.amount_text(st.leg(ENTRY_LEG.ticks), terms.tick),
+        template.amount_text(template.leg(ENTRY_LEG.ticks), terms.tick),
         f"&newClientOrderId={terms.id_prefix}".encode(),
-        st.id_text(st.leg(ENTRY_LEG.client)),
+        template.id_text(template.leg(ENTRY_LEG.client)),
         b"&timestamp=",
-        st.integer_text(st.leg(ENTRY_LEG.now_ms)),
+        template.integer_text(template.leg(ENTRY_LEG.now_ms)),
         f"&recvWindow={window_ms}".encode(),
-        st.mark(st.leg(ENTRY_LEG.sign_to)),
+        template.mark(template.leg(ENTRY_LEG.sign_to)),
     ]
 
 

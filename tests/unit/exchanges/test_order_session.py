@@ -33,7 +33,7 @@ from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.structs import Balance, Credentials, Fill, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
 from pipeline.sim.scenarios.specs import Scenario, load_scenario
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, TemplateTable
 from pipeline.templates.template_writer import fill_template
@@ -369,8 +369,8 @@ def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str, ta
         book.add(pieces)
         program, pool = book.freeze(np.zeros(0, np.int64))
         wanted = it.buy("s1x1")
-        slots, out = np.zeros(st.SLOTS, np.int64), np.zeros(2048, np.uint8)
-        leg = slots[st.LEG_SLOTS : 2 * st.LEG_SLOTS]
+        slots, out = np.zeros(template.SLOTS, np.int64), np.zeros(2048, np.uint8)
+        leg = slots[template.LEG_SLOTS : 2 * template.LEG_SLOTS]
         leg[ENTRY_LEG.lots], leg[ENTRY_LEG.ticks] = wanted.qty / spec.lot, wanted.price / spec.tick
         fill_template(program, pool, 0, slots, 0, out, 0)  # compiled before the order's time window begins
         now_ms = it.trading.now_ms()
@@ -379,7 +379,7 @@ def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str, ta
         size = fill_template(program, pool, 0, slots, 0, out, 0)
         view = memoryview(out.data).cast("B")[:size]
         marks = [int(leg[slot]) for slot in (ENTRY_LEG.sign_from, ENTRY_LEG.sign_to, ENTRY_LEG.signature)]
-        keys = [piece.prefix for piece in pieces if isinstance(piece, st.Placeholder) and piece.prefix]
+        keys = [piece.prefix for piece in pieces if isinstance(piece, template.Placeholder) and piece.prefix]
         if it.trading.signs_orders:
             it.trading.sign(view, *marks)
         elif keys:
@@ -388,7 +388,7 @@ def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str, ta
         if taken is None:
             it.trading.launch(spec.symbol, "s1x1", bytes(view))
         else:
-            wire = framed(bytes(view), 0x9A0B7F01) if st.TEXT_FRAME in pieces else bytes(view)
+            wire = framed(bytes(view), 0x9A0B7F01) if template.TEXT_FRAME in pieces else bytes(view)
             found = it.trading.plain_line()
             assert found is not None
             line, fd = found

@@ -29,7 +29,7 @@ from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.model.structs import OrderRequest
 from pipeline.rehearsal.instruments import spec
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template_writer import fill_template, put_base36, put_number
 
@@ -102,24 +102,24 @@ def test_msgpack_of_a_template_is_decoded_as_what_it_says(a: int, b: int, counte
         fixed: str
         real: float
 
-    book = st.TemplateTable()
+    book = template.TemplateTable()
     values = {
-        "one": st.number(0),
-        "two": st.amount(st.leg(ENTRY_LEG.lots), Decimal("0.0010")),
-        "name": st.id_str(2, "ab"),
+        "one": template.number(0),
+        "two": template.amount(template.leg(ENTRY_LEG.lots), Decimal("0.0010")),
+        "name": template.id_str(2, "ab"),
         "fixed": "x" * 40,
-        "real": st.real(3),
+        "real": template.real(3),
     }
-    book.add(st.record_pieces(Row, values))
+    book.add(template.record_pieces(Row, values))
     program, pool = book.freeze(np.zeros(0, np.int64))
-    slots, out = np.zeros(st.SLOTS, np.int64), np.zeros(512, np.uint8)
-    slots[0], slots[2 * st.LEG_SLOTS + ENTRY_LEG.lots], slots[2] = a, b, counter
+    slots, out = np.zeros(template.SLOTS, np.int64), np.zeros(512, np.uint8)
+    slots[0], slots[2 * template.LEG_SLOTS + ENTRY_LEG.lots], slots[2] = a, b, counter
     slots[3] = np.array([number]).view(np.int64)[0]
     end = fill_template(program, pool, 0, slots, 1, out, 0)
     row = msgspec.msgpack.decode(bytes(out[:end]), type=Row)
     assert row == Row(a, Decimal(b) / 1000, "ab" + base36(counter), "x" * 40, number)
     with pytest.raises(ValueError, match="not in both"):
-        st.record_pieces(Row, {"one": 1})
+        template.record_pieces(Row, {"one": 1})
 
 
 # --- orders ---
@@ -132,7 +132,7 @@ def test_orders_are_byte_for_byte_what_the_codecs_write(
 ) -> None:
     prefix, counter, now_ms, window = "a39ux", 77, 1_700_000_000_123, 5000
     multiplier = Decimal(lot)
-    terms = st.OrderTerms(
+    terms = template.OrderTerms(
         symbol="BTC_USDT", side=side, tick=Decimal(tick), lot=Decimal(lot), multiplier=multiplier,
         id_prefix=prefix, window_ms=window,
     )  # fmt: skip
@@ -141,8 +141,8 @@ def test_orders_are_byte_for_byte_what_the_codecs_write(
         client_id=client_id, venue="v", symbol="BTC_USDT", side=side, kind=OrderKind.LIMIT, tif=TimeInForce.IOC,
         qty=lots * Decimal(lot), price=ticks * Decimal(tick), multiplier=multiplier,
     )  # fmt: skip
-    slots = np.zeros(st.SLOTS, np.int64)
-    base = st.LEG_SLOTS
+    slots = np.zeros(template.SLOTS, np.int64)
+    base = template.LEG_SLOTS
     slots[base + ENTRY_LEG.lots], slots[base + ENTRY_LEG.ticks], slots[base + ENTRY_LEG.client] = lots, ticks, counter
     slots[base + ENTRY_LEG.now_ms], slots[base + ENTRY_LEG.now_s] = now_ms, now_ms // 1000
     slots[base + ENTRY_LEG.expiry_ms] = now_ms + window
@@ -157,7 +157,7 @@ def test_orders_are_byte_for_byte_what_the_codecs_write(
             f"{market}.order_place", f"p-{client_id}", gate.place_body(market, order), now_ms // 1000, now_ms + window
         )
     for name, parts in pieces.items():
-        book = st.TemplateTable()
+        book = template.TemplateTable()
         book.add(parts)
         program, pool = book.freeze(np.zeros(0, np.int64))
         out = np.zeros(2048, np.uint8)
@@ -165,7 +165,7 @@ def test_orders_are_byte_for_byte_what_the_codecs_write(
 
 
 def test_contracts_that_are_no_whole_number_have_no_template() -> None:
-    terms = st.OrderTerms(
+    terms = template.OrderTerms(
         symbol="BTC_USDT", side=OrderSide.BUY, tick=Decimal("0.1"), lot=Decimal("0.00005"),
         multiplier=Decimal("0.0001"), id_prefix="a1x", window_ms=5000,
     )  # fmt: skip

@@ -39,7 +39,6 @@ from tests.worlds.fast_entry_world import opened, ordinary
 from workers.executor.fast_sender import FastSender, Sending
 
 KEY = Credentials(api_key="key", api_secret="secret")
-REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
 ROUNDS = 10_000
 
 

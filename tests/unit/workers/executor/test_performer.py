@@ -19,7 +19,7 @@ from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.model.enums import Durability, OrderKind, OrderSide, Refusal, TimeInForce
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import OrderRequest
-from pipeline.templates import template as st
+from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
 from shm.layout_pages import HALT
@@ -386,10 +386,10 @@ def test_bytes_that_are_made_late_expire_when_the_journal_says(tmp_path: Path) -
     """A stop between the decision and the bytes must not carry the venue's expiry beyond the one that is written down:
     a proof of absence counts from there."""
 
-    def template(_venue: str, _terms: OrderTerms) -> Pieces:
-        return [st.integer_text(st.leg(ENTRY_LEG.expiry_ms))]
+    def expiry_alone(_venue: str, _terms: OrderTerms) -> Pieces:
+        return [template.integer_text(template.leg(ENTRY_LEG.expiry_ms))]
 
-    entry = Entry(tmp_path, template_of=template)
+    entry = Entry(tmp_path, template_of=expiry_alone)
     began = entry.world.now_ns
     entry.at["judged"] = lambda: entry.pause(90)
     for venue in entry.venues.values():
