@@ -79,7 +79,8 @@ class MarginState:
         self._tiers_wanted: dict[str, deque[str]] = {}  # venue -> contracts whose tiers are asked for next
         self._tiers_again_mono_ns: dict[str, int] = {}  # venue -> when all of them are asked for again
         self._tiers_failed: dict[Key, int] = {}  # contracts whose question failed -> when it is asked again
-        self.refused_mono_ns: dict[Key, int] = {}  # when the venue last took no margin
+        self.refused_mono_ns: dict[Key, int] = {}  # when the venue last took no margin; until it takes some again
+        self.unheard: dict[Key, int] = {}  # added margins in a row of which nobody has said whether they were taken
         self.doubted: dict[Key, str] = {}  # contracts whose liquidation price we and the venue compute differently
 
     # --- readings ---
@@ -106,8 +107,9 @@ class MarginState:
             held.add(key)
             self.readings[key] = self._read(position, row)
             self._compare(key)
-        for key in [key for key in self.doubted if key[0] in fresh and key not in held]:
-            del self.doubted[key]
+        for rows in (self.doubted, self.refused_mono_ns, self.unheard):
+            for key in [key for key in rows if key[0] in fresh and key not in held]:
+                del rows[key]
 
     def estimate(self, key: Key) -> MarginReading | None:
         """The reading of a position that no row tells of by now (``rows.old()``), at the mid of our own book; None
@@ -194,12 +196,16 @@ class MarginState:
     def short(self, venue: str, symbol: str) -> bool:
         """Whether some of a contract must be closed for its margin: below ``out_pct``, or below ``trigger_pct`` where
         free balance does not restore it. (At a high leverage every new position is below the trigger until the first
-        reading adds to it: that is no danger.)"""
+        reading adds to it: that is no danger.) Nothing is restored where the venue took no margin the last time, or
+        did not say, until it takes some; nor where it sees the liquidation nearer than our formula does."""
         if not self.below_trigger(venue, symbol):
             return False
-        reading, settings = self.readings[venue, symbol], self._context.config.detection.hedge.margin
-        lacks = reading.shortfall(self.target) - self.addable((venue, symbol), reading)
-        return reading.distance * 100 < settings.out_pct or lacks > STEP
+        key = (venue, symbol)
+        reading, settings = self.readings[key], self._context.config.detection.hedge.margin
+        if reading.distance * 100 < settings.out_pct or key in self.refused_mono_ns or key in self.unheard:
+            return True
+        shortfall = reading.shortfall(self.target)
+        return not shortfall or shortfall - self.addable(key, reading) > STEP
 
     def addable(self, key: Key, reading: MarginReading) -> Decimal:
         """Free balance that can be added to a position's margin now, up to the target; none while its venue takes

@@ -81,7 +81,6 @@ class MarginWatch:
         self._level: dict[Key, int] = {}  # below trigger (1) or out (2) since it was at the target last
         self._alone: dict[Key, str] = {}  # why the last cut left the spot leg out
         self._cannot: dict[Key, str] = {}  # why the last look could not cut: alerted once
-        self._unheard: dict[Key, int] = {}  # added margins in a row of which nobody has said whether they were taken
         self._blind: dict[Key, str] = {}  # contracts that no row tells of: how they are watched; alerted once
         self._blind_looked_mono_ns = 0
         self.cuts = 0  # times that orders were sent which cut both legs,
@@ -146,14 +145,14 @@ class MarginWatch:
         self._acted(key)
         if answer.error:
             text = f"{answer.amount} not known to be added: {answer.error}"
-            self._unheard[key] = self._unheard.get(key, 0) + 1
-            if answer.refused or self._unheard[key] >= UNHEARD_MAX:
+            self._state.unheard[key] = self._state.unheard.get(key, 0) + 1
+            if answer.refused or self._state.unheard[key] >= UNHEARD_MAX:
                 self._state.refused_mono_ns[key] = self._context.now.mono_ns
-                del self._unheard[key]
+                del self._state.unheard[key]
             self._context.alert(1, "margin", f"{key[0]} {key[1]}: {text}")
         else:
             self._state.refused_mono_ns.pop(key, None)
-            self._unheard.pop(key, None)
+            self._state.unheard.pop(key, None)
             self._state.rows.added(key, answer.amount)
             self.added += answer.amount
             self._context.alert(0, "margin", f"{key[0]} {key[1]}: {plain(answer.amount)} of margin added")
