@@ -29,8 +29,8 @@ from workers.executor.pages import ExecutorNumbers
 from workers.executor.process import Executor
 
 MS = 1_000_000
-HOOKED = ["fast", "steps", "exact"]
-PATHS = [*HOOKED, "one call"]
+HOOKED = ["fast", "steps", "exact"]  # those with points between the steps
+PATHS = ["fast", "steps", "exact", "one call"]
 
 
 def request(venue: str, client_id: str) -> OrderRequest:
