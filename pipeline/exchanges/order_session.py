@@ -220,8 +220,9 @@ class OrderSession(VenueTrading):
         return lambda: self.launch(request.symbol, request.client_id, payload)
 
     def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
-        if taken <= 0:  # full, or reset by the venue: no byte has left, and none will
-            line.disconnect(errno.errorcode.get(-taken, "takes nothing"))
+        if taken <= 0:  # no byte has left
+            if taken != -errno.EAGAIN:  # full is not broken: other orders may be in flight on it
+                line.disconnect(errno.errorcode.get(-taken, "takes nothing"))
             raise VenueUnavailable(f"{self.venue}: the connection took nothing; nothing was sent", venue=self.venue)
         key = f"p-{client_id}"
         if key in self.in_flight:

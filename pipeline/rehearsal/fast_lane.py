@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.fast_entry.encoder import ahead_of
 from pipeline.model.clock import mono_ns
-from pipeline.rehearsal.entry_world import EntryWorld, Level, plain_template
+from pipeline.rehearsal.entry_world import EntryWorld, Level, engine_config, plain_template
 from pipeline.templates import template
 from pipeline.templates.slots import ENTRY_LEG
 from pipeline.templates.template import OrderTerms, Pieces
@@ -54,7 +54,8 @@ class FastLane:
     """:meth:`once` is one rehearsal. ``wires``: what takes the bytes of both orders."""
 
     def __init__(self, wires: Wires) -> None:
-        self._world = world = EntryWorld(template_of=rehearsed_template)
+        config = engine_config(detection={"max_age_to_trade_ms": 60_000})  # also where the host stands still
+        self._world = world = EntryWorld(config=config, template_of=rehearsed_template)
         world.fund_all()
         world.publish(0, *BUY_BOOK)
         world.publish(1, *SELL_BOOK)

@@ -100,11 +100,11 @@ class FastSender:
         else:
             entry.write(self._journal, now, venues_ms)
             sending.written_mono_ns = self._mono_ns()
-            if synced:
+            if synced and sending.kept_back is None:
                 self._journal.sync()
             self._crash("journalled")
             orders = entry.orders()
-            for order in orders if signs else ():
+            for order in orders if signs and sending.kept_back is None else ():
                 self._trading[order.venue].sign(order.view, *order.signed)
             self._crash("signed")
             if at_once:

@@ -116,12 +116,14 @@ class Http1Connection(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
 
     def plain_fd(self) -> int:
-        """The socket that takes a request's bytes now; -1: there is none (TLS, bytes that wait). Raises
-        ``VenueUnavailable`` when the connection is closed or closing."""
+        """The socket that takes a request's bytes now; -1: there is none (TLS). Raises ``VenueUnavailable`` when the
+        connection is closed or closing, or does not take what it was given before."""
         transport = self._transport
         if transport is None or transport.is_closing():
             raise VenueUnavailable("connection is closed; nothing was sent")
-        return -1 if transport.get_write_buffer_size() else self._fd
+        if transport.get_write_buffer_size():
+            raise VenueUnavailable("the connection does not take the bytes of before; nothing was sent")
+        return self._fd
 
     def write(self, payload: bytes) -> None:
         """Hands bytes to the connection, behind all that it was given before; nothing where it is gone."""

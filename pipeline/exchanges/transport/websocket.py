@@ -116,11 +116,12 @@ class WsLink(WSListener):
         return mono_ns()
 
     def plain_fd(self) -> int:
-        """The socket that takes a frame's bytes now; -1: there is none (TLS, bytes that wait). Raises
-        ``VenueUnavailable`` when the connection is closed or closing."""
+        """The socket that takes a frame's bytes now; -1: there is none (TLS). Raises ``VenueUnavailable`` when the
+        connection is closed or closing, or does not take what it was given before."""
         transport = self._open()
-        waits = transport.is_secure or transport.underlying_transport.get_write_buffer_size()
-        return -1 if waits else self._fd
+        if transport.underlying_transport.get_write_buffer_size():
+            raise VenueUnavailable("the connection does not take the bytes of before; nothing was sent")
+        return -1 if transport.is_secure else self._fd
 
     def _open(self) -> WSTransport:
         """Raises ``VenueUnavailable`` when nothing can be sent: picows says so only once the loop has closed it."""
