@@ -24,6 +24,7 @@ import yaml
 from pipeline.model.enums import ProcessState
 from shm.liveness import LivenessView
 from shm.segment import cleanup_instance
+from workers.control_socket import SUPERVISOR_SOCKET, ControlError, ask
 from workers.credentials import store_credentials
 from workers.demo.simulator import SimulatorProcess, keys_of
 from workers.state_folder import instance_dir
@@ -103,6 +104,13 @@ class Processes:
         cleanup_instance(self.instance)
 
 
+def _published(folder: Path) -> bool:
+    """Whether the supervisor has rows: the others may start."""
+    with contextlib.suppress(ControlError):
+        return bool(ask(folder / SUPERVISOR_SOCKET, {"op": "symbols"})["instruments"])
+    return False
+
+
 @contextlib.contextmanager
 def instance_without_executor(instance: str) -> Iterator[Processes]:
     """Venues and every process that the executor needs, READY."""
@@ -117,7 +125,7 @@ def instance_without_executor(instance: str) -> Iterator[Processes]:
         (processes.folder / "config.yaml").write_text(yaml.safe_dump(config))
         processes.begin("supervisor", "--units", module="workers.control_plane")
         deadline = time.monotonic() + WAIT_S
-        while not (processes.folder / "supervisor.sock").exists() and time.monotonic() < deadline:
+        while not _published(processes.folder) and time.monotonic() < deadline:
             time.sleep(0.05)
         for exchange in config["exchanges"]:
             processes.begin(f"feed.{exchange}", "--exchange", exchange)

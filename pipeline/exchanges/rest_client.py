@@ -220,8 +220,13 @@ class RestVenueClient(VenueClient):
         self, symbols: Sequence[str], ask: Callable[[str], Awaitable[dict[str, FundingTerms]]]
     ) -> dict[str, FundingTerms]:
         """``ask`` for each contract, or once for all of them (``""``) where they are many; those that are refused are
-        left out."""
+        left out. Raises the refusal where nothing else has come, and ``RateLimited`` always: it is about no contract.
+        """
         parts = await self.gather(symbols if len(symbols) <= TERMS_BY_NAME_MAX else [""], ask)
+        refusals = [part for part in parts if isinstance(part, VenueRejected)]
+        limited = [refused for refused in refusals if isinstance(refused, RateLimited)]
+        if limited or (refusals and len(refusals) == len(parts)):
+            raise (limited or refusals)[0]
         return {name: terms for part in parts if isinstance(part, dict) for name, terms in part.items()}
 
     def own_rows(self, name: str = "") -> OwnRows:

@@ -51,7 +51,7 @@ class StopClosing:
         self._state_dir = state_dir
         self._say_line = say
         self._show = show
-        self._deadline_s = 0.0  # of the closings; their time begins at the executor's turn
+        self._left_s = closings_s(config)  # of both closings; what comes between them has a time of its own
 
     def _say(self, level: str, text: str) -> None:
         self._say_line(level, text)
@@ -61,9 +61,9 @@ class StopClosing:
         """Closes open hedges before ``group`` stops, where it has the executor and that is configured: an executor that
         is READY needs no guard for it."""
         if self._config.guard.on_stop is OnLoss.FLATTEN and _has_executor(group):
-            with self._goes_on():
+            with self._goes_on(), self._timed() as deadline_s:
                 can_come = self._guard_can_come(keep_up)
-                await close_hedges(self._state_dir, self._say, can_come, self._until())
+                await close_hedges(self._state_dir, self._say, can_come, deadline_s)
 
     def _guard_can_come(self, keep_up: Callable[[], None]) -> Callable[[], bool]:
         def guard_can_come() -> bool:
@@ -76,9 +76,9 @@ class StopClosing:
     async def after(self, group: Sequence[Child], keep_up: Callable[[], None]) -> None:
         """Where ``group`` had the executor: see :func:`finish_half_done`."""
         if self._children["guard"].wanted and _has_executor(group):
-            with self._goes_on():
+            with self._goes_on(), self._timed() as deadline_s:
                 can_come = self._guard_can_come(keep_up)
-                await finish_half_done(self._state_dir, self._config, self._say, can_come, self._until())
+                await finish_half_done(self._state_dir, self._config, self._say, can_come, deadline_s)
 
     @contextlib.contextmanager
     def _goes_on(self) -> Iterator[None]:
@@ -88,10 +88,14 @@ class StopClosing:
         except (ArbitrageEngineError, OSError, msgspec.MsgspecError, KeyError, RuntimeError) as error:  # or no thread
             self._say("error", f"what is open is not ended before the stop: {type(error).__name__}: {error}")
 
-    def _until(self) -> float:
-        """Until when both closings may take, monotonic."""
-        self._deadline_s = self._deadline_s or time.monotonic() + closings_s(self._config)
-        return self._deadline_s
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[float]:
+        """Until when one closing may take, monotonic; what it took is gone from the other one's time."""
+        begin_s = time.monotonic()
+        try:
+            yield begin_s + self._left_s
+        finally:
+            self._left_s -= time.monotonic() - begin_s
 
 
 def closings_s(config: EngineConfig) -> float:

@@ -54,7 +54,7 @@ from workers.control_plane.requests import Requests
 from workers.control_plane.restart_storm import give_up
 from workers.control_plane.started_again import may_start_again
 from workers.control_plane.stopping import stop_group, take_signals
-from workers.control_plane.timer import RETRY_VENUE_S, TICK_S, Timer, came, first_of
+from workers.control_plane.timer import RETRY_VENUE_S, TICK_S, Timer, came, each_tick, first_of
 from workers.control_socket import SUPERVISOR_SOCKET, ControlServer
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
@@ -134,9 +134,10 @@ class Supervisor:
         self._open_catalogue()
         control = ControlServer(self.state_dir / SUPERVISOR_SOCKET, Requests(self).handle, self.announcer.say)
         try:
+            await control.start()  # first of all: a start that waits for a venue can be asked and stopped
+            self._background.start(each_tick(self._liveness.beat, lambda: self.state == "starting"))
             await self._load_catalogue()
             await self._open_accounts()
-            await control.start()
             await self._until(self._warm)
             await self._start_processes()
             await self._watch()
@@ -200,7 +201,8 @@ class Supervisor:
     async def _wait_longer(self) -> bool:
         self._notifier.send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=no venue answers; asked again by itself")
         self.write_run_file()
-        return not await came(self._stop, RETRY_VENUE_S)
+        await self._until(self._stop, RETRY_VENUE_S)
+        return not self._stop.is_set()
 
     async def _open_accounts(self) -> None:
         if self.config.mode is Mode.PAPER:
@@ -208,11 +210,11 @@ class Supervisor:
         else:
             await check_keys(self.config, self.instance, self._clients, self.announcer.say)
 
-    async def _until(self, event: asyncio.Event) -> None:
+    async def _until(self, event: asyncio.Event, within_s: float | None = None) -> None:
         """Wait for ``event`` unless the instance is asked to stop or the fork server dies before."""
-        await first_of(event, self._stop, self._fork_server_gone)
+        await first_of(event, self._stop, self._fork_server_gone, within_s=within_s)
         if self._fork_server_gone.is_set() or self._failure:
-            raise CouldNotStart(self._failure or "the fork server ended before it was warm; see the lines above")
+            raise CouldNotStart(self._failure or "the fork server ended during the start; see the lines above")
 
     async def _start_processes(self) -> None:
         """The guard, and when it is READY all others. With ``units`` only say that systemd may start them."""
@@ -243,9 +245,8 @@ class Supervisor:
         refresh_s = float(os.environ.get("ARB_TEST_CATALOGUE_REFRESH_S", REFRESH_S))
         refresh = Timer(refresh_s, now + refresh_s)
         retry = Timer(RETRY_VENUE_S, now + RETRY_VENUE_S)
-        digits = Timer(WANTED_DIGITS_S, now)
         trim = Timer(TRIM_LOGS_S, now + TRIM_LOGS_S)
-        write = Timer(WRITE_AGAIN_S, now)
+        digits, write = Timer(WANTED_DIGITS_S, now), Timer(WRITE_AGAIN_S, now)
         while not self._stop.is_set():
             now = time.monotonic()
             self._liveness.beat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 TICK_S = 0.25  # the supervisor's loop looks at least so often
 RETRY_VENUE_S = 10.0  # how often a venue that was unreachable is asked again
@@ -17,12 +18,19 @@ async def came(event: asyncio.Event, within_s: float) -> bool:
     return event.is_set()
 
 
-async def first_of(*events: asyncio.Event) -> None:
-    """Returns when one of them is set."""
+async def first_of(*events: asyncio.Event, within_s: float | None = None) -> None:
+    """Returns when one of them is set, or the time is over."""
     waits = [asyncio.create_task(event.wait()) for event in events]
-    _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    _, pending = await asyncio.wait(waits, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()
+
+
+async def each_tick(act: Callable[[], None], goes_on: Callable[[], bool]) -> None:
+    """``act`` beside what else is waited for, as long as ``goes_on``."""
+    while goes_on():
+        act()
+        await asyncio.sleep(TICK_S)
 
 
 class Timer:

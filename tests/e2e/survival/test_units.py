@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from shm.segment import cleanup_instance
 from tests.worlds.instance_rig import LIVELY, SHORT_WINDOWS, exposure, half_done, taken_over
 from tests.worlds.waiting import until
 from workers.control_plane.instances import run_file
+from workers.control_socket import SUPERVISOR_SOCKET, ControlError, ask
 from workers.credentials import store_credentials
 from workers.demo.simulator import SimulatorProcess, keys_of
 from workers.demo.summary import JournalTotals, plain_ledger
@@ -55,9 +57,15 @@ class Units:
         with log.open("ab") as stream:
             self.running[name] = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
 
+    def published(self) -> bool:
+        """Whether the other units may start: the supervisor has rows."""
+        with contextlib.suppress(ControlError):
+            return bool(ask(self.engine.state_dir / SUPERVISOR_SOCKET, {"op": "symbols"})["instruments"])
+        return False
+
     def start(self) -> None:
         self.begin("supervisor", "workers.control_plane", "--units")
-        until(lambda: (self.engine.state_dir / "supervisor.sock").exists(), "the supervisor's socket")
+        until(self.published, "the catalogue's rows")
         for exchange in FEEDS:
             self.begin(f"feed.{exchange}", "workers.feed", "--exchange", exchange)
         for process in OTHERS:

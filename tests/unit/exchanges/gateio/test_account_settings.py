@@ -330,3 +330,16 @@ def test_margin_is_added_to_an_open_position_only() -> None:
         assert after.liquidation_price < before.liquidation_price
 
     on_futures(body)
+
+
+def test_a_rate_limit_of_a_leverage_is_no_wrong_setting() -> None:
+    async def body(box: World, client: GateFuturesClient, venue: SimVenue, account: SimAccount) -> None:
+        symbols = box.venue(VENUE).symbols
+        await client.apply_account_settings(symbols, THREE)
+        venue.set_leverage(account, symbols[0], Decimal(20), is_cross=True)
+        await client.positions()
+        box.fault(kind="rate_limit", venue=VENUE, retry_after_s=1.0)
+        with pytest.raises(RateLimited):
+            await client.apply_account_settings(symbols, THREE)
+
+    on_futures(body)

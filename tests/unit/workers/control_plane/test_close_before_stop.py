@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -29,12 +30,13 @@ from workers.control_plane.close_before_stop import (
     REASON,
     StopClosing,
     close_hedges,
+    closings_s,
     finish_half_done,
     guard_bound_s,
     stop_bound_s,
     stop_notice,
 )
-from workers.control_plane.stopping import KILLED_S, REPORT_S
+from workers.control_plane.stopping import GROUP_S, KILLED_S, REPORT_S
 from workers.control_socket import EXECUTOR_READY, GUARD_SOCKET, ControlError, ControlServer, Handler, listen
 from workers.halt_file import read_halt
 
@@ -258,3 +260,33 @@ def test_systemd_is_told_the_bound_of_a_stop_at_its_beginning() -> None:
     config = make_config()
     stopping, extend = stop_notice(config).splitlines()
     assert stopping == "STOPPING=1" and extend == f"EXTEND_TIMEOUT_USEC={round(stop_bound_s(config) * 1e6)}"
+
+
+def test_the_end_of_the_executors_group_takes_nothing_of_the_guards_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bound of a stop counts that end apart: only what the first closing took is gone from the second."""
+    children = Children(["binance"])
+    children["guard"].want(0.0)
+    said = list[str]()
+    config = msgspec.structs.replace(make_config(), guard=GuardConfig(on_stop=OnLoss.FLATTEN))
+    closing = StopClosing(config, children, tmp_path, lambda _level, text: said.append(text), lambda: None)
+    now = [1000.0]
+    deadlines = list[float]()
+
+    async def closes(*arguments: Any) -> None:
+        deadlines.append(arguments[-1])
+        now[0] += 10.0
+
+    monkeypatch.setattr("workers.control_plane.close_before_stop.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for name in ("close_hedges", "finish_half_done"):
+        monkeypatch.setattr(f"workers.control_plane.close_before_stop.{name}", closes)
+
+    async def stop() -> None:
+        await closing.before([children["executor"]], lambda: None)
+        now[0] += GROUP_S
+        await closing.after([children["executor"]], lambda: None)
+
+    asyncio.run(stop())
+    first, second = deadlines
+    assert first == 1000.0 + closings_s(config) and second == first + GROUP_S and not said
