@@ -196,7 +196,7 @@ class BookCounters(Table, words=24, start=BOOKS.counters, writer=FEED):
 
     line 0 | frames | messages | applied | dropped | gaps | resyncs | fast_path | slow_path |
     line 1 | crossed | rejected | inexact_levels | tickers | contradicted | other | control | snapshots |
-    line 2 | stale_snapshots | buffered | published | overflowed | filled | 0[3] |
+    line 2 | stale_snapshots | buffered | published | overflowed | filled | 0 | 0 | 0 |
     """
 
     frames = word("every frame handed in", unit="frames")

@@ -45,7 +45,10 @@ RULE_BUGS: dict[str, list[Patch]] = {
     "entries into a journal without room": [(VirtualWorld, "has_room", always(True))],
     "every remainder is dust": [(RepairChooser, "_worth_an_order", always(False))],
     "an order that has ended is whole": [(Evidence, "update", Wrapped(_end_is_whole))],
-    "every margin is short": [(MarginState, "bound_bps", always(Decimal(1000)))],
+    "every margin is short": [
+        (MarginState, "short", always(True)),
+        (MarginState, "bound_bps", always(Decimal(1000))),
+    ],
     "sends are not written": [(CoreContext, "drain", Wrapped(_sends_not_written))],
     "a codec knows no state of an order": [(gateio_orders, "_spot_state", _unknown_status)],
 }

@@ -79,7 +79,7 @@ def test_an_instrument_is_read_again_at_the_moment_when_it_opens(instance: str) 
     page, account = CataloguePage.create(instance), AccountPage.create(instance)
     clients: Any = {"gateio_spot": client}
     service = CatalogueService(config, clients, page, lambda _level, _text: None)
-    wanted = WantedRows(instance, (), service)
+    wanted = WantedRows(instance, (), service, asyncio.ensure_future)
 
     def load() -> None:
         asyncio.run(service.load(config.venues))
