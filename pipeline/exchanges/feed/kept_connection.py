@@ -11,7 +11,8 @@ comes over the twin. From then on
 A gap of one of them is filled by the other where that has what is missing (``pipeline.book.holes``), else after
 ``FILL_S`` by a snapshot. Two connections that do not bring the same updates would lose books again and again: after
 ``GAPS_MAX`` gaps within ``GAPS_NS`` between an update of the one and one of the other there is one connection for
-``APART_S``, and a warning says so.
+``APART_S``, and a warning says so. Those within ``GAP_NS`` of each other are one: a gap that the venue makes on both is
+shown of many books in one instant, by either of them, whichever brought a book's last update.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ LOOK_S = 0.05
 FILL_S = 0.1
 GAPS_MAX = 6
 GAPS_NS = 60_000_000_000
+GAP_NS = 1_000_000_000
 APART_S = 600.0
 SILENT_NS = 1_000_000_000  # one that has had nothing for so long, while the other has, cannot stand in for it
 
@@ -175,7 +177,7 @@ class Twin:
         beside = self._books.conn_of(book_index) != conn
         matched = self._matched is not None and self._matched is self._kept.live
         if beside and matched:  # before, one of them may have begun with an update that the other is still to bring
-            self._gaps.append(mono_ns())
+            self._note_gap()
         counts = beside and not matched
         asyncio.get_running_loop().call_later(FILL_S, self._unfilled, book_index, counts, lost)
         return True
@@ -183,8 +185,13 @@ class Twin:
     def _unfilled(self, book_index: int, counts: bool, lost: Callable[[int], None]) -> None:
         if self._books.has_hole(book_index):
             if counts:
-                self._gaps.append(mono_ns())
+                self._note_gap()
             lost(book_index)
+
+    def _note_gap(self) -> None:
+        now_ns = mono_ns()
+        if not self._gaps or now_ns - self._gaps[-1] >= GAP_NS:
+            self._gaps.append(now_ns)
 
     def _unlike(self) -> bool:
         """Whether they have had ``GAPS_MAX`` gaps within ``GAPS_NS`` beside each other."""

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from typing import Any, cast
 
+import numpy as np
 import pytest
 
+from pipeline.book.venue_books import VenueBooks
+from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.feed.connection import ConnectionRows, FeedConnection
 from pipeline.exchanges.feed.kept_connection import KeptConnection, Twin
 from pipeline.exchanges.feed.public_stream import Control, ControlKind
 from pipeline.exchanges.feed.types import FeedSettings
 from pipeline.model.clock import mono_ns
 from pipeline.model.instruments import InstrumentRow
-from shm.layout import BOOK
+from shm.bookring import init_feed
+from shm.layout import BOOK, feed_segment_words
+from shm.words import Words
 from tests.worlds.exchange_world import TRADED
 from tests.worlds.feed_bench import Bench, on
 from tests.worlds.waiting import until_async as until
@@ -275,6 +282,44 @@ def test_two_that_bring_other_updates_become_one(monkeypatch: pytest.MonkeyPatch
         assert kept.twin is not None and kept.twin.connection is None and kept.live is not None
 
     on("gateio_spot", scenario, settings=TWO)
+
+
+@pytest.mark.parametrize("apart_ns", [0, 1_000_000_000], ids=["at_once", "a_second_apart"])
+def test_gaps_of_a_dozen_books_at_once_are_one_and_such_a_second_apart_are_many(
+    monkeypatch: pytest.MonkeyPatch, apart_ns: int
+) -> None:
+    """A gap of the venue on both is shown first by either of them; two that are unlike have one again and again."""
+    symbols = [f"X{number}_USDT" for number in range(12)]
+    words: Words = np.zeros(feed_segment_words(12), dtype=np.int64)
+    init_feed(words, 0, 12)
+    books = VenueBooks(codec=feed_codec("gateio", "futures"), words=words, feed_off=0, venue_id=1, capacity=12)
+    lost: list[int] = []
+    kept, now_ns = KeptConnection(), 0
+    nothing: Any = None
+    asks = {"books": books, "connect": nothing, "room": nothing, "hand_over": nothing, "end": nothing}
+    twin = Twin(kept, **asks, topics=nothing, say=nothing)
+    kept.live = twin._matched = cast(FeedConnection, object())
+    twin.connection = cast(FeedConnection, object())
+    monkeypatch.setattr("pipeline.exchanges.feed.kept_connection.mono_ns", lambda: now_ns)
+
+    def frame(symbol: str, update_id: int, conn: int, **more: object) -> None:
+        result = {"t": 1, "s": symbol, "U": update_id, "u": update_id, **more}
+        message = {"channel": "futures.order_book_update", "event": "update", "result": result}
+        books.on_frame(json.dumps(message).encode(), 1, conn)
+
+    async def scenario() -> None:
+        nonlocal now_ns
+        for index, symbol in enumerate(symbols):
+            books.add(book_index=index, instrument_id=index, symbol=symbol, price_exp=2, qty_exp=2)
+            whole = {"full": True, "b": [{"p": "10", "s": 1}], "a": [{"p": "11", "s": 1}]}
+            frame(symbol, 5, conn=index % 2, **whole)
+        for index, symbol in enumerate(symbols):
+            now_ns += apart_ns
+            frame(symbol, 7, conn=1, b=[], a=[])
+            assert twin.fills(index, 1, lost.append)
+        assert twin._unlike() == bool(apart_ns)
+
+    asyncio.run(scenario())
 
 
 def test_a_gap_of_one_is_filled_by_the_other() -> None:
