@@ -45,7 +45,8 @@ OBSERVED_NS = 30 * 1_000_000_000
 OBSERVED_FRAMES = 1000
 MARGIN = 2  # a step that has not come yet may be larger than every one that has
 FLOOR_MS = 20
-FAR_NS = 10 * 1_000_000_000
+FAR_MEASURES = 10  # one a second
+FAR_FORGET_MEASURES = 600  # in time for so long: what comes after is said anew
 CLOCK_ERROR_MAX_NS = 100 * NS_PER_MS  # more is not taken off what frames may be late: a slow way would prove nothing
 
 
@@ -82,8 +83,8 @@ class Proofs:
         self._steps: deque[tuple[int, int]] = deque()  # (when, largest step since the one before), the newest last
         self._observed_since_ns = 0  # since when, and over how many frames, no step exceeded the lag
         self._observed_frames = 0
-        self._timed = 0  # frames with a time since one was in time
-        self._far_since_ns = 0  # since when none has been; 0 = one has
+        self._far_measures = 0  # successive ones with frames, and with no connection in time
+        self._near_measures = 0  # successive ones with a connection in time
         self._far_said = False
         books.on_notice = self._notice
         self._set(BOOKS.lag_ms, lag_ms)
@@ -172,14 +173,14 @@ class Proofs:
 
     def measure(self, now_ns: int) -> None:
         """Once a second or so: the steps since the last time into the window; the lag by what the window holds."""
-        largest = 0
+        largest = timed = 0
         for conn in self._connections:
             row = self._row(conn)
-            self._timed += int(self._books.mem[row + WATCH.timed])
+            timed += int(self._books.mem[row + WATCH.timed])
             largest = max(largest, int(self._books.mem[row + WATCH.back_ms]))
-            self._observed_frames += int(self._books.mem[row + WATCH.timed])
             self._books.mem[row + WATCH.back_ms] = self._books.mem[row + WATCH.timed] = 0
-        self._look_for_far(now_ns)
+        self._observed_frames += timed
+        self._look_for_far(timed)
         self._counters.disorder_ms_max = max(self._counters.disorder_ms_max, largest)
         self._observed_since_ns = self._observed_since_ns or now_ns
         if largest > self._base_lag_ms:
@@ -197,17 +198,19 @@ class Proofs:
         wanted = max(min(FLOOR_MS, self._base_lag_ms), MARGIN * self._steps[0][1])
         self._write_lag(min(wanted, self._base_lag_ms) if seen_enough else self._base_lag_ms)
 
-    def _look_for_far(self, now_ns: int) -> None:
-        """Says once that frames come, and have been in time on no connection for long."""
-        if not self._timed or not self._connections or any(one.on_time for one in self._connections.values()):
-            self._far_since_ns, self._timed = 0, 0
-            return
-        self._far_since_ns = self._far_since_ns or now_ns
-        if now_ns - self._far_since_ns >= FAR_NS and not self._far_said:
+    def _look_for_far(self, timed: int) -> None:
+        """Says once that frames come, and have been in time on no connection for long. Measures are counted, not time:
+        what piled up while this process stood still is of one measure."""
+        near = any(one.on_time for one in self._connections.values())
+        self._near_measures = self._near_measures + 1 if near else 0
+        self._far_measures = self._far_measures + 1 if timed and not near else 0
+        if self._near_measures >= FAR_FORGET_MEASURES:
+            self._far_said = False
+        if self._far_measures >= FAR_MEASURES and not self._far_said:
             self._far_said = True
             self._say(
                 "warning",
-                f"{self._venue}: frames come, and for {FAR_NS // 10**9} s none came within {freshness.ON_TIME_MS} ms "
+                f"{self._venue}: frames come, and for {FAR_MEASURES} s none came within {freshness.ON_TIME_MS} ms "
                 "of its own time: no book is proved; `arb doctor` shows the way to the venue, a nearer host solves it",
             )
 

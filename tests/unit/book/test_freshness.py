@@ -200,6 +200,38 @@ def test_a_way_that_is_too_long_is_said_once() -> None:
     assert not rig.stream.on_time and [text for text in rig.said if "no book is proved" in text] == rig.said[-1:]
 
 
+def test_late_frames_before_a_silence_or_a_standstill_are_no_way_that_is_too_long() -> None:
+    rig = Rig()
+    rig.proofs.learn(NOW_MS + 10_000, 10 * S, 10 * S)
+    rig.frame(NOW_MS, 10 * S)
+    for second in range(30):
+        rig.proofs.measure((11 + second) * S)
+    rig.frame(NOW_MS, 50 * S)
+    rig.proofs.measure(50 * S)
+    rig.frame(NOW_MS, 90 * S)
+    rig.proofs.measure(90 * S)
+    assert not rig.stream.on_time and rig.said == []
+
+
+def test_a_way_that_becomes_too_long_again_after_long_is_said_again() -> None:
+    rig = Rig()
+    rig.proofs.learn(NOW_MS, 0, 0)
+
+    def seconds(start_s: int, number: int, late_ms: int) -> int:
+        for second in range(start_s, start_s + number):
+            rig.frame(NOW_MS + second * 1000 - late_ms, second * S)
+            rig.proofs.measure(second * S)
+        return start_s + number
+
+    now_s = 1
+    for number_of_times, in_time in enumerate([10, 10, pf.FAR_FORGET_MEASURES + 1]):
+        now_s = seconds(now_s, 2 * pf.FAR_MEASURES, late_ms=2000)
+        assert len(rig.said) == 1, f"after {number_of_times} times"
+        now_s = seconds(now_s, in_time, late_ms=0)
+    seconds(now_s, 2 * pf.FAR_MEASURES, late_ms=2000)
+    assert len(rig.said) == 2
+
+
 def test_a_stream_late_from_its_first_frame_proves_nothing() -> None:
     rig = Rig()
     rig.proofs.learn(NOW_MS + 10_000, 10 * S, 10 * S)
