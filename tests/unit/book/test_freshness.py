@@ -224,9 +224,9 @@ def test_a_way_that_becomes_too_long_again_after_long_is_said_again() -> None:
         return start_s + number
 
     now_s = 1
-    for told, in_time in enumerate([10, 10, pf.FAR_FORGET_MEASURES + 1]):
+    for number_of_times, in_time in enumerate([10, 10, pf.FAR_FORGET_MEASURES + 1]):
         now_s = seconds(now_s, 2 * pf.FAR_MEASURES, late_ms=2000)
-        assert len(rig.said) == 1, f"after {told} times"
+        assert len(rig.said) == 1, f"after {number_of_times} times"
         now_s = seconds(now_s, in_time, late_ms=0)
     seconds(now_s, 2 * pf.FAR_MEASURES, late_ms=2000)
     assert len(rig.said) == 2

@@ -118,7 +118,7 @@ def test_a_quiet_pair_alone_on_a_connection_stays_subscribed(sockets: int) -> No
         await it.moved(it.rows[0])
         assert it.feed.counters.connects == sockets
 
-    on("gateio_spot", scenario, settings=FeedSettings(sockets=sockets, stall_after_s=0.6), add=False, wait=False)
+    on("gateio_spot", scenario, settings=FeedSettings(sockets=sockets, stall_after_s=1.5), add=False, wait=False)
 
 
 def test_a_book_that_is_behind_its_ticker_is_lost_and_fetched_again() -> None:
