@@ -209,6 +209,7 @@ def test_a_twin_that_takes_over_drops_the_topics_that_are_wanted_no_more() -> No
         await until(lambda: kept.live is second, "the heir")
         topics = {it.feed.public.book_topic(gone), it.feed.public.anchor_topic(gone)}
         await until(lambda: not topics & second.wanted.keys(), "the end of what it carried for nobody")
+        assert kept.live is second and second.is_open and gone not in kept.symbols
 
     on("gateio_spot", scenario, settings=TWO)
 
