@@ -95,7 +95,9 @@ class ArbitrageEngine:
         """Start every process and wait until all are READY; a start that fails leaves none. Raises LaunchError, and
         ControlError where the READY executor does not answer; a second start is refused.
 
-        ``progress`` (``print``) hears how far the first start ever is: it compiles for a quarter of a minute and more.
+        An instance that has traded waits for as long as none of its venues answers: its guard and what is open there
+        must not be given up. ``progress`` (``print``) hears that, and how far the first start ever is: it compiles for
+        a quarter of a minute and more.
         """
         self._refuse_second_start()
         await asyncio.to_thread(wait_until_ended, self.instance)  # for seconds: the program's loop goes on

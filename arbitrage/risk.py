@@ -91,6 +91,7 @@ class RiskManager:
         repairs go on. Raises ControlError."""
         await self._instance.ask_executor("emergency", reason=reason)
 
-    async def rearm(self, breaker: str, reason: str) -> None:
-        """Re-arm one breaker, as ``arb breakers --rearm``. Raises BadInput where it is not tripped."""
-        await self._instance.ask_executor("rearm", name=breaker, reason=reason)
+    async def rearm(self, breaker: str, reason: str, *, anyway: bool = False) -> None:
+        """Re-arm one breaker, as ``arb breakers --rearm``. Raises BadInput where it is not tripped, and, but for
+        ``anyway``, where its reason still stands: it may trip again at once."""
+        await self._instance.ask_executor("rearm", name=breaker, reason=reason, anyway=anyway)

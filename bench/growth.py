@@ -23,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from pipeline.execution.records import (
     OrderIntentRecord,
     OrderSentRecord,
     OrderStateRecord,
+    Purpose,
     Record,
     RecoveryRecord,
     RetiredRecord,
@@ -76,7 +78,8 @@ D = Decimal
 
 
 def traded_world(rounds: int) -> VirtualWorld:
-    """A core that has traded: edges to both sides, legs that break, hedges that open and leave; all of it settled."""
+    """A core that has traded: edges to both sides, orders that take several levels, or a part of what they want because
+    the book has gone meanwhile, legs that break, hedges that open and leave; all of it settled."""
     settings = {
         "risk_limits": RiskLimits(min_profit_margin_bps=D(3), max_slippage_bps=D(50), max_daily_loss_usd=D(10**6)),
         "detection": DetectionConfig(cooldown_ms=5, hedge=HedgeConfig(exit=HedgeExitConfig(max_loss_bps=D(500)))),
@@ -84,15 +87,22 @@ def traded_world(rounds: int) -> VirtualWorld:
     world = VirtualWorld("demo", 1, settings=settings)
     spots = (("mexc_spot", "BTCUSDT"), ("gateio_spot", "BTC_USDT"))
     futures, mid = ("gateio_futures", "BTC_USDT"), D(64000)
-    world.open({listing: Quote(mid, qty=D("0.02")) for listing in (*spots, futures)})
+    world.open({listing: Quote(mid, qty=D("0.008")) for listing in (*spots, futures)})
     assert world.run_until(lambda: world.core.ready, limit_ms=5000)
     for number in range(rounds):
         for venue in ("mexc_spot", "gateio_spot"):
             if number % 3 == 0:
                 world.arm(kind=("reject", "drop_response")[number % 2], venue=venue, target="place", count=1)
             world.finder_on = True
-            world.market.move(venue, "BTCUSDT" if venue == "mexc_spot" else "BTC_USDT", mid * D("0.9965"))
+            symbol, cheap = "BTCUSDT" if venue == "mexc_spot" else "BTC_USDT", mid * D("0.9965")
+            if number % 3 == 1:
+                world.arm(kind="delay_request", venue=venue, target="place", count=1, delay_ms=50)
+            world.market.move(venue, symbol, cheap)
+            world.run(30)
+            if number % 3 == 1:
+                world.market.quote(venue, symbol, Quote(cheap, qty=D("0.002")))
             world.run(400)
+            world.market.quote(venue, symbol, Quote(cheap, qty=D("0.008")))
             world.finder_on = False
             for listing in spots:
                 world.market.move(*listing, mid)
@@ -193,9 +203,25 @@ def write_life(folder: Path, operations: int, bytes_max: int) -> dict[str, Any]:
         "operations": operations_done,
         "records": records,
         "template": {k: v for k, v in kinds.items() if v},
+        "mix": mix_of([e.record for e in template]),
         "checkpoints": checkpoints.written,
         "segments_removed": checkpoints.removed_segments,
         "first_fill": [first.venue, first.symbol, first.trade_id + "-1"],
+    }
+
+
+def mix_of(template: Sequence[Record]) -> dict[str, int]:
+    """What makes operations dear to keep, by how much of it a round has."""
+    fills = [record for record in template if isinstance(record, FillRecord)]
+    intents = [record for record in template if isinstance(record, OrderIntentRecord)]
+    filled: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for fill in fills:
+        filled[fill.client_id] += fill.qty
+    return {
+        "orders filled in part": sum(0 < filled[record.client_id] < record.qty for record in intents),
+        "orders of several fills": sum(n > 1 for n in Counter(fill.client_id for fill in fills).values()),
+        "repairs": sum(record.purpose is Purpose.REPAIR for record in intents),
+        "hedges": len({record.operation_id for record in template if isinstance(record, HedgeRecord)}),
     }
 
 
@@ -310,11 +336,13 @@ def goals_of(found: Mapping[str, Any], *, fold_only: bool) -> list[Goal]:
     memory = max((one["peak_mb"] for one in (*folds, *starts)), default=0)
     known = all(one["first_fill_known"] and not one["another_known"] for one in folds)
     counts = [found["life"]["operations"] if "life" in found else 0, *(one["operations"] for one in folds)]
+    mix = found["life"].get("mix", {}) if "life" in found else {}
     fold_s = max((one["start_s"] for one in folds[:1]), default=0.0)
     goals = [
         Goal("fold", fold_s <= READY_S_MAX, f"{fold_s:.1f} of {READY_S_MAX:.0f} s" if folds else ""),
         Goal("memory", memory <= MEMORY_MB_MAX, f"{memory} of {MEMORY_MB_MAX} MB" if folds else ""),
         Goal("the first fill is known", known, ("yes" if known else "no") if folds else ""),
+        Goal("partials, repairs, hedges", all(mix.values()), str(mix) if mix else ""),
         Goal("nothing forgotten", counts == sorted(counts), f"{counts} operations" if folds else ""),
     ]
     if fold_only:

@@ -8,6 +8,8 @@ Two venues, K lots of 2000 each way from the middle. A forward hit moves a lot o
 back. The price and the height of an edge are the engine's own (``pipeline.economics.inventory_price``), fed as the
 engine feeds them: with the hits that reach the executor, which are those at or above the direction's price. A hit is
 taken where its edge after fees is at or above that price and the side still has a lot. Nothing is ever sent home.
+That is arithmetic, for many flows. The flows with a goal are played through the engine itself as well
+(``inventory_world``): its detector, its gate, its balances and the simulator's ledger.
 
 The bound is what somebody who knows all hits in advance earns: the linear program "choose a share of each hit, keep the
 stock within -K..K after each". Its matrix has consecutive ones, so it is totally unimodular and an optimum takes hits
@@ -25,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bench.worlds.inventory_world import LOT_QTY, MID, flow_result
 from pipeline.economics.inventory_price import BudgetPrice, EdgeHeight, heights, price_bps, with_budget
 
 Floats = npt.NDArray[np.float64]
@@ -178,6 +181,37 @@ def compare(flow: Flow, seeds: int = SEEDS) -> Comparison:
     return Comparison(flow, unpriced * usdt, earned * usdt, best * usdt, full)
 
 
+@dataclass(frozen=True, slots=True)
+class EngineComparison:
+    """Of one flow through the engine, means over the seeds in USDT a day. ``shown``: whether each seed's P&L by the
+    venues' ledger is the one that the engine shows."""
+
+    flow: Flow
+    priced: float
+    bound: float
+    trades: float
+    shown: bool
+
+    @property
+    def share(self) -> float:
+        return self.priced / self.bound
+
+
+def compare_engine(flow: Flow, seeds: int = SEEDS, hours: float = HOURS) -> EngineComparison:
+    """Also of fewer hours: the first ones of a day."""
+    rows, shown = [], True
+    for seed in range(seeds):
+        edges, ways = hits(flow, seed)
+        count = round(len(edges) * hours / HOURS)
+        edges, ways = edges[:count], ways[:count]
+        result = flow_result(zip(edges.tolist(), ways.tolist(), strict=True), priced=True)
+        best = bound(edges, ways) * float(LOT_QTY * MID) / 1e4
+        rows.append((float(result.earned), best, result.trades))
+        shown = shown and result.earned == result.shown
+    priced, best, trades = np.mean(rows, axis=0).tolist()
+    return EngineComparison(flow, priced, best, trades, shown)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit 0 where the goals hold: at least 0.9 of the bound on drift and 3:1, without transfers; where orders are
     scarce, no less than without a price."""
@@ -197,6 +231,12 @@ def main(arguments: list[str] | None = None) -> int:
         "USDT a day without transfers; empty: hits that found nothing to trade with; goals "
         + ("met" if met else "MISSED")
     )
+    print(f"\n{'by the engine':<16}{'price':>10}{'bound':>10}{'share':>8}{'trades':>8}")
+    for flow in (flow for flow in FLOWS if flow.goal):
+        own = compare_engine(flow, options.seeds)
+        print(f"{flow.name:<16}{own.priced:>10.0f}{own.bound:>10.0f}{own.share:>8.2f}{own.trades:>8.0f}", flush=True)
+        met = met and own.share >= flow.goal and own.shown
+    print("USDT a day by the venues' ledger, which is what the engine shows; goals " + ("met" if met else "MISSED"))
     print(f"\n{'scarce orders':<16}{'no price':>10}{'price':>10}{'and of orders':>16}")
     for busy in BUSY:
         none, alone, both = compare_busy(busy, options.seeds)

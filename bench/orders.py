@@ -12,7 +12,8 @@ Both alternate within each round, on the same books and balances; what they orde
 are read through before each entry, so that nothing of the path is left in a cache. ``rehearsed``: the same, then a
 rehearsal as a spinning executor makes it (pipeline/rehearsal/fast_lane.py) and 1 ms. Excluded: the queue's pop, what is
 done behind the sends, the venues. ``two writes``: the floor of every stage, as a floor belongs to a heat: as many ready
-bytes into two sockets, nothing else, after the same preparations and in the same alternation.
+bytes into two sockets, nothing else, after the same preparations and in the same alternation. All of it once more over
+TLS, beside ``two SSL_write`` of ready bytes.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import gc
 import hashlib
 import os
 import socket
+import ssl
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 from bench.report import FLOOR, OURS, PEER, Report, Row
 from bench.settings import BenchFailed, Settings
+from bench.worlds.orders_tls import HOST, TwoSealedWrites, trusted_server
 from pipeline.exchanges.gateio.order_session import GateTrading
 from pipeline.exchanges.mexc.order_session import MexcTrading
 from pipeline.exchanges.transport.throttle import Limit, Throttle
@@ -60,7 +64,8 @@ NAME = "orders"
 STAGES = ("judge", "journal", "send", "whole")
 HEATS = ("warm", "cold", "rehearsed")
 REHEARSED_BEFORE_NS = 1_000_000
-WRITES = "two writes"
+WRITES, SEALED_WRITES = "two writes", "two SSL_write"
+TLS = ", TLS"
 KEY = Credentials(api_key="key", api_secret="secret")
 TRASH_WORDS = 8 << 20
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -94,8 +99,9 @@ class _WsSink(WSListener):
 class Lane:
     """A world with two venues behind loopback sockets, and both ways of an entry."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
+        """``tls``: of the sinks."""
+        self._folder, self._tls = folder, tls
         self.seen: list[bytes] = []
         self._began_ns = 0
         self._ended: list[Any] = []
@@ -103,8 +109,9 @@ class Lane:
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
-        http = await loop.create_server(lambda: _HttpSink(self.seen), "127.0.0.1", 0)
-        ws = await ws_create_server(lambda _request: _WsSink(self.seen), "127.0.0.1", 0)
+        http = await loop.create_server(lambda: _HttpSink(self.seen), HOST, 0, ssl=self._tls)
+        ws = await ws_create_server(lambda _request: _WsSink(self.seen), HOST, 0, ssl=self._tls)
+        s = "s" if self._tls else ""
         self._servers = [http, ws]
         ports = [server.sockets[0].getsockname()[1] for server in self._servers]
         # a host that stands still for a second ends no bench
@@ -114,14 +121,19 @@ class Lane:
         )
         venues = {venue.name: venue for venue in config.venues}
         self.mexc = MexcTrading(
-            msgspec.structs.replace(venues["mexc_spot"], rest=f"http://127.0.0.1:{ports[0]}"), KEY, self._ended.append
+            msgspec.structs.replace(venues["mexc_spot"], rest=f"http{s}://{HOST}:{ports[0]}"), KEY, self._ended.append
         )
         self.gate = GateTrading(venues["gateio_spot"], KEY, self._ended.append)
         for trading in (self.mexc, self.gate):  # a bench sends faster than any venue allows
             trading._throttle = Throttle({"order": Limit(1e9, 1.0)})
         await self.mexc._pool.start()  # order entry alone: no private streams, no questions here
         self._link: WsLink = await open_ws(
-            f"ws://127.0.0.1:{ports[1]}", venue="gateio_spot", on_frame=lambda *_: None, on_close=lambda _: None
+            f"ws{s}://{HOST}:{ports[1]}",
+            venue="gateio_spot",
+            on_frame=lambda *_: None,
+            on_close=lambda _: None,
+            own_tls=True,
+            ping_idle_s=3600.0,  # what came and was not read sends an entry the other way
         )
         self.gate.entry._link = self._link
         self.trading: dict[str, MexcTrading | GateTrading] = {"mexc_spot": self.mexc, "gateio_spot": self.gate}
@@ -274,13 +286,15 @@ class Lane:
         return b" ".join(word for word in words if word.startswith(kept))
 
 
-async def measure(settings: Settings, rows: dict[tuple[str, str], Row]) -> None:
-    """Alternating entries of both ways, at every heat."""
+async def measure(settings: Settings, rows: dict[tuple[str, str], Row], *, tls: bool = False) -> None:
+    """Alternating entries of both ways, at every heat; ``tls``: over encrypted connections."""
     few = settings.pick(2, 60, 300)
     n = {"warm": settings.pick(3, 300, 2000), "cold": few, "rehearsed": few}
-    writes, heats = TwoWrites(), Heats(settings)
-    with tempfile.TemporaryDirectory(prefix="arb-bench-") as folder:
-        lane = Lane(Path(folder))
+    heats = Heats(settings, sealed=tls)
+    writes, floor, suffix = (TwoSealedWrites(), SEALED_WRITES, TLS) if tls else (TwoWrites(), WRITES, "")
+    with ExitStack() as around:
+        folder = Path(around.enter_context(tempfile.TemporaryDirectory(prefix="arb-bench-")))
+        lane = Lane(folder, around.enter_context(trusted_server(folder)) if tls else None)
         await lane.open()
         ways: dict[str, Callable[[Words], list[int]]] = {OURS: lane.ours, "exact path": lane.exact}
         for number in range(settings.pick(1, 200, 200)):  # bytecode and branch predictors
@@ -306,11 +320,11 @@ async def measure(settings: Settings, rows: dict[tuple[str, str], Row]) -> None:
                             digests[who].update(lane.ordered())
                         lane.prepare(number)
                         heats.reach(heat)
-                        taken.setdefault(WRITES, []).append([writes.once()] * len(STAGES))
-                    digests[WRITES] = digests[OURS]
+                        taken.setdefault(floor, []).append([writes.once()] * len(STAGES))
+                    digests[floor] = digests[OURS]
                     for who, stages in taken.items():
                         for stage, column in zip(STAGES, zip(*stages, strict=True), strict=True):
-                            row = rows[who, f"{stage}, {heat}"]
+                            row = rows[who, f"{stage}, {heat}{suffix}"]
                             row.add_round(np.array(column, dtype=np.int64))
                             row.check(f"{count} {digests[who].hexdigest()}")
         finally:
@@ -324,9 +338,9 @@ async def measure(settings: Settings, rows: dict[tuple[str, str], Row]) -> None:
 class Heats:
     """Brings this process's caches to a heat right before an entry."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, sealed: bool) -> None:
         self._trash = np.arange(TRASH_WORDS if settings.size else 8, dtype=np.int64)
-        loopback = Loopback()
+        loopback = Loopback(sealed=sealed)
         self._rehearsed = FastLane(loopback)
         self._rehearsed.warm_up()
         self.close = loopback.close
@@ -379,14 +393,16 @@ def _connected() -> tuple[socket.socket, socket.socket]:
 def run(settings: Settings, report: Report) -> None:
     """Every stage at every heat, the fast path beside the exact one."""
     rows = {
-        (who, f"{stage}, {heat}"): Row(NAME, f"{stage}, {heat}", who, figure="p50", role=role)
+        (who, f"{stage}, {heat}{suffix}"): Row(NAME, f"{stage}, {heat}{suffix}", who, figure="p50", role=role)
+        for suffix, floor in (("", WRITES), (TLS, SEALED_WRITES))
         for heat in HEATS
         for stage in STAGES
-        for who, role in ((OURS, FLOOR), (WRITES, FLOOR), ("exact path", PEER))
+        for who, role in ((OURS, FLOOR), (floor, FLOOR), ("exact path", PEER))
     }
     loop = uvloop.new_event_loop()
     try:
         loop.run_until_complete(measure(settings, rows))
+        loop.run_until_complete(measure(settings, rows, tls=True))
     finally:
         loop.close()
     report.rows += rows.values()

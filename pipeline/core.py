@@ -78,6 +78,7 @@ from pipeline.recovery.usable_instruments import Usable
 from pipeline.risk.fee_stock import FeeStock
 from pipeline.risk.manager import RiskManager
 from pipeline.risk.margin_watch import MarginWatch
+from pipeline.risk.standing import Standing
 from shm.words import Words
 
 CLOSE_LOOK_NS = 250_000_000
@@ -116,7 +117,8 @@ class ExecutionCore:
         self.inventory_prices = InventoryPrices(self.context, self.balances)
         self.risk = RiskManager(self.context, self.balances, self.rates)
         self.fees = AccountFees(config, self.context.instruments, self.rates)
-        self.fee_stock = FeeStock(self.context, self.balances, self.rates)
+        self.standing = Standing(self.context, self.risk.gate.worth, self.risk.naked, self.fees)
+        self.risk.gate.solve_of, self.fee_stock = self.standing.solve, FeeStock(self.context, self.balances, self.rates)
         self.evidence = Evidence(self.context, self.fees, on_fill=self._filled)
         self.funding = FundingWatch(self.context, self._numeraire_rate)
         self.recovery = RecoveryManager(
@@ -128,7 +130,7 @@ class ExecutionCore:
             funding_known=self.funding.covers,
         )
         self.fast_entry: FastEntry | None = None
-        self.risk.gate.reconciled, self.risk.taken_over = self.recovery, self.recovery.taken_over
+        self.risk.gate.reconciled, self.risk.gate.taken_over = self.recovery, self.recovery.taken_over
         usable = Usable(self.balances, self.recovery, self.risk.gate)
         self.risk.gate.doubtful, self.risk.gate.doubts = usable.doubtful, usable.doubts
         self.orders = OrderOrchestrator(
@@ -245,6 +247,7 @@ class ExecutionCore:
                 self.recovery.initiate_recovery(operation, "resolve", why)
         self.risk.start_monitoring()
         self.balances.start_monitoring(self.config.inventory.alarm_of)
+        self.risk.gate.worth.day.run_begins(earlier.alive_wall_ms)
         self.recovery.start(venues, earlier)
         return self.context.drain()
 
@@ -287,17 +290,17 @@ class ExecutionCore:
 
     def _opportunity(self, opportunity: Opportunity) -> None:
         if opportunity.type == OpportunityType.HEDGE_EXIT and not opportunity.manual:
-            self.hedges.offered(opportunity)
-            return
+            return self.hedges.offered(opportunity)
         verdict = self.risk.validate_opportunity_risk(opportunity)
         if isinstance(verdict, Rejected):
             self.refusals.refuse(opportunity, verdict)
             self.inventory_prices.note_refusal(verdict.refusal)
+            if verdict.refusal is Refusal.NETS:  # the hedge leaves by it, as far as that goes
+                self.hedges.offered(opportunity)
         elif self.config.execution.balance_check is BalanceCheck.STRICT:
             self._token += 1
             self._pending[self._token] = (verdict, self.context.now.mono_ns)
-            venues = tuple(sorted({leg.row.spec.venue for leg in verdict.legs}))
-            self.context.act(FetchBalances(self._token, venues))
+            self.context.act(FetchBalances(self._token, tuple(sorted({leg.row.spec.venue for leg in verdict.legs}))))
         else:
             self._enter(verdict)
 
@@ -413,6 +416,7 @@ class ExecutionCore:
         self.balances.session(state.venue, up)
         self.recovery.session(state.venue, up)
         if up:
+            self.risk.gate.clocks.opened(state)
             self.funding.session_up(state.venue)
         else:
             self.context.alert(1, "session_down", f"{state.venue}: {state.reason}")

@@ -30,6 +30,7 @@ from pipeline.economics.equity import (
     stress,
     transfers_value,
 )
+from pipeline.execution.ledger import UNKNOWN_PAST
 from pipeline.execution.market import declared_usd, mid_price, tradable
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.instruments import USD_COINS, InstrumentRow
@@ -99,8 +100,9 @@ def account_name(asset: str, venue: str) -> str:
 class EquityWatch:
     """Equity, P&L of the day and marks of a running core.
 
-    ``start``: the day's beginning as an earlier run of the same day stored it. Contracts are marked as their
-    venues say, else at their own proved mid.
+    ``start``: the day's beginning as an earlier run of the same day stored it. The day begins anew where the journal
+    began after that (what came, went and was traded before is not in it), and when an operator has taken over what the
+    journal lacks. Contracts are marked as their venues say, else at their own proved mid.
     """
 
     def __init__(self, core: ExecutionCore, start: DayStart | None = None) -> None:
@@ -116,6 +118,8 @@ class EquityWatch:
         self._declared = declared_usd(core.config.fees)  # coins for fees that no book prices
         by_account = start is not None and all("@" in name for name in start.marks)
         self.start = start if by_account else None  # one by coin is of an earlier version: the day begins anew
+        self._of_this_journal = self.start is None  # whether the day is known to have begun in this journal
+        self._past_unknown = False
 
     def look(self, rows: Iterable[InstrumentRow]) -> None:
         """Read the mids of these instruments: a few at a time, so that no look is long."""
@@ -263,7 +267,7 @@ class EquityWatch:
         """The day's beginning: now, where there is none. An account that has its first mark of the day only now counts
         from now on."""
         now_wall_ns = self._core.context.now.wall_ns
-        start = self.start
+        start = None if self._begins_anew() else self.start
         if start is None or start.day != now_wall_ns // NS_PER_DAY:
             amounts = {account_name(asset, venue): amount for (venue, asset), amount in balances.items()}
             held = dict(amounts)
@@ -291,6 +295,17 @@ class EquityWatch:
             start = msgspec.structs.replace(start, equity=start.equity + more, marks={**start.marks, **late})
         self.start = start
         return start
+
+    def _begins_anew(self) -> bool:
+        """Whether the stored beginning of the day says nothing about this journal's money."""
+        ledger, before = self._core.ledger, self._past_unknown
+        self._past_unknown = UNKNOWN_PAST in ledger.breakers
+        if before and not self._past_unknown:
+            return True  # positions that were taken over count from now on: what they earned before is of no day
+        if self._of_this_journal or self.start is None or not ledger.based_wall_ms:
+            return False
+        self._of_this_journal = True
+        return min(ledger.based_wall_ms.values()) * 1_000_000 > self.start.wall_ns
 
     def _with_late_accounts(self, start: DayStart) -> DayStart:
         """The day's beginning with the accounts whose first balances were taken since: what lay there is no profit, and

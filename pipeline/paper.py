@@ -6,17 +6,17 @@ consumed until the level is refreshed. How long it takes, whether others were th
 drawn as section ``paper`` of the configuration says (``paper_chance.py``). Nothing rests: its place in the queue cannot
 be known from outside. What an order does not take at once is cancelled, and an order that must not take is refused.
 
-The account is a file of JSON lines, ``<folder>/<venue>.jsonl``: written by one ``PaperTrading`` (the executor's), read
-by any ``PaperClient`` (poller, recovery). It survives a killed process, as a venue's account does.
+An order off the tick or the lot, or beyond the venue's least and largest sizes, is refused, as there. A position pays
+or receives funding at each stamp that passes while the executor runs: by the rate that the venue showed last before it,
+on the mid of the book. The account (``paper_account.py``) is written by one ``PaperTrading`` (the executor's), read by
+any ``PaperClient`` (poller, recovery).
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ from pipeline.exchanges.base import (
 )
 from pipeline.execution.accounts import FuturesPosition
 from pipeline.execution.events import MarketPort
-from pipeline.execution.market import fee_of, levels, tradable, within
+from pipeline.execution.market import fee_of, levels, mid_price, tradable, within
 from pipeline.model.clock import mono_ns, wall_ms, wall_ns
 from pipeline.model.config import PaperConfig
 from pipeline.model.enums import InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
@@ -46,149 +46,24 @@ from pipeline.model.structs import (
     Balance,
     FeeSchedule,
     Fill,
+    Funding,
+    FundingTerms,
     InstrumentSpec,
     OrderRequest,
     OrderUpdate,
     Position,
 )
+from pipeline.model.venue_events import FundingNotice
+from pipeline.paper_account import LEVERAGE, PaperAccount, PaperFile
 from pipeline.paper_chance import OrderChance
 from shm.layout import BOOK
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
 
-LEVERAGE = Decimal(3)  # of contracts, where none is given
-START_QUOTE = Decimal(10_000)
-START_BASE_VALUE = Decimal(5_000)  # of every coin that a spot venue trades, at a reference price in dollars
-DOLLARS = ("USDT", "USDC", "USD", "FDUSD", "TUSD", "BUSD")
-COIN_STEP = Decimal("0.00000001")
-
-
-class PaperFile(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the account file. ``balances`` (first line only), or an ended order with its fills."""
-
-    balances: dict[str, Decimal] = {}
-    order: OrderUpdate | None = None
-    fills: tuple[Fill, ...] = ()
-    moves: dict[str, Decimal] = {}  # asset -> change of the wallet
-    futures: bool = False  # the fills move a position, not coins
-
-
-class PaperAccount:
-    """The account of one venue: a fold over its file. ``leverage``: of its contracts."""
-
-    def __init__(self, folder: Path, venue: str, leverage: Decimal = LEVERAGE) -> None:
-        self.leverage = leverage
-        self.path = folder / f"{venue}.jsonl"
-        self.venue = venue
-        self.wallet: dict[str, Decimal] = {}
-        self.changes: dict[str, Decimal] = {}  # by trading alone, the starting balances apart
-        self.orders: dict[str, OrderUpdate] = {}
-        self.fills: list[Fill] = []
-        self.positions: dict[str, FuturesPosition] = {}
-        self._offset = 0
-
-    def refresh(self) -> None:
-        """Fold in the whole lines that were added since the last call."""
-        try:
-            with self.path.open("rb") as handle:
-                handle.seek(self._offset)
-                raw = handle.read()
-        except FileNotFoundError:
-            return
-        whole = raw[: raw.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        for line in whole.splitlines():
-            self._apply(msgspec.json.decode(line, type=PaperFile))
-
-    def _apply(self, line: PaperFile) -> None:
-        for asset, amount in (*line.balances.items(), *line.moves.items()):
-            self.wallet[asset] = self.wallet.get(asset, ZERO) + amount
-        for asset, amount in line.moves.items():
-            self.changes[asset] = self.changes.get(asset, ZERO) + amount
-        self.fills.extend(line.fills)
-        if line.order is not None:
-            self.orders[line.order.client_id] = line.order
-        if line.futures:
-            for fill in line.fills:
-                self.positions.setdefault(fill.symbol, FuturesPosition()).apply(fill.qty * int(fill.side), fill.price)
-
-    def append(self, line: PaperFile) -> None:
-        """Adds one line, by one write, and folds it in. Only the account's one writer may call it. Raises OSError."""
-        self.refresh()
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            raw, before = msgspec.json.encode(line) + b"\n", os.fstat(descriptor).st_size
-            if os.write(descriptor, raw) != len(raw):  # a full disk: no part of a line stays
-                os.ftruncate(descriptor, before)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        finally:
-            os.close(descriptor)
-        self.refresh()
-
-    def margin(self) -> Decimal:
-        """Quote held as margin by open positions."""
-        return sum((abs(position.cost) / self.leverage for position in self.positions.values()), ZERO)
-
-    def free(self, asset: str) -> Decimal:
-        """Balance less margin."""
-        return self.wallet.get(asset, ZERO) - (self.margin() if self.positions else ZERO)
-
-    def balances(self, source: str) -> list[Balance]:
-        """All balances as the private stream (``source`` "ws") or REST ("rest") would report them."""
-        now = mono_ns()
-        locked = self.margin()
-        return [
-            Balance(
-                venue=self.venue,
-                asset=asset,
-                free=total - locked if self.positions else total,
-                locked=locked if self.positions else ZERO,
-                recv_mono_ns=now,
-                source=source,
-            )
-            for asset, total in self.wallet.items()
-        ]
-
-
-def open_accounts(
-    folder: Path, specs: Sequence[InstrumentSpec], paper: Mapping[str, PaperConfig] | None = None
-) -> None:
-    """Give every venue of ``specs`` what it begins with, once. ``paper``: by venue, what is configured."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    prices = {s.base: s.reference_price for s in specs if s.quote in DOLLARS and s.reference_price > 0}
-    of_venue: dict[str, list[InstrumentSpec]] = {}
-    for spec in specs:
-        of_venue.setdefault(spec.venue, []).append(spec)
-    for venue, own in of_venue.items():
-        account = PaperAccount(folder, venue)
-        if not account.path.exists():
-            account.append(PaperFile(balances=_beginning(own, prices, (paper or {}).get(venue, PaperConfig()))))
-
-
-def _beginning(
-    specs: Sequence[InstrumentSpec], prices: Mapping[str, Decimal], config: PaperConfig
-) -> dict[str, Decimal]:
-    """What the account of one venue begins with. A quote that is a coin itself (ETH/BTC) is held as that coin."""
-    if config.balances:
-        return {asset: amount for asset, amount in config.balances.items() if amount > 0}
-    coins = {asset for s in specs for asset in _coins_of(s) if asset in prices}
-    dollars = sorted({s.quote for s in specs if s.quote in DOLLARS})
-    quote_usd, coin_usd = START_QUOTE, START_BASE_VALUE
-    if config.capital_usd is not None:
-        in_coins = config.capital_usd / 2 if coins and dollars else config.capital_usd if coins else ZERO
-        coin_usd = in_coins / len(coins) if coins else ZERO
-        quote_usd = (config.capital_usd - in_coins) / len(dollars) if dollars else ZERO
-    wallet = {asset: quote_usd.quantize(COIN_STEP, ROUND_DOWN) for asset in dollars}
-    for asset in sorted(coins):
-        wallet[asset] = (coin_usd / prices[asset]).quantize(COIN_STEP, ROUND_DOWN)
-    return wallet
-
-
-def _coins_of(spec: InstrumentSpec) -> list[str]:
-    """Coins that trading it needs: none of a contract in dollars, which is held by margin."""
-    own = [] if spec.kind is InstrumentKind.PERPETUAL else [spec.base]
-    return own if spec.quote in DOLLARS else [*own, spec.quote]
+EARLY_MS = 500  # a timer that comes so much before its stamp is of a wall clock that was set back: it waits on
+MOVED_MS = 5_000  # a stamp that is replaced so long before it has come was moved: nothing is paid then
+QUANTUM = Decimal("0.00000001")
 
 
 class PaperTrading(VenueTrading):
@@ -216,10 +91,13 @@ class PaperTrading(VenueTrading):
         self._on_event = on_event
         self._connected = False
         self._consumed: dict[tuple[int, int], tuple[int, int]] = {}  # (instrument, price) -> (quantity shown, taken)
+        self._stamps: dict[str, dict[int, int]] = {}  # contract -> coming stamps (unix s), each with its newest rate
 
     async def connect(self) -> None:
         self._account.refresh()
         self._connected = True
+        for row in self._rows.values():
+            self._await_stamp(row)
         for balance in self._account.balances("ws"):
             self._on_event(balance)
         self._on_event(SessionState(venue=self.venue, state="up", recv_mono_ns=mono_ns(), reason="paper"))
@@ -260,6 +138,9 @@ class PaperTrading(VenueTrading):
             return self._refuse(request, VenueRejected(f"no such symbol {request.symbol}", venue=self.venue))
         if request.kind is OrderKind.LIMIT and request.tif is TimeInForce.POST_ONLY:
             return self._refuse(request, VenueRejected("paper takes no orders that only rest", venue=self.venue))
+        broken = _broken_rule(request, row.spec)
+        if broken:
+            return self._refuse(request, VenueRejected(broken, venue=self.venue))
         taken = [] if self._chance.missed() else self._match(request, row)
         if request.tif is TimeInForce.FOK and sum(qty for _, qty in taken) < request.qty:
             taken = []
@@ -273,6 +154,58 @@ class PaperTrading(VenueTrading):
         self._rows[row.spec.symbol] = row
         for key in [key for key in self._consumed if key[0] == row.instrument_id]:
             del self._consumed[key]  # in the old row's fixed point
+        if self._connected:
+            self._await_stamp(row)
+
+    # --- funding ---
+
+    def _await_stamp(self, row: InstrumentRow) -> None:
+        """Notes the rate of a contract's next stamp, and sets a timer for one that is new."""
+        at_s, stamps = row.spec.funding_next_wall_s, self._stamps.setdefault(row.spec.symbol, {})
+        for moved_s in [known for known in stamps if known != at_s and known * 1000 - wall_ms() > MOVED_MS]:
+            del stamps[moved_s]
+        if row.spec.kind is not InstrumentKind.PERPETUAL or at_s * 1000 <= wall_ms():
+            return
+        if at_s not in stamps:
+            self._set_timer(row.spec.symbol, at_s)
+        stamps[at_s] = row.spec.funding_rate_ppb
+
+    def _set_timer(self, symbol: str, at_s: int) -> None:
+        left_s = max(0.0, at_s - wall_ms() / 1000)
+        asyncio.get_running_loop().call_later(left_s, self._stamp, symbol, at_s)
+
+    def _stamp(self, symbol: str, at_s: int) -> None:
+        """A stamp has come: what is open pays or receives, once for ever."""
+        if not self._connected or at_s not in self._stamps.get(symbol, {}):
+            return
+        if at_s * 1000 - wall_ms() > EARLY_MS:
+            return self._set_timer(symbol, at_s)
+        rate_ppb, row = self._stamps[symbol].pop(at_s), self._rows[symbol]
+        self._account.refresh()
+        event_id, view = f"{symbol}-{at_s}", self._market.book(row.instrument_id)
+        mark = (mid_price(view, row) if view is not None else None) or row.spec.reference_price
+        held = self._account.positions.get(symbol, FuturesPosition()).qty
+        amount = (-held * mark * rate_ppb / 10**9).quantize(QUANTUM, ROUND_HALF_EVEN)
+        if not amount or event_id in self._account.funding:
+            return None
+        paid = Funding(
+            venue=self.venue,
+            symbol=symbol,
+            event_id=event_id,
+            asset=row.spec.quote,
+            amount=amount,
+            venue_wall_ms=at_s * 1000,
+        )
+        self._account.append(PaperFile(moves={paid.asset: amount}, funding=paid))
+        notice = FundingNotice(
+            venue=self.venue, symbol=symbol, venue_wall_ms=paid.venue_wall_ms, recv_mono_ns=mono_ns()
+        )
+        self._on_event(notice)
+        for balance in self._account.balances("ws"):
+            self._on_event(balance)
+        return None
+
+    # --- matching ---
 
     def _match(self, request: OrderRequest, row: InstrumentRow) -> list[tuple[Decimal, Decimal]]:
         """(price, base quantity) per level that the order takes."""
@@ -483,6 +416,13 @@ class PaperClient(VenueClient):
         self._account.refresh()
         return [msgspec.structs.replace(fill, source="rest") for fill in self._account.fills if fill.symbol == symbol]
 
+    async def funding(self, since_wall_ms: int) -> list[Funding]:
+        self._account.refresh()
+        return [paid for paid in self._account.funding.values() if paid.venue_wall_ms >= since_wall_ms]
+
+    async def funding_terms(self, symbols: Sequence[str]) -> dict[str, FundingTerms]:
+        return await self._public.funding_terms(symbols)
+
     async def cancel(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate:
         raise OrderNotFound("order has ended", venue=self.venue)
 
@@ -491,6 +431,22 @@ class PaperClient(VenueClient):
 
     async def close(self) -> None:
         await self._public.close()
+
+
+def _broken_rule(request: OrderRequest, spec: InstrumentSpec) -> str:
+    """Which of the venue's rules for sizes and prices an order breaks; "" = none. As at the venues, what only reduces a
+    position needs no least worth."""
+    qty, price, limit = request.qty, request.price, request.kind is OrderKind.LIMIT
+    if qty <= 0 or qty % spec.lot:
+        return f"{spec.symbol}: quantity {qty} is not on the lot {spec.lot}"
+    if qty < spec.min_qty or (spec.max_qty and qty > spec.max_qty):
+        return f"{spec.symbol}: quantity {qty} is not within {spec.min_qty}..{spec.max_qty or 'any'}"
+    if limit and (price <= 0 or price % spec.tick):
+        return f"{spec.symbol}: price {price} is not on the tick {spec.tick}"
+    worth = qty * (price if limit else spec.reference_price)
+    if 0 < worth < spec.min_notional and not request.reduce_only:
+        return f"{spec.symbol}: {worth} {spec.quote} are less than the least worth {spec.min_notional}"
+    return ""
 
 
 def paper_client(venue: VenueConfig, folder: Path, leverage: Decimal = LEVERAGE) -> PaperClient:

@@ -12,6 +12,7 @@ No clock, no socket: the caller feeds the commands and ticks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 import msgspec
 
@@ -20,11 +21,12 @@ from pipeline.execution.bounds.unmatched import unmatched_quantities
 from pipeline.execution.bounds.windows import answer_expected
 from pipeline.execution.events import Command, CommandKind, HaltPort
 from pipeline.execution.external_shares import position_unknown
+from pipeline.execution.hedging.exits import all_bounds_ns
 from pipeline.execution.ledger import Ledger, Operation
 from pipeline.model.enums import ArbitrageState
 
-ASK_AGAIN_NS = 20_000_000_000  # a forced close is tried by the core for a minute; hedges that are left are asked again
-AWAY_NS = 20_000_000_000  # how long a whole hedge's venue must be away: a session that only comes up anew is no outage
+ASK_AGAIN_NS = 20_000_000_000  # a forced close is tried by the core for longer; a hedge that is left is asked again
+STUCK_NS = 20_000_000_000  # how long no hedge must get smaller: a session that only comes up anew is no outage
 
 
 class TakeoverHalt(HaltPort):
@@ -93,10 +95,11 @@ class Takeover:
         self._all = False
         self._known_orders = frozenset(core.ledger.orders)
         self._stopped = self._reconciled = False
-        self._asked_mono_ns = 0
+        self._asked_ns: dict[str, int] = {}  # hedge -> when its close was asked for last (mono ns)
         self._had = tuple(core.ledger.hedges)
         core.context.taking_over = True
-        self._away_since: dict[str, int] = {}  # whole hedge whose venue is away -> mono ns when that was first seen
+        self._open: dict[str, Decimal] = {}  # what is open of each hedge that is to be closed
+        self._still_since_ns = 0  # mono ns since when that has not changed
         self._released: set[str] = set()  # recoveries that were let go on: once each
         self.want(hedges)
 
@@ -122,12 +125,28 @@ class Takeover:
             self._released.update(waiting)
             found += [Command(CommandKind.APPROVE, name, reason) for name in waiting]
         left = sorted(self._left())
-        away = self._away()
-        self._away_since = {name: self._away_since.get(name, now_mono_ns) for name in away}
-        if left and (not self._asked_mono_ns or now_mono_ns - self._asked_mono_ns >= ASK_AGAIN_NS):
-            self._asked_mono_ns = now_mono_ns
-            found += [Command(CommandKind.CLOSE_HEDGES, name, reason) for name in left]
-        return found
+        hedges = self.core.ledger.hedges
+        if (is_open := {name: hedges[name].qty for name in left}) != self._open or self._awaits_proof(
+            left, now_mono_ns
+        ):
+            self._open, self._still_since_ns = is_open, now_mono_ns  # one ended: it is the next one's turn
+        # One that a repair leaves behind is asked for at once, whenever the others were.
+        due = [name for name in left if now_mono_ns - self._asked_ns.get(name, -ASK_AGAIN_NS) >= ASK_AGAIN_NS]
+        self._asked_ns |= dict.fromkeys(due, now_mono_ns)
+        return found + [Command(CommandKind.CLOSE_HEDGES, name, reason) for name in due]
+
+    def _awaits_proof(self, hedges: Sequence[str], now_mono_ns: int) -> bool:
+        """Whether an order from before the takeover, on an instrument of ``hedges``, is too young to be proved never to
+        have executed: until then nothing is closed there, and that says nothing of its venue."""
+        core, open_hedges = self.core, [self.core.ledger.hedges[name] for name in hedges]
+        places = {(hedge.spot_venue, hedge.spot_symbol) for hedge in open_hedges}
+        places |= {(hedge.futures_venue, hedge.futures_symbol) for hedge in open_hedges}
+        return any(
+            now_mono_ns < core.recovery.provable_at(order)
+            for place in places
+            for order in core.ledger.unsettled_of_symbol(*place)
+            if order.client_id in self._known_orders
+        )
 
     def _left(self) -> set[str]:
         return self._wanted & self.core.ledger.hedges.keys()
@@ -146,13 +165,18 @@ class Takeover:
     @property
     def proven_closed(self) -> bool:
         """As :meth:`done`, but for orders whose outcome is not known, for hedges whose closing waits for a venue that
-        is away, or for an operator, and for whole hedges whose venue has been away for a while, which no price can
-        hurt: an executor waits for them as well. Not for an exit by choice from a hedge that is to be closed: an
-        executor might undo it."""
+        is away, or for an operator, and for whole hedges, which no price can hurt, of which nothing could be closed for
+        a while, the widest bound included (a venue that is away, or refuses; an account without the coins, a book
+        without depth): an executor waits for them as well. Not for an exit by choice from a hedge that is to be closed:
+        an executor might undo it."""
         ledger, now_ns = self.core.ledger, self.core.context.now.mono_ns
         waiting = self._held() | {name for name in self._waiting() if self._stays(ledger.open_operations[name])}
         left_to_it = {o.record.closes for name, o in ledger.open_operations.items() if name in waiting}
-        left_to_it.update(n for n, since_ns in self._away_since.items() if now_ns - since_ns >= AWAY_NS)
+        under_way = self.core.hedges.attempts.under_way
+        # One whose venues are there may still leave within a wider bound.
+        widest_ns, still_ns = all_bounds_ns(self.core.config.detection.hedge.exit), now_ns - self._still_since_ns
+        stuck = () if still_ns < STUCK_NS else self._away() if still_ns < widest_ns else self._open
+        left_to_it.update(name for name in stuck if not under_way(name))
         if not self._reconciled or not self._left() <= left_to_it:
             return False
         return ledger.open_operations.keys() <= waiting | {o.intent.operation_id for o in ledger.unsettled.values()}

@@ -8,7 +8,7 @@ halt and disk; every view, command and alert shows the union and nothing else.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 
@@ -16,19 +16,19 @@ import msgspec
 
 from pipeline.core import ExecutionCore
 from pipeline.execution.external_shares import position_unknown
-from pipeline.execution.ledger import Ledger
+from pipeline.execution.ledger import Ledger, Operation
 from pipeline.execution.market import mid_price
-from pipeline.model.enums import InstrumentKind, OpportunityType
+from pipeline.model.enums import InstrumentKind
 from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
-from pipeline.risk.breakers import ADOPT, blocking, scope, solve, stops_everything
-from pipeline.risk.gate import INTENT_BYTES, REPAIR_HEADROOM
+from pipeline.open_pairs import directions, nothing_open
+from pipeline.risk.breakers import ADOPT, HALTING, LOOK, RESUME, scope, solve
+from pipeline.risk.gate import INTENT_BYTES
 
-RESUME = "arb resume --reason R"
-LOOK = "arb status"
 LASTS_NS = 5_000_000_000  # so long a doubt, a blocked exit or margin without a watch is a note: a retry may end it
 REFUSED_NS = 60_000_000_000  # how long a refusal for a position limit is shown
+MOVED_NS = 3600_000_000_000  # how long it is shown that the world moved something on an account
 
 
 class TradeState(StrEnum):
@@ -37,7 +37,7 @@ class TradeState(StrEnum):
     READY = "ready"  # new risk is taken wherever an opportunity is
     DEGRADED = "degraded"  # new risk is taken, but not everywhere
     STOPPED = "stopped"  # no new risk is taken
-    HALTED = "halted"  # an operator or the supervisor has latched the halt
+    HALTED = "halted"  # no new risk until an operator has looked: the latch, or what nobody can explain (HALTING)
 
 
 class Effect(IntEnum):
@@ -69,22 +69,33 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
         return venue in self.venues and self.symbol in ("", symbol)
 
 
+def with_solve(what: str, solve_: str) -> str:
+    """Both in one line; a text that ends with its solution says it once."""
+    return what if what.endswith(solve_) else f"{what}; solve: {solve_}"
+
+
 def state_of(reasons: Iterable[Reason]) -> TradeState:
     """The answer that follows from all reasons."""
     worst = max((reason.effect for reason in reasons), default=Effect.NOTE)
     return (TradeState.READY, TradeState.DEGRADED, TradeState.STOPPED, TradeState.HALTED)[worst]
 
 
-def ledger_reasons(ledger: Ledger) -> list[Reason]:
-    """Reasons that stand in the journal and so outlive the executor: breakers and recoveries."""
+def ledger_reasons(
+    ledger: Ledger,
+    first: Callable[[Operation], str] = lambda _: "",
+    solve_of: Callable[[str], str] | None = None,
+) -> list[Reason]:
+    """Reasons that stand in the journal and so outlive the executor: breakers and recoveries. ``first(operation)``:
+    what has to be done before its repairs are approved; ``solve_of(breaker)``: what solves it now, where a core
+    knows."""
     found = []
     for name, text in sorted(ledger.breakers.items()):
         venue, symbol = scope(name)
         found.append(
             Reason(
                 what=f"breaker {name}: {text}",
-                solve=solve(name),
-                effect=Effect.DEGRADES if venue else Effect.STOPS,
+                solve=solve_of(name) if solve_of else solve(name, text),
+                effect=Effect.DEGRADES if venue else Effect.HALTS if name in HALTING else Effect.STOPS,
                 since_wall_ns=ledger.since_wall_ns.get(name, 0),
                 venues=(venue,) if venue else (),
                 symbol=symbol,
@@ -93,19 +104,24 @@ def ledger_reasons(ledger: Ledger) -> list[Reason]:
     for record in ledger.recoveries.values():
         since = ledger.since_wall_ns.get(record.recovery_id, 0)
         if record.state == "waiting_approval":
+            waiting = ledger.open_operations.get(record.operation_id)
+            before = first(waiting) if waiting else ""
+            before += "; then " if before else ""
             found.append(
                 Reason(
                     what=f"recovery {record.recovery_id} waits for an operator: {record.reason}",
-                    solve=f"arb recoveries --approve {record.recovery_id} (or --cancel {record.recovery_id})",
+                    solve=f"{before}arb recoveries --approve {record.recovery_id} (or --cancel {record.recovery_id})",
                     effect=Effect.DEGRADES,
                     since_wall_ns=since,
                 )
             )
         elif record.state == "cancelled" and record.operation_id in ledger.open_operations:
+            legs = ledger.open_operations[record.operation_id].record.legs
+            where = " or ".join(dict.fromkeys(f"{leg.venue} {leg.symbol}" for leg in legs))
             found.append(
                 Reason(
                     what=f"recovery {record.recovery_id} was taken over by an operator: {record.reason}",
-                    solve="trade what stands alone by hand on its own instruments, which ends it; or "
+                    solve=f"trade by hand what stands alone (arb recoveries) on {where}, which ends it; or "
                     f"arb recoveries --approve {record.recovery_id} hands it back",
                     effect=Effect.NOTE,
                     since_wall_ns=since,
@@ -120,15 +136,17 @@ class Lasting:
 
     def __init__(self) -> None:
         self._since_ns: dict[Hashable, int] = {}
+        self._now: set[Hashable] = set()
 
     def effect(self, key: Hashable, now_mono_ns: int) -> Effect:
         """Of what is seen now."""
+        self._now.add(key)
         return lasting(now_mono_ns - self._since_ns.setdefault(key, now_mono_ns))
 
-    def forget(self, keys: Collection[Hashable]) -> None:
-        """Forgets all but ``keys``, which are seen now."""
-        for key in [key for key in self._since_ns if key not in keys]:
-            del self._since_ns[key]
+    def looked(self) -> None:
+        """A look is over: what was not seen in it is forgotten."""
+        self._since_ns = {key: since_ns for key, since_ns in self._since_ns.items() if key in self._now}
+        self._now.clear()
 
 
 def lasting(age_ns: int) -> Effect:
@@ -142,45 +160,39 @@ def executor_reasons(
     """Every reason that the executor knows, at ``core.context.now``; those of inventory where it was looked at.
     ``seen``: of the looks before; without them what must last to degrade is a note."""
     gate, recovery, context = core.risk.gate, core.recovery, core.context
-    found = ledger_reasons(core.ledger)
-    if any(not stops_everything(name) for name in core.ledger.breakers) and not _trades_somewhere(core):
-        found = [  # each alone degrades; together they stop
-            msgspec.structs.replace(reason, effect=Effect.STOPS) if reason.what.startswith("breaker ") else reason
-            for reason in found
-        ]
+    found = ledger_reasons(core.ledger, core.orders.repairs.before_approval, core.standing.solve)
     found += _alone(core)
     found += [
         Reason(what=text, solve=f"arb recoveries --approve r{operation_id}", effect=Effect.DEGRADES)
         for operation_id, text in recovery.unproved.items()
     ]
     if core.stopping:
-        found.append(
-            Reason(
-                what="the executor is stopping",
-                solve=f"{LOOK} names the command that starts it again",
-                effect=Effect.STOPS,
-            )
-        )
+        how = f"{LOOK} names the command that starts it again"
+        found.append(Reason(what="the executor is stopping", solve=how, effect=Effect.STOPS))
     elif not recovery.ready():
         what = "the venues are not reconciled yet"
         found.append(Reason(what=what, solve=f"{LOOK} (it ends by itself)", effect=Effect.STOPS))
     if gate.reducing:
-        what = f"reducing: {gate.reducing} is not repaired yet"
-        found.append(Reason(what=what, solve="arb recoveries (it ends with the repair)", effect=Effect.STOPS))
+        record = core.ledger.recoveries.get(f"r{gate.reducing}")
+        waits = record is not None and record.state == "waiting_approval"
+        ends = f"when recovery r{gate.reducing} is approved or cancelled" if waits else "with the repair"
+        what = f"reducing: operation {gate.reducing} is not repaired yet"
+        found.append(Reason(what=what, solve=f"arb recoveries (it ends {ends})", effect=Effect.STOPS))
     if not context.now.mono_ns < context.halt.lease_expiry_mono_ns():
         what = "no lease: the guard grants none for new risk"
         found.append(Reason(what=what, solve=f"{LOOK} shows the guard; {RESUME} revives it", effect=Effect.STOPS))
     if not context.journal.has_room(INTENT_BYTES):
         what = "the journal has no room for an intent"
         found.append(Reason(what=what, solve="free space where the state folder lies", effect=Effect.STOPS))
-    found += [
-        Reason(
-            what=f"worth of {what} is not known: {why}",
-            solve=gate.worth.solves.get(what, f"{LOOK} shows the feeds; it ends when the book is live again"),
-            effect=Effect.STOPS,
-        )
-        for what, why in gate.worth.unknown.items()
-    ]
+    for name, why in gate.worth.unknown.items():
+        what = f"worth of {name} is not known: {why}"
+        solve_ = gate.worth.solves.get(name, f"{LOOK} shows the feeds; it ends when the book is live again")
+        found.append(Reason(what=what, solve=solve_, effect=Effect.STOPS))
+    loss = gate.worth.loss_beyond(context.config.risk_limits)
+    if loss is not None and loss.breaker not in core.ledger.breakers:
+        what = f"{loss.text}: no entries; where it lasts, it trips breaker {loss.breaker}"
+        solve_ = "it ends by itself where prices come back; arb hedges shows what is open"
+        found.append(Reason(what=what, solve=solve_, effect=Effect.STOPS))
     found += [
         Reason(
             what=f"margin of {venue} {symbol}: {text}",
@@ -191,19 +203,35 @@ def executor_reasons(
         )
         for (venue, symbol), text in gate.margin.doubted.items()
     ]
-    found += _account_rows(core)
-    found += _not_looked_after(core, Lasting() if seen is None else seen)
-    return found + _notes(core) + _at_limit(core) + _venue_reasons(core) + ([] if cover is None else cover.reasons())
+    seen = Lasting() if seen is None else seen
+    found += _account_rows(core) + _not_looked_after(core, seen) + _closing(core)
+    found += _notes(core) + _at_limit(core) + _venue_reasons(core) + ([] if cover is None else cover.reasons())
+    found += _nothing_open(core, found, seen)
+    seen.looked()
+    return found
+
+
+def _nothing_open(core: ExecutionCore, found: Iterable[Reason], seen: Lasting) -> list[Reason]:
+    """Where each reason concerns a part and all parts are concerned, nothing can be traded: that stops. What books and
+    accounts say for a moment must last. Nothing where a reason that stops stands in ``found``, or the guard's page
+    keeps everything from trading."""
+    halt, venues = core.context.halt, {row.venue_id for row in core.context.instruments}
+    all_blocked = bool(venues) and all(map(halt.venue_blocked, venues))
+    if all_blocked or halt.latched() or any(reason.effect >= Effect.STOPS for reason in found):
+        return []
+    against, effect = nothing_open(core), Effect.STOPS
+    if against is None and (against := nothing_open(core, lasting=True)) is not None:
+        lasts = seen.effect("nothing is open", core.context.now.mono_ns) is Effect.DEGRADES
+        effect = Effect.STOPS if lasts else Effect.NOTE
+    if against is None:
+        return []
+    return [Reason(what=f"nothing can be traded: {against.what}", solve=against.solve, effect=effect)]
 
 
 def _notes(core: ExecutionCore) -> list[Reason]:
     """What is worth knowing and stops nothing."""
-    found = [
-        Reason(
-            what=text, solve="it ends by itself; `arb symbols add VENUE SYMBOL` confirms new steps", effect=Effect.NOTE
-        )
-        for text in core.recovery.rows.texts()
-    ]
+    solve = "it ends by itself; `arb symbols add VENUE SYMBOL` confirms new steps"
+    found = [Reason(what=text, solve=solve, effect=Effect.NOTE) for text in core.recovery.rows.texts()]
     found += [
         Reason(what=text, solve=text.rpartition("; ")[2], effect=Effect.NOTE)
         for text in core.fee_stock.differences.values()
@@ -211,6 +239,16 @@ def _notes(core: ExecutionCore) -> list[Reason]:
     found += [
         Reason(what=text, solve=f"buy the coin at {venue}, or remove fees.{venue}.deduction", effect=Effect.NOTE)
         for venue, text in core.fee_stock.short.items()
+    ]
+    found += [
+        Reason(
+            what=f"moved by others: {text}",
+            solve="arb hedges; arb logs --level warning (it is booked; this note ends an hour after it)",
+            effect=Effect.NOTE,
+            since_wall_ns=at_ns,
+        )
+        for at_ns, text in core.context.moved
+        if core.context.now.wall_ns - at_ns < MOVED_NS
     ]
     unknown = core.hedges.entry_prices.not_known_text()
     if unknown:
@@ -263,7 +301,6 @@ def _not_looked_after(core: ExecutionCore, seen: Lasting) -> list[Reason]:
         )
         for (venue, symbol), text in core.margin.blind().items()
     ]
-    seen.forget({*unreadable, *doubts, *awaited, *unwatched})
     return found + [
         Reason(
             what=f"hedge {name} must leave: {exit_.reason}" + (f"; not yet: {exit_.why}" if exit_.why else ""),
@@ -271,6 +308,27 @@ def _not_looked_after(core: ExecutionCore, seen: Lasting) -> list[Reason]:
             effect=lasting(now_ns - exit_.blocked_mono_ns if exit_.why else 0),
         )
         for name, exit_ in core.hedges.exits.hard.items()
+    ]
+
+
+def _closing(core: ExecutionCore) -> list[Reason]:
+    """Hedges that an operator closes, and those whose closing was given up."""
+    found = [
+        Reason(
+            what=f"hedge {name} is being closed by command: {text}",
+            solve="arb hedges (it ends by itself)",
+            effect=Effect.NOTE,
+        )
+        for name, text in core.forced_close.texts().items()
+    ]
+    return found + [
+        Reason(
+            what=f"hedge {name} was to be closed by command and is open: {why}",
+            solve=f"arb close {name} tries it again",
+            effect=Effect.NOTE,
+        )
+        for name, why in core.forced_close.given_up.items()
+        if name in core.ledger.hedges
     ]
 
 
@@ -315,14 +373,22 @@ def _alone(core: ExecutionCore) -> list[Reason]:
 
 
 def _at_limit(core: ExecutionCore) -> list[Reason]:
-    """Coins of which the gate refused an entry lately because of their position, and would refuse it again now."""
-    gate, context = core.risk.gate, core.context
-    since_ns, limit = context.now.mono_ns - REFUSED_NS, context.config.risk_limits.max_position_size_usd
+    """Limits of all that is open, and of coins' positions, that have refused an entry lately and would refuse it again
+    now."""
+    gate, context, limits = core.risk.gate, core.context, core.context.config.risk_limits
+    since_ns, limit = context.now.mono_ns - REFUSED_NS, limits.max_position_size_usd
     refused = {coin: size for coin, (at_ns, size) in gate.position_refused.items() if at_ns >= since_ns}
-    if not refused:
+    at_ns, size = gate.total_refused
+    lately = at_ns > 0 and at_ns >= since_ns
+    if not refused and not lately:
         return []
-    held = gate.exposure().by_position
-    return [
+    exposure, found = gate.exposure(), list[Reason]()
+    held, full = exposure.by_position, limits.max_total_exposure_usd
+    if lately and not exposure.total + size <= full:
+        what = f"exposure is at its limit (max_total_exposure_usd {plain(full)})"
+        how = "arb hedges (entries go on when a hedge closes); or raise it in risk_limits, and `arb config reload`"
+        found.append(Reason(what=what, solve=how, effect=Effect.NOTE))
+    return found + [
         Reason(
             what=f"{coin} on {venue} is at its position limit (max_position_size_usd {plain(limit)})",
             solve="arb hedges (it trades again when a hedge closes)",
@@ -333,29 +399,11 @@ def _at_limit(core: ExecutionCore) -> list[Reason]:
     ]
 
 
-def _trades_somewhere(core: ExecutionCore) -> bool:
-    """Whether breakers and venues that are away leave the instruments of one opportunity: two of a pair, one of them on
-    spot, or three on spot of one venue where cycles are enabled."""
-    pairs: dict[int, list[InstrumentRow]] = {}
-    spots: dict[str, int] = {}
-    for row in core.context.instruments:
-        spec = row.spec
-        away = not core.balances.session_up(spec.venue) or spec.venue not in core.recovery
-        if away or not row.tradable_pair or blocking(core.ledger.breakers, [(spec.venue, spec.symbol)]):
-            continue
-        pairs.setdefault(row.pair_id, []).append(row)
-        if spec.kind is InstrumentKind.SPOT:
-            spots[spec.venue] = spots.get(spec.venue, 0) + 1
-    if OpportunityType.TRIANGULAR in core.risk.gate.enabled_types and max(spots.values(), default=0) >= 3:
-        return True
-    return any(len(rows) > 1 and any(r.spec.kind is InstrumentKind.SPOT for r in rows) for rows in pairs.values())
-
-
 def _venue_reasons(core: ExecutionCore) -> list[Reason]:
     """Venues that take no order: away, not reconciled, or their request budget is used up for now."""
     venues = sorted({row.spec.venue for row in core.context.instruments})
     away = [v for v in venues if not core.balances.session_up(v) or v not in core.recovery]
-    paused = [v for v in venues if v not in away and not core.risk.gate.has_budget(v, 1 + REPAIR_HEADROOM)]
+    paused = [v for v in venues if v not in away and not core.risk.gate.has_room(v, 1)]
     left = len(venues) - len(away)
     found = [
         Reason(
@@ -401,32 +449,35 @@ class InventoryCover:
             self._known[row.instrument_id] = _affordable(self._core, row)
 
     def reasons(self) -> list[Reason]:
-        """Directions that no balance covers, and balances below their alarm: a note each; and a stop where no direction
-        of any pair is left. Nothing before every instrument was looked at."""
-        rows = [row for row in self._core.context.instruments if row.tradable_pair]
-        if not self._core.ready or any(row.instrument_id not in self._known for row in rows):
+        """Directions that no balance covers or soon covers no more, and balances below their alarm: a note each; and a
+        stop where balances cover none of those that are open. Nothing before every instrument was looked at."""
+        core = self._core
+        rows = [row for row in core.context.instruments if row.tradable_pair]
+        if not core.ready or any(row.instrument_id not in self._known for row in rows):
             return []
-        buyers: dict[int, set[str]] = {}
-        sellers: dict[int, set[str]] = {}
         empty: set[str] = set()
         for row in rows:
             buys, sells = self._known[row.instrument_id]
             spec = row.spec
-            if buys:
-                buyers.setdefault(row.pair_id, set()).add(spec.venue)
-            else:
+            if not buys:
                 empty.add(f"{spec.venue}: too little {spec.quote} to buy {spec.base}")
-            if sells:
-                sellers.setdefault(row.pair_id, set()).add(spec.venue)
-            elif spec.kind is InstrumentKind.SPOT:
+            if not sells and spec.kind is InstrumentKind.SPOT:
                 empty.add(f"{spec.venue}: too little {spec.base} to sell")
-        covered = any(buy != sell for pair in buyers for buy in buyers[pair] for sell in sellers.get(pair, ()))
-        if rows and not covered:
+        unread = [venue for venue in core.context.instruments.venues() if not core.balances.reported(venue)]
+        known = self._known
+        covered = any(known[buy.instrument_id][0] and known[sell.instrument_id][1] for buy, sell in directions(core))
+        if not covered and next(directions(core), None) is not None:
+            if unread:
+                what = f"accounts of {', '.join(unread)} are not read yet"
+                how = f"{LOOK} (they are being asked); where it lasts, log/poller.log has their answers"
+                return [Reason(what=what, solve=how, effect=Effect.STOPS)]
             what = "no direction of any pair is covered by balances: " + "; ".join(sorted(empty))
             how = "arb balance; move coins or quote between the venues"
             return [Reason(what=what[:400], solve=how, effect=Effect.STOPS)]
-        low = [f"{venue} {coin}: less is free than inventory.alarms says" for venue, coin in self._core.balances.low]
-        return [Reason(what=text, solve="arb balance", effect=Effect.NOTE) for text in sorted([*empty, *low])]
+        empty = {text for text in empty if text.partition(":")[0] not in unread}
+        low = [f"{venue} {coin}: less is free than inventory.alarms says" for venue, coin in core.balances.low]
+        found = sorted([*empty, *low, *core.inventory_prices.running_out()])
+        return [Reason(what=text, solve="arb balance", effect=Effect.NOTE) for text in found]
 
 
 def _affordable(core: ExecutionCore, row: InstrumentRow) -> tuple[bool, bool]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from shm.declare import LINE_WORDS as LINE_WORDS
 from shm.declare import Table, real, rows_of, text_of, word, words_of
 
-LAYOUT_VERSION = 5
+LAYOUT_VERSION = 6
 WORD_BYTES = 8
 MAGIC = 0x31_42_52_41_2E_45_48_54  # "THE.ARB1", little-endian
 

@@ -205,10 +205,12 @@ class Halt(Table, start=HEADER.END, writer="guard", kind=9):
 HALT = Halt()
 
 
-class AccountVenue(Table, words=8, writer="poller"):
+class AccountVenue(Table, words=16, writer="poller"):
     """How fresh a venue's account is. A seqlock.
 
-    | seq | sweep_begin_mono_ns | sweep_end_mono_ns | state | failures | clock_offset_ns | fee_reported | fee_coin |
+    line 0 | seq | sweep_begin_mono_ns | sweep_end_mono_ns | state | failures | fee_reported | fee_coin |
+           | clock_offset_ns |
+    line 1 | clock_read_mono_ns | 0[7] |
     """
 
     seq = word("odd while the row is written", sync="row.seq")
@@ -227,9 +229,10 @@ class AccountVenue(Table, words=8, writer="poller"):
         },
     )
     failures = word("failed readings in a row", unit="readings")
-    clock_offset_ns = word("venue's unix time - our monotonic clock; 0 = not measured")
     fee_reported = word("whether the venue tells which coin fees are taken in", codes={0: "no", 1: "yes"})
     fee_coin = text_of(FEE_COIN_WORDS, "that coin; empty: fees are plain")
+    clock_offset_ns = word("venue's unix time - our monotonic clock, as it was read last; 0 = never")
+    clock_read_mono_ns = word("when that question was sent; outlives the poller")
 
 
 ACCOUNT_VENUE = AccountVenue()
@@ -305,10 +308,10 @@ class Account(Table, start=HEADER.END, writer="poller", kind=7):
     moved.
 
     line 0          | balance_count | position_count | 0[6] |
-    line 1..64      | venues: 64 ACCOUNT_VENUE ... |
-    line 65..2112   | balances: 2048 ACCOUNT_BALANCE ... |
-    line 2113..3136 | positions: 512 ACCOUNT_POSITION ... |
-    line 3137..3648 | faults: 64 ACCOUNT_FAULT ... |
+    line 1..128     | venues: 64 ACCOUNT_VENUE ... |
+    line 129..2176  | balances: 2048 ACCOUNT_BALANCE ... |
+    line 2177..3200 | positions: 512 ACCOUNT_POSITION ... |
+    line 3201..3712 | faults: 64 ACCOUNT_FAULT ... |
     """
 
     balance_count = word("rows in use (release after the row)", unit="rows", sync="account.count")

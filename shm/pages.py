@@ -289,7 +289,7 @@ class AccountPage(Page):
         return int(load_acquire(self.words, ACCOUNT.position_count))  # SYNC account.count: acquire; pairs with _put
 
     def write_venue(self, venue: int, row: Words) -> None:
-        """Replaces the venue's row (int64[8])."""
+        """Replaces the venue's row (int64[16])."""
         if not 0 <= venue < VENUE_CAPACITY or row.shape != (ACCOUNT_VENUE.WORDS,):
             raise ShmError(f"account venue row refused: venue={venue} shape={row.shape}")
         write_row(self.words, ACCOUNT.venues + venue * ACCOUNT_VENUE.WORDS, row)

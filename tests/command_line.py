@@ -54,7 +54,9 @@ CONTRACT: dict[str, Command] = {
     ),
     "books": Command("--out", 1, "messages applied dropped gaps resyncs fast_path slow_path seconds"),
     "replay": Command("--speed --fees --min-edge-bps --exact --latency-ms --sweep --out", 1, OF_DEMO),
-    "archive": Command("--out", 1, "files[] skipped waiting unfinished frames tops not_recorded rejected[] failed[]"),
+    "archive": Command(
+        "--out", 1, "files[] skipped waiting unfinished frames tops not_recorded rejected[] broken[] failed[]"
+    ),
     "up": Command("--config --mode --i-understand-live-trading"),
     "status": Command("", 0, OF_STATUS),
     "top": Command("", 0, OF_STATUS),

@@ -38,8 +38,7 @@ from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid
 from pipeline.model.structs import Credentials
 from workers.credentials import load_credentials
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_CRASHED, EXIT_OK, EXIT_USAGE
-from workers.journald_prefix import journal_prefix
-from workers.output import LogLines
+from workers.output import LogLines, journal_prefix
 from workers.state_folder import LOG_BYTES_MAX, instance_dir
 
 if TYPE_CHECKING:

@@ -39,7 +39,11 @@ Say = Callable[[str, str], object]  # (level, text): one line for the operator
 
 
 class ControlError(ArbitrageEngineError):
-    """No process answers at a control socket, or its answer is a refusal."""
+    """No process answers at a control socket, or its answer is a refusal (:class:`Refused`)."""
+
+
+class Refused(ControlError):
+    """A process answers, and refuses: nobody else is asked to carry out the same in its place."""
 
 
 def _open_folder(path: Path) -> int:
@@ -149,7 +153,8 @@ def error_reply(error: Exception, line: bytes, say: Say) -> dict[str, Any]:
 def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[str, Any]:
     """Send one request to the socket at ``<state folder>/<name>.sock`` and return its reply.
 
-    Raises ControlError when no process listens, on a time-out and for a refusal, BadInput for a request that is wrong.
+    Raises ControlError when no process listens and on a time-out, Refused for a refusal, BadInput for a request that is
+    wrong.
     """
     if not path.parent.is_dir():
         raise ControlError(f"no instance at {path.parent}: start it with `arb up`, or name another with --instance")
@@ -178,7 +183,7 @@ def ask(path: Path, request: dict[str, Any], *, timeout_s: float = 5.0) -> dict[
     if reply.get("kind") == BAD_INPUT:
         raise BadInput(str(reply["error"]))
     if "error" in reply:
-        raise ControlError(str(reply["error"]))
+        raise Refused(str(reply["error"]))
     return reply
 
 

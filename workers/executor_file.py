@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from pipeline.equity_watch import DayStart
+from pipeline.risk.day_opening import DayOpening
 from pipeline.trade_state import Reason
 from workers.output import plain_values
 from workers.state_folder import replace_file
@@ -41,6 +42,8 @@ class ExecutorState(msgspec.Struct, frozen=True, kw_only=True):
     pnl: dict[str, Any] | None
     changes: dict[str, Decimal]
     day_start: DayStart | None = None
+    day_opening: DayOpening | None = None
+    losses: dict[str, Decimal] = {}  # the loss of the day and of all days, and the most that each may be
     foreign_coins: list[dict[str, Any]] = []
     open_operations: list[dict[str, Any]] = []  # rows of ``journal_rows.open_operations``
     unsettled_orders: int = 0

@@ -257,10 +257,14 @@ class FeedProcess:
             catalogue.refresh()
             self.read_catalogue(catalogue)
             self._bell.refresh()  # a detector that came later than this feed
-            if self.recording is not None and self.recording.look(mono_ns()):
-                self.recording.begin(self._listed())
-                for market in self.markets.values():
-                    market.snapshots.renew()
+            self.look_at_recording(mono_ns())
+
+    def look_at_recording(self, now_ns: int) -> None:
+        """Begins a new piece of the recording where one is due, and asks for every book, with which it begins."""
+        due = self.recording is not None and self.recording.look(now_ns)
+        if due and self.recording is not None and self.recording.begin(self._listed()):
+            for market in self.markets.values():
+                market.snapshots.renew()
 
     async def _beat(self) -> None:
         """Beat from the loop, so that a blocked loop stops beating; parked while no frame has come for a second."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -19,7 +21,9 @@ from workers.state_folder import share
 
 FILE_NAME = "halt.json"
 NO_REASON = 'found no reason, wanted one to be kept with the latch; add one, e.g. --reason "looking at odd fills"'
+HANGS = "the executor hangs"  # how the reason of a takeover begins that is for one
 BY_UNREADABLE = "the disk"  # who halted, where the file cannot be read for the moment
+_WRITING = threading.Lock()  # threads of a process share the name of the temporary file
 FOLLOWED_NS = 2_000_000_000  # the guard has shown on the page by then what was written
 Stamp = tuple[int, int, int]  # inode, modification time in ns, size in bytes: which content the file has
 
@@ -103,12 +107,20 @@ class ChangedMeanwhile(OSError):
     """Somebody else has written ``halt.json`` since it was read."""
 
 
-def write_halt(state_dir: Path, state: HaltState, *, known: Stamp | None = None) -> None:
+def write_halt(
+    state_dir: Path, state: HaltState, *, known: Stamp | None = None, wanted: Callable[[], bool] = lambda: True
+) -> None:
     """Replace ``halt.json``; returns only when the disk has it. Raises OSError.
 
     ``known``: what the writer has read; where the file is another one by now, ChangedMeanwhile is raised and nothing is
-    written: a slow disk may keep one writer waiting while the other latches.
+    written: a slow disk may keep one writer waiting while the other latches. ``wanted``: asked before the file is
+    replaced whether it still is to be.
     """
+    with _WRITING:
+        _replace(state_dir, state, known, wanted)
+
+
+def _replace(state_dir: Path, state: HaltState, known: Stamp | None, wanted: Callable[[], bool]) -> None:
     path = state_dir / FILE_NAME
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -126,6 +138,9 @@ def write_halt(state_dir: Path, state: HaltState, *, known: Stamp | None = None)
     if known is not None and stamp_of(state_dir) != known:
         temporary.unlink()
         raise ChangedMeanwhile(errno.ESTALE, f"{FILE_NAME} was changed meanwhile")
+    if not wanted():
+        temporary.unlink()
+        raise OSError(errno.ECANCELED, "nobody waits for it any more")
     temporary.replace(path)
     folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -149,10 +164,12 @@ def latch_on_disk(state_dir: Path, reason: str, *, by: str) -> None:
     write_halt(state_dir, msgspec.structs.replace(found, halted=True, reason=reason, by=by, wall_ns=time.time_ns()))
 
 
-def release_on_disk(state_dir: Path, reason: str, *, by: str) -> None:
-    """End halt, drain and blocks of an instance that does not run. ``by``: as above. Raises OSError."""
+def release_on_disk(state_dir: Path, reason: str, *, by: str, wanted: Callable[[], bool] = lambda: True) -> None:
+    """End halt, drain and blocks of an instance that does not run. ``by``: as above; ``wanted``: as of
+    :func:`write_halt`. Raises OSError; ChangedMeanwhile for a halt that came after what was read."""
+    known = stamp_of(state_dir)
     found = _read_to_change(state_dir)
-    write_halt(state_dir, released(found, reason=reason, by=by))
+    write_halt(state_dir, released(found, reason=reason, by=by), known=known, wanted=wanted)
 
 
 def released(state: HaltState, *, reason: str, by: str) -> HaltState:
@@ -160,3 +177,25 @@ def released(state: HaltState, *, reason: str, by: str) -> HaltState:
     return msgspec.structs.replace(
         state, halted=False, reason=reason, by=by, wall_ns=time.time_ns(), drain=None, venues={}
     )
+
+
+def stricter(state: HaltState, other: HaltState) -> HaltState:
+    """``state`` with everything that ``other`` keeps away besides; breakers and holds are those of ``other``."""
+    halt = other if other.halted and not state.halted else state
+    return msgspec.structs.replace(
+        other,
+        halted=halt.halted,
+        reason=halt.reason,
+        by=halt.by,
+        wall_ns=halt.wall_ns,
+        drain=state.drain or other.drain,
+        venues={**other.venues, **state.venues},
+        fence=other.fence or state.fence,
+    )
+
+
+def if_hung(reason: str) -> str:
+    """What to look at after a halt by the guard for this ``reason``, besides the command; "" where it was another."""
+    if not reason.startswith(HANGS):
+        return ""
+    return "; a loaded host can be the cause: give the executor a CPU of its own, or raise guard.hung_after_ms"

@@ -21,6 +21,7 @@ from workers.halt_file import NO_REASON, latch_on_disk, release_on_disk
 
 GUARD_S = 0.1  # a guard that runs answers within milliseconds, except where its disk is slow
 DISK_S = 0.3
+RELEASE_S = 3.0  # of what is not carried out before the disk has it: whoever asks waits for 5 s
 
 
 def halt_instance(state_dir: Path, reason: str, *, uid: int | None = None, process: str = "") -> dict[str, Any]:
@@ -57,10 +58,24 @@ def halt_instance(state_dir: Path, reason: str, *, uid: int | None = None, proce
 
 def release_without_guard(state_dir: Path, reason: str, *, by: str) -> None:
     """End halt, drain and blocks where no guard answers: it reads the disk as soon as it runs. ``by``: who decided it.
-    Raises OSError."""
+    Raises ControlError, also where the disk hangs: nothing is released later then."""
     from workers.halt_page import forget_unsaved  # imported here: a command that needs no page does without it
 
-    release_on_disk(state_dir, reason, by=by)
+    problem, given_up = [f"the disk has not answered in {RELEASE_S} s"], threading.Event()
+
+    def write() -> None:
+        try:
+            release_on_disk(state_dir, reason, by=by, wanted=lambda: not given_up.is_set())
+            problem.clear()
+        except OSError as error:
+            problem[0] = str(error.strerror)
+
+    thread = threading.Thread(target=write, name="release-on-disk", daemon=True)
+    thread.start()
+    thread.join(RELEASE_S)
+    given_up.set()
+    for text in problem:
+        raise ControlError(f"not released: {text}; repeat `arb resume --reason R`")
     with contextlib.suppress(ShmError):
         forget_unsaved(state_dir.name)
 

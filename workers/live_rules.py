@@ -21,7 +21,7 @@ BPS = Decimal(10_000)
 #: Quotes by which a symbol without a separator is split, longest first.
 QUOTES = ("FDUSD", "USDT", "USDC", "USDE", "USD1", "TUSD", "USD", "BTC", "ETH", "BNB", "EUR", "TRY", "BRL", "GBP")
 SAFETIES = {
-    "enable_risk_checks": "limits, balances and own orders would not be checked",
+    "enable_risk_checks": "limits would not be checked",
     "enable_circuit_breakers": "nothing would stop after losses and faults",
     "enable_recovery_mode": "a broken leg would stay naked",
 }
@@ -50,6 +50,10 @@ MOST: dict[str, Decimal] = {
     "execution.max_clock_skew_ms": Decimal(10_000),
     "execution.unwind_slippage_bps": Decimal(500),
     "execution.unwind_max_slippage_bps": Decimal(1000),
+}
+#: Path -> (the smallest value that a live configuration may hold, why).
+LEAST = {
+    "execution.unknown_grace_ms": (2000, "an order may be taken so long after its window, by a clock or on its way"),
 }
 ABOVE_ZERO = ("risk_limits.min_profit_margin_bps", "risk_limits.min_profit_usd", "execute_edge_bps")
 
@@ -153,9 +157,12 @@ def _margins(config: EngineConfig) -> Iterator[str]:
 def _absurd(config: EngineConfig) -> Iterator[str]:
     for path, most in MOST.items():
         found = _value(config, path)
-        if found > most:
+        if found is not None and found > most:  # absent: it follows from others
             path = path.replace(".total_", ".max_total_")  # the value where it is absent
             yield f"{path}: found {found}, wanted at most {most:f} in live mode: more is no limit"
+    for path, (least, why) in LEAST.items():
+        if (found := _value(config, path)) < least:
+            yield f"{path}: found {found}, wanted {least} at least in live mode: {why}"
 
 
 def _order_of_limits(config: EngineConfig) -> Iterator[str]:

@@ -18,6 +18,9 @@ STDOUT, STDERR = 1, 2
 LINE_BYTES_MAX = 4096  # PIPE_BUF: what a pipe that is called writable takes whole
 ALERT = "alert: "  # how the executor begins a line about an alert of the core; the supervisor repeats such lines
 TRADE = "trade: "  # the same for trades
+#: Level of a line -> priority (``syslog(3)``): debug, informational, notice, warning, error, critical.
+PRIORITIES = {"debug": 7, "info": 6, "note": 5, "warning": 4, "error": 3, "critical": 2}
+DEFAULT_PRIORITY = 6
 
 
 class OutputLost(ArbitrageEngineError):
@@ -155,3 +158,21 @@ def drop_stdout() -> None:
 def stderr_is_terminal() -> bool:
     """Whether an operator watches: only then a live view is drawn."""
     return sys.stderr.isatty()
+
+
+def journal_prefix(level: str) -> str:
+    """``<N>`` where this process's stderr goes to journald, else "": a line that begins with ``<3>`` is an error.
+
+    systemd names the socket that its services' stderr is in ``JOURNAL_STREAM`` (device and inode, ``sd-daemon(3)``); a
+    stderr that was redirected since (a log file of the supervisor's children, a terminal) has others.
+    """
+    stream = os.environ.get("JOURNAL_STREAM")
+    if not stream or sys.__stderr__ is None:
+        return ""
+    try:
+        found = os.fstat(sys.__stderr__.fileno())
+    except (OSError, ValueError):
+        return ""
+    if stream != f"{found.st_dev}:{found.st_ino}":
+        return ""
+    return f"<{PRIORITIES.get(level, DEFAULT_PRIORITY)}>"

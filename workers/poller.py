@@ -19,10 +19,18 @@ import numpy.typing as npt
 
 from pipeline.exchanges.base import VenueClient
 from pipeline.exchanges.fee_switch import read_fee_switch
-from pipeline.exchanges.transport.backoff import KEY_RETRY_S
-from pipeline.model.config import VenueConfig
+from pipeline.exchanges.transport.backoff import GATEWAY_FACTOR, KEY_RETRY_S, Backoff
+from pipeline.model.account_fees import FeeSwitch
+from pipeline.model.config import FeeConfig, VenueConfig
 from pipeline.model.enums import AccountState
-from pipeline.model.errors import AccountSettingsWrong, AuthRefused, RateLimited, RowsUnreadable, VenueError
+from pipeline.model.errors import (
+    AccountSettingsWrong,
+    AuthRefused,
+    RateLimited,
+    RowsUnreadable,
+    VenueError,
+    VenueRejected,
+)
 from pipeline.model.fixedpoint import to_fp_floor
 from pipeline.model.structs import Balance, Position
 from pipeline.model.venue_clock import MEASURE_EVERY_S, ClockEstimate
@@ -42,9 +50,11 @@ from shm.pages import AccountPage, CataloguePage
 from shm.words import pack_text, unpack_text
 from workers.account_clients import KeyRole, account_clients
 from workers.base import WorkerContext, run_worker
+from workers.last_run.fee_coins import FILE_NAME, fee_coin_seen, note_fee_coin_seen
 
 BEAT_S = 0.025
-BACKOFF_MAX_S = 10.0
+#: Pauses after sweeps in vain are about a twentieth of the time that it has lasted: a minute of it costs that minute.
+PAUSE_FIRST_S, PAUSE_MAX_S = 0.25, 10.0
 SETTINGS_RETRY_S = 2.0  # an account in a wrong mode is looked at again after this
 FEE_SWITCH_EVERY_S = 5.0  # an operator changes it by hand
 FEE_SWITCH_TIMEOUT_S = 10.0  # more would be the wait of a silenced budget: the last answer stands meanwhile
@@ -186,23 +196,31 @@ class AccountWriter:
         end_ns: int,
         state: int,
         failures: int,
-        clock_offset_ns: int,
+        clock: tuple[int, int] = (0, 0),
         fee_coin: str | None = None,
         fault: str = "",
     ) -> None:
-        """Write how a venue's sweeps go: monotonic ns of the last one, state, failures in a row, clock offset, the
-        coin that it takes fees in (None: it does not tell), and why the last one failed."""
+        """Write how a venue's sweeps go: monotonic ns of the last one, state, failures in a row, its clock as
+        :meth:`clock` tells it, the coin that it takes fees in (None: it does not tell), and why the last one failed."""
         self._page.write_fault(self._venues[venue], fault)
         row = np.zeros(ACCOUNT_VENUE.WORDS, dtype=np.int64)
         row[ACCOUNT_VENUE.sweep_begin_mono_ns] = begin_ns
         row[ACCOUNT_VENUE.sweep_end_mono_ns] = end_ns
         row[ACCOUNT_VENUE.state] = state
         row[ACCOUNT_VENUE.failures] = failures
-        row[ACCOUNT_VENUE.clock_offset_ns] = clock_offset_ns
+        row[ACCOUNT_VENUE.clock_offset_ns], row[ACCOUNT_VENUE.clock_read_mono_ns] = clock
         if fee_coin is not None:
             row[ACCOUNT_VENUE.fee_reported] = 1
             row[ACCOUNT_VENUE.fee_coin : ACCOUNT_VENUE.fee_coin + FEE_COIN_WORDS] = pack_text(fee_coin, FEE_COIN_WORDS)
         self._page.write_venue(self._venues[venue], row)
+
+    def clock(self, venue: str) -> tuple[int, int]:
+        """(the venue's unix time less our monotonic time, when it was read), as the page tells them, perhaps by an
+        earlier poller; zeros: it was never read."""
+        row = self._page.venue(self._venues[venue])
+        if row is None:
+            return 0, 0
+        return int(row[ACCOUNT_VENUE.clock_offset_ns]), int(row[ACCOUNT_VENUE.clock_read_mono_ns])
 
     def _read_catalogue(self) -> None:
         self._catalogue.refresh()
@@ -227,9 +245,12 @@ class VenuePoller:
         self._interval_s = ctx.config.execution.balance_refresh_interval_ms / 2000
         self.failures = 0
         self.swept = False
+        self._pauses = Backoff(base_s=PAUSE_FIRST_S, cap_s=PAUSE_MAX_S, factor=GATEWAY_FACTOR)
         self._clock = ClockEstimate()
-        self._clock_at_s = 0.0
+        self._clock_read = writer.clock(venue.name)
         self._fee_coin: str | None = None
+        #: The configured coin was looked for, and switched on where none was, by this poller or an earlier one.
+        self._fee_switch_seen = fee_coin_seen(ctx.state_dir, ctx.instance, venue.name)
         self._fee_fault = ""  # why the last question about it had no answer
         self._settings_fault = ""  # the same about the account's modes
         self._lasts_as: int = AccountState.OK  # the failure in LASTING that was said last, until the venue answers
@@ -241,10 +262,12 @@ class VenuePoller:
         )
 
     async def run(self) -> None:
-        """Sweep until cancelled. The coin of fees is asked for beside the sweeps: it must not cost an account page."""
-        async with asyncio.TaskGroup() as both:
-            both.create_task(self._sweep_for_ever())
-            both.create_task(self._follow_fee_switch())
+        """Sweep until cancelled. The venue's time and the coin of fees are asked for beside the sweeps: they must not
+        cost an account page."""
+        async with asyncio.TaskGroup() as all_of_it:
+            all_of_it.create_task(self._sweep_for_ever())
+            all_of_it.create_task(self._follow_clock())
+            all_of_it.create_task(self._follow_fee_switch())
 
     async def _sweep_for_ever(self) -> None:
         while True:
@@ -272,7 +295,6 @@ class VenuePoller:
             balances = await self._client.balances()
             sent_positions_ns = time.monotonic_ns()
             positions, unreadable = await self._positions()
-            offset_ns = await self._measure_clock()
         except AuthRefused as error:
             return self._failure(begin_ns, AccountState.REFUSED, f"key refused: {error}", KEY_RETRY_S)
         except AccountSettingsWrong as error:
@@ -280,18 +302,16 @@ class VenuePoller:
         except RateLimited as error:
             return self._failure(begin_ns, AccountState.PAUSED, str(error), error.retry_after_s)
         except (VenueError, TimeoutError, OSError) as error:
-            text = str(error) or "no answer"
-            return self._failure(
-                begin_ns, AccountState.FAILING, text, min(BACKOFF_MAX_S, 0.25 * 2 ** min(self.failures, 6))
-            )
+            return self._failure(begin_ns, AccountState.FAILING, str(error) or "no answer", self._pauses.next_s())
         self._writer.write_balances(venue.name, balances, begin_ns)
         if venue.market == "futures":
             self._writer.write_positions(venue.name, positions, sent_positions_ns, unreadable)
         if self.failures:
             self._ctx.recovered(f"{venue.name}: account answers again")
         self.failures, self._lasts_as = 0, AccountState.OK
+        self._pauses.reset()
         state = AccountState.OK if self._client.settings_known else AccountState.UNSETTLED
-        self._write_venue(begin_ns, time.monotonic_ns(), state, offset_ns)
+        self._write_venue(begin_ns, time.monotonic_ns(), state)
         self._ctx.metrics.inc(self._sweeps)
         self.swept = True
         return 0.0
@@ -306,19 +326,20 @@ class VenuePoller:
             self._ctx.say("info", f"{self._venue.name}: account modes are read again")
         self._settings_fault = fault
 
-    async def _measure_clock(self) -> int:
-        """The venue's unix time less our monotonic time, in ns; 0 where this sweep does not measure it (it is not time
-        yet), or the venue did not answer: that costs no account."""
-        if time.monotonic() < self._clock_at_s:
-            return 0
+    async def _follow_clock(self) -> None:
+        while True:
+            await self._read_clock()
+            await asyncio.sleep(MEASURE_EVERY_S)
+
+    async def _read_clock(self) -> None:
+        """Asks the venue for its time once; without an answer the last reading stays, with its own time."""
         sent_ns = time.monotonic_ns()
         try:
             server_ms = await self._client.server_time_ms()
         except (VenueError, TimeoutError, OSError):
-            return 0
+            return
         self._clock.learn(server_ms, sent_ns, time.monotonic_ns())
-        self._clock_at_s = time.monotonic() + MEASURE_EVERY_S
-        return self._clock.offset_ns
+        self._clock_read = self._clock.offset_ns, sent_ns
 
     async def _positions(self) -> tuple[list[Position], list[str]]:
         """Positions, and the contracts whose row cannot be read."""
@@ -338,7 +359,8 @@ class VenuePoller:
         """Asks once which coin fees are taken in; without an answer the last one known stays."""
         try:
             async with asyncio.timeout(FEE_SWITCH_TIMEOUT_S):
-                reported = await read_fee_switch(self._client, self._ctx.config.fees.get(self._venue.name))
+                fees = self._ctx.config.fees.get(self._venue.name)
+                reported = await self._switch_on(fees, await read_fee_switch(self._client, fees))
         except (VenueError, TimeoutError, OSError) as error:
             if not self._fee_fault:
                 self._ctx.say(
@@ -351,6 +373,39 @@ class VenuePoller:
         self._fee_fault = ""
         self._fee_coin = None if reported is None else reported.coin
 
+    async def _switch_on(self, fees: FeeConfig | None, reported: FeeSwitch | None) -> FeeSwitch | None:
+        """Where the first reading says that the venue takes plain fees, and a coin is configured, that is set; what is
+        on stays on, and what an operator switches later is left alone. The reading that counts then; where the venue
+        refuses, its plain fees do, and a note says what to do."""
+        deduction = fees.deduction if fees is not None else None
+        if reported is None or self._fee_switch_seen:
+            return reported
+        if reported.coin or deduction is None:
+            self._see_fee_coin()
+            return reported
+        name = self._venue.name
+        try:
+            switch = await self._client.fee_switch()  # one that is on, and takes nothing for want of its coin, is on
+            is_set = switch is not None and not switch.coin and await self._client.set_fee_coin(deduction.coin)
+        except RateLimited:
+            raise  # it is asked again, as after everything else that is no answer
+        except VenueRejected as refused:
+            self._see_fee_coin()
+            self._ctx.say("warning", f"{name}: fees in {deduction.coin} cannot be set: {refused}")
+            return reported
+        self._see_fee_coin()
+        if not is_set:
+            return reported
+        self._ctx.say("info", f"{name}: fees are taken in {deduction.coin} from now on, as configured")
+        return await read_fee_switch(self._client, fees)
+
+    def _see_fee_coin(self) -> None:
+        self._fee_switch_seen = True
+        try:
+            note_fee_coin_seen(self._ctx.state_dir, self._ctx.instance, self._venue.name)
+        except OSError as error:  # the next life of this process looks again
+            self._ctx.say("warning", f"{FILE_NAME} cannot be written: {error.strerror}")
+
     def _failure(self, begin_ns: int, state: int, text: str, pause_s: float) -> float:
         if self.failures == 0 or (state != self._lasts_as and state in LASTING):
             self._ctx.degraded(f"{self._venue.name}: account sweep failed: {text}")
@@ -361,14 +416,14 @@ class VenuePoller:
         self._write_venue(begin_ns, 0, state, fault=text)
         return pause_s
 
-    def _write_venue(self, begin_ns: int, end_ns: int, state: int, offset_ns: int = 0, fault: str = "") -> None:
+    def _write_venue(self, begin_ns: int, end_ns: int, state: int, fault: str = "") -> None:
         self._writer.write_venue(
             self._venue.name,
             begin_ns=begin_ns,
             end_ns=end_ns,
             state=state,
             failures=self.failures,
-            clock_offset_ns=offset_ns,
+            clock=self._clock_read,
             fee_coin=self._fee_coin,
             fault=fault,
         )

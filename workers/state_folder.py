@@ -7,6 +7,10 @@ import os
 from pathlib import Path
 
 LAST_DEMO = "last_demo"  # a file in the folder of a demo that is kept until the next one; a start on it ends that
+#: Files that readers of ``monitoring.group`` may see, where there are any: what `arb status` reads.
+SHARED = ("lock", "run.json", "halt.json", "executor.json", "alerts.json")
+BESIDE_BYTES = 8 * 1024 * 1024  # the guard's journal, SQLite ledger, logs and small files of a start
+FILES_WANTED = 64
 LOG_BYTES_MAX = 4 * 1024 * 1024  # what a process wrote to stderr is begun anew beyond this; logs/ has it in order
 
 
@@ -26,11 +30,46 @@ def instance_dir(instance: str, *, create: bool = False) -> Path:
     return path
 
 
+def room_problem(state_dir: Path, segment_bytes: int) -> str:
+    """Why the disk of a state folder has no room for what a start writes; "" where it has. Raises OSError where it
+    cannot be asked."""
+    place = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
+    disk = os.statvfs(place)
+    free, wanted = disk.f_bavail * disk.f_frsize, wanted_bytes(state_dir, segment_bytes)
+    if free < wanted:
+        kept = f"wanted {wanted / 1e6:.1f} MB for the journal and what is kept beside it"
+        return f"no room in {place}: found {free / 1e6:.1f} MB free, {kept}"
+    if disk.f_files and disk.f_favail < FILES_WANTED:
+        return f"no room in {place}: found {disk.f_favail} free inodes, wanted {FILES_WANTED}"
+    return ""
+
+
+def wanted_bytes(state_dir: Path, segment_bytes: int) -> int:
+    """What a start takes of the disk at least. 0 for a journal whose newest segment is whole, as a crash leaves it: an
+    instance that crashed starts on a full disk as well, to end what is open."""
+    segments = sorted((state_dir / "journal").glob("journal-*.seg"))
+    if not segments:
+        return segment_bytes + BESIDE_BYTES
+    return 0 if segments[-1].stat().st_size >= segment_bytes else min(segment_bytes, BESIDE_BYTES)
+
+
 def open_to_group(folder: Path, group: bool) -> None:
-    """Let the folder's group look into an instance's state folder, or nobody but its user. Raises OSError."""
+    """Let the group of this process look into an instance's state folder and at its status, or nobody but its user.
+    What is there may be of a run under another group. Raises OSError."""
+    if group:
+        _hand_to_group(folder)
     mode = 0o750 if group else 0o700
     if folder.stat().st_mode & 0o777 != mode:
         folder.chmod(mode)
+    for path in (folder / name for name in SHARED if group):
+        with contextlib.suppress(OSError):  # not there yet, or closed by its file system
+            _hand_to_group(path)
+            path.chmod(0o640)
+
+
+def _hand_to_group(path: int | Path) -> None:
+    if os.stat(path).st_gid != os.getegid():
+        os.chown(path, -1, os.getegid())
 
 
 def share(descriptor: int, folder: Path) -> None:
@@ -38,6 +77,7 @@ def share(descriptor: int, folder: Path) -> None:
     that refuses leaves it closed."""
     with contextlib.suppress(OSError):
         if folder.stat().st_mode & 0o040:
+            _hand_to_group(descriptor)
             os.fchmod(descriptor, 0o640)
 
 

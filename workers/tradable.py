@@ -18,18 +18,23 @@ import msgspec
 
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.enums import AccountState, ProcessState
-from pipeline.trade_state import RESUME, Effect, Reason, TradeState, ledger_reasons, state_of
+from pipeline.model.errors import settings_fix
+from pipeline.risk.breakers import ADOPT, RESUME
+from pipeline.trade_state import Effect, Reason, TradeState, ledger_reasons, state_of
 from shm.layout_pages import ACCOUNT_VENUE
 from shm.liveness import LivenessView, LivenessViews
 from shm.metrics import MetricsViews
 from shm.pages import AccountPage, HaltPage
 from workers.executor_file import ExecutorState, read_executor_state
-from workers.halt_file import HaltState, just_written, read_halt
+from workers.halt_file import HaltState, if_hung, just_written, read_halt
 from workers.last_run.half_done import replayed
 from workers.last_run.journal_rows import half_done_text, open_operations
+from workers.last_run.other_journal import journal_notes
 from workers.last_run.start_hint import start_hint
+from workers.pinning import pinning_reasons
 
 WAIT = "it is started again by itself; arb status"
+ALONE = "systemd starts it again; else kill -9 it: all others end in order; arb status then says how to start"
 SILENT_NS = 3_000_000_000  # a process that has not beaten for this long hangs
 OLD_STATE_NS = 5_000_000_000  # the executor publishes once a second
 DISK_LOW_BYTES = 256 * 1024 * 1024
@@ -108,21 +113,26 @@ class InstanceReasons:
         halt = read_halt(self._state_dir)
         published = read_executor_state(self._state_dir)
         found = halt_reasons(halt, list(described.get("venues", {})), running=running)
-        if not running:
-            return [*found, *self._not_running(described), *self._left_behind(described, published)]
+        if not running:  # stopped before all else
+            left = [*self._not_running(described), *self._left_behind(described, published)]
+            return found + [msgspec.structs.replace(one, effect=min(one.effect, Effect.STOPS)) for one in left]
         views = self._processes.look()
         found += process_reasons(described, views, time.monotonic_ns())
-        found += pinning_reasons(described)
-        found += self._published_reasons(published, views.get("executor"))
+        found += [] if is_starting(described) else self._account_reasons(described)  # what the executor misses follows
+        executor = views.get("executor")
+        said = self._published_reasons(published, executor)
+        ready = executor is not None and executor.alive() and executor.state == ProcessState.READY
+        adopts = ready and any(ADOPT in reason.solve for reason in said)
+        found = [*said, *found] if adopts else [*found, *said]  # an adoption releases the halt as well, once it can be
         found += self._unwatched(described, published)
-        found += [*symbol_reasons(described), *ends_reasons(described)]
+        found += [*pinning_reasons(described), *symbol_reasons(described), *ends_reasons(described)]
         if not is_starting(described):
             self._page.refresh()
             if not just_written(self._state_dir):
                 found += page_reasons(self._page, halt, list(described.get("venues", {})))
-            found += [*self._feed_reasons(described), *self._account_reasons(described), *books_alone(described)]
+            found += [*self._feed_reasons(described), *books_alone(described)]
         found += detection_reasons(self._metrics.counters("detector"))
-        return [*found, *self._disk_reasons()]
+        return [*found, *journal_notes(self._metrics.counters("recorder")), *self._disk_reasons()]
 
     # --- an instance that does not run ---
 
@@ -245,7 +255,7 @@ def halt_reasons(halt: HaltState, venues: list[str], *, running: bool) -> list[R
     if halt.halted:
         effect = Effect.HALTS if running else Effect.STOPS
         what = f"HALTED by {halt.by}: {halt.reason}"
-        found.append(Reason(what=what, solve=RESUME, effect=effect, since_wall_ns=halt.wall_ns))
+        found.append(Reason(what=what, solve=RESUME + if_hung(halt.reason), effect=effect, since_wall_ns=halt.wall_ns))
     if halt.fence is not None:
         what = f"fenced, the guard closes what is open: {halt.fence.reason}"
         solve = "arb status (it ends by itself)"
@@ -308,9 +318,18 @@ def process_reasons(described: Mapping[str, Any], views: Mapping[str, LivenessVi
 
 
 def symbol_reasons(described: Mapping[str, Any]) -> list[Reason]:
-    """Instruments that are halted, each with its cause: the others trade on. ``described``: content of ``run.json``."""
+    """Instruments that are halted, or quarantined for their price, each with its cause: the others trade on.
+    ``described``: content of ``run.json``."""
     confirm = "arb symbols add {} confirms the change"
-    return [
+    apart = [
+        Reason(
+            what=f"{name} is traded against no other venue, {why}",
+            solve="arb symbols list; it pairs again by itself once the prices agree",
+            effect=Effect.DEGRADES,
+        )
+        for name, why in described.get("prices_apart", {}).items()
+    ]
+    return apart + [
         Reason(
             what=f"{name} is halted: {why}",
             solve=confirm.format(name) if why.startswith("tick") else "it trades again when the venue lets it",
@@ -333,26 +352,6 @@ def ends_reasons(described: Mapping[str, Any]) -> list[Reason]:
     ]
 
 
-def pinning_reasons(described: Mapping[str, Any]) -> list[Reason]:
-    """Processes that do not run on the CPUs that ``processes.*.cpus`` names, because the host lacks or denies some."""
-    found = []
-    for name, row in described.get("processes", {}).items():
-        wanted, running_on = set(row.get("cpus", ())), allowed_cpus(int(row.get("pid") or 0))
-        if wanted and running_on and set(running_on) != wanted:
-            what = f"process {name} is not pinned as configured: CPUs {sorted(wanted)} wanted, running on {running_on}"
-            solve = "name CPUs of this host in processes.*.cpus (nproc; lscpu -e), then start again"
-            found.append(Reason(what=what, solve=solve, effect=Effect.DEGRADES))
-    return found
-
-
-def allowed_cpus(pid: int) -> list[int] | None:
-    """CPUs that a process may run on; None when it has ended."""
-    try:
-        return sorted(os.sched_getaffinity(pid)) if pid > 0 else None
-    except ProcessLookupError:
-        return None
-
-
 def _process_fault(name: str, row: Mapping[str, Any], view: LivenessView | None, now_mono_ns: int) -> tuple[str, str]:
     """(what is wrong with a process, what solves it); ("", "") where nothing is."""
     if row.get("state") == "failed":
@@ -361,26 +360,39 @@ def _process_fault(name: str, row: Mapping[str, Any], view: LivenessView | None,
     if view is None or not view.alive():
         return f"process {name} is not running", WAIT
     if view.beat_age_ns(now_mono_ns) > SILENT_NS:
-        seconds = view.beat_age_ns(now_mono_ns) // 1_000_000_000
-        return f"process {name} hangs since {seconds} s", "it is killed and started again by itself; arb status"
+        how = ALONE if name == "supervisor" else f"it is killed; {WAIT}"
+        return f"process {name} hangs since {view.beat_age_ns(now_mono_ns) // 1_000_000_000} s", how
     if view.state not in (ProcessState.READY, ProcessState.DEGRADED):
         return f"process {name} is not READY", WAIT
     return "", ""
 
 
 def feed_reasons(venues: Mapping[str, Mapping[str, Any]], counters: Mapping[str, int]) -> list[Reason]:
-    """Venues whose instruments or streams cannot be read. ``counters``: those of all feeds, ``<venue>.<what>``."""
+    """Venues whose instruments or streams cannot be read; a note where the instruments alone cannot be read anew, and
+    the last ones have living books. ``counters``: those of all feeds, ``<venue>.<what>``."""
     dead: dict[str, str] = {}
+    old: list[str] = []
     for venue, row in venues.items():
-        if row.get("reachable") is False:
+        connected, whole = counters.get(f"{venue}.connected", 1), counters.get(f"{venue}.books_whole")
+        if row.get("reachable") is False and not (connected and whole):
             dead[venue] = "unreachable: its instruments could not be read"
-        elif counters.get(f"{venue}.connected", 1) == 0:
+        elif connected == 0:
             dead[venue] = "no stream is connected"
-        elif f"{venue}.books_whole" in counters and not counters[f"{venue}.books_whole"]:
+        elif whole == 0:
             dead[venue] = "every book waits for its snapshot"
+        elif row.get("reachable") is False:
+            old.append(venue)
     effects = _effects([venue for venue, row in venues.items() if row.get("trade", True)], dead)
     solve = "it connects again by itself; check exchanges.*.markets.* and the network where it does not"
-    return [
+    notes = [
+        Reason(
+            what=f"venue {venue}: its instruments could not be read anew, the last ones count",
+            solve="they are read again by themselves",
+            effect=Effect.NOTE,
+        )
+        for venue in old
+    ]
+    return notes + [
         Reason(what=f"feed of {venue}: {text}", solve=solve, effect=effects[venue], venues=(venue,))
         for venue, text in dead.items()
     ]
@@ -429,12 +441,11 @@ def book_reasons(market: MarketDataAggregator, traded: Collection[str], now_mono
             newest[row.spec.venue] = max(newest.get(row.spec.venue, 0), proof)
     dead = {venue: proof for venue, proof in newest.items() if now_mono_ns - proof > market.dead_after_ns}
     effects = _effects(traded, dead)
-    solve = "it connects again by itself; check the network where it does not"
     return [
         Reason(
             what=f"feed of {venue}: no book is proved current"
             + (f" since {(now_mono_ns - proof) // 1_000_000_000} s" if proof else ""),
-            solve=solve,
+            solve="it connects again by itself; check the network where it does not",
             effect=effects[venue],
             venues=(venue,),
         )
@@ -462,10 +473,9 @@ _NO_ENTRIES: dict[int, tuple[str, str]] = {
     AccountState.UNSETTLED: ("its modes are not known, no entries there", _ASKED_AGAIN),
     AccountState.SETTINGS_WRONG: (
         "its settings are wrong, no entries there",
-        "change them at the venue: it is looked at again every 2 s, and trades again by itself",
+        "it is looked at again every 2 s, and trades again by itself",
     ),
 }
-_FIX = "; fix: "  # what errors of the account's settings put before the call that mends it
 
 
 def account_reasons(states: Mapping[str, int], faults: Mapping[str, str] | None = None) -> list[Reason]:
@@ -478,9 +488,9 @@ def account_reasons(states: Mapping[str, int], faults: Mapping[str, str] | None 
     for venue in bad:
         what, solve = _NO_ENTRIES[states[venue]]
         if states[venue] == AccountState.SETTINGS_WRONG:  # a text that stays the same while the state lasts
-            text, _, call = (faults or {}).get(venue, "").partition(_FIX)
+            text, mends = settings_fix((faults or {}).get(venue, ""))
             what += f": {text.removeprefix(f'{venue}: ')}" if text else ""
-            solve = f"{call}; {solve}" if call else solve
+            solve = f"{mends}; {solve}"
         effect = Effect.DEGRADES if left > 1 else Effect.STOPS
         found.append(Reason(what=f"account of {venue}: {what}", solve=solve, effect=effect, venues=(venue,)))
     for venue in paused:

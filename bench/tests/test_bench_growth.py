@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.growth import goals_of
+from bench.growth import goals_of, mix_of, template_of, traded_world
 
 FOLD: dict[str, Any] = {
     "start_s": 2.0, "peak_mb": 300, "operations": 10, "first_fill_known": True, "another_known": False,
@@ -13,6 +13,21 @@ FOLD: dict[str, Any] = {
 
 def said(found: dict[str, Any], *, fold_only: bool = False) -> dict[str, tuple[bool, str]]:
     return {goal.name: (goal.met, goal.found) for goal in goals_of(found, fold_only=fold_only)}
+
+
+def test_the_life_has_what_the_demo_has() -> None:
+    """Orders that fill in part and by several executions, repairs, hedges: each makes an operation dearer to keep."""
+    template = [entry.record for entry in template_of(traded_world(6))]
+    mix = mix_of(template)
+    assert mix.keys() == {"orders filled in part", "orders of several fills", "repairs", "hedges"}
+    assert all(mix.values()), mix
+    said_of = {goal.name: goal.met for goal in goals_of({"life": {"operations": 1, "mix": mix}}, fold_only=True)}
+    assert said_of["partials, repairs, hedges"]
+    without = {
+        goal.name: goal.met
+        for goal in goals_of({"life": {"operations": 1, "mix": mix | {"repairs": 0}}}, fold_only=True)
+    }
+    assert not without["partials, repairs, hedges"]
 
 
 def test_what_a_cut_run_has_not_seen_is_met_by_nothing() -> None:

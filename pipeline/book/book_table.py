@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pipeline.book import level2
 from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision, exact_price, exact_qty
@@ -27,7 +28,7 @@ from shm.words import Words
 
 
 class BookTable:
-    """Which book is in which row of the private memory, and how it stands. Changes nothing (``VenueBooks`` does)."""
+    """Which book is in which row of the private memory, and how it stands. Changes no book (``VenueBooks`` does)."""
 
     def __init__(self, mem: Words, capacity: int, codec: FeedCodec) -> None:
         self.mem = mem
@@ -56,6 +57,11 @@ class BookTable:
         slot = self._slot_of_index.get(book_index, -1)
         waits = slot >= 0 and self.mem[self._row(slot) + BOOK_ROW.state] == STATE_WAITING
         return bool(waits and slot in self._holes)
+
+    def was_overtaken(self, book_index: int) -> bool:
+        """Whether the update that has shown a book's last gap had nothing new when that was filled: it was no loss, two
+        connections cut the same updates differently."""
+        return self._slot_of_index.get(book_index, -1) in self._holes.overtaken
 
     def ever_synced(self, book_index: int) -> bool:
         """Whether the book has stood on a snapshot that its updates reached, at any time."""
@@ -139,6 +145,15 @@ class BookTable:
             return False
         bids, asks = self.levels(book_index)
         return bids[:BOOK_DEPTH] == sides[0][::-1][:BOOK_DEPTH] and asks[:BOOK_DEPTH] == sides[1][:BOOK_DEPTH]
+
+    @contextmanager
+    def _unpublished(self) -> Iterator[None]:
+        """What becomes of books meanwhile is not published."""
+        self.mem[BOOKS.quiet] = 1
+        try:
+            yield
+        finally:
+            self.mem[BOOKS.quiet] = 0
 
     def _row(self, slot: int) -> int:
         return int(self.mem[BOOKS.rows_off]) + slot * BOOK_ROW.WORDS

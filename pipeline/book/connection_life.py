@@ -42,6 +42,43 @@ def hand_over(mem: Words, words: Words, book: int, new: int) -> int:
     return verdict
 
 
+@njit
+def stand_by(mem: Words, words: Words, book: int, silent: int, new: int, life: int) -> bool:
+    """Whether ``new`` carries from now on the book at word ``book`` (BOOK_ROW), if it is one of ``silent``, beside
+    which ``new`` has had the same since its life ``life``, and which is silent. Publishes nothing.
+
+    What ``silent`` has lost came over ``new``; so the book is all that ``new`` has brought, unless that was silent,
+    too, about when the book had its newest update or later. One that has had nothing since then proves nothing.
+    """
+    if mem[book + BOOK_ROW.conn] != silent or mem[book + BOOK_ROW.state] < STATE_ALIGNING:
+        return False
+    feed = mem[BOOKS.feed_off]
+    at = newest_offset(words, feed, mem[book + BOOK_ROW.book_index])
+    if at <= 0 or words[at + BOOK.flags] & FLAG_UNPROVED or words[at + BOOK.conn_generation] < life:
+        return False
+    watch = BOOKS.connections + new * WATCH.WORDS
+    life_ns = mem[watch + WATCH.life_ns]
+    if mem[watch + WATCH.data_ns] < mem[book + BOOK_ROW.recv_ns]:
+        return False
+    if not mem[watch + WATCH.on_time] or (life_ns and mem[book + BOOK_ROW.recv_ns] - life_ns < SILENCE_NS):
+        return False
+    old_watch = BOOKS.connections + silent * WATCH.WORDS
+    if mem[book + BOOK_ROW.lead_ns]:  # each connection counts its own flow
+        mem[book + BOOK_ROW.lead_ns] += mem[watch + WATCH.flow_ns] - mem[old_watch + WATCH.flow_ns]
+    mem[book + BOOK_ROW.conn] = new
+    return True
+
+
+def carry(mem: Words, book: int, conn: int) -> None:
+    """The book at word ``book`` (BOOK_ROW in ``mem``) is as new as what ``conn`` has brought, and is proved by it from
+    now on. A ticker that is ahead of it is so from now on: each connection counts its own flow."""
+    mem[book + BOOK_ROW.conn] = conn
+    if mem[book + BOOK_ROW.lead_ns]:
+        known = 0 <= conn < CONN_CAPACITY
+        flow_ns = int(mem[BOOKS.connections + conn * WATCH.WORDS + WATCH.flow_ns]) if known else 0
+        mem[book + BOOK_ROW.lead_ns] = flow_ns + 1
+
+
 def begin_tickers(mem: Words, conn: int, capacity: int) -> None:
     """A connection opens in row ``conn``: it has brought no ticker yet of any of the ``capacity`` books in ``mem``
     (BOOKS, int64)."""

@@ -7,6 +7,9 @@ things back. So the time that a frame carries is held against the venue's own cl
 our wall clock do not matter), and the connection's row says "dead" from the first late frame on, until frames of now
 have come for a while. Only connections that their owner has opened (``WATCH.open``) are judged; recordings are not.
 
+A frame from further ahead than any before says that the venue's clock was moved, or ours stood still: nothing is proved
+before that clock has been asked again, as frames that are late would pass.
+
 A connection that was silent and goes on begins a new life: see ``note_frame``.
 
 Venue times that run backward tell how far topics of one connection run apart; the largest step is kept for the owner
@@ -42,6 +45,7 @@ NOTICE_DISORDER = 4
 NOTICE_PAUSED = 8
 NOTICE_SILENCE = 16
 NOTICE_TURN = 32
+NOTICE_AHEAD = 64
 
 
 @njit
@@ -115,12 +119,27 @@ def note_frame(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
 
 
 @njit
+def is_ahead(mem: Words, venue_time_ms: int, recv_ns: int) -> bool:
+    """Whether a frame is further ahead of the venue's clock than frames have been since that was asked, by more than
+    they may be late."""
+    if not mem[BOOKS.clock_known]:
+        return False
+    ahead = venue_time_ms - recv_ns // 1_000_000 - mem[BOOKS.clock_offset_ms]
+    if mem[BOOKS.ahead_known] and ahead > mem[BOOKS.ahead_ms] + LATE_MS:
+        return True
+    mem[BOOKS.ahead_ms] = max(ahead, mem[BOOKS.ahead_ms] if mem[BOOKS.ahead_known] else 0)
+    mem[BOOKS.ahead_known] = 1
+    return False
+
+
+@njit
 def judge_time(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
     """The time of the frame in the event (0 = not sent), on an open connection: lateness and disorder."""
     row = BOOKS.connections + conn * WATCH.WORDS
     venue_time = mem[EVENT.time]
     if venue_time <= 0:
-        if not mem[row + WATCH.on_time] and not mem[row + WATCH.time_max]:
+        settled = not mem[row + WATCH.time_max] and recv_ns >= mem[BOOKS.closed_until_ns]
+        if not mem[row + WATCH.on_time] and settled:
             set_on_time(mem, words, conn, 1)  # nothing on this connection has carried a time yet
             mem[BOOKS.notice] |= NOTICE_ON_TIME
         return
@@ -129,12 +148,18 @@ def judge_time(mem: Words, words: Words, conn: int, recv_ns: int) -> None:
         mem[BOOKS.turn_ms] = time_ms + TURN_MS
         mem[BOOKS.notice] |= NOTICE_TURN
     late = late_ms(mem, venue_time, recv_ns)
-    if late > LATE_MS - mem[BOOKS.clock_error_ms]:
+    settled = recv_ns - mem[row + WATCH.late_ns] > SETTLED_NS and recv_ns >= mem[BOOKS.closed_until_ns]
+    if is_ahead(mem, time_ms, recv_ns):
+        mem[row + WATCH.late_ns] = recv_ns
+        mem[BOOKS.notice] |= NOTICE_AHEAD
+        if mem[row + WATCH.on_time]:
+            set_on_time(mem, words, conn, 0)
+    elif late > LATE_MS - mem[BOOKS.clock_error_ms]:
         mem[row + WATCH.late_ns] = recv_ns
         if mem[row + WATCH.on_time]:
             set_on_time(mem, words, conn, 0)
             mem[BOOKS.notice] |= NOTICE_LATE
-    elif not mem[row + WATCH.on_time] and late < ON_TIME_MS and recv_ns - mem[row + WATCH.late_ns] > SETTLED_NS:
+    elif not mem[row + WATCH.on_time] and late < ON_TIME_MS and settled:
         set_on_time(mem, words, conn, 1)
         mem[BOOKS.notice] |= NOTICE_ON_TIME
     mem[row + WATCH.timed] += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.book.frame_kernels import RESULT_APPLIED, RESULT_DROPPED, RESULT_KEPT, RESULT_NEED_SNAPSHOT
-from pipeline.book.memory import BOOK_ROW, BOOKS, EVENT, STATE_LIVE, STATE_WAITING
+from pipeline.book.memory import BOOK_ROW, EVENT, STATE_LIVE, STATE_WAITING
 from pipeline.book.sequencer import APPLY, judge
 from pipeline.book.waiting_updates import WaitingUpdate, WaitingUpdates
 from shm.words import Words
@@ -22,6 +22,7 @@ class Holes:
 
     def __init__(self) -> None:
         self._conns: dict[int, int] = {}
+        self.overtaken: set[int] = set()  # slots where what has shown the last gap had nothing new in its turn
 
     def __contains__(self, slot: int) -> bool:
         return slot in self._conns
@@ -29,9 +30,9 @@ class Holes:
     def note(self, mem: Words, row: int, slot: int, conn: int) -> None:
         """The event of a frame of ``conn`` lies beyond the book at ``row``. (One that does not is no gap: the venue
         counts anew, or the book has never stood.)"""
-        self._conns.pop(slot, None)
-        beyond = mem[row + BOOK_ROW.was_synced] and mem[EVENT.last_id] > mem[row + BOOK_ROW.update_id]
-        if beyond and not mem[BOOKS.recorded]:
+        self.forget(slot)
+        self.overtaken.discard(slot)
+        if mem[row + BOOK_ROW.was_synced] and mem[EVENT.last_id] > mem[row + BOOK_ROW.update_id]:
             self._conns[slot] = conn
 
     def forget(self, slot: int) -> None:
@@ -48,26 +49,28 @@ class Holes:
         mem[row + BOOK_ROW.state] = STATE_WAITING
         return bool(verdict == APPLY)
 
-
-def in_turn(waiting: WaitingUpdates, again: Callable[[WaitingUpdate], int]) -> bool | None:
-    """Puts the updates on top of the book as each one's turn comes; ``again``: one of them, a ``RESULT_*``. True: all
-    are in it or were before; False: others are missing, what is left waits on; None: this history cannot be used."""
-    left = list(waiting.updates)
-    if len(left) > FILLED_MAX:
-        return False
-    went_on = True
-    while left and went_on:
-        went_on, before = False, left
-        left = []
-        for update in before:
-            result = again(update)
-            if result == RESULT_NEED_SNAPSHOT:
-                left.append(update)
-            elif result not in (RESULT_APPLIED, RESULT_KEPT, RESULT_DROPPED):
-                return None
-            else:
-                went_on = went_on or result != RESULT_DROPPED
-    waiting.clear()
-    for update in left:
-        waiting.keep(update)
-    return not left
+    def in_turn(self, slot: int, waiting: WaitingUpdates, again: Callable[[WaitingUpdate], int]) -> bool | None:
+        """Puts the updates on top of the book as each one's turn comes; ``again``: one of them, a ``RESULT_*``. True:
+        all are in it or were before; False: others are missing, what is left waits on; None: this history cannot be
+        used."""
+        left = list(waiting.updates)
+        if len(left) > FILLED_MAX:
+            return False
+        went_on, shown_by = True, left[0]
+        while left and went_on:
+            went_on, before = False, left
+            left = []
+            for update in before:
+                result = again(update)
+                if result == RESULT_NEED_SNAPSHOT:
+                    left.append(update)
+                elif result not in (RESULT_APPLIED, RESULT_KEPT, RESULT_DROPPED):
+                    return None
+                elif result != RESULT_DROPPED:
+                    went_on = True
+                elif update is shown_by:
+                    self.overtaken.add(slot)
+        waiting.clear()
+        for update in left:
+            waiting.keep(update)
+        return not left

@@ -134,7 +134,7 @@ class Books(Table, writer=FEED):
     line 3..5          | counters[24] |
     line 6             | tick_ns | clock_known | clock_offset_ms | gap_known | least_gap_ms | lag_ms | back_ms |
                        | notice |
-    line 7             | turn_ms | clock_error_ms | 0[6] |
+    line 7             | turn_ms | clock_error_ms | ahead_known | ahead_ms | closed_until_ns | 0 | 0 | 0 |
     line 8..11         | event[32] |
     line 12..139       | connections: 64 WATCH ... |
     line 140..151      | record: 1 BOOK ... |
@@ -178,6 +178,9 @@ class Books(Table, writer=FEED):
     notice = word("freshness.NOTICE_*: what the owner must look at after this frame")
     turn_ms = word("venue time of the next NOTICE_TURN", unit="unix ms")
     clock_error_ms = word("a frame may be later by so much than clock_offset_ms says")
+    ahead_known = word("1 = ahead_ms is known")
+    ahead_ms = word("frames come with times as far ahead of the venue's clock since that was asked")
+    closed_until_ns = word("no frame from before proves anything: the venue's clock has moved")
     event = words_of(32, "EVENT: what a scanner found in the frame", at=64)
     connections = rows_of(WATCH, CONN_CAPACITY, "by row of the feed's connection table")
     record = rows_of(BOOK, 1, "handed to the book ring")
@@ -406,6 +409,11 @@ def new_memory(capacity: int, feed_off: int, *, blocks: int = BLOCKS_START) -> W
     mem[BOOKS.block_count] = blocks
     mem[BOOKS.last_slot] = -1
     return mem
+
+
+def frame_bytes(mem: Words) -> memoryview:
+    """Where a frame is written for the scanners."""
+    return memoryview(mem.data).cast("B")[FRAME_BYTE : FRAME_BYTE + FRAME_CAP_BYTES]
 
 
 def grown(mem: Words) -> Words:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from pipeline.book.level2 import clear_side
 from pipeline.book.memory import ASK, BID, BOOK_ROW, BOOKS, DIRECTORY_WORDS, HORIZON_NONE, SIDE
 from shm.words import Words
+
+
+def clear_levels(mem: Words, row: int) -> None:
+    """Empties both sides of the book at word ``row``; their room is free again."""
+    for side in (BID, ASK):
+        clear_side(mem, row + BOOK_ROW.sides + side * SIDE.WORDS)
 
 
 def write_row(

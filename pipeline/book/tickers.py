@@ -10,6 +10,8 @@ venue's time and has another best price or quantity says the same, until an upda
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from pipeline.book.horizon import best_is_beyond
 from pipeline.book.level2 import best_key, best_qty
 from pipeline.book.memory import (
@@ -181,3 +183,11 @@ def next_behind(mem: Words, slot: int, capacity: int, max_behind_ns: int) -> int
             return at
         mem[book + BOOK_ROW.lead_ns] = 0  # a snapshot has brought it along
     return -1
+
+
+def slots_behind(mem: Words, capacity: int, max_behind_ns: int) -> Iterator[int]:
+    """The slots of :func:`next_behind`, one after the other."""
+    slot = next_behind(mem, 0, capacity, max_behind_ns)
+    while slot >= 0:
+        yield slot
+        slot = next_behind(mem, slot + 1, capacity, max_behind_ns)

@@ -18,10 +18,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from pipeline.book import level2
 from pipeline.book.book_table import BookTable
 from pipeline.book.codec import FeedCodec, OutOfRange, PricePrecision
-from pipeline.book.connection_life import DOUBTED, STANDS, begin_life, hand_over
+from pipeline.book.connection_life import DOUBTED, STANDS, begin_life, carry, hand_over, stand_by
 from pipeline.book.decoded_event import write_event
 from pipeline.book.frame_kernels import (
     OWNER_DEEPER,
@@ -43,17 +42,12 @@ from pipeline.book.frame_kernels import (
     owner_publish,
     route,
 )
-from pipeline.book.holes import in_turn
 from pipeline.book.memory import (
-    ASK,
-    BID,
     BOOK_COUNTERS,
     BOOK_ROW,
     BOOKS,
     EVENT,
-    FRAME_BYTE,
     FRAME_CAP_BYTES,
-    SIDE,
     STATE_ALIGNING,
     STATE_EMPTY,
     STATE_LIVE,
@@ -62,22 +56,20 @@ from pipeline.book.memory import (
     TOPIC_DEPTH,
     TOPIC_OTHER,
     TOPIC_SNAPSHOT,
+    frame_bytes,
     grown,
     new_memory,
 )
-from pipeline.book.new_row import write_row
+from pipeline.book.new_row import clear_levels, write_row
 from pipeline.book.results import FrameResult, SnapshotResult
 from pipeline.book.symbol_table import rewrite_symbols, write_symbol
 from pipeline.book.ticker_trust import TickerTrust
-from pipeline.book.tickers import next_behind
-from pipeline.book.waiting_updates import WaitingUpdate, WaitingUpdates
+from pipeline.book.tickers import slots_behind
+from pipeline.book.waiting_updates import WaitingUpdate, WaitingUpdates, forget_connection
 from pipeline.model.errors import ArbitrageEngineError, ProtocolViolation
 from shm.jit import direct
 from shm.layout import FEED_BOOK_CAPACITY_DEFAULT, FLAG_GAP, FLAG_HALTED, FLAG_SNAPSHOT, FLAG_UNPROVED
 from shm.words import Words
-
-_FRAME_CAP_BYTES = FRAME_CAP_BYTES
-_FINAL = RESULT_CONTROL  # results up to this need nothing from Python
 
 
 class VenueBooks(BookTable):
@@ -100,12 +92,13 @@ class VenueBooks(BookTable):
         self.words = words
         self.mem[BOOKS.recorded] = int(recorded_time)
         self.codec.rule.write(self.mem)
-        self._frame = memoryview(self.mem.data).cast("B")[FRAME_BYTE : FRAME_BYTE + FRAME_CAP_BYTES]
+        self._frame = frame_bytes(self.mem)
         # Compiled or loaded here, so that no frame waits for it.
         self._kernel = direct(self.codec.on_frame, self.mem, self.words, 0, 0, 0)
         self._route = direct(route, self.mem, self.words, 0, 0, 0)
         self._owner_publish = direct(owner_publish, self.mem, self.words, 0, 0, 0)
         self._hand_over = direct(hand_over, self.mem, self.words, 0, 0)
+        self._stand_by = direct(stand_by, self.mem, self.words, 0, 0, 0, 0)
         self._scan_snapshot = direct(self.codec.scan_snapshot, self.mem, 0)
         self.ticker_trust = TickerTrust(self.mem)
         self._waiting: dict[int, WaitingUpdates] = {}  # by slot
@@ -144,10 +137,8 @@ class VenueBooks(BookTable):
         numbers = {"price_exp": price_exp, "qty_exp": qty_exp, "row_epoch": row_epoch}
         ids = {"book_index": book_index, "instrument_id": instrument_id}
         write_row(self.mem, slot, **ids, **numbers, qty_multiplier=qty_multiplier)
-        self._slots[symbol] = slot
-        self._indices[symbol] = book_index
-        self._symbols[slot] = symbol
-        self._slot_of_index[book_index] = slot
+        self._slots[symbol], self._indices[symbol] = slot, book_index
+        self._symbols[slot], self._slot_of_index[book_index] = symbol, slot
         self._waiting[slot] = WaitingUpdates()
         write_symbol(self.mem, symbol, slot)
 
@@ -159,13 +150,9 @@ class VenueBooks(BookTable):
         row = self._row(slot)
         if self.mem[row + BOOK_ROW.was_synced]:
             self._owner(slot, FLAG_GAP, OWNER_LOSE)
-        for side in (BID, ASK):
-            level2.clear_side(self.mem, row + BOOK_ROW.sides + side * SIDE.WORDS)
-        del self._slots[symbol]
-        del self._indices[symbol]
-        del self._symbols[slot]
+        clear_levels(self.mem, row)
+        del self._slots[symbol], self._indices[symbol], self._symbols[slot], self._waiting[slot]
         del self._slot_of_index[int(self.mem[row + BOOK_ROW.book_index])]
-        del self._waiting[slot]
         self._kept_from.pop(slot, None)
         self._holes.forget(slot)
         self.ticker_trust.forget(self.mem, slot)
@@ -174,32 +161,36 @@ class VenueBooks(BookTable):
 
     # --- frames ---
 
-    def on_frame(self, frame: bytes | bytearray | memoryview, recv_mono_ns: int, conn: int) -> int:
-        """One received frame (a ``memoryview`` must be of bytes); returns a ``FrameResult`` value."""
+    def on_frame(
+        self, frame: bytes | bytearray | memoryview, recv_mono_ns: int, conn: int, source: int | None = None
+    ) -> int:
+        """One received frame (a ``memoryview`` must be of bytes); returns a ``FrameResult`` value. ``source``: which of
+        several connections brought it, where that is not ``conn`` (replays: gaps of one are filled by another)."""
         length = len(frame)
-        if length > _FRAME_CAP_BYTES:
+        if length > FRAME_CAP_BYTES:
             return self._refuse(-1, recv_mono_ns, conn)
         self._frame[:length] = frame
         result = self._kernel(self.mem, self.words, length, recv_mono_ns, conn)
-        if result <= _FINAL:
+        if result <= RESULT_CONTROL:  # results up to this need nothing from Python
             return result
-        return self._rare(result, bytes(frame), recv_mono_ns, conn)
+        return self._rare(result, bytes(frame), recv_mono_ns, conn, conn if source is None else source)
 
-    def _apply_result(self, result: int, recv_mono_ns: int, conn: int) -> int:
-        """The result alone; what it says about connections goes to ``on_notice``."""
-        if result & RESULT_NOTICE:
-            result &= ~RESULT_NOTICE
-            if self.on_notice is not None:
-                self.on_notice(int(self.mem[BOOKS.notice]), recv_mono_ns, conn)
-        return result
-
-    def _rare(self, result: int, frame: bytes, recv_mono_ns: int, conn: int) -> int:
-        result = self._apply_result(result, recv_mono_ns, conn)
-        while result == RESULT_GROW:
+    def _with_room(self, result: int, again: Callable[[], int], recv_mono_ns: int, conn: int) -> int:
+        """``result``, or that of the same once more with as much memory as it needs. What one says about connections
+        goes to ``on_notice``."""
+        while True:
+            if result & RESULT_NOTICE:
+                result &= ~RESULT_NOTICE
+                if self.on_notice is not None:
+                    self.on_notice(int(self.mem[BOOKS.notice]), recv_mono_ns, conn)
+            if result != RESULT_GROW:
+                return result
             self._grow()
-            result = self._apply_result(
-                self._kernel(self.mem, self.words, len(frame), recv_mono_ns, conn), recv_mono_ns, conn
-            )
+            result = again()
+
+    def _rare(self, result: int, frame: bytes, recv_mono_ns: int, conn: int, source: int) -> int:
+        at = (recv_mono_ns, conn)
+        result = self._with_room(result, lambda: self._kernel(self.mem, self.words, len(frame), *at), *at)
         if result == RESULT_UNKNOWN_SHAPE:
             result = self._slow(frame, recv_mono_ns, conn)
         slot = int(self.mem[BOOKS.last_slot])
@@ -210,10 +201,10 @@ class VenueBooks(BookTable):
         if result in (RESULT_BUFFERED, RESULT_NEED_SNAPSHOT):
             if result == RESULT_NEED_SNAPSHOT:
                 self._waiting[slot].clear()  # of an earlier wait that a whole-book push ended
-                self._holes.note(self.mem, self._row(slot), slot, conn)
-            fills = result == RESULT_BUFFERED and self._holes.is_filled(self.mem, self._row(slot), slot, conn)
+                self._holes.note(self.mem, self._row(slot), slot, source)
+            fills = result == RESULT_BUFFERED and self._holes.is_filled(self.mem, self._row(slot), slot, source)
             self.mem[BOOK_COUNTERS.overflowed] += self._waiting[slot].keep(WaitingUpdate(frame, recv_mono_ns, conn))
-            return self._fill(slot) if fills else result
+            return self._fill(slot, conn) if fills else result
         if result in (RESULT_RESYNC, RESULT_PRICE_PRECISION):
             self._waiting[slot].clear()
             self._holes.forget(slot)
@@ -223,19 +214,17 @@ class VenueBooks(BookTable):
             return FrameResult.APPLIED
         return result
 
-    def _fill(self, slot: int) -> int:
-        """What was missing has come over another connection: all that waited goes on top of the book in its turn."""
+    def _fill(self, slot: int, conn: int) -> int:
+        """What was missing has come over another connection, ``conn``: all that waited goes on top of the book in its
+        turn. What lay beyond the gap may be of long ago; the book is now what ``conn`` has brought to this moment."""
         row = self._row(slot)
 
         def again(update: WaitingUpdate) -> int:
             self.mem[row + BOOK_ROW.state] = STATE_LIVE
             return self._again(slot, update)
 
-        self.mem[BOOKS.quiet] = 1
-        try:
-            whole = in_turn(self._waiting[slot], again)
-        finally:
-            self.mem[BOOKS.quiet] = 0
+        with self._unpublished():
+            whole = self._holes.in_turn(slot, self._waiting[slot], again)
         if whole is None:
             self._invalidate(slot, FLAG_GAP)
             return FrameResult.NEED_SNAPSHOT
@@ -244,6 +233,7 @@ class VenueBooks(BookTable):
             return FrameResult.BUFFERED
         self._holes.forget(slot)
         self.mem[BOOK_COUNTERS.filled] += 1
+        carry(self.mem, row, conn)
         self._owner(slot, 0, OWNER_REPEAT)
         return FrameResult.APPLIED
 
@@ -268,13 +258,9 @@ class VenueBooks(BookTable):
                 mem[BOOKS.needed_exp] = error.digits
                 return FrameResult.PRICE_PRECISION
             topic = TOPIC_OTHER  # nothing that the book could be compared with
-        result = self._apply_result(self._route(self.mem, self.words, topic, recv_mono_ns, conn), recv_mono_ns, conn)
-        while result == RESULT_GROW:
-            self._grow()
-            result = self._apply_result(
-                self._route(self.mem, self.words, topic, recv_mono_ns, conn), recv_mono_ns, conn
-            )
-        return result
+        at = (recv_mono_ns, conn)
+        result = self._route(self.mem, self.words, topic, *at)
+        return self._with_room(result, lambda: self._route(self.mem, self.words, topic, *at), *at)
 
     def _refuse(self, slot: int, recv_mono_ns: int = 0, conn: int = -1) -> int:
         """A frame that the venue's documents do not allow: its book is invalid, or any of ``conn`` may be."""
@@ -297,7 +283,7 @@ class VenueBooks(BookTable):
 
     def _grow(self) -> None:
         self.mem = grown(self.mem)
-        self._frame = memoryview(self.mem.data).cast("B")[FRAME_BYTE : FRAME_BYTE + FRAME_CAP_BYTES]
+        self._frame = frame_bytes(self.mem)
 
     # --- snapshots ---
 
@@ -328,7 +314,7 @@ class VenueBooks(BookTable):
         refused = self._load_snapshot(payload, slot, recv_mono_ns, conn)
         if refused is not None:
             return refused
-        outcome = self._replay(slot, OWNER_DEEPER if live else OWNER_SYNCED)
+        outcome = self._replay(slot, OWNER_DEEPER if live else OWNER_SYNCED, recv_mono_ns, conn)
         if live and outcome is SnapshotResult.STALE and self.mem[row + BOOK_ROW.state] == STATE_WAITING:
             self._owner(slot, FLAG_GAP, OWNER_LOSE)  # what was published before it stands no longer
         return outcome
@@ -372,9 +358,9 @@ class VenueBooks(BookTable):
     def _load_snapshot(self, payload: bytes, slot: int, recv_mono_ns: int, conn: int) -> SnapshotResult | None:
         """Loads the scanned snapshot; None if it stands, else what to report."""
         mem = self.mem
-        mem[EVENT.slot], mem[BOOKS.quiet] = slot, 1
-        result = self._route(mem, self.words, TOPIC_SNAPSHOT, recv_mono_ns, conn)
-        mem[BOOKS.quiet] = 0
+        mem[EVENT.slot] = slot
+        with self._unpublished():
+            result = self._route(mem, self.words, TOPIC_SNAPSHOT, recv_mono_ns, conn)
         if result == RESULT_APPLIED:
             return None
         if result == RESULT_GROW:
@@ -393,16 +379,25 @@ class VenueBooks(BookTable):
         self._invalidate(slot, FLAG_GAP)
         return SnapshotResult.REJECTED
 
-    def _replay(self, slot: int, action: int) -> SnapshotResult:
-        """Buffered updates on top of a fresh snapshot, unpublished; then one publication."""
-        self.mem[BOOKS.quiet] = 1
-        try:
-            outcome = self._replay_quietly(slot, self._waiting[slot])
-        finally:
-            self.mem[BOOKS.quiet] = 0
+    def _replay(self, slot: int, action: int, recv_mono_ns: int, conn: int) -> SnapshotResult:
+        """Buffered updates on top of a fresh snapshot, which came over ``conn``, unpublished; then one publication."""
+        waiting = self._waiting[slot]
+        newest = waiting.updates[-1] if waiting.updates else None
+        with self._unpublished():
+            outcome = self._replay_quietly(slot, waiting)
         if outcome is not SnapshotResult.SYNCED:
             return outcome
-        self._waiting[slot].clear()
+        waiting.clear()
+        row = self._row(slot)
+        if self.mem[row + BOOK_ROW.conn] < 0:  # the one of the newest update has ended: the snapshot's proves the book
+            if newest is not None and action == OWNER_SYNCED and conn >= 0 and newest.recv_mono_ns < recv_mono_ns:
+                # which is older than its question: that update had come before, and what came after it may be missing
+                waiting.keep(newest)
+                self.mem[row + BOOK_ROW.state] = STATE_WAITING
+                self.mem[BOOK_COUNTERS.stale_snapshots] += 1
+                return SnapshotResult.STALE
+            carry(self.mem, row, conn)
+            self.mem[row + BOOK_ROW.recv_ns] = recv_mono_ns
         crossed = self._owner(slot, 0, action) == RESULT_RESYNC
         return SnapshotResult.STALE if crossed else outcome
 
@@ -443,12 +438,11 @@ class VenueBooks(BookTable):
 
     def invalidate_connection(self, conn: int) -> list[int]:
         """The connection is lost: every book that it carried is unproved. Returns their book indices."""
-        lost = [
-            index for index, slot in self._slot_of_index.items() if self.mem[self._row(slot) + BOOK_ROW.conn] == conn
-        ]
+        lost = [index for index in self._slot_of_index if self.conn_of(index) == conn]
         for index in lost:
             self.ticker_trust.forget(self.mem, self._slot_of_index[index])
             self._invalidate(self._slot_of_index[index], FLAG_UNPROVED)
+        forget_connection(self._waiting.values(), conn)
         return lost
 
     def move_connection(self, old: int, new: int) -> list[int]:
@@ -463,7 +457,15 @@ class VenueBooks(BookTable):
                 elif verdict == DOUBTED:
                     lost.append(index)
                     self._invalidate(slot, FLAG_UNPROVED)
+        forget_connection(self._waiting.values(), old)
         return lost
+
+    def stand_by(self, silent: int, new: int, life: int) -> None:
+        """``silent`` brings nothing of now, and ``new`` has carried the same beside it since its life ``life``: books
+        that ``new`` proves are its own from now on, published so."""
+        for slot in self._slot_of_index.values():
+            if self._stand_by(self.mem, self.words, self._row(slot), silent, new, life):
+                self._repeat(slot, 0)
 
     def set_halted(self, book_index: int, halted: bool) -> None:
         """Flags every record of a book ``FLAG_HALTED`` (tick, lot, multiplier or status changed), or ends that."""
@@ -489,12 +491,10 @@ class VenueBooks(BookTable):
         found = []
         for slot in self.ticker_trust.look(self.mem):
             self._repeat(slot, self.ticker_trust.flag)
-        slot = next_behind(self.mem, 0, self.capacity, max_behind_ns)
-        while slot >= 0:
+        for slot in slots_behind(self.mem, self.capacity, max_behind_ns):
             if self.ticker_trust.compares(slot):
                 self.ticker_trust.lost(self.mem, slot)
                 found.append(int(self.mem[self._row(slot) + BOOK_ROW.book_index]))
                 self.mem[BOOK_COUNTERS.gaps] += 1
                 self._invalidate(slot, FLAG_UNPROVED | FLAG_GAP)
-            slot = next_behind(self.mem, slot + 1, self.capacity, max_behind_ns)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 WAITING_FRAMES_MAX = 4096  # a snapshot takes well under a second; 10 ms streams bring 100 updates in one
@@ -14,7 +15,7 @@ class WaitingUpdate(NamedTuple):
 
     frame: bytes
     recv_mono_ns: int
-    conn: int
+    conn: int  # -1: it has ended since
 
 
 class WaitingUpdates:
@@ -45,3 +46,11 @@ class WaitingUpdates:
         """Removes all."""
         self.updates.clear()
         self._size_bytes = 0
+
+
+def forget_connection(books: Iterable[WaitingUpdates], conn: int) -> None:
+    """A connection is no more: its row may be another's by the time that its updates are used."""
+    for waiting in books:
+        for at, update in enumerate(waiting.updates):
+            if update.conn == conn:
+                waiting.updates[at] = update._replace(conn=-1)

@@ -22,14 +22,73 @@ def _do(at_ms: int, word: str, **fields: Any) -> Step:
     return {"at_ms": at_ms, "do": word, **fields}
 
 
+def _gains(at_ms: int) -> list[Step]:
+    """An entry that nothing hurts; the book that stays is told anew, so that it is later than the fills before."""
+    return [_move(at_ms, GATE, "ETH_USDT", 0), _move(at_ms + 20, MEXC, "ETHUSDT", -40)]
+
+
 _ENTRY = _move(500, MEXC, "BTCUSDT", -40)
 _HEDGE = _move(500, FUTURES, "BTC_USDT", 40)
 _DEAR = _move(850, FUTURES, "BTC_USDT", 8, 3000)  # too little to enter, enough to make the contract the better seller
+_OF_BTC = ((MEXC, "BTCUSDT"), (GATE, "BTC_USDT"), (FUTURES, "BTC_USDT"))
 _SILENT = _fault(0, "drop_event", venue=GATE, target="private", count=60)
 _BLIND = [
     _fault(0, "stale", venue=GATE, target=target, delay_ms=5000, duration_ms=9000)
     for target in ("finished_orders", "open_orders", "trades", "order")
 ]
+
+_TWO_ENTRIES = [_ENTRY, _move(800, MEXC, "ETHUSDT", -40)]
+_LESS = "1260"  # USD: less than an entry of BTC, more than one of ETH, which is taken at the end
+_SCOPES = {"per_venue": GATE, "per_asset": "BTC", "per_pair": "BTC/USDT"}
+_OF_SCOPE: dict[str, dict[str, Any]] = {
+    "off": {"enabled": False},
+    "position": {"max_position_size_usd": _LESS},
+    "exposure": {"max_exposure_usd": _LESS},
+}
+#: One limit that is in the way of an entry, and nothing else that is.
+_TIGHT: dict[str, tuple[list[Step], dict[str, Any]]] = {
+    "tight position": ([_ENTRY], {"max_position_size_usd": _LESS}),
+    "tight exposure": ([_ENTRY], {"max_total_exposure_usd": _LESS}),
+    "tight rate": (_TWO_ENTRIES, {"max_orders_per_s": 3}),
+    "tight profit": ([_ENTRY], {"min_profit_usd": "5"}),
+    "tight per_venue rate": (_TWO_ENTRIES, {"per_venue": {MEXC: {"max_orders_per_s": 1}}}),
+    **{
+        f"tight {scope} {what}": ([_ENTRY], {scope: {name: limit}})
+        for scope, name in _SCOPES.items()
+        for what, limit in _OF_SCOPE.items()
+    },
+    "tight operations": (
+        [
+            _fault(0, "drop_request", venue=GATE, target="place"),
+            _fault(0, "drop_request", venue=MEXC, target="place"),
+            _ENTRY,
+            _move(1700, MEXC, "ETHUSDT", -40, 200),
+        ],
+        {"max_open_operations": 1},
+    ),
+    "tight naked value": (
+        [
+            _fault(0, "reject", venue=GATE, target="place", count=1, reason="insufficient_balance"),
+            _fault(0, "delay_response", venue=GATE, target="place", count=1, delay_ms=100),
+            _ENTRY,
+            *(_fault(550, "halt_symbol", venue=venue, symbol=symbol) for venue, symbol in _OF_BTC),
+            _move(870, MEXC, "ETHUSDT", -40),  # before `max_unhedged_ms` is over
+            _fault(4000, "resume_symbol"),
+            _do(4500, "crash", after=0),
+            _move(4600, MEXC, "ETHUSDT", -40),
+        ],
+        {"max_unhedged_ms": 400, "max_naked_usd_s": "50"},
+    ),
+    "tight unexplained loss": (
+        [
+            _fault(0, "drop_event", venue=GATE, target="private", count=60),
+            _fault(0, "stale", venue=GATE, target="account_book", delay_ms=20_000),
+            _fault(100, "withdraw", venue=GATE, asset="USDT", amount="60"),
+            _move(6000, FUTURES, "BTC_USDT", 40),
+        ],
+        {},
+    ),
+}
 
 _STEPS: dict[str, tuple[list[Step], dict[str, Any]]] = {
     "entry": ([_ENTRY], {}),
@@ -181,7 +240,70 @@ _STEPS: dict[str, tuple[list[Step], dict[str, Any]]] = {
         ],
         {},
     ),
+    "a leg that loses": (
+        [
+            _fault(0, "drop_request", venue=GATE, target="place"),
+            _move(500, MEXC, "BTCUSDT", -40, 20),
+            *(_move(540, venue, symbol, -100, 4000) for venue, symbol in _OF_BTC),
+            *(_move(3500 + 500 * number, MEXC, "ETHUSDT", -40) for number in range(4)),
+        ],
+        {"max_daily_loss_usd": "4"},
+    ),
+    "a hedge that loses": (
+        [
+            _HEDGE,
+            _move(1500, FUTURES, "BTC_USDT", 90, 4000),
+            *(_move(3000 + 500 * number, MEXC, "ETHUSDT", -40) for number in range(4)),
+        ],
+        {"max_daily_loss_usd": "4"},
+    ),
+    "a leg that loses what all days may": (
+        [
+            _fault(0, "drop_request", venue=GATE, target="place"),
+            _move(500, MEXC, "BTCUSDT", -40, 20),
+            *(_move(540, venue, symbol, -100, 4000) for venue, symbol in _OF_BTC),
+            *(_move(3500 + 500 * number, MEXC, "ETHUSDT", -40) for number in range(4)),
+        ],
+        {"max_total_loss_usd": "4"},
+    ),
+    "a leg that loses more than was gained": (
+        [
+            _do(0, "drain", venue=FUTURES, for_ms=8000),  # no hedges: what they gain is not booked before they end
+            *_gains(200),
+            *_gains(700),
+            _fault(2500, "drop_request", venue=GATE, target="place"),
+            _move(2600, MEXC, "BTCUSDT", -40, 20),
+            *(_move(2640, venue, symbol, -100, 4000) for venue, symbol in _OF_BTC),
+            *_gains(6000),
+            *_gains(6500),
+        ],
+        {"max_total_loss_usd": "6"},
+    ),
+    "a leg alone, and more to trade": (
+        [
+            _fault(0, "reject", venue=GATE, target="place", count=1, reason="insufficient_balance"),
+            _fault(0, "delay_response", venue=GATE, target="place", count=1, delay_ms=100),
+            _ENTRY,
+            *(_fault(550, "halt_symbol", venue=venue, symbol=symbol) for venue, symbol in _OF_BTC),
+            _move(1500, MEXC, "ETHUSDT", -40),
+            _fault(4000, "resume_symbol"),
+            _do(4500, "crash", after=0),
+            _move(4600, MEXC, "ETHUSDT", -40),
+        ],
+        {"max_unhedged_ms": 400},
+    ),
+    "a leg alone whose contract another hedge holds the other way": (
+        [
+            _fault(400, "reject", venue=FUTURES, target="place", count=2, after=1, reason="insufficient_balance"),
+            _fault(1850, "drop_request", venue=MEXC, target="place", count=1),
+            _move(2070, FUTURES, "ETH_USDT", 18),
+            _move(3165, FUTURES, "ETH_USDT", -40),
+            _move(4870, MEXC, "ETHUSDT", -12, 800),
+        ],
+        {},
+    ),
     "death before the send": ([_do(499, "crash", after=3), _ENTRY], {}),
+    **_TIGHT,
 }
 
 _PRODUCTION_WINDOWS = frozenset({"nobody takes the repair"})

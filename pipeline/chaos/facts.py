@@ -38,7 +38,11 @@ def config_fields(
         "feeds_seen": bool(feed_lag_ns),
         "refusals_seen": bool(feed_lag_ns),
         "feed_lag_ns": dict(feed_lag_ns),
-        "limits": {name: plain(getattr(limits, name)) for name in limits.__struct_fields__ if name.startswith("max_")},
+        "limits": {
+            **plain(limits),
+            "max_total_loss_usd": limits.total_loss_usd,
+            "max_naked_usd_s": config.naked_usd_s,
+        },
     }
 
 

@@ -42,17 +42,20 @@ def recorded_tape(
     entries: Sequence[JournalEntry],
     acts: Iterable[Mapping[str, Any]],
     ending: Mapping[str, Any],
+    slow: int = 1,
 ) -> list[Row]:
     """Rows in order. ``venues``: the ledger's as its control endpoint serves them; ``entries``: of both journals
     (``whole_journal``); ``acts``: rows with ``mono_ns`` and ``act``; ``ending``: what the ``end`` row says of the
-    engine's state beside the fold of its journal (rested, planted, idle, ready, waiting, refused)."""
+    engine's state beside the fold of its journal (rested, planted, idle, ready, waiting, refused); ``slow``: how much
+    longer than on two quiet cores a way between processes may take."""
     rows = [*_of_venues(venues), *_of_journal(entries)]
     rows += [{"kind": "act", "venue": "", "wall_ns": 0, **act} for act in acts]
     instruments = [row for row in rows if row["kind"] == "instrument"]
     others = [row for row in rows if row["kind"] != "instrument"]
     others.sort(key=lambda row: (row["mono_ns"], RANKS.get(row["kind"], 3)))  # stable: each source keeps its order
     first = {"kind": "config", "venue": "", "wall_ns": 0, "mono_ns": 0}
-    first |= config_fields(config, flight_ns=FLIGHT_NS, send_ns=SEND_NS, notice_ns=NOTICE_NS, feed_lag_ns={})
+    ways = {"flight_ns": FLIGHT_NS * slow, "send_ns": SEND_NS * slow, "notice_ns": NOTICE_NS * slow}
+    first |= config_fields(config, **ways, feed_lag_ns={})
     ledger = Ledger()
     for entry in entries:
         ledger.apply(entry.record, entry.mono_ns, entry.wall_ns)

@@ -41,6 +41,17 @@ OPERATIONS = ("order", "trades", "finished_orders", "open_orders", "balances", "
 
 
 WIRE_EVERY, WIRE_REST = 10, 6  # every tenth schedule goes through the wire's formats: seeds that end so
+LOSS_EVERY, LOSS_USD = 20, "4"  # in every twentieth a day may lose no more, in another all days: half a broken leg
+LOSS_RESTS = {14: "max_daily_loss_usd", 12: "max_total_loss_usd"}
+LOSS_LIMITS = frozenset(LOSS_RESTS.values())
+SCOPED_REST, NAKED_REST = 17, 19  # in two others of twenty a scope has a limit of its own, or little may stand alone
+SCOPED: tuple[dict[str, Any], ...] = (
+    {"per_venue": {"gateio_spot": {"max_exposure_usd": "2500"}}},
+    {"per_venue": {"mexc_spot": {"max_orders_per_s": 2}}},
+    {"per_asset": {"BTC": {"max_position_size_usd": "1800"}}},
+    {"per_pair": {"ETH/USDT": {"max_exposure_usd": "2500"}}},
+)
+NAKED_USD_S = "400"
 
 
 def symbol_of(venue: str, coin: str) -> str:
@@ -116,6 +127,12 @@ def draw(seed: int) -> Schedule:
                 {"max_orders_per_s": 4},
             ]
         )
+    if seed % LOSS_EVERY in LOSS_RESTS:
+        limits = {**limits, LOSS_RESTS[seed % LOSS_EVERY]: LOSS_USD}
+    elif seed % LOSS_EVERY == SCOPED_REST:
+        limits = {**limits, **SCOPED[seed // LOSS_EVERY % len(SCOPED)]}
+    elif seed % LOSS_EVERY == NAKED_REST:
+        limits = {**limits, "max_naked_usd_s": NAKED_USD_S}
     windows = SHORT_MS if rng.random() < 0.67 else rng.choice([(5000, 2500, 10_000), PRODUCTION_MS])
     return Schedule(seed, tuple(steps), windows, limits, wire=seed % WIRE_EVERY == WIRE_REST)
 

@@ -15,14 +15,17 @@ from decimal import Decimal
 from functools import cache, partial
 from typing import Any
 
+from msgspec import convert, structs
+
 from pipeline.chaos.facts import config_fields, end_fields
 from pipeline.chaos.link import BudgetedLink, Budgets
-from pipeline.chaos.schedule import COINS, MIDS, VENUES, Schedule, Step, symbol_of
+from pipeline.chaos.schedule import COINS, LOSS_LIMITS, MIDS, VENUES, Schedule, Step, symbol_of
 from pipeline.chaos.tape import Row, Tape, plain
 from pipeline.chaos.wire import as_the_engine_names
 from pipeline.chaos.wire_gateio import GateRows
 from pipeline.chaos.wire_mexc import MexcRows
 from pipeline.execution.events import Action, Append, BookView, CommandKind, NotSent, Now, Opportunity, Place, Tick
+from pipeline.execution.records import OperationRecord
 from pipeline.model.config import DetectionConfig, EngineConfig, ExecutionConfig, RiskLimits
 from pipeline.model.enums import InstrumentKind
 from pipeline.risk.last_look import LastLook
@@ -57,14 +60,9 @@ def scenario() -> Scenario:
 def settings(schedule: Schedule) -> dict[str, Any]:
     """Sections of the configuration."""
     entry_ms, repair_ms, grace_ms = schedule.windows_ms
-    limits = {key: Decimal(value) if isinstance(value, str) else value for key, value in schedule.limits.items()}
-    wide: dict[str, Any] = {
-        "min_profit_margin_bps": Decimal(3),
-        "max_orders_per_s": 50,
-        "max_slippage_bps": Decimal(50),
-    }
+    wide = {"min_profit_margin_bps": "3", "max_orders_per_s": 50, "max_slippage_bps": "50"}
     return {
-        "risk_limits": RiskLimits(**{**wide, **limits}),
+        "risk_limits": convert({**wide, **schedule.limits}, RiskLimits),
         "execution": ExecutionConfig(entry_window_ms=entry_ms, repair_window_ms=repair_ms, unknown_grace_ms=grace_ms),
         "detection": DetectionConfig(cooldown_ms=50),
     }
@@ -406,10 +404,20 @@ class ChaosWorld(VirtualWorld):
         self.halt(False)
         self.lease(True)
         self.room(True)
+        self.raise_loss_limit()
         for link in self.links.values():
             if not link.connected:
                 link.connect()
         self.note("act", act="healed")
+
+    def raise_loss_limit(self) -> None:
+        """What an operator does before he re-arms the breakers of a loss."""
+        tight = LOSS_LIMITS & self.schedule.limits.keys()
+        if tight:
+            wide = {name: getattr(RiskLimits(), name) for name in tight}
+            self.config = structs.replace(self.config, risk_limits=structs.replace(self.config.risk_limits, **wide))
+            self.core.reconfigure(self.config)
+            self._note_config(self.config)
 
     def settle(self) -> bool:
         """Lets the core come to rest and an operator release what waits for him; whether nothing is open."""
@@ -419,7 +427,11 @@ class ChaosWorld(VirtualWorld):
             if one["requires_manual_approval"]:
                 self.note("act", act="approve", name=one["recovery_id"], reason=one["reason"])
                 self.command(CommandKind.APPROVE, str(one["recovery_id"]))
-        return rested and self.run_until(lambda: self.core.idle, limit_ms=HEALED_MS, step_ms=100)
+        return rested and self.run_until(self._knows_all, limit_ms=HEALED_MS, step_ms=100)
+
+    def _knows_all(self) -> bool:
+        """Nothing is open, and no position waits for what its venue may still list."""
+        return self.core.idle and not self.core.recovery.account.open_questions()
 
     def rearm(self) -> None:
         """An operator re-arms what has tripped."""
@@ -436,7 +448,17 @@ class ChaosWorld(VirtualWorld):
         return (ledger.open_operations.keys() | unsettled) <= waiting
 
     def plant(self) -> bool:
-        """Offers opportunities until one is taken; whether one was. The operator re-arms what trips late."""
+        """Offers opportunities until one is taken; whether one was. Hedges that stay may fill a limit, as they should:
+        then the operator has them closed, and it is tried again."""
+        if self._takes_one():
+            return True
+        if not self.core.ledger.hedges:
+            return False
+        self.command(CommandKind.CLOSE_HEDGES)
+        return self.run_until(lambda: self.core.idle, limit_ms=HEALED_MS, step_ms=100) and self._takes_one()
+
+    def _takes_one(self) -> bool:
+        """The operator re-arms what trips late."""
         before = len(self.entries)
         for coin, venue, bps in [(coin, venue, bps) for bps in (60, -60) for coin in COINS for venue in VENUES[:2]]:
             self.set_mid(venue, symbol_of(venue, coin), bps)
@@ -444,7 +466,8 @@ class ChaosWorld(VirtualWorld):
             self.set_mid(venue, symbol_of(venue, coin), 0)
             self.run(1500)
             self.rearm()
-            if any(type(entry.record).__name__ == "OperationRecord" for entry in self.entries[before:]):
+            records = [entry.record for entry in self.entries[before:]]
+            if any(isinstance(record, OperationRecord) and not record.closes for record in records):
                 return True
         return False
 

@@ -101,6 +101,10 @@ class VenueClient(ABC):
     async def server_time_ms(self) -> int:
         """The venue's clock in unix ms."""
 
+    def follow_clock(self, offset_ns: int, read_mono_ns: int) -> None:
+        """As :meth:`VenueTrading.follow_clock`."""
+        return
+
     @abstractmethod
     async def instruments(self, symbols: Sequence[str]) -> list[InstrumentSpec]:
         """Rows of ``symbols`` in their order; symbols that the venue does not list are left out.
@@ -156,6 +160,11 @@ class VenueClient(ABC):
         credentials."""
         return None
 
+    async def set_fee_coin(self, coin: str) -> bool:
+        """Has the account's fees taken in ``coin`` from now on. False: no call of this venue does that. Raises
+        ``VenueRejected``."""
+        return False
+
     @abstractmethod
     async def query_order(self, symbol: str, client_id: str, order_id: str = "") -> OrderUpdate | None:
         """By ``order_id`` where given, else by ``client_id``. None: the venue says not found, which is no proof
@@ -201,7 +210,7 @@ class VenueClient(ABC):
 
     #: Whether the venue has a timer that cancels every order of the account unless it is set again in time.
     has_countdown = False
-    #: How many times as long as it is asked for that timer runs here.
+    #: How many times as long as it is asked for that timer may run here: more than 1 where it is of one instrument.
     countdown_factor = 1
 
     async def set_countdown(self, seconds: int, symbols: Sequence[str]) -> None:
@@ -261,12 +270,18 @@ async def balances_when_asked(client: VenueClient) -> list[Balance]:
 class OrderLine(Protocol):
     """One connection of a venue's order entry."""
 
-    def plain_fd(self) -> int:
-        """The socket that takes bytes now, in their turn and as they are; -1: none (TLS, bytes that wait). Raises
-        ``VenueUnavailable`` when the connection is closed."""
+    @property
+    def seal(self) -> int:
+        """Where it says how bytes for it are encrypted (shm/tls/sealed.py); 0: they are not."""
 
-    def write(self, payload: bytes) -> None:
-        """Hands bytes to the connection as they are, behind all that it was given before."""
+    def direct_fd(self) -> int:
+        """The socket that takes bytes now, in their turn, encrypted by ``seal`` where that is not 0. -1: none; they go
+        by the connection's own call. Raises ``VenueUnavailable`` when the connection is closed or does not take the
+        bytes of before."""
+
+    def write_rest(self, wire: memoryview, taken: int) -> None:
+        """Hands on what the socket did not take of bytes that were given to it, behind all of before: it has taken
+        ``taken``, at least one."""
 
     def disconnect(self, reason: str) -> None:
         """Ends the connection now."""
@@ -341,26 +356,26 @@ class VenueTrading(ABC):
         """The venue's clock, as far as we know it."""
         return wall_ms()
 
-    def follow_clock(self, offset_ns: int) -> None:
-        """The venue's unix time less our monotonic time, as the account poller measures it: what is signed, and when it
-        expires, goes by that."""
+    def follow_clock(self, offset_ns: int, read_mono_ns: int) -> None:
+        """The venue's unix time less our monotonic time, as the account poller has read it at ``read_mono_ns``: what is
+        signed, and when it expires, goes by that."""
         return
 
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
         """Puts the signature of ``order[start:stop]`` at ``place``, where ``signs_orders``."""
         return
 
-    def plain_line(self) -> tuple[OrderLine, int] | None:
-        """The connection that takes the next order and its plain socket: to be used before anything else runs. None: it
-        goes by :meth:`launch` (TLS, bytes that wait). Raises ``VenueUnavailable`` where that would send nothing either:
-        no connection, no budget."""
+    def direct_line(self) -> tuple[OrderLine, int] | None:
+        """The connection that takes the next order, and its socket: to be used before anything else runs. None: it goes
+        by :meth:`launch` (``ssl`` encrypts it, something has come that was not read). Raises ``VenueUnavailable`` where
+        that would send nothing either: no connection, no budget."""
         return None
 
     def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
-        """An order's bytes were given to the socket of ``line``, from :meth:`plain_line`: it is counted, and its answer
-        awaited from here on. ``taken``: how many the socket took, at least one: the rest is handed over; else the
-        error's number, negative. Raises ``VenueUnavailable`` where it took none: provably nothing was sent."""
-        raise VenueUnavailable(f"{self.venue}: no plain lines here; nothing was sent", venue=self.venue)
+        """An order's bytes were given to the socket of ``line``, from :meth:`direct_line`: it is counted, and its
+        answer awaited from here on. ``taken``: how many the socket took, at least one: the rest is handed over; else
+        the error's number, negative. Raises ``VenueUnavailable`` where it took none: provably nothing was sent."""
+        raise VenueUnavailable(f"{self.venue}: no direct lines here; nothing was sent", venue=self.venue)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:
         """Hands a filled template (signed where the venue signs orders) to the socket: result and errors of

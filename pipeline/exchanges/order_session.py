@@ -117,11 +117,11 @@ class OrderSession(VenueTrading):
         self.await_answer(key, self.entry.link)
         return sent_ns
 
-    def plain_line(self) -> tuple[OrderLine, int] | None:
+    def direct_line(self) -> tuple[OrderLine, int] | None:
         line = self.order_line()
         if not self.can_place(1):
             raise VenueUnavailable(f"{self.venue}: no budget for an order; nothing was sent", venue=self.venue)
-        fd = line.plain_fd()
+        fd = line.direct_fd()
         return (line, fd) if fd >= 0 else None
 
     def order_line(self) -> OrderLine:
@@ -140,7 +140,7 @@ class OrderSession(VenueTrading):
 
     async def connect(self) -> None:
         self._closing = False
-        await self.client.server_time_ms()
+        await self.client.know_clock()
         await self.open_order_entry()
         try:
             await self.private.start()
@@ -190,7 +190,11 @@ class OrderSession(VenueTrading):
             self._was_up = up
             if not self._closing:
                 state = SessionState(
-                    venue=self.venue, state="up" if up else "down", recv_mono_ns=mono_ns(), reason="" if up else reason
+                    venue=self.venue,
+                    state="up" if up else "down",
+                    recv_mono_ns=mono_ns(),
+                    reason="" if up else reason,
+                    clock_known=self.client.clock.known,
                 )
                 self.on_event(state)
 
@@ -199,8 +203,8 @@ class OrderSession(VenueTrading):
     def now_ms(self) -> int:
         return self.client.clock.now_ms()
 
-    def follow_clock(self, offset_ns: int) -> None:
-        self.client.clock.follow(offset_ns)
+    def follow_clock(self, offset_ns: int, read_mono_ns: int) -> None:
+        self.client.clock.follow(offset_ns, read_mono_ns)
 
     def can_place(self, count: int) -> bool:
         return self._throttle.fits("order", count)
@@ -221,7 +225,9 @@ class OrderSession(VenueTrading):
 
     def launched(self, line: OrderLine, symbol: str, client_id: str, wire: memoryview, taken: int) -> None:
         if taken <= 0:  # no byte has left
-            if taken != -errno.EAGAIN:  # full is not broken: other orders may be in flight on it
+            # Full is not broken: other orders may be in flight on it. But a record that was made and is not sent leaves
+            # a hole in TLS's count of them.
+            if taken != -errno.EAGAIN or line.seal:
                 line.disconnect(errno.errorcode.get(-taken, "takes nothing"))
             raise VenueUnavailable(f"{self.venue}: the connection took nothing; nothing was sent", venue=self.venue)
         key = f"p-{client_id}"
@@ -230,7 +236,7 @@ class OrderSession(VenueTrading):
         self._throttle.count("order")
         self.begin(key, is_place=True, symbol=symbol, client_id=client_id)
         if taken < len(wire):
-            line.write(bytes(wire[taken:]))
+            line.write_rest(wire, taken)
         self.await_answer(key, line)
 
     def launch(self, symbol: str, client_id: str, payload: bytes) -> int:

@@ -10,7 +10,7 @@ import asyncio
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 
@@ -32,9 +32,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 CLOCK_SYNC_INTERVAL_NS = 300 * 1_000_000_000  # a quartz drifts well under 100 ms in five minutes
+CLOCK_AGAIN_NS = 10 * 1_000_000_000  # after a question for the time that was not answered
+TIME_ANSWER_S = 2.0  # a later answer tells little of a clock, and nothing that is signed is to wait for it
 LOOK_BACK_SLACK_MS = 2_000  # far more than our estimate of a venue's clock can be wrong
 TERMS_BY_NAME_MAX = 20  # more contracts than this: one answer with all of them
 GATHER_MAX = 8  # questions about many symbols in flight at once
+
+
+class FeeCoinCall(NamedTuple):
+    """A signed POST; ``path``: below the client's base."""
+
+    coin: str
+    path: str
+    query: str = ""
+    body: bytes = b""
 
 
 class RestVenueClient(VenueClient):
@@ -44,6 +55,8 @@ class RestVenueClient(VenueClient):
     listings: Mapping[str, Listing]
     #: Which question lists a symbol's newest trades (``recent_trades.py`` of the dialect), by market.
     recent: Mapping[str, TradesQuestion] = {}
+    #: What has the account's fees taken in a coin; None: this market has no such call.
+    fee_coin_call: FeeCoinCall | None = None
     #: ``api_code`` of the refusals that are about a request's timestamp (``errors.py`` of the dialect, kind "clock").
     clock_refusals: frozenset[str]
 
@@ -53,6 +66,7 @@ class RestVenueClient(VenueClient):
         self.venue = venue.name
         self.config = venue
         self.clock = ServerClock()
+        self._clock_again_ns = 0  # the time is not asked for before this
         throttle = Throttle(limits, shared=budgets_of(venue, credentials))
         self.transport = RestTransport(rest, venue=venue.name, throttle=throttle)
         self.gateway = GatewayWatch(throttle)
@@ -86,6 +100,32 @@ class RestVenueClient(VenueClient):
         server_ms = await self._fetch_server_time_ms()
         self.clock.learn(server_ms, mono_ns() - send_ns)
         return server_ms
+
+    def follow_clock(self, offset_ns: int, read_mono_ns: int) -> None:
+        self.clock.follow(offset_ns, read_mono_ns)
+
+    async def know_clock(self) -> None:
+        """Ask for the venue's time where the last reading is old. Where that fails it stands, it is only older: what is
+        signed must not depend on one path. Where there is none, our own clock stands in, so that a session can start
+        and what is open can be reduced; entries wait for a reading (``SessionState.clock_known``).
+
+        What that risks: a venue refuses a timestamp that is far from its own clock (1 s ahead, some s behind; of
+        Gate.io a login tells the time), so by a wrong clock of ours nothing is taken. An order that is signed while
+        ours is ahead by less may be taken by so much longer than its window says; what proves that it never was waits
+        for ``unknown_grace_ms``, which is longer: live takes no less than 2 s.
+
+        Raises RateLimited where there is none: what the venue says of its limits is obeyed.
+        """
+        now_ns, synced_ns = mono_ns(), self.clock.synced_mono_ns
+        old = not synced_ns or now_ns - synced_ns > CLOCK_SYNC_INTERVAL_NS
+        if not old or now_ns < self._clock_again_ns:
+            return
+        try:
+            await self.server_time_ms()
+        except VenueError as error:
+            if isinstance(error, RateLimited) and not synced_ns:
+                raise
+            self._clock_again_ns = mono_ns() + CLOCK_AGAIN_NS
 
     def note_left(self, reply: HttpReply, bucket: str) -> None:
         """What the reply says of the budget that its request was counted in; most venues say nothing."""
@@ -134,8 +174,7 @@ class RestVenueClient(VenueClient):
             raise AuthRefused(
                 f"{self.venue}: {path} needs credentials; add a key for {self.config.exchange}", venue=self.venue
             )
-        if mono_ns() - self.clock.synced_mono_ns > CLOCK_SYNC_INTERVAL_NS or self.clock.synced_mono_ns == 0:
-            await self.server_time_ms()
+        await self.know_clock()
         full_path = self.transport.prefix + path
         for attempt in range(2):
             reply = await self.transport.send(
@@ -147,7 +186,10 @@ class RestVenueClient(VenueClient):
             if error is None:
                 return reply
             if attempt == 0 and self.is_clock_error(error):
-                await self.server_time_ms()
+                try:
+                    await self.server_time_ms()
+                except VenueError as unread:
+                    raise error from unread  # the refusal says more than that the time has no answer
                 continue
             raise error
         raise AssertionError("unreachable: the second attempt returns or raises")
@@ -169,6 +211,13 @@ class RestVenueClient(VenueClient):
         listings = (question for market in self.listings.values() for question in (market.symbols, market.volumes))
         questions: list[PublicQuestion | TradesQuestion] = [*listings, *self.recent.values()]
         return max((one.weight for one in questions if one.path == path), default=1.0)
+
+    async def set_fee_coin(self, coin: str) -> bool:
+        call = self.fee_coin_call
+        if call is None or call.coin != coin or not self.has_credentials:
+            return False
+        await self._signed("POST", call.path, call.query, body=call.body)
+        return True
 
     async def listing(self) -> list[Listed]:
         market = self.listings[self.config.market]
@@ -204,29 +253,37 @@ class RestVenueClient(VenueClient):
         return self.clock.to_venue_ms(since_wall_ms) - LOOK_BACK_SLACK_MS
 
     async def gather(self, symbols: Sequence[str], ask: Callable[[str], Awaitable[T]]) -> list[T | VenueRejected]:
-        """``ask`` for every symbol, ``GATHER_MAX`` at once; a refusal stands in its symbol's place."""
+        """``ask`` for every symbol, ``GATHER_MAX`` at once; a refusal stands in its symbol's place. Raises
+        ``RateLimited``: it is about no symbol, and nothing more is asked after it."""
         gate = asyncio.Semaphore(GATHER_MAX)
+        limited: list[RateLimited] = []
 
         async def one(symbol: str) -> T | VenueRejected:
             async with gate:
+                if limited:
+                    return limited[0]
                 try:
                     return await ask(symbol)
+                except RateLimited as error:
+                    limited.append(error)
+                    return error
                 except VenueRejected as error:
                     return error
 
-        return list(await asyncio.gather(*(one(symbol) for symbol in symbols)))
+        found = list(await asyncio.gather(*(one(symbol) for symbol in symbols)))
+        if limited:
+            raise max(limited, key=lambda error: error.retry_after_s)
+        return found
 
     async def terms_by_name(
         self, symbols: Sequence[str], ask: Callable[[str], Awaitable[dict[str, FundingTerms]]]
     ) -> dict[str, FundingTerms]:
         """``ask`` for each contract, or once for all of them (``""``) where they are many; those that are refused are
-        left out. Raises the refusal where nothing else has come, and ``RateLimited`` always: it is about no contract.
-        """
+        left out. Raises the refusal where nothing else has come, and as :meth:`gather`."""
         parts = await self.gather(symbols if len(symbols) <= TERMS_BY_NAME_MAX else [""], ask)
         refusals = [part for part in parts if isinstance(part, VenueRejected)]
-        limited = [refused for refused in refusals if isinstance(refused, RateLimited)]
-        if limited or (refusals and len(refusals) == len(parts)):
-            raise (limited or refusals)[0]
+        if refusals and len(refusals) == len(parts):
+            raise refusals[0]
         return {name: terms for part in parts if isinstance(part, dict) for name, terms in part.items()}
 
     def own_rows(self, name: str = "") -> OwnRows:

@@ -29,6 +29,7 @@ class StreamSession(ABC):
     ping_interval_s = 10.0
     stall_after_s = 30.0  # no frame of any kind, pongs included
     life_s = 0.0  # planned end of a connection; 0 = none
+    carries_orders = False
 
     def __init__(self, name: str, venue: str, on_change: Callable[[], None]) -> None:
         self.name = name
@@ -155,6 +156,7 @@ class StreamSession(ABC):
             on_close=on_close,
             headers=self.headers(),
             error_of=self.error_of,
+            own_tls=self.carries_orders,
         )
         try:
             await self.handshake(link)

@@ -6,8 +6,9 @@ Binance BNB), or in parts of both. Values are in the quote asset of the instrume
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 from pipeline.execution.accounts import Execution
 from pipeline.execution.market import PPM, Instruments, UsdRates, fee_of
@@ -20,6 +21,8 @@ from pipeline.model.structs import ZERO, Fill
 FEE_TOLERANCE_PPM = Decimal(2)  # of the notional
 FEE_TOLERANCE_ABS = Decimal("0.00000001")  # of the plain asset
 COIN_TOLERANCE = Decimal("0.05")  # of the expected fee: the venue's price of its coin is not that of our books
+_UNNAMED = re.compile(r"fee \S+ '([^']+)', expected")
+_CHARGED = re.compile(r"fee (.+), expected .*; (\d+) ppm as (taker|maker)")
 
 
 class AccountFees:
@@ -44,8 +47,7 @@ class AccountFees:
         spec = row.spec
         expected, plain = fee_of(row, fill.side, fill.qty, fill.price, is_maker=fill.is_maker)
         wanted = f"expected {expected.normalize()} {plain}"
-        coins = self._known.get(spec.venue, frozenset()) | {self._configured.get(spec.venue, plain)}
-        named = {plain, *coins} | ({spec.base, spec.quote} if spec.venue in self._configured else set())
+        named = {plain} | self._coins(row)
         value = ZERO
         for asset, amount in fill.fees:
             if asset not in named and not (amount < 0 and asset in (spec.base, spec.quote)):  # a maker's rebate
@@ -56,8 +58,39 @@ class AccountFees:
         if any(asset not in (spec.base, spec.quote) for asset, _ in fill.fees):
             limit += abs(expected) * unit * COIN_TOLERANCE
         if value > limit:
-            return f"fee {' + '.join(f'{amount} {asset}' for asset, amount in fill.fees)}, {wanted}"
+            ppm = (value / (fill.qty * fill.price) * PPM).to_integral_value(ROUND_CEILING)
+            paid = " + ".join(f"{amount} {asset}" for asset, amount in fill.fees)
+            return f"fee {paid}, {wanted}; {ppm} ppm as {'maker' if fill.is_maker else 'taker'}"
         return ""
+
+    def _coins(self, row: InstrumentRow) -> set[str]:
+        """Assets that a fee may be taken in besides the plain one."""
+        spec = row.spec
+        coins = {*self._known.get(spec.venue, ())}
+        if spec.venue in self._configured:
+            coins |= {self._configured[spec.venue], spec.base, spec.quote}
+        return coins
+
+    def still(self, row: InstrumentRow, fault: str) -> str | None:
+        """How what a :meth:`fault` has found differs from what is counted with now; "" where it does not by now, None
+        where the text does not tell."""
+        spec = row.spec
+        unnamed, charged = _UNNAMED.search(fault), _CHARGED.search(fault)
+        if unnamed:
+            coin = unnamed[1]
+            if coin in (spec.base, spec.quote):
+                return None
+            return "" if coin in self._coins(row) else f"a fee was taken in {coin}, which nobody has named"
+        if not charged:
+            return None
+        ppm, side = int(charged[2]), charged[3]
+        now_ppm = spec.maker_fee_ppm if side == "maker" else spec.taker_fee_ppm
+        limit = now_ppm + FEE_TOLERANCE_PPM + 1  # it was rounded up
+        if any(part.rpartition(" ")[2] not in (spec.base, spec.quote) for part in charged[1].split(" + ")):
+            limit += abs(now_ppm) * COIN_TOLERANCE
+        if ppm <= limit:
+            return ""
+        return f"the account was charged {ppm} ppm as {side}, {now_ppm} ppm is what is counted with"
 
     def coin_rates(self, fills: Iterable[Execution], start: str) -> dict[str, Decimal]:
         """Value in ``start`` of each asset that only fees of these fills were paid in.

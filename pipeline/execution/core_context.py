@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from pipeline.execution.events import Action, Alert, Append, HaltPort, JournalPort, MarketPort, Now
@@ -16,6 +17,8 @@ ID_PREFIX = "a"  # of the executor
 GUARD_ID_PREFIX = "g"  # of the guard, while it stands in for it
 ID_MAX = 28  # shortest limit of all venues (Gate.io text)
 BOOT_EPOCH_MAX = 36**10 - 1
+EXTERNAL_ALERT = "external"  # code of what the world did to the accounts
+MOVED_KEPT = 5
 
 
 def base36(number: int) -> str:
@@ -95,6 +98,8 @@ class CoreContext:
     now: Now = field(default_factory=lambda: Now(0, 0))
     taking_over: bool = False  # the guard's: hedges leave by their futures leg first, and nothing new begins
     actions: list[Action] = field(default_factory=list)
+    #: (wall ns, text) of the newest alerts of what the world did to the accounts in this run, newest last.
+    moved: deque[tuple[int, str]] = field(default_factory=lambda: deque(maxlen=MOVED_KEPT))
 
     def record(self, record: Record) -> None:
         """Folds the record into the ledger and asks for it to be appended to the journal."""
@@ -107,6 +112,8 @@ class CoreContext:
 
     def alert(self, severity: int, code: str, text: str) -> None:
         """Asks for an alert; ``severity`` 0 note, 1 warning, 2 critical."""
+        if code == EXTERNAL_ALERT:
+            self.moved.append((self.now.wall_ns, text))
         self.actions.append(Alert(severity, code, text))
 
     def trip(self, name: str, reason: str) -> None:

@@ -47,11 +47,19 @@ EXECUTOR_POINTS = (
     "boot_replayed",  # the journal was replayed, no venue was queried
     "reconciled",  # right before READY
 )
+#: Inside the one jitted call that writes and sends an entry: no hook is passed there, so the kernel ends the process as
+#: an order's bytes go to its socket (workers/executor/launch_death.py). Only a death: no stop, no error.
+LAUNCH_POINTS = (
+    "launch_first",  # every intent is in the journal, the first order's bytes do not leave
+    "launch_second",  # the first order's bytes have left, the other one's do not
+)
+#: The points between the steps of that call: where one is named, the steps are called one by one.
+STEP_POINTS = frozenset({"journalled", "signed", "before_send", "after_first_leg_sent"})
 GUARD = "guard_"
 GUARD_POINTS = (
     "guard_lease",  # before a lease is granted
     "guard_latched",  # what the page shows is not on the disk yet
-    "guard_fenced",  # page and disk have the fence, the executor lives
+    "guard_fenced",  # page and disk have the fence, the executor is being ended
     "guard_proved",  # the executor is proved dead, nothing was closed
     "guard_closed",  # everything is closed, the fence stands
 )
@@ -66,6 +74,7 @@ POINTS = (
     *(GUARD + name for name in CORE_POINTS),
     *GUARD_POINTS,
     *SUPERVISOR_POINTS,
+    *LAUNCH_POINTS,
 )
 
 
@@ -106,6 +115,8 @@ def parse(spec: str) -> list[CrashAt]:
                 end = option
             else:
                 raise ValueError(f"{VARIABLE}={part}: found {option!r}, wanted life=N, stop, sleep=MS or raise")
+        if end and point in LAUNCH_POINTS:
+            raise ValueError(f"{VARIABLE}={part}: found {end!r}, wanted nothing or life=N: a process only dies there")
         found.append(CrashAt(point, _number(passing or "1", part), life, end, sleep_ms, part))
     return found
 
@@ -121,21 +132,36 @@ def nothing(point: str) -> None:
     """The crash point of a process that is not to crash."""
 
 
+class CrashPoints:
+    """What to call at every point: a process that is to crash, in its first life."""
+
+    def __init__(self, parts: list[CrashAt]) -> None:
+        self._left = {one: one.passing for one in parts}
+        self.points = frozenset(one.point for one in parts)
+
+    def __call__(self, point: str) -> None:
+        """Passes it."""
+        for one in self._left:
+            if one.point == point:
+                self._left[one] -= 1
+                if self._left[one] == 0:
+                    _act(one)
+
+    def deadly(self, point: str) -> bool:
+        """Passes a point at which the kernel acts: whether it is to, now and from now on."""
+        for one in self._left:
+            if one.point == point:
+                self._left[one] -= 1
+                if self._left[one] <= 0:
+                    _mark(one)
+                    return True
+        return False
+
+
 def crash_points(spec: str) -> Callable[[str], None]:
     """The function to call at every point, for a process in its first life. Raises ValueError as :func:`parse`."""
     known = [one for one in parse(spec) if one.life == 1]
-    if not known:
-        return nothing
-    left = {one: one.passing for one in known}
-
-    def maybe_crash(point: str) -> None:
-        for one in known:
-            if one.point == point:
-                left[one] -= 1
-                if left[one] == 0:
-                    _act(one)
-
-    return maybe_crash
+    return CrashPoints(known) if known else nothing
 
 
 def live_problem() -> str:
@@ -157,10 +183,14 @@ def crash_points_here(mode: Mode) -> Callable[[str], None]:
     return crash_points(os.environ.get(VARIABLE, ""))
 
 
-def _act(one: CrashAt) -> None:
+def _mark(one: CrashAt) -> None:
     if marks := os.environ.get(MARKS):
         with open(marks, "ab", buffering=0) as file:
             file.write(f"{one.point}\n".encode())
+
+
+def _act(one: CrashAt) -> None:
+    _mark(one)
     if one.end == "sleep":
         threading.Event().wait(one.sleep_ms / 1000)
     elif one.end == "raise":

@@ -24,12 +24,20 @@ from pipeline.model.errors import AuthRefused, ClockRefused, InstrumentRefused, 
 from pipeline.model.structs import ZERO, Fill, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome
 
-ORPHANS_MAX = 1000  # order ids of which messages wait for their acknowledgement
+ORPHANS_MAX = (
+    20_000  # order ids whose messages wait: for their acknowledgement, or for whose they are (a sweep of days)
+)
 ORPHAN_PATIENCE_NS = 200_000_000  # an acknowledgement that is this late is asked for
 FILLS_MARGIN_MS = 60_000  # clock differences between us and a venue
 NO_FEE_ASSET = "no fee asset"
+OF_OPERATION = " of operation "  # in the reason of a breaker: its solve names `arb why` of what follows
 #: Refusals for what passes or lies elsewhere: no word about a position.
 ELSEWHERE = (RateLimited, AuthRefused, ClockRefused, InstrumentRefused, TradingDisabled)
+
+
+def named(order: Order) -> str:
+    """An order in the reason of a breaker."""
+    return f"{order.client_id}{OF_OPERATION}{order.intent.operation_id}"
 
 
 @dataclass(slots=True)
@@ -126,7 +134,7 @@ class Evidence:
             return None
         reported = update.filled_qty
         if reported is not None and reported > order.intent.qty and update.source != "rest":
-            self._context.trip("overfill", f"{order.client_id}: {reported} of {order.intent.qty} by {update.source}")
+            self._context.trip("overfill", f"{named(order)}: {reported} of {order.intent.qty} by {update.source}")
             self._confirm(order)
             update = msgspec.structs.replace(update, filled_qty=None, average_price=None)
             reported = None  # not believed before REST says so
@@ -148,7 +156,7 @@ class Evidence:
             )
         )
         if reported is not None and reported > order.intent.qty:
-            self._context.trip("overfill", f"{order.client_id}: {reported} of {order.intent.qty}")
+            self._context.trip("overfill", f"{named(order)}: {reported} of {order.intent.qty}")
         if new_id:
             self._merge_orphans(update.venue, update.order_id)
         return order
@@ -218,7 +226,7 @@ class Evidence:
             )
         )
         if doubt != NO_FEE_ASSET:
-            self._context.trip("bad_fill", f"{order.client_id}: {doubt}; held until REST confirms it")
+            self._context.trip("bad_fill", f"{named(order)}: {doubt}; held until REST confirms it")
         self._confirm(order)
         return order
 
@@ -247,7 +255,8 @@ class Evidence:
     def orphaned(self) -> list[tuple[str, str]]:
         """(venue, symbol) of messages that have waited too long for an order of ours."""
         latest_ns = self._context.now.mono_ns - ORPHAN_PATIENCE_NS
-        return [(one.venue, one.symbol) for one in self._orphans.values() if one.first_mono_ns <= latest_ns]
+        late = [(one.venue, one.symbol) for one in self._orphans.values() if one.first_mono_ns <= latest_ns]
+        return [place for place in late if self._context.instruments.lists(place[0])]
 
     def awaits(self, venue: str, symbol: str) -> bool:
         """Whether executions on an instrument wait until it is certain whose they are."""
@@ -257,7 +266,8 @@ class Evidence:
         """After a complete sweep is merged: the orders there that cannot be ours, each once; they are forgotten here.
 
         An order without an id of ours may still be one of ours whose venue's id is not known, unless the venue lists it
-        as a forced close, or it executed on the other side or more than that one wanted.
+        as a forced close, or it executed on the other side or more than that one wanted. Those of a venue of which no
+        instrument is known yet are kept: nothing can be booked of them before.
         """
         forced = {row.order_id for row in answer.forced}
         found: list[ForeignOrder] = []
@@ -265,7 +275,9 @@ class Evidence:
             if order.venue != answer.venue or order.symbol not in answer.symbols:
                 continue
             if order.client_id or order.order_id in forced or not self._may_be_ours(order):
-                found.append(self._orphans.pop(key))
+                found.append(order)
+                if self._context.instruments.lists(order.venue):
+                    del self._orphans[key]
         return found
 
     def _may_be_ours(self, order: ForeignOrder) -> bool:
@@ -286,7 +298,7 @@ class Evidence:
         worse = fill.price > intent.price if intent.side is OrderSide.BUY else fill.price < intent.price
         if fill.side is not intent.side or (worse and intent.price > 0) or order.filled > intent.qty:
             self._context.trip(
-                "bad_fill", f"{order.client_id}: {fill.side.name} {order.filled} at {fill.price}, wanted {intent.price}"
+                "bad_fill", f"{named(order)}: {fill.side.name} {order.filled} at {fill.price}, wanted {intent.price}"
             )
         row = self._context.instruments.find(intent.venue, intent.symbol)
         if row is None:

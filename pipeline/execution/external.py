@@ -24,12 +24,14 @@ from pipeline.execution.external_records import (
 )
 from pipeline.execution.records import AdoptedRecord, ExternalRecord, FillRecord, LegPlan
 from pipeline.execution.results.foreign_trades import ForeignTrades
+from pipeline.execution.settled.identities import SettledIds, fill_identity
 from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.structs import ZERO
 
 TRADES = "my_trades"  # the list of executions, which are known by their own ids
 NO_LIST = frozenset({"push", "poll", "ledger"})  # witnesses that are no row of a venue's list
 LISTED = "listed"  # ``what`` of a record that names the row of a movement that was booked before
+MISSED = "missed"  # and of one that says how many coins a hedge will miss that is being opened there (0: no more)
 UNLISTED_KEPT_MS = 3_600_000  # so long after its booking a movement's row may still come: venues list hours, not days
 LISTED_BEFORE_MS = 120_000  # an execution is stamped this long before the position that it made is booked, at most
 KEPT_MAX = 10_000  # orders and rows that are remembered: a sweep looks minutes back, or as far as the last run's end
@@ -71,11 +73,13 @@ class Books(Protocol):
 
     accounts: Accounts
     fills_seen: set[Trade]
+    settled: SettledIds
     moved_mono_ns: dict[Place, int]
     position_offsets: dict[Place, Decimal]
     offset_entries: dict[Place, Decimal]
     operations: dict[str, Any]  # Operation of ledger.py, which imports this file
     open_operations: dict[str, Any]
+    boot_epoch: int
     mono_ns: int
     last_wall_ns: int
 
@@ -105,6 +109,8 @@ class ExternalState:
     were booked: a fill of ours that comes later may have been it. ``kept``: keys of ``orders`` and ``witnesses``,
     oldest first: no more than ``KEPT_MAX`` are remembered. ``unexplained_usd``: money lost without any explanation
     since the breaker was last re-armed. ``trades``: what others hold by their trades, at cost, and what they realised.
+    ``fills``: executions of others that are known by themselves, oldest first, ``KEPT_MAX`` at most.
+    ``missed``: (venue, coin) -> coins that went while an operation opened a hedge there: it misses them once it ended.
     ``unpriced``: what checkpoints of earlier builds have in place of ``unpriced_positions``, for their digest alone.
     """
 
@@ -122,6 +128,8 @@ class ExternalState:
     kept: list[Place] = field(default_factory=list)
     trades: ForeignTrades = field(default_factory=ForeignTrades)
     unpriced: set[Place] = field(default_factory=set)
+    fills: list[Trade] = field(default_factory=list)
+    missed: dict[Place, Decimal] = field(default_factory=dict)
 
     def booked_order(self, venue: str, order_id: str) -> bool:
         """Whether what an order of others did on a contract is booked."""
@@ -169,17 +177,23 @@ class ExternalState:
             str(self.unexplained_usd),
             *unlisted,
             *(unheld if self.unheld else []),
+            *([sorted((k, str(v)) for k, v in self.missed.items())] if self.missed else []),
             *self.trades.content(),
         ]
 
     # --- the fold ---
 
     def note(self, record: ExternalRecord) -> None:
-        """Folds a record that moves nothing: remembers an order of others, or that a list has shown what is booked."""
+        """Folds a record that moves nothing: remembers an order of others, that a list has shown what is booked, or
+        what a hedge is still to miss."""
         if record.order_id:
             self._keep(self.orders, (record.venue, record.order_id))
         if record.what == LISTED:
             self._listed(record)
+        if record.what == MISSED:
+            self.missed.pop((record.venue, record.asset), None)
+            if record.amount:
+                self.missed[record.venue, record.asset] = record.amount
 
     def _listed(self, record: ExternalRecord) -> None:
         """A row belongs to one booking, and to nothing else from now on."""
@@ -192,7 +206,7 @@ class ExternalState:
     def fill(self, record: ExternalFillRecord, books: Books) -> None:
         """Folds an execution by others: accounts, the operations that it took from, and the rest as held by others. One
         that is not ``booked`` is remembered and moves nothing."""
-        books.fills_seen.add((record.venue, record.symbol, record.trade_id))
+        self._seen((record.venue, record.symbol, record.trade_id), books)
         self._keep(self.orders, (record.venue, record.order_id))
         if record.kind is InstrumentKind.PERPETUAL:
             self._keep(self.witnesses, (record.venue, order_witness(record.order_id)))
@@ -218,6 +232,17 @@ class ExternalState:
         _add(self.foreign_spot, (record.venue, record.quote), -sign * EXACT.multiply(left, record.price))
         for asset, amount in record.fees_of_others:
             _add(self.foreign_spot, (record.venue, asset), -amount)
+
+    def _seen(self, trade: Trade, books: Books) -> None:
+        """An execution of others is known: the newest by themselves, older ones by their identities, for ever."""
+        if trade in books.fills_seen:
+            return
+        books.fills_seen.add(trade)
+        self.fills.append(trade)
+        if len(self.fills) > KEPT_MAX:
+            oldest = self.fills.pop(0)
+            books.fills_seen.discard(oldest)
+            books.settled.add(fill_identity(*oldest))
 
     def _in_position(self, record: ExternalFillRecord) -> None:
         """What is left of a booked position without known executions when one of them is listed."""
@@ -380,6 +405,13 @@ def _leg(books: Books, operation_id: str, venue: str, symbol: str) -> LegPlan:
     return next(leg for leg in legs if (leg.venue, leg.symbol) == (venue, symbol))
 
 
+def reopen(books: Books, operation: Any) -> None:
+    """An ``Operation`` is open from now on; one that had ended is so again since the record that is being applied."""
+    if operation.operation_id not in books.open_operations:
+        operation.reopened = (books.mono_ns, books.boot_epoch)
+    books.open_operations[operation.operation_id] = operation
+
+
 def _give(books: Books, operation_id: str, fill: FillRecord) -> None:
     """An operation gets an execution that was not its own; one that had ended is open again."""
     operation = books.operations[operation_id]
@@ -387,7 +419,7 @@ def _give(books: Books, operation_id: str, fill: FillRecord) -> None:
     operation.forced = operation.forced or fill.source == EXTERNAL
     if operation.result is not None:
         operation.late = True
-    books.open_operations[operation_id] = operation
+    reopen(books, operation)
 
 
 def _as_fill(record: ExternalFillRecord, share: TakenShare) -> FillRecord:

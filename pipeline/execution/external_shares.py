@@ -10,7 +10,7 @@ import msgspec
 
 from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Ledger, Operation, Order
 from pipeline.execution.records import LegPlan
-from pipeline.model.enums import InstrumentKind, OrderSide
+from pipeline.model.enums import InstrumentKind, OrderSide, TimeInForce
 from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
 
@@ -36,18 +36,14 @@ def group_net(ledger: Ledger, operation: Operation, venue: str, symbol: str) -> 
     )
 
 
-def group_holds(ledger: Ledger, operation: Operation, leg: LegPlan, *, everywhere: bool = False) -> Decimal:
-    """Signed base coins that an operation's group may still reduce on the instrument of ``leg``. Coins are the same on
-    every venue: where a hedge was bought on one and is sold on another, neither is held for itself. ``everywhere``: on
-    all spot venues together."""
-    here = group_net(ledger, operation, leg.venue, leg.symbol)
+def group_holds(ledger: Ledger, operation: Operation, leg: LegPlan) -> Decimal:
+    """Signed base coins that an operation's group may still reduce on the instrument of ``leg``: of coins what it holds
+    on all spot venues together. They are the same everywhere: where a hedge was bought on one and is sold on another,
+    neither is held for itself."""
     if leg.kind is not InstrumentKind.SPOT:
-        return here
+        return group_net(ledger, operation, leg.venue, leg.symbol)
     fills = (fill for member in group_of(ledger, operation) for fill in member.fills)
-    total = sum((f.qty * int(f.side) for f in fills if f.kind is InstrumentKind.SPOT and f.base == leg.base), ZERO)
-    if everywhere:
-        return total
-    return min(here, total, key=abs) if here * total > 0 else ZERO
+    return sum((f.qty * int(f.side) for f in fills if f.kind is InstrumentKind.SPOT and f.base == leg.base), ZERO)
 
 
 def may_leave(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> bool:
@@ -57,7 +53,7 @@ def may_leave(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decima
     side = _opened_side(ledger, operation, leg)
     if amount * side <= 0:
         return True  # it leaves no hedge, or its closing is undone (see undoes)
-    return abs(amount) <= max(ZERO, group_holds(ledger, operation, leg, everywhere=True) * side) * A_HAIR
+    return abs(amount) <= max(ZERO, group_holds(ledger, operation, leg) * side) * A_HAIR
 
 
 def undoes(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> bool:
@@ -67,16 +63,52 @@ def undoes(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) 
 
 
 def ending_part(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> Decimal:
-    """How much of ``amount`` (signed, base coins) an operation that may not be undone closes on a leg: all of it where
-    it leaves the hedge as :func:`may_leave` allows, else at most what the hedge still holds there of that sign, and a
-    hair for fees in base coins. So it opens nothing again: it only takes back what several exits together have traded
-    beyond nothing."""
-    if not undoes(ledger, operation, leg, amount) and may_leave(ledger, operation, leg, amount):
+    """How much of ``amount`` (signed, base coins) an operation that may not be undone closes on a leg: at most what the
+    hedge still holds there of that sign, and a hair for fees in base coins. So it opens nothing again: it only takes
+    back what several exits together have traded beyond nothing.
+
+    Of a contract it leaves what orders of the other exits there may still trade: the venue lets another hedge's share
+    of the position go with the second of two orders that only reduce. (Of coins nothing is sold beside such an order:
+    :func:`in_doubt`.)"""
+    if not _opened_side(ledger, operation, leg):
         return amount
-    holds = group_holds(ledger, operation, leg, everywhere=True)
+    holds = group_holds(ledger, operation, leg)
+    if leg.kind is not InstrumentKind.SPOT:
+        others = in_doubt_elsewhere(ledger, operation, leg.kind, leg.base, amount)
+        holds += sum((may_fill(order) * int(order.intent.side) for order in others), ZERO)
     if amount * holds <= 0:
         return ZERO
     return amount if abs(amount) <= abs(holds) * A_HAIR else holds
+
+
+def own_side_part(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> Decimal:
+    """How much of ``amount`` (signed, base coins) an operation that only reduces (:func:`own_side_only`) closes on a
+    leg: at most what its group holds there of that sign, less what every order of the group on its way may still trade,
+    of coins on all venues. So together they never trade more than is held."""
+    here = group_net(ledger, operation, leg.venue, leg.symbol)
+    total = group_holds(ledger, operation, leg)
+    for member in group_of(ledger, operation):
+        for order in ledger.unsettled_of_operation(member):
+            intent, signed = order.intent, may_fill(order) * int(order.intent.side)
+            if signed * amount < 0 and (intent.kind, intent.base) == (leg.kind, leg.base):
+                total += signed
+                here += signed if (intent.venue, intent.symbol) == (leg.venue, leg.symbol) else ZERO
+    free = min(here, total, key=abs) if here * total > 0 else ZERO
+    return min(amount, free, key=abs) if amount * free > 0 else ZERO
+
+
+def moved_part(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> Decimal:
+    """How much of ``amount`` (base coins to sell) an operation that only reduces sells elsewhere than where its group
+    has bought: what its own venues have no more by the ledger, as trades of ours have moved it; 0 of a buy.
+    ``leg``: any spot leg of the coin."""
+    found, group = ZERO, group_of(ledger, operation)
+    legs = (one for member in group for one in member.record.legs if (one.kind, one.base) == (leg.kind, leg.base))
+    for venue, symbol in {(one.venue, one.symbol) for one in legs}:
+        there = ledger.expected_balance(venue, leg.base)
+        place = msgspec.structs.replace(leg, venue=venue, symbol=symbol)
+        if there is not None:
+            found += max(ZERO, own_side_part(ledger, operation, place, amount) - max(ZERO, there))
+    return min(max(ZERO, amount), found)
 
 
 def _opened_side(ledger: Ledger, operation: Operation, leg: LegPlan) -> int:
@@ -108,20 +140,34 @@ def in_doubt(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal
     """Orders beside which none of ``operation`` may go out on a leg: unsettled ones there, of spot also elsewhere."""
     there = list(ledger.unsettled_of_symbol(leg.venue, leg.symbol))
     spot = leg.kind is InstrumentKind.SPOT
-    return there + (in_doubt_elsewhere(ledger, operation, leg.base, amount) if spot else [])
+    return there + (in_doubt_elsewhere(ledger, operation, leg.kind, leg.base, amount) if spot else [])
 
 
-def in_doubt_elsewhere(ledger: Ledger, operation: Operation, base: str, amount: Decimal) -> list[Order]:
-    """Spot orders of other operations that leave the same hedge, on any venue and on the side that closes ``amount``
+def of_group(ledger: Ledger, operation: Operation, orders: Iterable[Order]) -> list[Order]:
+    """Those of ``orders`` that are of the operation's group."""
+    members = {member.operation_id for member in group_of(ledger, operation)}
+    return [order for order in orders if order.intent.operation_id in members]
+
+
+def in_doubt_elsewhere(
+    ledger: Ledger, operation: Operation, kind: InstrumentKind, base: str, amount: Decimal
+) -> list[Order]:
+    """Orders of other operations that leave the same hedge, on any venue and on the side that closes ``amount``
     (signed, base coins), which may still trade: what they have traded is not there for this one."""
     side = OrderSide.SELL if amount > 0 else OrderSide.BUY
     return [
         order
         for member in (group_of(ledger, operation)[1:] if operation.record.closes else ())
         for order in ledger.unsettled_of_operation(member)
-        if member is not operation and (order.intent.kind, order.intent.base) == (InstrumentKind.SPOT, base)
+        if member is not operation and (order.intent.kind, order.intent.base) == (kind, base)
         if order.intent.side is side
     ]
+
+
+def stands_against(order: Order, side: OrderSide) -> bool:
+    """Whether an order of ours rests that one of ``side`` could trade with. One that does not rest is not waited for:
+    its answer may take as long again as the order for what others have left alone."""
+    return order.intent.side is not side and order.intent.tif is TimeInForce.GTC
 
 
 def may_fill(order: Order) -> Decimal:
@@ -133,24 +179,20 @@ def may_fill(order: Order) -> Decimal:
     return max(ZERO, most - order.filled)
 
 
+def only_shrinks(ledger: Ledger, place: tuple[str, str], side: OrderSide, qty: Decimal, *, after_all: bool) -> bool:
+    """Whether an order on a contract only shrinks the position; ``after_all``: as it is once all on its way has
+    filled."""
+    orders = ledger.unsettled_of_symbol(*place) if after_all else ()
+    flying = sum((may_fill(order) for order in orders if order.intent.side is side), ZERO)
+    return -int(side) * ledger.accounts.futures_qty(*place) - flying >= qty > 0
+
+
 def others_decide(ledger: Ledger, operation: Operation, base: str, amount: Decimal) -> bool:
     """Whether orders of other exits of the same hedge, which may still trade, decide how much of ``amount`` (signed)
     this one has to close: it does not end before they are known. A hair (fees in base coins) is no matter."""
-    may = sum((may_fill(order) for order in in_doubt_elsewhere(ledger, operation, base, amount)), ZERO)
+    orders = (in_doubt_elsewhere(ledger, operation, kind, base, amount) for kind in InstrumentKind)
+    may = sum((may_fill(order) for found in orders for order in found), ZERO)
     return may > 0 and abs(amount) > may * (A_HAIR - 1)
-
-
-def group_in_flight(ledger: Ledger, operation: Operation, venue: str, symbol: str, side: OrderSide) -> Decimal:
-    """Base coins that unsettled orders of an operation's group may still trade on one instrument and side."""
-    members = {member.operation_id for member in group_of(ledger, operation)}
-    return sum(
-        (
-            may_fill(order)
-            for order in ledger.unsettled_of_symbol(venue, symbol)
-            if order.intent.side is side and order.intent.operation_id in members
-        ),
-        ZERO,
-    )
 
 
 def held_elsewhere(ledger: Ledger, operation: Operation) -> list[tuple[int, LegPlan]]:
@@ -178,6 +220,14 @@ def own_side_only(ledger: Ledger, operation: Operation) -> bool:
         member.forced or any(ledger.orders[client_id].refused_to_reduce for client_id in member.orders)
         for member in group_of(ledger, operation)
     )
+
+
+def netted(ledger: Ledger, operation: Operation, leg: LegPlan, amount: Decimal) -> bool:
+    """Whether other operations hold so much of a contract the other way that the account has only the difference: an
+    order that closes what this one's group holds there (``amount``, signed) may go through zero, and opens nothing."""
+    held = group_net(ledger, operation, leg.venue, leg.symbol)
+    others = ledger.accounts.futures_qty(leg.venue, leg.symbol) - held
+    return leg.kind is InstrumentKind.PERPETUAL and held * others < 0 and held * amount > 0 and abs(amount) <= abs(held)
 
 
 def position_unknown(ledger: Ledger, operation: Operation, questioned: Callable[[str, str], bool]) -> bool:
@@ -237,18 +287,23 @@ def done_by_hand(
     return found
 
 
-def spot_taken(ledger: Ledger, venue: str, base: str, total: Decimal) -> list[tuple[Operation, str, Decimal]]:
-    """(operation, symbol, base coins) by which the coins that hedges bought on a venue exceed ``total``, what is there;
-    the newest hedge loses first. What an exit under way has sold of a hedge is not there and is nobody's loss."""
-    held = [
-        hedge
-        for hedge in ledger.hedges.values()
-        if (hedge.spot_venue, hedge.base) == (venue, base)
-        and hedge.spot_side is OrderSide.BUY
-        and hedge.operation_id not in ledger.open_operations
-    ]
-    parts = {h.operation_id: min(h.qty, _coins_of_group(ledger, h.operation_id, venue, base)) for h in held}
-    short = sum(parts.values(), ZERO) - total
+def spot_taken(ledger: Ledger, venue: str, base: str, lost: Decimal) -> list[tuple[Operation, str, Decimal]]:
+    """(operation, symbol, base coins) that hedges bought on a venue lose to something that has just taken ``lost``
+    coins from there, never more than that; the newest hedge loses first.
+
+    What nobody's hedge needs goes first. Nobody loses what an exit under way has sold, nor what trades of ours have
+    moved to other venues, unless the coins of all venues together are fewer than those of all hedges.
+    """
+    coins = ledger.expected_balance(venue, base)
+    if coins is None or lost <= 0:
+        return []
+    bought = [h for h in ledger.hedges.values() if h.base == base and h.spot_side is OrderSide.BUY]
+    parts = {h.operation_id: min(h.qty, _coins_of_group(ledger, h.operation_id, h.spot_venue, base)) for h in bought}
+    held = [h for h in bought if h.spot_venue == venue and h.operation_id not in ledger.open_operations]
+    whole = sum((parts[hedge.operation_id] for hedge in held), ZERO)
+    here = min(whole, max(ZERO, traded_coins(ledger, venue, base)))
+    everywhere = sum((ledger.expected_balance(*key) or ZERO for key in ledger.baseline if key[1] == base), ZERO)
+    short = min(lost, max(here - coins, sum(parts.values(), ZERO) - everywhere))
     found: list[tuple[Operation, str, Decimal]] = []
     for hedge in reversed(held):
         taken = min(parts[hedge.operation_id], short)
@@ -256,6 +311,13 @@ def spot_taken(ledger: Ledger, venue: str, base: str, total: Decimal) -> list[tu
             short -= taken
             found.append((ledger.operations[hedge.operation_id], hedge.spot_symbol, taken))
     return found
+
+
+def traded_coins(ledger: Ledger, venue: str, coin: str) -> Decimal:
+    """Coins that operations have left on a venue, or taken away (< 0): by their own fills, and by what an adoption gave
+    them or an external movement took of them."""
+    key = (venue, coin)
+    return ledger.accounts.flows.get(key, ZERO) - ledger.external.foreign_spot.get(key, ZERO)
 
 
 def _coins_of_group(ledger: Ledger, operation_id: str, venue: str, base: str) -> Decimal:
@@ -270,12 +332,13 @@ def is_traded(instruments: Iterable[InstrumentRow], coin: str) -> bool:
     return any(coin in (row.spec.base, row.spec.quote) for row in instruments)
 
 
-def coins_of_others(ledger: Ledger) -> dict[tuple[str, str], Decimal]:
-    """(venue, coin) -> what trades of others, deposits and withdrawals left there, or took away (< 0). Money in USD
-    coins is no exposure and is left out."""
-    spot, flows = ledger.external.foreign_spot, ledger.accounts.external
-    found = {key: spot.get(key, ZERO) + flows.get(key, ZERO) for key in sorted({*spot, *flows})}
-    return {key: qty for key, qty in found.items() if qty and key[1] not in USD_COINS}
+def coins_of_others(ledger: Ledger) -> dict[tuple[str, str], tuple[Decimal, Decimal]]:
+    """(venue, coin) -> (what trades of others hold there, < 0: sold beyond it; what came or went without a trade since
+    the journal began). Only the first is anybody's exposure: what was withdrawn is stock that left, and what an
+    adoption gave to a hedge is the hedge's. Money in USD coins is left out."""
+    held, flows = ledger.external.trades.coins, ledger.accounts.external
+    found = {key: (held[key].qty if key in held else ZERO, flows.get(key, ZERO)) for key in sorted({*held, *flows})}
+    return {key: both for key, both in found.items() if any(both) and key[1] not in USD_COINS}
 
 
 def _holders(ledger: Ledger) -> list[Operation]:

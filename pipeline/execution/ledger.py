@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from pipeline.execution.accounts import EXACT, Accounts, exposure_by_asset
-from pipeline.execution.external import ExternalState
+from pipeline.execution.external import ExternalState, reopen
 from pipeline.execution.external_records import (
     ExternalFillRecord,
     ExternalFlowRecord,
@@ -51,7 +51,7 @@ from pipeline.execution.records import (
 from pipeline.execution.results.round_trips import RoundTrips
 from pipeline.execution.settled.digest import digest_of
 from pipeline.execution.settled.identities import SettledIds, fill_identity, order_identity, venue_order_identity
-from pipeline.execution.settled.leaving import retire
+from pipeline.execution.settled.leaving import remember_funding, retire
 from pipeline.model.enums import ArbitrageState, InstrumentKind, OrderState
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import ZERO
@@ -146,6 +146,7 @@ class Operation:
     result: OperationResultRecord | None = None
     ended_mono_ns: int = 0  # of its newest result, in the run ``ended_epoch``
     ended_epoch: int = 0
+    reopened: tuple[int, int] = (0, 0)  # (mono ns, boot epoch) of the record that opened it again after it had ended
     moved_to_dust: dict[str, Decimal] = field(default_factory=dict)
     recovered: bool = False  # a REPAIR order was needed
     late: bool = False  # a fill came after the result: to be advanced again
@@ -191,6 +192,7 @@ class Ledger:
         self.external = ExternalState()
         self.moved_mono_ns: dict[tuple[str, str], int] = {}  # (venue, asset or symbol) -> when a fill last moved it
         self.funding_seen: set[tuple[str, str]] = set()
+        self.funding_at: dict[tuple[str, str], int] = {}  # of them, when each was booked: wall ms by its venue
         #: (venue, symbol) -> (time, received per base coin held long) of the newest payments of a contract
         self.payments_of: dict[tuple[str, str], deque[tuple[int, Decimal]]] = {}
         self.funding_wall_ms: dict[str, int] = {}  # venue -> time of its newest funding that is booked here
@@ -202,10 +204,8 @@ class Ledger:
         self.outcomes: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
         self.round_trips = RoundTrips()
         self.exits = 0  # operations that close a hedge
-        self.day = 0  # UTC day number of ``day_pnl``
-        self.day_pnl = ZERO  # numeraire
-        self.total_pnl = ZERO
-        self.peak_pnl = ZERO  # the highest ``total_pnl`` so far
+        self.day, self.day_pnl = 0, ZERO  # UTC day number, and what that day brought, in the numeraire
+        self.total_pnl = self.peak_pnl = ZERO  # what all days brought; the highest that it was
         self.audit: deque[tuple[int, OperationStateRecord]] = deque(maxlen=AUDIT_MAX)
         self._apply = {
             BootRecord: self._boot,
@@ -235,11 +235,13 @@ class Ledger:
             AdoptedRecord: lambda record: self.external.adopt(record, self),
             RetiredRecord: lambda record: retire(self, record),
         }
-        self.mono_ns = 0  # of the newest record
-        self.last_wall_ns = 0  # of the newest record
+        self.mono_ns = self.last_wall_ns = 0  # of the newest record
+        self.known_until_wall_ns = 0  # the newest record before the newest run that began with a past that is known
 
     def apply(self, record: Record, mono_ns: int, wall_ns: int) -> None:
         """Folds one record in. Raises JournalError when it cannot follow what is known (a damaged journal)."""
+        if type(record) is BootRecord and UNKNOWN_PAST not in self.breakers:
+            self.known_until_wall_ns = self.last_wall_ns
         self.mono_ns, self.last_wall_ns = mono_ns, wall_ns
         self.records += 1
         try:
@@ -269,9 +271,8 @@ class Ledger:
 
     def fill_known(self, venue: str, symbol: str, trade_id: str) -> bool:
         """Whether an execution is booked, however long ago."""
-        return (venue, symbol, trade_id) in self.fills_seen or (
-            bool(self.retired_operations) and fill_identity(venue, symbol, trade_id) in self.settled
-        )
+        key = (venue, symbol, trade_id)
+        return key in self.fills_seen or (bool(self.settled) and fill_identity(*key) in self.settled)
 
     def settled_long_ago(self, venue: str, client_id: str, order_id: str) -> bool:
         """Whether an order is one of ours that has left memory."""
@@ -314,8 +315,7 @@ class Ledger:
 
     def _operation(self, record: OperationRecord) -> None:
         operation = Operation(record, self.mono_ns, self.boot_epoch)
-        self.operations[record.operation_id] = operation
-        self.open_operations[record.operation_id] = operation
+        self.operations[record.operation_id] = self.open_operations[record.operation_id] = operation
         for leg in record.legs:
             if leg.kind is InstrumentKind.PERPETUAL:
                 self.base_of[leg.venue, leg.symbol] = leg.base
@@ -341,7 +341,7 @@ class Ledger:
         self.touched[record.venue, record.symbol] = self.mono_ns
         if record.purpose is Purpose.REPAIR:
             operation.recovered = True
-        self.open_operations[record.operation_id] = operation
+        reopen(self, operation)
 
     def _sent(self, record: OrderSentRecord) -> None:
         order = self.orders[record.client_id]
@@ -383,14 +383,14 @@ class Ledger:
             self.moved_mono_ns[record.venue, what] = self.mono_ns
         if operation.result is not None:
             operation.late = True
-            self.open_operations[operation.operation_id] = operation
+            reopen(self, operation)
         self._after_evidence(order)
 
     def _held_fill(self, record: HeldFillRecord) -> None:
         order = self.orders[record.client_id]
         self.external.hold(record)
         order.held += 1 if record.state == "held" else -1
-        self.open_operations[order.intent.operation_id] = self.operations[order.intent.operation_id]
+        reopen(self, self.operations[order.intent.operation_id])
         self._after_evidence(order)
 
     def _after_evidence(self, order: Order) -> None:
@@ -488,7 +488,6 @@ class Ledger:
     def _funding(self, record: FundingRecord) -> None:
         key = (record.venue, record.event_id)
         if key not in self.funding_seen:
-            self.funding_seen.add(key)
             self.accounts.apply_funding(record)
             contract = (record.venue, record.symbol)
             held = self.accounts.futures_qty(*contract)
@@ -498,3 +497,4 @@ class Ledger:
             self._add_pnl(record.value_numeraire)
             newest = self.funding_wall_ms.get(record.venue, 0)
             self.funding_wall_ms[record.venue] = max(newest, record.venue_wall_ms)
+            remember_funding(self, key, record.venue_wall_ms)

@@ -58,6 +58,10 @@ class Instruments:
         """Names of all venues, sorted."""
         return sorted({row.spec.venue for row in self})
 
+    def lists(self, venue: str) -> bool:
+        """Whether any instrument of a venue is known: one that could not be reached at the start has none yet."""
+        return any(row.spec.venue == venue for row in self)
+
     def symbols_of(self, venue: str) -> tuple[str, ...]:
         """Symbols of a venue, sorted."""
         return tuple(sorted(row.spec.symbol for row in self if row.spec.venue == venue))
@@ -183,6 +187,14 @@ def fee_of(
     if row.spec.fee_rule is FeeAssetRule.RECEIVED and side is OrderSide.BUY and row.spec.kind is InstrumentKind.SPOT:
         return qty * rate, row.spec.base
     return qty * price * rate, row.spec.quote
+
+
+def gross_qty(row: InstrumentRow, side: OrderSide, qty: Decimal) -> Decimal:
+    """Quantity to trade so that ``qty`` arrives: a buy whose fee is taken in base needs more."""
+    spec = row.spec
+    if side is OrderSide.SELL or spec.kind is not InstrumentKind.SPOT or spec.fee_rule is not FeeAssetRule.RECEIVED:
+        return qty
+    return qty / (1 - Decimal(spec.taker_fee_ppm) / PPM)
 
 
 def reserved_share(row: InstrumentRow, side: OrderSide, leverage: Decimal) -> tuple[str, Decimal]:

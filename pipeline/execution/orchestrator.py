@@ -22,6 +22,7 @@ from itertools import takewhile
 from pipeline.execution.account_fees import AccountFees
 from pipeline.execution.accounts import EXACT
 from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.bounds.repair_terms import Repair, RepairPace, UsableInstruments
 from pipeline.execution.bounds.unmatched import operation_start, unmatched_quantities
 from pipeline.execution.bounds.windows import OrderWindows, answer_expected
 from pipeline.execution.core_context import CoreContext
@@ -41,7 +42,7 @@ from pipeline.execution.records import (
     Purpose,
     RecoveryRecord,
 )
-from pipeline.execution.repair import Repair, RepairChooser, RepairPace, UsableInstruments
+from pipeline.execution.repair import RepairChooser
 from pipeline.execution.results.counts import counts_of
 from pipeline.execution.settle import (
     carried_basis,
@@ -262,7 +263,7 @@ class OrderOrchestrator:
         unsettled = ledger.unsettled_of_operation(operation)
         if any(order.held for order in unsettled):
             return
-        waits = any(self._answer_expected(o) or self._awaits_first_sweep(o) for o in unsettled)
+        waits = any(answer_expected(self._context, o) or self._awaits_first_sweep(o) for o in unsettled)
         if waits and not own_side_only(ledger, operation):
             return
         if self._context.halt.fenced() or position_unknown(ledger, operation, self._questioned):
@@ -283,15 +284,12 @@ class OrderOrchestrator:
             return
         if unrepaired:
             self._no_repair_possible(operation, pace, waits_for_venue=bool(self.repairs.waits_for_venue(operation)))
-        elif unsettled:
-            if operation.state is not ArbitrageState.RECOVERING:
-                self._states.transition_to_recovery(operation, "an order's outcome is unknown")
-                self._on_recovery(operation, "resolve", unsettled[0].client_id)
-        elif not others_first:
+        elif unsettled or others_first:
+            if operation.state is not ArbitrageState.RECOVERING:  # what stands alone meanwhile is counted as such
+                self._states.transition_to_recovery(operation, "the outcome of an order is unknown")
+                self._on_recovery(operation, "resolve", unsettled[0].client_id if unsettled else "")
+        else:
             self._finish(operation)
-
-    def _answer_expected(self, order: Order) -> bool:
-        return answer_expected(self._context, order)
 
     def _repairs(self, operation: Operation) -> list[Order]:
         """Repairs of this operation that left this host, by the ledger, so that a restart keeps their count."""
@@ -364,7 +362,7 @@ class OrderOrchestrator:
         patience_ns = PATIENCE * self._context.config.risk_limits.max_unhedged_ms * 1_000_000
         unsettled = self._context.ledger.unsettled_of_operation(operation)
         if now_ns - pace.blocked_since_mono_ns > patience_ns and not unsettled:
-            self._hold(operation, pace, "no venue takes the repair")
+            self._hold(operation, pace, self.repairs.why_none(operation))
 
     def _waits_again(self, operation: Operation) -> bool:
         """Whether it went on without its operator because margin was short, which it is no more; after a restart, until

@@ -343,7 +343,8 @@ class ExternalRecord(msgspec.Struct, frozen=True, array_like=True):
 
     An order that others placed (``order_id``); messages that were dropped; or, with ``what`` = "listed", the row of a
     venue's list (``witness``) that shows ``amount`` of ``asset`` (a contract: of its position), booked without a row at
-    ``booked_wall_ms``. Written by builds before the records below for every movement.
+    ``booked_wall_ms``; or, with "missed", how many coins (``amount`` of ``asset``) a hedge misses that is being opened
+    on the venue. Written by builds before the records below for every movement.
     """
 
     venue: str

@@ -3,52 +3,68 @@
 Completing the missing leg and unwinding the filled one are the same order seen from two venues: the quantity is sold
 (or bought back) wherever that brings more. So a repair looks at every instrument of the operation that trades the asset
 against the start asset, and takes the best price after fees. Where none of them takes an order now (its outcome there
-is unknown, the symbol is suspended, the venue is away), another spot venue of the pair does it from its own stock.
+is unknown, the symbol is suspended, the venue is away), or each was tried in vain, another spot venue of the pair does.
 A hedge that must leave is never bought back: what is left of its other leg is reduced on its own side only. Beside
 orders of unknown outcome nothing is sent that could make the worst case worse (``bounds/outcomes.py``).
 
-Where others have ended a leg (liquidation, ADL, somebody's order), what is left is only reduced, on its own instrument:
-the leg that is gone is not opened again, and what was sold is not bought back. Such a repair waits for no earlier one:
-it is for what is held less what is on its way, so that together they never trade more than is held. What the book shows
-too little for rests at the venue and takes what comes, until it is cancelled as every order that a venue lists as open.
+Where others have ended a leg (liquidation, ADL, somebody's order), what is left is only reduced, where it is: the leg
+that is gone is not opened again, and what was sold is not bought back. Such a repair waits for no earlier one: it is
+for what is held less what is on its way, so that together they never trade more than is held. What the book shows too
+little for rests at the venue and takes what comes, until it is cancelled as every order that a venue lists as open.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Protocol
 
 import msgspec
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.bounds.outcomes import may_repair
-from pipeline.execution.bounds.unmatched import UnmatchedQuantity, operation_start
+from pipeline.execution.bounds.outcomes import may_repair, sold_beside
+from pipeline.execution.bounds.repair_terms import (
+    BY_ITSELF,
+    Obstacle,
+    Repair,
+    UsableInstruments,
+    in_doubt_there,
+    takes_none,
+    tried_in_vain,
+    unlisted,
+)
+from pipeline.execution.bounds.unmatched import (
+    UnmatchedQuantity,
+    less_in_flight,
+    operation_start,
+    unmatched_quantities,
+)
 from pipeline.execution.bounds.windows import answer_expected
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView
 from pipeline.execution.external_shares import (
     ending_part,
     group_holds,
-    group_in_flight,
-    group_net,
     held_elsewhere,
     in_doubt,
-    may_fill,
     may_leave,
+    moved_part,
     must_end,
+    netted,
+    only_shrinks,
     own_side_only,
+    own_side_part,
+    stands_against,
     undoes,
     unpriced,
 )
-from pipeline.execution.ledger import Operation
+from pipeline.execution.ledger import Operation, Order
 from pipeline.execution.market import (
     average_price,
     best_price,
     bounded_price,
     can_trade,
     fee_of,
+    gross_qty,
     is_tradable_qty,
     reservation,
     shows_less,
@@ -57,55 +73,14 @@ from pipeline.execution.market import (
 )
 from pipeline.execution.records import LegPlan, Purpose
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OpportunityType, OrderSide, OrderState, TimeInForce
-from pipeline.model.fixedpoint import quantize_down
+from pipeline.model.fixedpoint import plain, quantize_down
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import ZERO, InstrumentSpec
+from pipeline.model.structs import ZERO
 
-OTHER_TRIES = 2  # at a venue that is no leg of the operation; then its own ones are waited for, and no rung is spent
+OTHER_TRIES = 2  # in vain at each of its own venues, then at each other one; then its own ones are waited for
+NO_BOOK = Obstacle("no live book of it", "wait until its feed lives again (arb status shows it)")
+NOBODY = Obstacle("nobody is in its book now", "wait until its book has prices again (arb status shows it)")
 PLAN_PRICE_NS = 60_000_000_000  # how long the prices of a plan may stand in for a book that is dead
-
-
-@dataclass(slots=True)
-class Repair:
-    """One order that closes an unmatched quantity, ready to be recorded: quantities in base coin, prices in quote."""
-
-    row: InstrumentRow
-    leg: int  # index into the operation's legs
-    side: OrderSide
-    qty: Decimal
-    price: Decimal  # limit
-    purpose: Purpose
-    reserve_asset: str
-    reserve_amount: Decimal
-    score: Decimal  # quote per base after fees, + = we receive
-    reduces: bool = False  # a futures order that only makes the position smaller
-    tif: TimeInForce = TimeInForce.IOC
-    takes_dust: Decimal = ZERO  # earlier remainders that this order is to close as well
-
-
-@dataclass(slots=True)
-class RepairPace:
-    """Pace of an operation's repairs, in memory only. Repairs are the rungs of a ladder: each allows more slippage.
-    ``held``: no repair before an operator has decided."""
-
-    attempts: int = 0
-    rungs_forgiven: int = 0  # repairs made before an operator let the ladder begin again: they no longer count
-    next_try_mono_ns: int = 0
-    blocked_since_mono_ns: int = 0  # since when no venue takes the repair; 0 = one does
-    held: bool = False
-
-
-class UsableInstruments(Protocol):
-    """Instruments as their venues have them now."""
-
-    def in_question(self, venue: str, symbol: str) -> bool:
-        """Whether the row is being read anew: nothing is sent there meanwhile."""
-
-    def row(self, row: InstrumentRow) -> InstrumentRow:
-        """The row with the steps and bounds that the venue has now."""
-
-    def besides(self, spec: InstrumentSpec) -> bool:
-        """Whether an instrument that is no leg of an operation may take one of its repairs."""
 
 
 class RepairChooser:
@@ -127,7 +102,7 @@ class RepairChooser:
     ) -> None:
         self._context = context
         self._can_place = can_place
-        self._usable = usable
+        self.usable = usable
         self._urgent_bps = urgent_bps
         self._balances = balances
         self._session_up = usable_session
@@ -148,7 +123,7 @@ class RepairChooser:
         reduces_first = undone or self._must_end(operation)
         reducing, whole = own_side_only(self._context.ledger, operation), quantity.amount
         if reducing:
-            quantity = self._less_in_flight(operation, quantity)
+            quantity = less_in_flight(self._context.ledger, operation, quantity)
         if urgent_bps or reducing:
             slippage_bps = max(slippage_bps, self._context.config.execution.unwind_max_slippage_bps)
         most_bps = {kind: slippage_bps for kind in InstrumentKind}
@@ -166,9 +141,9 @@ class RepairChooser:
             if soon:
                 legs = [leg for leg in legs if not undoes(self._context.ledger, operation, leg[1], leg[2])]
             options = self._options(operation, legs, most_bps, purpose, proved)
-            if not options and worth and not soon:
-                others = self._other_spots(operation, quantity, amount)
-                options = self._options(operation, others, most_bps, purpose, proved)
+            if worth and not soon and all(option.in_vain >= OTHER_TRIES for option in options):
+                others = self._other_spots(operation, quantity, amount, {})
+                options += self._options(operation, others, most_bps, purpose, proved)
             if options:
                 # a venue that takes no order now (rate budget, pause after 429) would leave it open: others come first
                 able = [option for option in options if self._can_place(option.row.spec.venue)]
@@ -191,31 +166,35 @@ class RepairChooser:
     ) -> list[Repair]:
         """Orders that could be sent now, and that leave no worst case behind them that is worse than now, when
         ``proved`` is unmatched by the fills so far."""
-        found: list[Repair] = []
+        found, empty = list[Repair](), tried_in_vain(self._context.ledger, operation)
         for leg, plan, part in legs:
             option = self._option(operation, leg, plan, part, most_bps[plan.kind], purpose)
-            if option is None:
+            if isinstance(option, Obstacle):
                 continue
             place = (plan.venue, plan.symbol)
+            option.in_vain = empty.get(place, 0)
             ledger, signed = self._context.ledger, option.qty * int(option.side)
             if may_repair(ledger, operation, plan.base, proved, place, signed, option.reduces):
                 found.append(option)
         return found
 
     def _other_spots(
-        self, operation: Operation, quantity: UnmatchedQuantity, amount: Decimal
+        self, operation: Operation, quantity: UnmatchedQuantity, amount: Decimal, barred: dict[str, Obstacle]
     ) -> list[tuple[int, LegPlan, Decimal]]:
-        """Other spot instruments of the pair, as legs: none where others have ended a leg of the operation (what is
-        left is reduced where it is), nor where an order there would open what the hedge that is left must not. A
-        contract elsewhere would open a position that nobody closes."""
+        """Other spot instruments of the pair, as legs: none where an order there would open what the hedge that is left
+        must not; where others have ended a leg of the operation, only for coins that trades of ours have moved (what is
+        left is reduced where it is). A contract elsewhere would open a position that nobody closes. Those that may take
+        none go to ``barred``."""
         start = operation_start(operation, self._context.config.execution.numeraire)
         legs = [leg for leg in operation.record.legs if leg.base == quantity.asset and leg.quote == start]
         ledger = self._context.ledger
-        if not legs or own_side_only(ledger, operation):
+        if not legs:
             return []
         like = next((leg for leg in legs if leg.kind is InstrumentKind.SPOT), legs[0])  # some plans name futures first
         spot = msgspec.structs.replace(like, kind=InstrumentKind.SPOT)
-        if not may_leave(ledger, operation, spot, amount):
+        if own_side_only(ledger, operation):
+            amount = moved_part(ledger, operation, spot, amount)
+        if not amount or not may_leave(ledger, operation, spot, amount):
             return []
         if self._must_end(operation) and undoes(ledger, operation, spot, amount):
             return []
@@ -223,26 +202,18 @@ class RepairChooser:
         rows = [self._context.instruments.find(leg.venue, leg.symbol) for leg in legs]
         pairs = {row.pair_id for row in rows if row is not None and row.tradable_pair}
         index = next(i for i, leg in enumerate(operation.record.legs) if leg is like)
-        empty = self._empty(operation)
+        empty = tried_in_vain(self._context.ledger, operation)
         found: list[tuple[int, LegPlan, Decimal]] = []
         for row in self._context.instruments:
             spec = row.spec
             if spec.kind is not InstrumentKind.SPOT or row.pair_id not in pairs or (spec.venue, spec.symbol) in known:
                 continue
-            if empty.get((spec.venue, spec.symbol), 0) < OTHER_TRIES and self._usable.besides(spec):
+            if (why := self.usable.barred(spec)) is not None:
+                barred[f"{spec.venue} {spec.symbol}"] = why
+            elif empty.get((spec.venue, spec.symbol), 0) < OTHER_TRIES:
                 elsewhere = {"instrument_id": row.instrument_id, "venue": spec.venue, "symbol": spec.symbol}
                 found.append((index, msgspec.structs.replace(spot, **elsewhere), amount))
         return found
-
-    def _less_in_flight(self, operation: Operation, quantity: UnmatchedQuantity) -> UnmatchedQuantity:
-        """What no order that is on its way, or whose outcome is not known, may still close; dust waits for them."""
-        side = OrderSide.SELL if quantity.amount > 0 else OrderSide.BUY
-        orders = self._context.ledger.unsettled_of_operation(operation)
-        flying = sum((may_fill(o) for o in orders if o.intent.side is side and o.intent.base == quantity.asset), ZERO)
-        if not flying:
-            return quantity
-        left = max(ZERO, abs(quantity.amount) - flying)
-        return UnmatchedQuantity(quantity.asset, -int(side) * left, ZERO)
 
     def _must_end(self, operation: Operation) -> bool:
         urgent, taking_over = self._urgent_bps(operation) > 0, self._context.taking_over or self.in_turn(operation)
@@ -253,7 +224,8 @@ class RepairChooser:
         when that is back, and needs no operator for it. "" where it waits for none."""
         exposure, dust = operation.exposure(), operation.moved_to_dust
         for leg in operation.record.legs if self._must_end(operation) else ():
-            if (exposure.get(leg.base, ZERO) - dust.get(leg.base, ZERO)) * int(leg.side) >= 0:
+            alone = exposure.get(leg.base, ZERO) - dust.get(leg.base, ZERO)
+            if alone * int(leg.side) >= 0:
                 continue  # its order would do nothing for what stands alone
             if (row := self._row_of(leg)) is None:
                 return f"{leg.venue} {leg.symbol}: not in the catalogue"
@@ -264,9 +236,42 @@ class RepairChooser:
             if unpriced(operation, leg) and self._living_book(row) is None:
                 return f"{leg.venue} {leg.symbol}: no live book of it"
             unsettled = in_doubt(self._context.ledger, operation, leg, Decimal(-int(leg.side)))
-            if leg.kind is InstrumentKind.SPOT and unsettled:
+            beside = leg.kind is not InstrumentKind.SPOT or self._sold_beside(operation, leg, alone, unsettled)
+            if unsettled and not beside:
                 return f"{unsettled[0].intent.venue} {leg.symbol}: an order of ours there is not settled yet"
         return ""
+
+    def obstacles(self, operation: Operation) -> dict[str, Obstacle]:
+        """Each instrument that could close what stands alone, and what keeps it from taking the order now; {} where one
+        takes it."""
+        ledger, execution, found = self._context.ledger, self._context.config.execution, dict[str, Obstacle]()
+        for quantity in unmatched_quantities(operation, execution.numeraire, {}):
+            if not (whole := quantity.amount):
+                continue
+            if own_side_only(ledger, operation):
+                quantity = less_in_flight(ledger, operation, quantity)
+            legs = self._legs(operation, quantity, quantity.amount)
+            legs += self._other_spots(operation, quantity, quantity.amount, found)
+            for leg, plan, part in legs:
+                option = self._option(operation, leg, plan, part, execution.unwind_slippage_bps, Purpose.REPAIR)
+                if isinstance(option, Repair):
+                    place, signed = (plan.venue, plan.symbol), option.qty * int(option.side)
+                    if may_repair(ledger, operation, plan.base, whole, place, signed, option.reduces):
+                        return {}
+                    first = "" if self.usable.asked_about(operation.operation_id) else BY_ITSELF
+                    option = Obstacle("it could make worse what orders without an answer have done", first)
+                found[f"{plan.venue} {plan.symbol}"] = option
+        return found
+
+    def why_none(self, operation: Operation) -> str:
+        """That no venue takes an operation's repair, each with the reason."""
+        where = "; ".join(f"{place}: {one.what}" for place, one in self.obstacles(operation).items())
+        return "no venue takes the repair" + (f": {where}" if where else "")
+
+    def before_approval(self, operation: Operation) -> str:
+        """What has to be done before an operator's approval of its repairs can do anything; "" where nothing has."""
+        firsts = dict.fromkeys(one.first for one in self.obstacles(operation).values())
+        return "" if "" in firsts else " or ".join(firsts)
 
     def _free_soon(self, operation: Operation, legs: list[tuple[int, LegPlan, Decimal]]) -> bool:
         """Whether a leg on which an exit goes on waits for the answer to another order of ours there, due any time."""
@@ -290,24 +295,14 @@ class RepairChooser:
     def _best(self, operation: Operation, options: list[Repair], completed: Decimal) -> Repair:
         """The best price; before it, that it was not tried in vain; before that, that it reduces what the hedge still
         holds of the sign of ``completed`` (0: no matter)."""
-        empty = self._empty(operation)
 
         def rank(option: Repair) -> tuple[bool, int, Decimal]:
-            place = (option.row.spec.venue, option.row.spec.symbol)
-            reduces = completed * group_net(self._context.ledger, operation, *place) > 0
-            return reduces, -empty.get(place, 0), option.score
+            spec, leg = option.row.spec, operation.record.legs[option.leg]
+            place = msgspec.structs.replace(leg, kind=spec.kind, venue=spec.venue, symbol=spec.symbol)
+            held = group_holds(self._context.ledger, operation, place)
+            return completed * held > 0, -option.in_vain, option.score
 
         return max(options, key=rank)
-
-    def _empty(self, operation: Operation) -> dict[tuple[str, str], int]:
-        """Repairs of this operation that came back with nothing, by instrument."""
-        found: dict[tuple[str, str], int] = {}
-        for client_id in operation.orders:
-            order = self._context.ledger.orders[client_id]
-            if order.intent.purpose in (Purpose.REPAIR, Purpose.DUST) and order.settled and not order.filled:
-                place = (order.intent.venue, order.intent.symbol)
-                found[place] = found.get(place, 0) + 1
-        return found
 
     def _legs(
         self, operation: Operation, quantity: UnmatchedQuantity, amount: Decimal
@@ -325,16 +320,12 @@ class RepairChooser:
         for index, leg in legs:
             if leg.base != quantity.asset or leg.quote != start:
                 continue
-            part = amount
             if reducing:
-                held = group_holds(ledger, operation, leg)
-                side = OrderSide.SELL if amount > 0 else OrderSide.BUY
-                held += int(side) * group_in_flight(ledger, operation, leg.venue, leg.symbol, side)
-                part = min(amount, held, key=abs) if amount * held > 0 else ZERO
+                part = own_side_part(ledger, operation, leg, amount)
             elif self._must_end(operation):
                 part = ending_part(ledger, operation, leg, amount)
-            elif not may_leave(ledger, operation, leg, amount):
-                part = ZERO
+            else:
+                part = amount if may_leave(ledger, operation, leg, amount) else ZERO
             if part and (part == amount or amount == quantity.amount):  # dust is closed along with it whole, or not
                 found.append((index, leg, part))
         if self._must_end(operation):  # what goes on with it comes first
@@ -368,55 +359,76 @@ class RepairChooser:
 
     def _option(
         self, operation: Operation, leg: int, plan: LegPlan, amount: Decimal, slippage_bps: Decimal, purpose: Purpose
-    ) -> Repair | None:
-        """The order that this leg's instrument could do now, or None when it cannot."""
+    ) -> Repair | Obstacle:
+        """The order that this leg's instrument could do now, or why it cannot."""
         ledger, row, place = self._context.ledger, self._row_of(plan), (plan.venue, plan.symbol)
         side, beyond = OrderSide.SELL if amount > 0 else OrderSide.BUY, undoes(ledger, operation, plan, amount)
-        only_reduces = own_side_only(ledger, operation) and not beyond  # that was another hedge's: it is taken back
-        if row is None or not self._session_up(plan.venue) or not can_trade(row, side):
-            return None
-        if self._usable.in_question(*place):
-            return None  # its steps or its status may be others than we know: being read anew
+        only_reduces = own_side_only(ledger, operation) and not (beyond or netted(ledger, operation, plan, amount))
+        if row is None:
+            return unlisted(*place)
+        if not self._session_up(plan.venue):
+            return Obstacle("its session is down")
+        if not can_trade(row, side):
+            return takes_none(row.spec, side)
+        if self.usable.in_question(*place):
+            return Obstacle("its steps or its status may be others than we know: they are being read anew")
         unsettled, futures = in_doubt(ledger, operation, plan, amount), row.spec.kind is InstrumentKind.PERPETUAL
-        if any(order.intent.side is not side if only_reduces else not futures for order in unsettled):
-            return None  # an unsettled order may still fill there: no new intent on that symbol
+        for order in () if self._sold_beside(operation, plan, amount, unsettled) else unsettled:  # it may still fill
+            if stands_against(order, side) if only_reduces else not futures:
+                asked = self.usable.asked_about(order.intent.operation_id)
+                return in_doubt_there(order, operation.operation_id, asked=asked)
         view = self._living_book(row)
         if view is None and unpriced(operation, plan):
-            return None
+            return NO_BOOK
         if view is not None and best_price(view, side, row) is None:
-            return None  # nobody is there now: an order would come back empty, and a slow venue takes its time for that
+            return NOBODY  # an order would come back empty, and a slow venue takes its time for that
         most_bps = self._context.config.execution.unwind_max_slippage_bps
         if slippage_bps > most_bps:
             slippage_bps = max(most_bps, ZERO if self._refused(operation, plan) else within_band(row, slippage_bps))
         best, expected = self._price(row, plan, side, abs(amount))
         price = self._collared_price(operation, plan, side, best, slippage_bps, row.spec.tick)
-        gross, tif = self._gross(row, side, abs(amount)), TimeInForce.IOC
+        gross, tif = gross_qty(row, side, abs(amount)), TimeInForce.IOC
         qty = quantize_down(gross, row.spec.lot)
         if only_reduces and slippage_bps <= most_bps and price is not None and shows_less(view, side, price, qty, row):
             tif, nearer_bps = TimeInForce.GTC, self._resting_bps(operation)
             price = self._collared_price(operation, plan, side, best, nearer_bps, row.spec.tick)
-        if price is None or not is_tradable_qty(row, qty, min(best, price)):
-            return None
+        if price is None:
+            far = f"its price is more than {most_bps:g} bps from every other one of the pair"
+            wider = "wait for a price there, or raise execution.unwind_max_slippage_bps (arb config reload)"
+            return NO_BOOK if view is None else Obstacle(far, wider)
+        if not is_tradable_qty(row, qty, min(best, price)):
+            return Obstacle(f"{plain(qty)} {plan.base} is below its minimum", f"trade it by hand at {plan.venue}")
         asset, reserve = reservation(row, side, qty, price, self._context.config.detection.hedge.leverage)
-        reducing = futures and self._reduces(row, side, qty, after_all=only_reduces)
+        reducing = futures and only_shrinks(ledger, place, side, qty, after_all=only_reduces)
         if futures and not reducing and (only_reduces or unsettled):
-            return None  # what only reduces cannot go through zero, whatever else arrives
+            return Obstacle("its position may be gone")  # what only reduces cannot go through zero, whatever arrives
         usable = reserve if reducing else self._balances.usable(plan.venue, asset, reducing=True)
         if usable < reserve:
             if slippage_bps > most_bps:  # a nearer limit needs less of the balance
                 return self._option(operation, leg, plan, amount, most_bps, purpose)
-            if usable > 0 and self._must_end(operation):  # as many lots of it as the balance covers
-                amount *= (qty / gross) * (usable / reserve)
-                return self._option(operation, leg, plan, amount, slippage_bps, purpose)
-            return None
+            short = f"{plain(usable)} {asset} are free there, {plain(reserve)} are wanted"
+            part = amount * (qty / gross) * (usable / reserve)  # as many lots of it as the balance covers
+            if part and (only_reduces or self._must_end(operation)):
+                smaller = self._option(operation, leg, plan, part, slippage_bps, purpose)
+                if isinstance(smaller, Repair):
+                    return smaller
+            return Obstacle(short, f"bring {asset} to {plan.venue} (arb balance)")
         fee, _ = fee_of(row, side, Decimal(1), expected)
         fee_quote = fee if row.spec.fee_rule is FeeAssetRule.QUOTE or side is OrderSide.SELL else fee * expected
         score = expected - fee_quote if side is OrderSide.SELL else -(expected + fee_quote)
         return Repair(row, leg, side, qty, price, purpose, asset, ZERO if reducing else reserve, score, reducing, tif)
 
+    def _sold_beside(self, operation: Operation, plan: LegPlan, amount: Decimal, unsettled: Sequence[Order]) -> bool:
+        """Whether an exit that must end sells its coins beside ``unsettled`` orders of other operations."""
+        ends = self._context.taking_over or self.in_turn(operation) or operation.record.manual
+        ends = ends and bool(operation.record.closes) and not undoes(self._context.ledger, operation, plan, amount)
+        coins = plan.kind is InstrumentKind.SPOT and amount > 0 and bool(unsettled)
+        place = (plan.venue, plan.symbol)
+        return ends and coins and sold_beside(self._context, operation, place, plan.base, amount, unsettled)
+
     def _row_of(self, plan: LegPlan) -> InstrumentRow | None:
         row = self._context.instruments.find(plan.venue, plan.symbol)
-        return None if row is None else self._usable.row(row)
+        return None if row is None else self.usable.row(row)
 
     def _resting_bps(self, operation: Operation) -> Decimal:
         """How far from the best price an order that rests may be: it trades at its own limit, not at better
@@ -475,20 +487,6 @@ class RepairChooser:
         """Best price of an instrument's book; None where it is dead, untradable or empty on that side."""
         view = None if row is None else self._living_book(row)
         return None if view is None or row is None else best_price(view, side, row)
-
-    def _reduces(self, row: InstrumentRow, side: OrderSide, qty: Decimal, *, after_all: bool) -> bool:
-        """Whether an order only shrinks the position; ``after_all``: as it is once all on its way has filled."""
-        place = (row.spec.venue, row.spec.symbol)
-        orders = self._context.ledger.unsettled_of_symbol(*place) if after_all else ()
-        flying = sum((may_fill(order) for order in orders if order.intent.side is side), ZERO)
-        return -int(side) * self._context.ledger.accounts.futures_qty(*place) - flying >= qty > 0
-
-    def _gross(self, row: InstrumentRow, side: OrderSide, qty: Decimal) -> Decimal:
-        """Quantity to trade so that ``qty`` arrives: a buy whose fee is taken in base needs more."""
-        spec = row.spec
-        if side is OrderSide.SELL or spec.kind is not InstrumentKind.SPOT or spec.fee_rule is not FeeAssetRule.RECEIVED:
-            return qty
-        return qty / (1 - Decimal(spec.taker_fee_ppm) / 1_000_000)
 
     def _price(self, row: InstrumentRow, plan: LegPlan, side: OrderSide, qty: Decimal) -> tuple[Decimal, Decimal]:
         """(best price, expected average price) by a book that is not dead, else the plan's price twice."""

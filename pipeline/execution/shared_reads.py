@@ -147,15 +147,15 @@ class AccountReader:
         if not fresh and self._wrong <= before:
             return None
         positions, confirmed, unreadable = self._positions(fresh)
-        clocks, read = self._clocks(fresh)
+        clocks = self.clocks()
         coins = {self._venues[number].name: self._page.fee_coin(number) for number in fresh}
         reported = {venue: coin for venue, coin in coins.items() if coin is not None}
         return AccountSnapshot(
             tuple(self._balances(fresh)),
             tuple(positions),
             confirmed,
-            clocks,
-            read,
+            {name: offset_ns for name, (offset_ns, _) in clocks.items()},
+            {name: read_ns for name, (_, read_ns) in clocks.items()},
             reported,
             tuple(unreadable),
             {self._venues[number].name: self._settled(number) for number in fresh | self._wrong},
@@ -172,16 +172,17 @@ class AccountReader:
     def _in_wrong_modes(self) -> set[int]:
         return {number for number in self._venues if self._state(number) == AccountState.SETTINGS_WRONG}
 
-    def _clocks(self, fresh: set[int]) -> tuple[dict[str, int], dict[str, int]]:
-        """(offset of each venue's clock, when it was measured at the earliest), where it was measured."""
-        offsets: dict[str, int] = {}
-        read: dict[str, int] = {}
-        for venue_id in fresh:
-            row, name = self._page.venue(venue_id), self._venues[venue_id].name
+    def clocks(self) -> dict[str, tuple[int, int]]:
+        """Venue -> (its unix time less our monotonic time, when it was read), of all whose clock was ever read: also of
+        one whose account does not answer."""
+        self._page.refresh()
+        found: dict[str, tuple[int, int]] = {}
+        for number, venue in self._venues.items():
+            row = self._page.venue(number)
             if row is not None and row[ACCOUNT_VENUE.clock_offset_ns]:
-                offsets[name] = int(row[ACCOUNT_VENUE.clock_offset_ns])
-                read[name] = int(row[ACCOUNT_VENUE.sweep_begin_mono_ns])
-        return offsets, read
+                offset_ns, read_ns = row[ACCOUNT_VENUE.clock_offset_ns], row[ACCOUNT_VENUE.clock_read_mono_ns]
+                found[venue.name] = int(offset_ns), int(read_ns)
+        return found
 
     def _balances(self, fresh: set[int]) -> list[Balance]:
         found: list[Balance] = []

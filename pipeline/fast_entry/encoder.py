@@ -26,9 +26,11 @@ from pipeline.templates.slots import ENTRY_LEG, ENTRY_SLOTS, LAUNCH, LEGS, OP_GA
 from pipeline.templates.template import CUT, LEG_SLOTS, SLOTS, Placeholder, TemplateTable, leg
 from shm.jit import direct
 from shm.layout import BOOK
+from shm.tls.sealed import NO_SEAL
 from shm.words import Octets, Words
 
 NO_SOCKETS = (-1, -1)
+NO_SEALS = (NO_SEAL, NO_SEAL)
 Ahead = Callable[[], int]  # the caller's clock less the monotonic one (``launch``), asked for right before the call
 _MASKS = tuple(LEG_SLOTS * (k + 1) + ENTRY_LEG.mask for k in range(LEGS))
 
@@ -135,6 +137,7 @@ class EntryEncoder:
         dequeued_ns: int,
         window_ms: int,
         fds: tuple[int, int],
+        seals: tuple[int, int],
         ahead: Ahead,
         journal: EntryJournal | None = None,
         mono_ns: int = 0,
@@ -154,7 +157,7 @@ class EntryEncoder:
         end = self._kernel(
             self._program, self._pool, self.slots, place.octets, place.words, place.scratch, self.orders, halt, ints,
             steps, place.offset, seq, boot_epoch, mono_ns, wall_ns, dequeued_ns, counter, window_ms, venues_ms[0],
-            venues_ms[1], fds[0], fds[1], ahead(),
+            venues_ms[1], fds[0], fds[1], seals[0], seals[1], ahead(),
         )  # fmt: skip
         if journal is not None and steps & WRITE:
             journal.claimed(end, 1 + LEGS)
@@ -179,7 +182,7 @@ def launch_kernel() -> Callable[..., int]:
     """``launch``, compiled and callable at once."""
     octets = np.zeros(64, np.uint8)
     words, cells = octets.view(np.int64), octets.view(np.uint64)
-    return direct(launch, words, octets, words, octets, words, cells, octets, words, words, *(0,) * 14)
+    return direct(launch, words, octets, words, octets, words, cells, octets, words, words, *(0,) * 16)
 
 
 def _is_signature(piece: Placeholder) -> bool:

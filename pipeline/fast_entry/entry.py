@@ -21,6 +21,7 @@ from pipeline.execution.plan import grid_of
 from pipeline.execution.records import OperationRecord, OrderIntentRecord
 from pipeline.fast_entry.encode import ORDER_BYTES_MAX, ORDER_HEAD
 from pipeline.fast_entry.encoder import (
+    NO_SEALS,
     NO_SOCKETS,
     Ahead,
     EntryEncoder,
@@ -198,6 +199,7 @@ class FastEntry:
         *,
         halt: Words | None = None,
         fds: tuple[int, int] = NO_SOCKETS,
+        seals: tuple[int, int] = NO_SEALS,
         ahead: Ahead = real_time,
     ) -> None:
         """The approved entry into the journal, and its orders' bytes; with ``halt`` (as :meth:`launch`) all of it in
@@ -213,6 +215,7 @@ class FastEntry:
             dequeued_ns=now.mono_ns,
             window_ms=self._window_ms,
             fds=fds,
+            seals=seals,
             ahead=ahead,
             journal=journal,
             mono_ns=now.mono_ns,
@@ -221,9 +224,17 @@ class FastEntry:
             venues_ms=venues_ms,
         )
 
-    def launch(self, steps: int, halt: Words, fds: tuple[int, int], ahead: Ahead = real_time) -> None:
-        """The orders that were written, to their sockets ``fds``; ``steps`` of launch.py: FIRST, SECOND. ``halt``:
-        int64[HALT.END], the halt page."""
+    def launch(
+        self,
+        steps: int,
+        halt: Words,
+        fds: tuple[int, int],
+        ahead: Ahead = real_time,
+        *,
+        seals: tuple[int, int] = NO_SEALS,
+    ) -> None:
+        """The orders that were written, to their sockets ``fds``, encrypted by ``seals``; ``steps`` of launch.py:
+        FIRST, SECOND. ``halt``: int64[HALT.END], the halt page."""
         self.encoder.run(
             steps,
             halt,
@@ -231,6 +242,7 @@ class FastEntry:
             dequeued_ns=self._dequeued_ns,
             window_ms=self._window_ms,
             fds=fds,
+            seals=seals,
             ahead=ahead,
         )
 

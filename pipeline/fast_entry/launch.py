@@ -34,6 +34,7 @@ from pipeline.templates.slots import (
 from pipeline.templates.template import LEG_SLOTS
 from shm.atomics import mono_ns, send_octets
 from shm.jit import njit_bare
+from shm.tls.sealed import NO_SEAL, send_sealed
 from shm.words import Octets, Words
 
 Cells = npt.NDArray[np.uint64]
@@ -118,7 +119,7 @@ def _look(halt: Words, ints: Words, slots: Words, k: int, now_ns: int, expiry_ns
 
 @njit_bare
 def _give(
-    halt: Words, ints: Words, slots: Words, orders: Octets, k: int, fd: int, ahead_ns: int, expiry_ns: int
+    halt: Words, ints: Words, slots: Words, orders: Octets, k: int, fd: int, seal: int, ahead_ns: int, expiry_ns: int
 ) -> None:
     """Order ``k`` to its socket, where the last look allows it."""
     row = _row_of(k)
@@ -127,7 +128,11 @@ def _give(
     stop = _look(halt, ints, slots, k, now_ns, expiry_ns)
     slots[row + LAUNCH.stop] = stop
     if stop == GIVEN:
-        slots[row + LAUNCH.taken] = send_octets(fd, orders, slots[row + LAUNCH.start], slots[row + LAUNCH.size])
+        start, size = slots[row + LAUNCH.start], slots[row + LAUNCH.size]
+        if seal == NO_SEAL:
+            slots[row + LAUNCH.taken] = send_octets(fd, orders, start, size)
+        else:
+            slots[row + LAUNCH.taken] = send_sealed(seal, fd, orders, start, size)
         slots[row + LAUNCH.sent_mono_ns] = mono_ns() + ahead_ns
 
 
@@ -162,12 +167,15 @@ def launch(
     venue_1_ms: int,
     fd_0: int,
     fd_1: int,
+    seal_0: int,
+    seal_1: int,
     ahead_ns: int,
 ) -> int:
     """The ``steps`` of an entry whose numbers lie in ``slots``; returns the byte behind the last record (see
     :func:`encode_entry`), ``at`` where nothing is written.
 
-    ``halt``: int64[HALT.END]; ``ints``: the limits table; ``fd_*``: each order's socket; ``ahead_ns``: the caller's
+    ``halt``: int64[HALT.END]; ``ints``: the limits table; ``fd_*``: each order's socket; ``seal_*``: how its
+    bytes are encrypted (shm/tls/sealed.py), 0 = not; ``ahead_ns``: the caller's
     clock less the monotonic one, a constant (0 but on virtual time): the last look goes by the time at which it is
     taken. In one call the second order is not given unless the first left whole; FIRST comes before SECOND.
     """
@@ -179,7 +187,7 @@ def launch(
     expiry_ns = dequeued_ns + window_ms * 1_000_000
     if steps & FIRST:
         _ready(program, slots, orders)
-        _give(halt, ints, slots, orders, 0, fd_0, ahead_ns, expiry_ns)
+        _give(halt, ints, slots, orders, 0, fd_0, seal_0, ahead_ns, expiry_ns)
     if steps & SECOND and (not steps & FIRST or _left_whole(slots)):
-        _give(halt, ints, slots, orders, 1, fd_1, ahead_ns, expiry_ns)
+        _give(halt, ints, slots, orders, 1, fd_1, seal_1, ahead_ns, expiry_ns)
     return at

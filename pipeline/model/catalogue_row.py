@@ -6,11 +6,13 @@ need goes through the page: a row read back has ``identity=None`` and no quarant
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
 from pipeline.model.fixedpoint import FP_LIMIT, from_fp, to_fp, to_fp_ceil, to_fp_floor
-from pipeline.model.instruments import InstrumentRow
+from pipeline.model.instruments import InstrumentRow, largest_price
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 from shm.layout import WORD_BYTES
 from shm.layout_pages import (
@@ -148,3 +150,15 @@ def words_to_row(instrument_id: int, words: Words, venue_name: str) -> Instrumen
         row_epoch=int(words[CATALOGUE_ROW.row_epoch]),
         spec=spec,
     )
+
+
+def fit(rows: Sequence[InstrumentRow]) -> bool:
+    """Whether the largest price that books of the pair must hold, and the rows' own numbers, fit their exponents."""
+    if largest_price([row.spec for row in rows]).scaleb(rows[0].price_exp) > FP_LIMIT:
+        return False
+    try:
+        for row in rows:
+            row_to_words(row)
+    except ValueError:
+        return False
+    return True

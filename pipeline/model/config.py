@@ -93,6 +93,7 @@ class HedgeConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 #: Coins whose ticker means the same coin on every exchange: paired by ticker and price where a venue gives no identity.
+NAKED_S = 15  # longer than one unknown order takes to be proved, by default windows; several at once reach it sooner
 TRUSTED_COINS = ("ADA", "BNB", "BTC", "DOGE", "ETH", "LTC", "SOL", "TRX", "XRP")
 
 
@@ -156,7 +157,7 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_position_size_usd: Decimal = Decimal(10000)  # of one coin on one venue
     max_total_exposure_usd: Decimal = Decimal(50000)  # of all positions, at their marks
     warn_exposure_usd: Decimal = Decimal(40000)  # from here on an alert
-    max_daily_loss_usd: Decimal = Decimal(5000)  # of a UTC day, unrealised part included: trips `daily_loss`
+    max_daily_loss_usd: Decimal = Decimal(5000)  # of a UTC day, what is not realised of it too: trips `daily_loss`
     #: Below the highest P&L since the journal began, over all days and restarts; absent: four times the day's.
     max_total_loss_usd: Decimal | None = None
     min_profit_margin_bps: Decimal = Decimal(50)  # edge of an entry, net of all fees
@@ -166,7 +167,8 @@ class RiskLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_orders_per_s: int = 20  # every order counts; entries beyond it are refused
     max_open_operations: int = 8  # entries that have not ended yet
     max_unhedged_ms: int = 2000  # while an operation is broken for longer, no new risk is taken anywhere
-    max_naked_usd_s: Decimal = Decimal(50000)  # USD x seconds of what stands alone in all open operations
+    #: USD x seconds of what stands alone in all open operations; absent: the largest entry alone for 15 s.
+    max_naked_usd_s: Decimal | None = None
     max_unexplained_loss_usd: Decimal = Decimal(50)  # money gone from the accounts without a reason: more halts
     per_venue: dict[str, VenueLimitConfig] = {}
     per_asset: dict[str, LimitConfig] = {}
@@ -244,6 +246,7 @@ class RecordingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     log_file_bytes: int = 4 * 1024 * 1024  # of one file of `logs/`
     log_files: int = 5  # how many are kept
     opportunities_max: int = 1_000_000  # how many are kept in the ledger
+    ledger_keep_days: int = 0  # ended operations, fills and events that are older leave the ledger; 0: none do
     balances_every_s: int = 60  # balances that changed, at most this often
     market: bool = False  # raw frames and the detector's inputs, compressed, in the state folder's market/
     market_max_bytes: int = 4 * 1024 * 1024 * 1024  # all of it; beyond that the oldest piece goes
@@ -443,6 +446,12 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         }
 
     @property
+    def naked_usd_s(self) -> Decimal:
+        """``max_naked_usd_s``, or what it is where it is absent: small limits bound what stands alone as well."""
+        own = self.risk_limits.max_naked_usd_s
+        return min(self.entry_sizes_usd.values()) * NAKED_S if own is None else own
+
+    @property
     def answer_timeout_ms(self) -> int:
         """An order without an answer for this long is UNKNOWN, and its operation goes to recovery."""
         return min(self.execution.order_timeout_ms, self.risk_limits.max_execution_time_ms)
@@ -474,6 +483,7 @@ ENV_WITHOUT_EFFECT = {"ARB_OPPORTUNITY_SCAN_INTERVAL_MS": "detection is event-dr
 #: Read by other parts: folders, tests, cache.
 ENV_ELSEWHERE = frozenset(
     {
+        "ARB_AWAIT_ROOM",
         "ARB_STATE_DIR",
         "ARB_CACHE_DIR",
         "ARB_CAPTURES",

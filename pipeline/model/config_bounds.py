@@ -119,6 +119,7 @@ BOUNDS: dict[str, Bound] = {
     "recording.log_file_bytes": BYTES,
     "recording.log_files": COUNT,
     "recording.opportunities_max": COUNT,
+    "recording.ledger_keep_days": Bound(0, 36_500, why="0: nothing leaves"),
     "recording.balances_every_s": S,
     "recording.market_max_bytes": BYTES,
     "recording.market_keep_hours": COUNT,

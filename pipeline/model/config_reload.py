@@ -36,7 +36,7 @@ Changes = dict[str, tuple[Any, Any]]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         return {path: leaf for key, item in value.items() for path, leaf in _flat(item, f"{prefix}{key}.").items()}
     return {prefix.removesuffix("."): value}
 
@@ -50,6 +50,9 @@ def reload_changes(running: EngineConfig, wanted: EngineConfig) -> Changes:
     changed = {
         path: (now.get(path), then.get(path)) for path in sorted({*now, *then}) if now.get(path) != then.get(path)
     }
+    total = (running.risk_limits.total_loss_usd, wanted.risk_limits.total_loss_usd)
+    if total[0] != total[1]:  # also where it follows from the day's
+        changed["risk_limits.max_total_loss_usd"] = total
     errors = [
         f"{path}: {shown_value(path, old)} -> {shown_value(path, new)} needs a restart"
         for path, (old, new) in changed.items()

@@ -241,7 +241,7 @@ class Refusal(Named):
     SESSION_DOWN = 120  # order entry or private stream of a venue not connected
     STALE_AT_SEND = 121  # approved, but books too old or too far apart, or the order expired, at the first byte
     NETS = 122  # the opposite of an open hedge on its own two instruments: that is its exit, not an entry
-    CLOCK_SKEW = 123  # a venue's clock too far from ours, or being measured again after a refused time
+    CLOCK_SKEW = 123  # a venue's clock too far from ours, not read yet, or being read again after a refused time
     TOTAL_LOSS = 124  # too far below the highest P&L since the journal began
 
 

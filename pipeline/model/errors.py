@@ -166,6 +166,21 @@ class AccountSettingsWrong(VenueError):
     the call that the message names has been made."""
 
 
+SETTINGS_FIX = "; fix: "  # what such an error's text puts before what mends it
+
+
+def settings_fix(text: str) -> tuple[str, str]:
+    """(what is wrong, what mends it as a sentence) by the text of an ``AccountSettingsWrong``; a bare call of the
+    venue's API is not all that an operator is told."""
+    wrong, _, fix = text.partition(SETTINGS_FIX)
+    if fix.startswith(("POST ", "PUT ")):
+        fix = (
+            "change that in the account's settings at the venue, with nothing open there (`arb close --all`), or by "
+            f"its call {fix}"
+        )
+    return wrong, fix or "change that in the account's settings at the venue"
+
+
 class ProtocolViolation(VenueError):
     """Bytes that the venue's documents do not allow: count, drop, resync. ``symbol``: whose, where a frame says it."""
 

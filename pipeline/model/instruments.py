@@ -2,12 +2,13 @@
 
 Two instruments share a tradable pair only where base and quote agree, the coin's identity agrees, and the price
 ratio is plausible. In doubt an instrument is quarantined: it keeps its books but gets pair id -1, with the reason as
-text. A ticker does not identify a coin (the same ticker is often another coin on another venue).
+text. A ticker does not identify a coin (the same ticker is often another coin on another venue). What was in doubt is
+judged again with each reading of the venues: prices, and answers about a coin, may have been wrong for a moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 
@@ -15,7 +16,7 @@ import msgspec
 
 from pipeline.model.config import TRUSTED_COINS
 from pipeline.model.enums import InstrumentKind
-from pipeline.model.fixedpoint import pair_exponents
+from pipeline.model.fixedpoint import pair_exponents, plain
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 
 QUARANTINED = -1
@@ -23,7 +24,10 @@ NOT_TRADED = "its exchange has trade: false, so its books are read and nothing i
 #: Declared rate 1, for limits in dollars only, in the detector as in the gate: profit and loss keeps them apart, and a
 #: pair has one quote. Another stable coin takes the rate of its book against one of these.
 USD_COINS = frozenset({"USD", "USDT", "USDC"})
+PRICES_APART = "prices "  # how the doubt begins that only prices raise
 PRICE_RATIO_MAX = Decimal("1.10")  # reference prices further apart than this are not the same coin
+TOGETHER_S = 60  # prices of one reading of all venues are so close; the next one comes two minutes later
+READINGS_AGREED = 5
 HEADROOM = Decimal(100)  # largest price and quantity that books must hold: this many times the known ones
 LARGEST_QTY_DEFAULT = Decimal(10) ** 9
 LARGEST_PRICE_DEFAULT = Decimal(10) ** 7
@@ -59,6 +63,11 @@ class InstrumentRow(msgspec.Struct, frozen=True, kw_only=True):
         """Whether it may be traded against other instruments of its pair (not quarantined)."""
         return self.pair_id != QUARANTINED
 
+    @property
+    def prices_apart(self) -> bool:
+        """Whether it is quarantined for its price alone."""
+        return self.quarantine_reason.startswith(f"{self.spec.pair}: {PRICES_APART}")
+
 
 def identity_conflict(a: CoinIdentity | None, b: CoinIdentity | None) -> str:
     """Why two coins whose identity both venues give are not proved to be the same; "" when they are.
@@ -84,7 +93,7 @@ def price_conflict(a: Decimal, b: Decimal) -> str:
         return ""
     ratio = max(a, b) / min(a, b)
     if ratio > PRICE_RATIO_MAX:
-        return f"prices {a} and {b} are {ratio:.3f} apart, at most {PRICE_RATIO_MAX} is plausible"
+        return f"{PRICES_APART}{a} and {b} are {ratio:.3f} apart, at most {PRICE_RATIO_MAX} is plausible"
     return ""
 
 
@@ -273,6 +282,102 @@ def _verdicts(
         verdicts = _pair_verdicts([*known, *(new[i] for i in indices)], trusted_coins)
         result.update(zip(indices, verdicts[len(known) :], strict=True))
     return [result[i] for i in range(len(new))]
+
+
+def judged_again(
+    rows: Sequence[InstrumentRow],
+    venues: Sequence[VenueRef],
+    prices: Mapping[tuple[str, str], Decimal],
+    gone: Collection[tuple[str, str]],
+    *,
+    trusted_coins: Collection[str] = TRUSTED_COINS,
+    agreed: Callable[[InstrumentRow, Sequence[InstrumentRow]], bool] = lambda row, group: True,
+) -> list[InstrumentRow]:
+    """Quarantined ones of ``rows`` as they are once the doubt is gone, or is another one.
+
+    ``prices``: the newest by (venue, symbol); ``gone``: removed by somebody, without a vote. What may be traded stays
+    so, and what is in conflict with it stays in quarantine. A doubt about the coin ends by what venues say of it, never
+    because one of them says nothing now. ``agreed``: asked of one whose price is in no conflict now, and of all that
+    have a vote on its pair, whether its doubt may end.
+    """
+    traded = {venue.name for venue in venues if venue.trade}
+    pairs = {row.spec.pair: row.pair_id for row in rows if row.tradable_pair}
+    found: list[InstrumentRow] = []
+    for pair in sorted({row.spec.pair for row in rows if row.quarantine_reason and row.spec.venue in traded}):
+        group = [row for row in rows if row.spec.pair == pair and row.spec.venue in traded]
+        group = [row for row in group if (row.spec.venue, row.spec.symbol) not in gone]
+        specs = [
+            msgspec.structs.replace(spec, reference_price=prices.get((spec.venue, spec.symbol), spec.reference_price))
+            for spec in (row.spec for row in group)
+        ]
+        known = _with_exchange_identity(specs)
+        all_known = not any(unknown_identity(one) for one in known)
+        paired = [one for row, one in zip(group, known, strict=True) if row.tradable_pair]
+        for row, spec, one, reason in zip(group, specs, known, _pair_verdicts(specs, trusted_coins), strict=True):
+            if row.tradable_pair or not (row.prices_apart or all_known):
+                continue
+            against = next((text for other in paired if (text := conflict(other, one, trusted_coins))), "")
+            doubt = reason or (against and f"{pair}: {against}")
+            if not doubt and row.prices_apart and not agreed(row, group):
+                continue
+            pair_id = QUARANTINED if doubt else pairs.setdefault(pair, len(pairs))
+            judged = msgspec.structs.replace(row, spec=spec, pair_id=pair_id, quarantine_reason=doubt)
+            if not doubt or judged.prices_apart != row.prices_apart:
+                found.append(judged)
+    return found
+
+
+class NewestPrices:
+    """Prices by (venue, symbol), and how often those of a pair have agreed again.
+
+    Two coins of one ticker pass each other's price now and then, and a price of an hour ago says nothing about one of
+    now: a doubt about a price ends once all prices of the pair are of one time, and have agreed in ``READINGS_AGREED``
+    readings one after the other. Nothing else would part them again.
+    """
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[str, str], tuple[Decimal, int]] = {}  # price, and when it was read
+        self._agreed: dict[tuple[str, str], tuple[int, int]] = {}  # readings in agreement, and when the last one was
+        self._counted: dict[tuple[str, str], tuple[int, int]] = {}  # the same, of the judgement under way
+
+    def read(self, specs: Iterable[InstrumentSpec], wall_s: int) -> None:
+        """Rows of instruments as their venues list them at ``wall_s``; those without a price tell nothing."""
+        known = (spec for spec in specs if spec.reference_price > 0)
+        self._newest |= {(spec.venue, spec.symbol): (spec.reference_price, wall_s) for spec in known}
+
+    def judged(
+        self,
+        rows: Sequence[InstrumentRow],
+        venues: Sequence[VenueRef],
+        gone: Collection[tuple[str, str]],
+        trusted_coins: Collection[str],
+    ) -> list[InstrumentRow]:
+        """:func:`judged_again` by these prices."""
+        self._counted = {}
+        prices = {key: price for key, (price, _) in self._newest.items()}
+        found = judged_again(rows, venues, prices, gone, trusted_coins=trusted_coins, agreed=self._have_agreed)
+        self._agreed = self._counted  # what was not in agreement now begins anew
+        return found
+
+    def _have_agreed(self, row: InstrumentRow, group: Sequence[InstrumentRow]) -> bool:
+        keys = [(one.spec.venue, one.spec.symbol) for one in group]
+        times_s = [self._newest[key][1] for key in keys if key in self._newest]
+        key = (row.spec.venue, row.spec.symbol)
+        count, counted_s = self._agreed.get(key, (0, 0))
+        if times_s and min(times_s) > counted_s and max(times_s) - min(times_s) <= TOGETHER_S:
+            count, counted_s = count + 1, max(times_s)
+        self._counted[key] = (count, counted_s)
+        return count >= READINGS_AGREED
+
+
+def changed_shape(old: InstrumentSpec, new: InstrumentSpec) -> bool:
+    """Whether tick, lot or multiplier changed, so that the instrument's numbers mean something else than before."""
+    return (old.tick, old.lot, old.multiplier) != (new.tick, new.lot, new.multiplier)
+
+
+def shape_text(spec: InstrumentSpec) -> str:
+    """Tick, lot and multiplier, for people."""
+    return f"{plain(spec.tick)}, {plain(spec.lot)}, {plain(spec.multiplier)}"
 
 
 def wallet_open(spec: InstrumentSpec) -> bool:

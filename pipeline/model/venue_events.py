@@ -47,12 +47,14 @@ class CancelOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionState(msgspec.Struct, frozen=True, kw_only=True):
-    """Order entry and private stream of a venue, taken together."""
+    """Order entry and private stream of a venue, taken together. ``clock_known``: what is signed goes by a reading of
+    the venue's clock, not by ours."""
 
     venue: str
     state: Literal["up", "down"]
     recv_mono_ns: int
     reason: str = ""
+    clock_known: bool = True
 
 
 class FundingNotice(msgspec.Struct, frozen=True, kw_only=True):

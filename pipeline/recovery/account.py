@@ -32,7 +32,7 @@ from pipeline.execution.records import BalanceRecord, FillRecord, PositionRecord
 from pipeline.model.enums import InstrumentKind, OrderState, TimeInForce
 from pipeline.model.structs import ZERO, Balance, InstrumentSpec, MoneyMove, Position
 from pipeline.model.venue_events import MoneyNotice
-from pipeline.recovery.differences import Difference, Key, looks_traded, may_be_late, may_be_unknown
+from pipeline.recovery.differences import UNPROVED, Difference, Key, looks_traded, may_be_late, may_be_unknown
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.forced_rows import ForcedRows, cause_of
 from pipeline.recovery.history import MoneyHistory
@@ -40,15 +40,13 @@ from pipeline.recovery.notices import MoneyNotices
 from pipeline.recovery.past_values import STALE_NS, PastValues
 from pipeline.recovery.position_lists import PositionLists
 from pipeline.recovery.position_prices import PositionPrices
+from pipeline.recovery.suspect_instruments import not_listed_yet
 from pipeline.recovery.unreadable import UnreadableRows
 from pipeline.recovery.wallets import WALLET_TOLERANCE, WalletViews
 
 READINGS = 3
 SUSPECT_READINGS = 2
 AGREE_POLLS = 3
-#: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too: an order that
-#: rests is listed, so its ending was lost, and venues stop listing orders that ended with nothing filled.
-UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
 
 
 class Suspect(Protocol):
@@ -188,7 +186,7 @@ class AccountCheck:
         """Takes the baselines that are missing, and answers the questions about positions that the sweep covers."""
         for (venue, what), difference in self._differences.items():
             after = venue == answer.venue and answer.began_mono_ns >= difference.first_mono_ns
-            if after and self._covered(venue, what, answer):
+            if after and self._covered(venue, what, answer) and not not_listed_yet(self._context, venue):
                 difference.swept_mono_ns = answer.began_mono_ns
         self._set_balances(answer)
         self.first_balances.wall_ms(answer.venue)
@@ -207,9 +205,8 @@ class AccountCheck:
         """Whether a sweep would have listed an execution that moved this: every instrument whose base coin or symbol
         it is. A quote coin alone is moved by no execution: the instruments of what else differs there."""
         specs = [row.spec for row in self._context.instruments if row.spec.venue == venue]
-        moved = {what}
-        if all(what not in (spec.symbol, spec.base) for spec in specs):
-            moved = {other for name, other in self._differences if name == venue}
+        own = any(what in (spec.symbol, spec.base) for spec in specs)
+        moved = {what} if own else {other for name, other in self._differences if name == venue}
         return {s.symbol for s in specs if s.symbol in moved or s.base in moved} <= set(answer.symbols)
 
     def _set_balances(self, answer: SweepAnswer) -> None:

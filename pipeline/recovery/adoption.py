@@ -1,12 +1,12 @@
 """Taking over what a lost or older journal does not explain, by an operator's command (``arb resume --adopt``).
 
-A futures position that no operation holds becomes a hedge again where its spot coins are found: coins that orders of
-an engine bought there, or else coins that lie on a spot venue of the same pair. Its entry prices are the position's
-entry price as the venue states it, and the spot price of now: what the hedge earned before is in no journal. A position
-without coins, and coins without a position, become a baseline: they stay, are listed, and are not ours to trade. A
-hedge of this journal that was left by orders which it lacks is closed. A position on a contract that the catalogue
-lacks is left, and said, until a sweep of its venue that began after the command lacks it too: then it is none. No list
-of the account poller says that: it has the catalogue's contracts only.
+A futures position that no operation holds becomes a hedge again where its spot coins are found, one for each venue that
+has some: coins that orders of an engine moved there, or else coins that lie on a spot venue of the same pair. Its entry
+prices are the position's entry price as the venue states it, and the spot price of now: what the hedge earned before is
+in no journal. A position without coins, and coins without a position, become a baseline: they stay, are listed, and are
+not ours to trade. A hedge of this journal that was left by orders which it lacks is closed. A position on a contract
+that the catalogue lacks is left, and said, until a sweep of its venue that began after the command lacks it too: then
+it is none. No list of the account poller says that: it has the catalogue's contracts only.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.external_fills import ADOPTED, EXTERNAL, given_fill
 from pipeline.execution.external_shares import group_net, is_traded
 from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST, Operation
-from pipeline.execution.market import mid_price
+from pipeline.execution.market import is_tradable_qty, mid_price
 from pipeline.execution.records import (
     AdoptedRecord,
     BreakerRecord,
     FillRecord,
+    HedgeRecord,
     LegPlan,
     OperationRecord,
     OperationStateRecord,
@@ -61,6 +62,7 @@ class Adoption:
         self._book = book
         self._rate = rate
         self._account = account
+        self._net: dict[str, Decimal] = {}  # coin -> what others hold of it in all, as far as nothing has taken it
         self._asked: dict[Key, int] = {}  # position -> since when its venue is asked whether it still stands (mono ns)
 
     def asking(self) -> bool:
@@ -75,6 +77,7 @@ class Adoption:
         """
         context, ledger = self._context, self._context.ledger
         self._take_positions_in()
+        self._net = {}
         found: list[AdoptedRecord] = []
         for (venue, symbol), qty in sorted(ledger.external.unowned.items()):
             row = context.instruments.find(venue, symbol)
@@ -84,7 +87,7 @@ class Adoption:
             found += self._closed(row, qty, price)
             left = ledger.external.unowned.get((venue, symbol), ZERO)
             if left:
-                found.append(self._hedge(row, left, price, reason) or self._baseline(row, left, price))
+                found += self._hedges(row, left, price, reason)
         for (venue, asset), held in sorted(ledger.external.trades.coins.items()):  # less what hedges have taken
             if is_traded(context.instruments, asset):  # as worth.py counts them
                 found.append(
@@ -164,12 +167,10 @@ class Adoption:
         ledger = self._context.ledger
         for (venue, symbol), offset in sorted(ledger.position_offsets.items()):
             row = self._context.instruments.find(venue, symbol)
-            if not offset or row is None:
-                continue
-            held = ledger.external.trades.contracts.get((venue, symbol))
-            price = ledger.offset_entries.get((venue, symbol)) or self._account.entry_price(venue, symbol)
-            price = price or (held.entry_price if held is not None else self._price(row))
-            self._book.move_position(row, ledger.expected_position(venue, symbol), price, cause=ADOPTED, witness="poll")
+            if offset and row is not None:
+                held = ledger.external.trades.contracts.get((venue, symbol))
+                price = self._account.entry_price(venue, symbol)
+                self._book.take_in(row, price or (held.entry_price if held is not None else self._price(row)))
 
     def _closed(self, row: InstrumentRow, qty: Decimal, price: Decimal) -> list[AdoptedRecord]:
         """Hedges of this journal that lost orders have left, in whole or in part."""
@@ -184,11 +185,7 @@ class Adoption:
             taken = min(abs(net), left)
             left -= taken
             fills = [self._fill(operation, row, _side(qty), taken, price, EXTERNAL)]
-            spot = self._context.instruments.find(hedge.spot_venue, hedge.spot_symbol)
-            moved = self._traded(hedge.spot_venue, hedge.base)
-            if spot is not None and moved * int(hedge.spot_side) < 0:
-                side, part = _side(moved), min(abs(moved), taken)
-                fills.append(self._fill(operation, spot, side, part, self._price(spot), EXTERNAL))
+            fills += self._coins_left(operation, hedge, taken)
             detail = f"{taken} of {hedge.qty} were left by orders that the journal lacks"
             record = AdoptedRecord(
                 "closed",
@@ -206,12 +203,48 @@ class Adoption:
             found.append(record)
         return found
 
-    def _hedge(self, row: InstrumentRow, qty: Decimal, price: Decimal, reason: str) -> AdoptedRecord | None:
-        """The position as a hedge of an operation made for it; None where its coins are not found."""
+    def _coins_left(self, operation: Operation, hedge: HedgeRecord, taken: Decimal) -> list[FillRecord]:
+        """What left the coins of a hedge whose contract lost orders have closed by ``taken``: orders on its own spot
+        venue or on another one, as an exit sells where it can. Together with what entries and trades of that run moved
+        there it may not show on any venue: then it shows in the sum of all that others hold of the coin."""
+        spots = self._spots(hedge.base, self._context.instruments.find(hedge.spot_venue, hedge.spot_symbol))
+        side = OrderSide.SELL if hedge.spot_side is OrderSide.BUY else OrderSide.BUY
+        left, parts = taken, list[tuple[InstrumentRow, Decimal]]()
+        for spot in spots:
+            part = min(left, max(ZERO, self._traded(spot.spec.venue, hedge.base) * int(side)))
+            left -= part
+            parts += [(spot, part)] if part else []
+        left -= self._alone(hedge.base, int(hedge.spot_side), left)
+        parts += [(spots[0], left)] if spots and left else []
+        return [self._fill(operation, spot, side, part, self._price(spot), EXTERNAL) for spot, part in parts]
+
+    def _alone(self, base: str, sign: int, most: Decimal, lot: Decimal = ZERO) -> Decimal:
+        """How much of a coin, at most ``most`` and in whole lots, stands alone with this sign in what others hold of
+        it, coins and contracts together: nearly nothing where the lost orders had two legs each. It counts once."""
+        external = self._context.ledger.external
+        if base not in self._net:
+            coins = (held.qty for (_, coin), held in external.trades.coins.items() if coin == base)
+            contracts = (qty for key, qty in external.unowned.items() if external.base_of[key] == base)
+            self._net[base] = sum(coins, ZERO) + sum(contracts, ZERO)
+        alone = min(most, max(ZERO, self._net[base] * sign))
+        alone = alone // lot * lot if lot else alone
+        self._net[base] -= alone * sign
+        return alone
+
+    def _hedges(self, row: InstrumentRow, qty: Decimal, price: Decimal, reason: str) -> list[AdoptedRecord]:
+        """The position as hedges, one for each spot venue that has coins of it, and as a baseline for what has none."""
+        found: list[AdoptedRecord] = []
+        left, sign = abs(qty), 1 if qty > 0 else -1
+        for spot, part in self._coins(row, qty):
+            left -= part
+            found.append(self._hedge(row, spot, part * sign, price, reason))
+        return found + ([self._baseline(row, left * sign, price)] if left else [])
+
+    def _hedge(
+        self, row: InstrumentRow, spot: InstrumentRow, qty: Decimal, price: Decimal, reason: str
+    ) -> AdoptedRecord:
+        """A part of a position as a hedge of an operation made for it; ``spot``: where its coins are."""
         context, ledger, spec = self._context, self._context.ledger, row.spec
-        spot = self._coins(row, qty)
-        if spot is None:
-            return None
         spot_price, amount = self._price(spot), abs(qty)
         legs = (self._leg(spot, _side(-qty), amount, spot_price), self._leg(row, _side(qty), amount, price))
         buy, sell = (spot, row) if qty < 0 else (row, spot)
@@ -264,30 +297,54 @@ class Adoption:
 
     def _baseline(self, row: InstrumentRow, qty: Decimal, price: Decimal) -> AdoptedRecord:
         spec = row.spec
-        detail = "no coins that it could hedge: stays, not ours to trade"
+        detail = "no coins that it could hedge: stays, not ours to trade; close it at the venue"
         record = AdoptedRecord("baseline", spec.venue, spec.symbol, spec.base, qty, price, "", detail)
         self._context.record(record)
         return record
 
-    def _coins(self, row: InstrumentRow, qty: Decimal) -> InstrumentRow | None:
-        """Spot instrument of the pair on whose venue the other leg of a position lies. Coins that an engine's orders
-        moved come first, where they still lie there; a short position may also be covered by coins no hedge holds."""
-        ledger, spec = self._context.ledger, row.spec
-        spots = [
-            r
-            for r in self._context.instruments
-            if r.spec.kind is InstrumentKind.SPOT and (r.spec.base, r.spec.quote) == (spec.base, spec.quote)
-        ]
-        best, most = None, ZERO
-        for spot in spots:
-            moved = self._traded(spot.spec.venue, spec.base)
-            free = (ledger.expected_balance(spot.spec.venue, spec.base) or ZERO) - self._hedged(spot)
-            lie_there = qty > 0 or free >= -qty
-            if moved * qty < 0 and abs(moved) >= abs(qty) and lie_there:
-                return spot
-            if qty < 0 and lie_there and free > most:
-                best, most = spot, free
-        return best
+    def _coins(self, row: InstrumentRow, qty: Decimal) -> list[tuple[InstrumentRow, Decimal]]:
+        """(spot instrument of the pair, base coins) where the other leg of a position lies. Coins that an engine's
+        orders moved come first, where they still lie there: on one venue if one has all of them, else on several. A
+        short position may also be covered by coins no hedge holds, and any by what the sum of all venues says is not
+        alone: where trades have moved the coins on, no venue has them all."""
+        spec, left, sign = row.spec, abs(qty), 1 if qty > 0 else -1
+        moved = {spot: self._moved_for(spot, sign) for spot in self._spots(spec.base, row)}
+        most = sorted(moved, key=lambda spot: moved[spot], reverse=True)
+        found: dict[InstrumentRow, Decimal] = {}
+        for spot in most:
+            lot = max(spec.lot, spot.spec.lot)
+            part = min(left, moved[spot] // lot * lot)
+            if is_tradable_qty(spot, part, self._price(spot)):
+                found[spot] = part
+                left -= part
+        rest = left - self._alone(spec.base, sign, left, spec.lot)
+        if qty < 0:  # coins of the stock do as well
+            most.sort(key=lambda spot: self._free(spot) - found.get(spot, ZERO), reverse=True)
+            if most and self._free(most[0]) - found.get(most[0], ZERO) >= left:
+                rest = left
+        elif found:
+            most = list(found)
+        if most and rest > 0:
+            found[most[0]] = found.get(most[0], ZERO) + rest
+        return list(found.items())
+
+    def _spots(self, base: str, like: InstrumentRow | None) -> list[InstrumentRow]:
+        """Spot instruments of a coin with the quote of ``like``, which comes first if it is one."""
+        if like is None:
+            return []
+        rows = [r for r in self._context.instruments if r.spec.kind is InstrumentKind.SPOT and r.spec.base == base]
+        return sorted((r for r in rows if r.spec.quote == like.spec.quote), key=lambda r: r is not like)
+
+    def _moved_for(self, spot: InstrumentRow, sign: int) -> Decimal:
+        """Coins that orders of an engine left there (``sign`` < 0: for a short position) or took from there; of those
+        that they left no more than lie there and no hedge holds."""
+        moved = max(ZERO, self._traded(spot.spec.venue, spot.spec.base) * -sign)
+        return moved if sign > 0 else min(moved, max(ZERO, self._free(spot)))
+
+    def _free(self, spot: InstrumentRow) -> Decimal:
+        """Coins on a spot venue that no hedge holds."""
+        there = self._context.ledger.expected_balance(spot.spec.venue, spot.spec.base)
+        return (there or ZERO) - self._hedged(spot)
 
     def _traded(self, venue: str, coin: str) -> Decimal:
         """Coins that orders of others (also of an engine) have left there or taken away, less what was taken for stock

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.execution.core_context import CoreContext
+from pipeline.execution.events import SweepAnswer
+from pipeline.execution.external_shares import may_fill
 from pipeline.execution.ledger import LATE_NS, Ledger, Order
 from pipeline.model.enums import InstrumentKind, OrderState
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import ZERO, Balance, Position
+from pipeline.model.units import NS_PER_MS
 from pipeline.recovery.past_values import STALE_NS
 
 LOOK_PAUSE_NS = 1_000_000_000
 Key = tuple[str, str]  # venue, and asset or symbol
+#: Not ended, and no fill reported: a complete sweep without a trace of the order settles these. OPEN too: an order that
+#: rests is listed, so its ending was lost, and venues stop listing orders that ended with nothing filled.
+UNPROVED = frozenset({OrderState.UNKNOWN, OrderState.OPEN})
 
 
 @dataclass(slots=True)
@@ -89,3 +95,28 @@ def may_be_late(ledger: Ledger, key: Key, off: Decimal, now_ns: int) -> bool:
         if 0 <= now_ns - order.last_evidence_mono_ns <= LATE_NS:
             unfilled += max(ZERO, intent.qty - order.filled)
     return 0 < abs(off) <= unfilled
+
+
+def hidden(context: CoreContext, order: Order, answer: SweepAnswer, provable_at: Callable[[Order], int]) -> bool:
+    """Whether another order of ours may hide in balance or position what ``order`` did, and a sweep cannot tell.
+
+    One of the other side whose answer is still to come, and that the sweep began too early to prove empty
+    (``provable_at``): both together may have moved nothing. Or one of the same side that has filled so lately that the
+    balance may be older than that: it lacks the one, and shows the other."""
+    intent, grace_ns = order.intent, context.config.execution.unknown_grace_ms * NS_PER_MS
+    for other in context.ledger.orders.values():
+        theirs, since_ns = other.intent, answer.began_mono_ns - other.last_evidence_mono_ns
+        if other is order or theirs.venue != intent.venue:
+            continue
+        if intent.kind is InstrumentKind.PERPETUAL:
+            moved = int(theirs.side) * (theirs.symbol == intent.symbol)
+        else:
+            moved = int(theirs.side) * ((theirs.base == intent.base) - (theirs.quote == intent.base))
+        back = moved * int(intent.side) < 0 and not other.settled and may_fill(other) > 0
+        if back and (other.state not in UNPROVED or answer.began_mono_ns < provable_at(other)):
+            return True
+        # (evidence that seems to be later than now is of another boot of the host)
+        lately = since_ns < grace_ns and other.last_evidence_mono_ns <= context.now.mono_ns
+        if theirs.symbol == intent.symbol and theirs.side is intent.side and other.filled and lately:
+            return True
+    return False

@@ -10,7 +10,7 @@ Answers:
 | the same, for an operation that an operator has taken over | its repair: it ends when nothing of it stands alone |
 | order with an id of an engine's form | booked, nothing is taken or repaired; ``second_engine`` or ``unknown_past`` |
 | deposit, incoming transfer | the expected balance moves |
-| withdrawal, outgoing transfer | the same; breaker of the venue; hedges whose coins are gone shrink |
+| withdrawal, outgoing transfer | the same; breaker of the venue; hedges shrink by coins of theirs that it took |
 | money that no list and no notice explains | the same; lost beyond the limit: breaker ``unexplained_loss`` |
 """
 
@@ -23,6 +23,7 @@ import msgspec
 
 from pipeline.execution.accounts import EXACT, PNL_DIGITS, Execution
 from pipeline.execution.core_context import CoreContext, epoch_of
+from pipeline.execution.external import MISSED
 from pipeline.execution.external_fills import ADOPTED, EXTERNAL, given_fill
 from pipeline.execution.external_records import (
     ExternalFillRecord,
@@ -34,7 +35,7 @@ from pipeline.execution.external_shares import done_by_hand, futures_taken, grou
 from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_PAST, Operation
 from pipeline.execution.records import AdoptedRecord, ExternalRecord, FillRecord
 from pipeline.execution.settle import hedge_left, hedge_record
-from pipeline.model.enums import InstrumentKind, OrderSide
+from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.fixedpoint import plain
 from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO, Fill, InstrumentSpec
@@ -81,6 +82,13 @@ class ExternalBook:
         self._rate = rate
         self._coin_rates = coin_rates
 
+    def tick(self) -> None:
+        """What was lost beside an operation that opens a hedge there is missed of that hedge once it has ended."""
+        for (venue, coin), lost in list(self._context.ledger.external.missed.items()):
+            if not self._opening(venue, coin):
+                self.shortage(venue, coin, lost, self._rate(coin) or ZERO)
+                self._miss(venue, coin, ZERO)
+
     # --- executions and orders ---
 
     def fill(
@@ -119,6 +127,7 @@ class ExternalBook:
             taken=taken,
             extra_fees=fill.extra_fees,
         )
+        had = {coin: context.ledger.expected_balance(fill.venue, coin) or ZERO for coin in (spec.base, spec.quote)}
         rates = self._coin_rates((record,), spec.quote)
         in_coins = sum((amount * rates[coin] for coin, amount in record.fees_of_others if coin in rates), ZERO)
         context.record(msgspec.structs.replace(record, coin_fees=in_coins.quantize(PNL_DIGITS, ROUND_HALF_EVEN)))
@@ -133,7 +142,7 @@ class ExternalBook:
                 whose = "order of another client" if cause == "order" else cause
                 context.trip(f"venue.{fill.venue}", f"{whose}: {text}")
             if spec.kind is InstrumentKind.SPOT:
-                self._shortages(spec, fill.price)
+                self._shortages(spec, fill.price, had)
 
     def _takers(
         self, fill: Fill, spec: InstrumentSpec, cause: str
@@ -249,11 +258,20 @@ class ExternalBook:
         if row is None:
             return
         expected = self._context.ledger.expected_position(venue, symbol)
+        self.take_in(row, price)
         taken = self.move_position(row, qty, price, cause=cause, witness=witness, order_ids=order_ids)
         detail = f"{symbol} is {qty}, not {expected}"
         self._context.alert(2, "external", f"{venue} position {detail} ({cause}){_lost(taken)}")
         if cause not in UNARMED:
             self._context.trip(f"venue.{venue}", f"position {detail}")
+
+    def take_in(self, row: InstrumentRow, price: Decimal) -> None:
+        """What stood on a contract before this journal becomes the ledger's: at what it was entered at, ``price`` where
+        that is not known. From there on what it brings is its result, and no money without a reason."""
+        ledger, place = self._context.ledger, (row.spec.venue, row.spec.symbol)
+        if ledger.position_offsets.get(place):
+            entry, expected = ledger.offset_entries.get(place), ledger.expected_position(*place)
+            self.move_position(row, expected, entry or price, cause=ADOPTED, witness="poll")
 
     def move_position(
         self,
@@ -328,7 +346,7 @@ class ExternalBook:
             context.trip(f"venue.{venue}", f"{cause}: {asset} {amount:+}")
         if amount < 0 and cause == "unexplained":
             self._bound(venue, asset, rate)
-        self.shortage(venue, asset, rate or ZERO)
+        self.shortage(venue, asset, -amount, rate or ZERO)
 
     def _bound(self, venue: str, asset: str, rate: Decimal | None) -> None:
         """Halts beyond the bound; a loss that cannot be valued counts as beyond it."""
@@ -338,21 +356,22 @@ class ExternalBook:
             text = f"{lost:.2f} USD are gone without a reason, at most {limit}" if rate else f"{asset} has no USD rate"
             self._context.trip(UNEXPLAINED_LOSS, f"{venue} {asset}: {text}")
 
-    def _shortages(self, spec: InstrumentSpec, price: Decimal) -> None:
-        """What a spot trade of others took of coins that hedges hold: sold, or paid with."""
-        unit = self._rate(spec.quote)
-        self.shortage(spec.venue, spec.base, price * unit if unit is not None else self._rate(spec.base) or ZERO)
+    def _shortages(self, spec: InstrumentSpec, price: Decimal, had: Mapping[str, Decimal]) -> None:
+        """What a spot trade of others took of coins that hedges hold: sold, or paid with. ``had``: coins there before
+        it."""
+        ledger, unit = self._context.ledger, self._rate(spec.quote)
+        lost = {coin: before - (ledger.expected_balance(spec.venue, coin) or ZERO) for coin, before in had.items()}
+        worth = price * unit if unit is not None else self._rate(spec.base) or ZERO
+        self.shortage(spec.venue, spec.base, lost[spec.base], worth)
         if spec.quote not in USD_COINS:
-            self.shortage(spec.venue, spec.quote, unit or ZERO)
+            self.shortage(spec.venue, spec.quote, lost[spec.quote], unit or ZERO)
 
-    def shortage(self, venue: str, asset: str, price: Decimal) -> None:
-        """Shrinks hedges whose coins are no longer on their spot venue; ``price``: what the coins are valued at in USD
-        (0 = nobody knows: as they were bought)."""
-        ledger = self._context.ledger
-        total = ledger.expected_balance(venue, asset)
-        if total is None:
-            return
-        for operation, symbol, qty in spot_taken(ledger, venue, asset, total):
+    def shortage(self, venue: str, asset: str, lost: Decimal, price: Decimal) -> None:
+        """Shrinks hedges that miss some of the ``lost`` coins of their spot venue; ``price``: what the coins are valued
+        at in USD (0 = nobody knows: as they were bought)."""
+        ledger, left = self._context.ledger, lost
+        opening = self._opening(venue, asset)
+        for operation, symbol, qty in spot_taken(ledger, venue, asset, lost):
             taken, hedge = (TakenShare(operation.operation_id, qty),), ledger.hedges[operation.operation_id]
             self._context.record(
                 ExternalFlowRecord(
@@ -369,6 +388,23 @@ class ExternalBook:
             )
             self._context.alert(2, "external", f"{venue} {asset}: coins of hedges are gone{_lost(taken)}")
             self._context.record(hedge_record(operation, hedge.qty - qty, f"{qty} {asset} are gone from {venue}"))
+            left -= qty
+        if opening and left > 0:
+            self._miss(venue, asset, ledger.external.missed.get((venue, asset), ZERO) + left)
+
+    def _miss(self, venue: str, coin: str, amount: Decimal) -> None:
+        """Keeps, over an end of this process, what a hedge that is being opened is to miss."""
+        text = f"{amount} {coin} that went while a hedge was being opened"
+        self._context.record(ExternalRecord(venue, MISSED, text, asset=coin, amount=amount))
+
+    def _opening(self, venue: str, coin: str) -> bool:
+        """Whether an operation that opens a hedge with coins of a venue is open: what the hedge holds is not known."""
+        return any(
+            (leg.kind, leg.venue, leg.base) == (InstrumentKind.SPOT, venue, coin)
+            for operation in self._context.ledger.open_operations.values()
+            if operation.record.type is OpportunityType.SPOT_FUTURES_HEDGE and not operation.record.closes
+            for leg in operation.record.legs
+        )
 
     # --- inside ---
 

@@ -14,6 +14,7 @@ from decimal import Decimal
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import FetchFunding, FundingAnswer
 from pipeline.execution.records import FundingRecord
+from pipeline.execution.settled.leaving import funding_too_old
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.structs import Funding
 from pipeline.model.venue_events import FundingNotice
@@ -123,7 +124,8 @@ class FundingWatch:
         earlier = state.asked_mono_ns <= state.final_mono_ns  # asked before the stop: it may lack the newest payment
         state.asked_mono_ns = 0
         state.notices = [notice for notice in state.notices if self._is_later(notice)]
-        for row in answer.funding:
+        new = [row for row in answer.funding if not funding_too_old(context.ledger, row.venue, row.venue_wall_ms)]
+        for row in new:
             if (row.venue, row.event_id) in context.ledger.funding_seen or not self._is_ours(row, state.notices):
                 continue
             value = row.amount * (self._rate(row.asset) or Decimal(0))

@@ -9,7 +9,8 @@ An order is proved never to have executed (EXPIRED) only when all of this holds:
 1. its own window and ``execution.unknown_grace_ms`` have passed since it was sent, on the monotonic clock;
 2. one complete sweep of its venue *begun after that* shows neither the order nor a fill of it;
 3. that sweep's balances agree with the ledger to the last digit in the order's base asset (spot), or its position does
-   (futures), wherever a baseline is known.
+   (futures), wherever a baseline is known; and no other order may have hidden what this one did: one of the other side
+   about which that sweep says nothing yet, or one of the same side that has filled within the grace before it.
 
 Positive evidence, from any source at any time, settles it at once. Nothing is ever resent.
 """
@@ -25,16 +26,17 @@ from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import InstrumentAnswer, MoneyAnswer, SweepAnswer, SweepVenue
 from pipeline.execution.evidence import Evidence
-from pipeline.execution.ledger import LATE_NS, Operation, Order
+from pipeline.execution.ledger import UNKNOWN_PAST, Operation, Order
 from pipeline.execution.records import ReconcileRecord, RecoveryRecord
-from pipeline.recovery.account import UNPROVED, AccountCheck
+from pipeline.recovery.account import AccountCheck
 from pipeline.recovery.adoption import Adoption
+from pipeline.recovery.differences import UNPROVED, hidden
 from pipeline.recovery.earlier_run import EarlierRun
 from pipeline.recovery.external_book import ExternalBook
 from pipeline.recovery.foreign_orders import book_foreign
 from pipeline.recovery.history import MoneyHistory
 from pipeline.recovery.row_questions import RowQuestions
-from pipeline.recovery.suspect_instruments import SUSPECT_NS, suspects
+from pipeline.recovery.suspect_instruments import FIRST_SYMBOLS_MAX, LATE_MARGIN_MS, SUSPECT_NS, LackedPast, suspects
 from pipeline.recovery.unproved import Unproved
 
 SWEEP_PAUSE_NS = 1_000_000_000
@@ -44,12 +46,9 @@ SWEEP_LOST_NS = 30_000_000_000  # a sweep without an answer, beyond what its sym
 SWEEP_SYMBOL_NS = 1_000_000_000
 FIRST_ANSWER_NS = 3_000_000_000  # how long READY and an earlier run's broken operation wait for a venue's first sweep
 VENUES_TO_TRADE = 2
-LATE_MARGIN_MS = LATE_NS // 1_000_000
 PROOF_PAUSE_MAX_NS = 30_000_000_000  # between sweeps that could not decide about an unknown order
 LOOKS_AT_ONCE = 4  # sweeps about one question a second apart: readings that agree need some
 FIRST_DOUBTS_NS = 60_000_000_000  # after a start: differences to the ledger may be older than the run
-FIRST_SWEEP_MS = 3_600_000  # how far back the first sweep of a new journal looks for orders of an engine
-FIRST_SYMBOLS_MAX = 40  # and in how many symbols: each costs requests before the first trade
 
 
 @dataclass(slots=True)
@@ -106,7 +105,8 @@ class RecoveryManager:
         self.history = MoneyHistory(context)
         self.rows = RowQuestions(context)
         mine = (self.book, self.history, self.suspect)
-        self.account = AccountCheck(context, balances, *mine, funding_known, evidence.awaits)
+        self._lacked = LackedPast(context, evidence.awaits)
+        self.account = AccountCheck(context, balances, *mine, funding_known, self._lacked.awaits)
         self.adoption = Adoption(context, self.book, rate, self.account)
 
     def answers(self) -> dict[type, Callable[[Any], object]]:
@@ -128,13 +128,13 @@ class RecoveryManager:
         """
         self._boot_mono_ns, self._boot_wall_ms = self._context.now.mono_ns, self._context.now.wall_ms
         self._same_host_boot, self._alive_wall_ms = earlier.same_host_boot, earlier.alive_wall_ms
+        self._lacked.begins(earlier, self._boot_wall_ms)
         self.account.known_until_wall_ms = max(0, earlier.alive_wall_ms - LATE_MARGIN_MS)
         for venue in venues:
             state = self._venues.setdefault(venue, _Venue())
             state.everything = not earlier.same_host_boot
-            state.since_wall_ms = earlier.alive_wall_ms - LATE_MARGIN_MS
+            state.since_wall_ms = self._lacked.since_wall_ms
             if not earlier.alive_wall_ms:  # a new journal, or a lost one: orders of an engine would show it
-                state.since_wall_ms = self._boot_wall_ms - FIRST_SWEEP_MS
                 state.suspects.update(sorted(self._context.instruments.symbols_of(venue))[:FIRST_SYMBOLS_MAX])
         for order in list(self._context.ledger.unsettled.values()):
             self._balances.reserve_balance(order)
@@ -154,8 +154,9 @@ class RecoveryManager:
         return waited and sum(v.reconciled for v in venues) >= VENUES_TO_TRADE
 
     def awaited(self) -> dict[str, str]:
-        """Venues of which no sweep has been complete in this run (what is there is not known whole) -> why."""
-        return {name: venue.problem or "being asked" for name, venue in self._venues.items() if not venue.swept}
+        """Venues of which what is there is not known whole, as no sweep of it has been complete in this run -> why."""
+        why = {name: self._lacked.why(name) if v.swept else "being asked" for name, v in self._venues.items()}
+        return {name: self._venues[name].problem or text for name, text in why.items() if text}
 
     def questioned(self, venue: str, symbol: str) -> bool:
         """Whether a position is being looked up at the venue, or a row read: nothing is decided by it meanwhile."""
@@ -185,11 +186,14 @@ class RecoveryManager:
         """Starts the sweeps that are due, and wants one where an unknown order may be proved never to have executed."""
         self.history.tick()
         self.rows.tick()
+        self.book.tick()
         now_ns = self._context.now.mono_ns
         for venue, state in self._venues.items():
             if state.sweeping and now_ns >= state.lost_mono_ns:
                 state.sweeping, state.tried = False, True
                 self._failed(venue, state, "no answer to the sweep")
+        for venue, unasked in self._lacked.news(self._venues):
+            self._look_at(venue, unasked, UNKNOWN_PAST, self._lacked.since_wall_ms)
         for order in self._context.ledger.unsettled.values():
             due_ns = self._venues[order.intent.venue].prove_due_mono_ns if order.intent.venue in self._venues else 0
             waits = order.held or (order.state in UNPROVED and now_ns >= self.provable_at(order))
@@ -268,8 +272,9 @@ class RecoveryManager:
         state.failures, state.problem = 0, ""
         state.due_mono_ns = self._context.now.mono_ns + SWEEP_PAUSE_NS
         state.suspects.difference_update(answer.symbols)
+        self._lacked.swept(answer)
         state.everything, state.swept = False, True
-        if answer.since_wall_ms <= state.since_wall_ms:
+        if answer.since_wall_ms <= state.since_wall_ms and not state.suspects:  # what is unasked is asked as far back
             state.since_wall_ms = 0
         self._foreign(answer)
         self._resolve(whole)
@@ -298,7 +303,7 @@ class RecoveryManager:
 
     def _foreign(self, answer: SweepAnswer) -> None:
         began_ms = self.account.first_balances.reckoned_ms(self._boot_wall_ms, self._boot_mono_ns)
-        book_foreign(answer, self._context.ledger, self._evidence, self.account, self.book, began_ms)
+        book_foreign(answer, self._context, self._evidence, self.account, self.book, began_ms)
 
     def suspect(self, venue: str, what: str, held: bool = False) -> None:
         """Something moved that the ledger does not explain: perhaps a fill of ours that a venue added late, perhaps
@@ -307,12 +312,13 @@ class RecoveryManager:
         found = suspects(context.ledger, context.instruments, venue, what, context.now.mono_ns, held=held)
         self._look_at(venue, found, f"{what} {'held' if held else 'moved'}")
 
-    def _look_at(self, venue: str, symbols: set[str], reason: str) -> None:
+    def _look_at(self, venue: str, symbols: set[str], reason: str, begin_ms: int | None = None) -> None:
         state = self._venues.setdefault(venue, _Venue())
         state.suspects |= symbols
         since_ms = self._context.now.wall_ms - SUSPECT_NS // 1_000_000
         if self._alive_wall_ms and self._context.now.mono_ns - self._boot_mono_ns < FIRST_DOUBTS_NS:
             since_ms = min(since_ms, self._alive_wall_ms - LATE_MARGIN_MS)  # it may have happened between the runs
+        since_ms = since_ms if begin_ms is None else min(since_ms, begin_ms)
         state.since_wall_ms = min(state.since_wall_ms, since_ms) if state.since_wall_ms else since_ms
         self.want(venue, reason)
 
@@ -348,6 +354,8 @@ class RecoveryManager:
             if intent.symbol not in answer.symbols or answer.began_mono_ns < self.provable_at(order):
                 continue
             if order.client_id in seen or (order.order_id and order.order_id in seen_ids) or order.known_filled:
+                continue
+            if hidden(self._context, order, answer, self.provable_at):
                 continue
             if not self.account.agrees(order, answer) and not self._unproved.decided(order):
                 text = (

@@ -9,6 +9,7 @@ until the catalogue has the row as well.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import msgspec
 
@@ -23,6 +24,7 @@ from pipeline.model.structs import InstrumentSpec
 ANSWER_NS = 6_000_000_000  # an answer that takes longer is lost
 PAUSE_FIRST_NS = 1_000_000_000  # until a row that forbids both sides, or was not to be had, is asked for again
 PAUSE_MAX_NS = 30_000_000_000
+PAUSE_OPEN_NS = 2_000_000_000  # the longest pause while something is open there: times how many rows are in question
 #: The executor's counter ``wanted_row.<instrument>``: how often a refusal has put its row in question.
 WANTED_ROW = "wanted_row."
 Place = tuple[str, str]  # venue and symbol
@@ -30,12 +32,12 @@ Place = tuple[str, str]  # venue and symbol
 
 @dataclass(slots=True)
 class _Question:
-    """An instrument whose row is in question. ``asked_mono_ns`` 0: not asked now."""
+    """An instrument whose row is in question. ``asked_mono_ns`` 0: not asked now. ``pause_ns``: behind its answer."""
 
     why: str
     asked_mono_ns: int = 0
-    due_mono_ns: int = 0
-    pause_ns: int = PAUSE_FIRST_NS
+    answered_mono_ns: int = 0
+    pause_ns: int = 0
 
 
 class RowQuestions:
@@ -75,13 +77,24 @@ class RowQuestions:
         for place, question in self._questions.items():
             if question.asked_mono_ns and now_ns - question.asked_mono_ns > ANSWER_NS:
                 self._again(question)
-            if not question.asked_mono_ns and now_ns >= question.due_mono_ns:
+            rest_ns = min(question.pause_ns, self._longest_ns(place))
+            if not question.asked_mono_ns and now_ns >= question.answered_mono_ns + rest_ns:
                 self._ask(place)
+
+    def _longest_ns(self, place: Place) -> int:
+        """The longest pause between two questions: what stands alone there, or is to leave, waits for the answer. The
+        more rows are in question the longer, so that a venue's maintenance costs no more requests than one row."""
+        ledger = self._context.ledger
+        legs = ((leg.venue, leg.symbol) for one in ledger.open_operations.values() for leg in one.record.legs)
+        hedged = ((hedge.spot_venue, hedge.spot_symbol) for hedge in ledger.hedges.values())
+        futures = ((hedge.futures_venue, hedge.futures_symbol) for hedge in ledger.hedges.values())
+        is_open = place in chain(legs, hedged, futures)
+        return min(PAUSE_MAX_NS, PAUSE_OPEN_NS * len(self._questions)) if is_open else PAUSE_MAX_NS
 
     def _again(self, question: _Question) -> None:
         question.asked_mono_ns = 0
-        question.due_mono_ns = self._context.now.mono_ns + question.pause_ns
-        question.pause_ns = min(PAUSE_MAX_NS, question.pause_ns * 2)
+        question.answered_mono_ns = self._context.now.mono_ns
+        question.pause_ns = min(PAUSE_MAX_NS, max(PAUSE_FIRST_NS, question.pause_ns * 2))
 
     def on_answer(self, answer: InstrumentAnswer) -> None:
         """The row as the venue has it now. A market that takes one side is known: orders of that side go there."""

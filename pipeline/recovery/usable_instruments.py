@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.bounds.repair_terms import Obstacle
 from pipeline.model.instruments import InstrumentRow
 from pipeline.model.structs import InstrumentSpec
 from pipeline.recovery.manager import RecoveryManager
@@ -44,5 +45,18 @@ class Usable:
 
     def besides(self, spec: InstrumentSpec) -> bool:
         """Whether an instrument that is no leg of an operation may repair it."""
-        known = self.balances.session_up(spec.venue) and spec.venue in self.recovery and not self.doubtful(spec)
-        return known and not self.gate.stopped_alone(spec)
+        return self.barred(spec) is None
+
+    def barred(self, spec: InstrumentSpec) -> Obstacle | None:
+        """Why an instrument that is no leg of an operation may not repair it; None where it may."""
+        if not self.balances.session_up(spec.venue) or spec.venue not in self.recovery:
+            return Obstacle("its session is down")
+        stopped, first = self.gate.stopped_alone(spec)
+        if stopped:  # before what ends by itself: it waits for an operator
+            return Obstacle(stopped, first)
+        doubt = self.doubtful(spec)
+        return Obstacle(doubt) if doubt else None
+
+    def asked_about(self, operation_id: str) -> bool:
+        """Whether an operator is asked if orders of an operation never executed."""
+        return operation_id in self.recovery.unproved

@@ -15,6 +15,9 @@ from pipeline.model.structs import ZERO, Balance, Position
 from pipeline.recovery.differences import Key, realised_elsewhere
 
 WALLET_TOLERANCE = Decimal(1)  # entry prices, by which profit is open or realised, are rounded
+SETTLED_TOLERANCE = Decimal(
+    "0.001"
+)  # while a position that was booked without its execution must have brought something
 
 
 class WalletViews:
@@ -31,7 +34,9 @@ class WalletViews:
         key = (balance.venue, balance.asset)
         off = balance.free + balance.locked - expected
         adjusted = off - realised_elsewhere(self._context, balance, listed)
-        agree = [abs(one) <= WALLET_TOLERANCE for one in (off, adjusted)]
+        settles = self._context.ledger.external.settles(*key, off, self._context.now.wall_ms)
+        tolerance = SETTLED_TOLERANCE if off and settles else WALLET_TOLERANCE
+        agree = [abs(one) <= tolerance for one in (off, adjusted)]
         if any(agree):
             if agree == [True, False]:
                 self._as_it_is.add(key)

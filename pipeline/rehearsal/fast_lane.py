@@ -46,6 +46,10 @@ class Wires(Protocol):
     def fds(self) -> tuple[int, int]:
         """The sockets that take both orders."""
 
+    @property
+    def seals(self) -> tuple[int, int]:
+        """How each order's bytes are encrypted (``launch``)."""
+
     def drain(self) -> None:
         """Reads what has come."""
 
@@ -76,11 +80,12 @@ class FastLane:
         if not entry.offer(self._record, halt, now):
             raise RuntimeError(f"rehearsal: the verdict says {entry.last_no} to an ordinary entry")
         clocks = (now.wall_ms, now.wall_ms)
-        entry.write(self._world.journal, now, clocks, halt=halt, fds=self._wires.fds, ahead=self._ahead)
+        wires, journal = self._wires, self._world.journal
+        entry.write(journal, now, clocks, halt=halt, fds=wires.fds, seals=wires.seals, ahead=self._ahead)
         for launched in entry.launches():
             if launched.taken < 0:
                 raise OSError(-launched.taken, "rehearsal: nothing was sent")
-        self._wires.drain()
+        wires.drain()
 
     def turn(self) -> None:
         """A rehearsal, where the last one is so long ago that all of them take the ``SHARE``-th part of the time."""

@@ -7,14 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pipeline.execution.evidence import OF_OPERATION
 from pipeline.execution.ledger import SECOND_ENGINE, UNEXPLAINED_LOSS, UNKNOWN_PAST
 from pipeline.execution.orchestrator import RECOVERY_HOLD
 
 DAILY_LOSS = "daily_loss"
 TOTAL_LOSS = "total_loss"  # of all days since the journal began: nothing but the operator ends it
+LOSS_LIMIT: Mapping[str, str] = {
+    DAILY_LOSS: "risk_limits.max_daily_loss_usd",
+    TOTAL_LOSS: "risk_limits.max_total_loss_usd",
+}
+CANARY_LOSS = "canary.max_daily_loss_usd"  # of the day, four times as much in all
 NAKED = "naked_exposure"  # worth x time of what stands alone: pipeline/risk/naked.py
+RESUME = "arb resume --reason R"
 ADOPT = "arb resume --adopt --reason R"
+LOOK = "arb status"
 ADOPTED_ONLY = frozenset({UNKNOWN_PAST, SECOND_ENGINE})  # what they found must be taken over, a re-arm is not enough
+#: What nobody can explain has happened: the instance is halted, not only stopped, until an operator has looked.
+HALTING = frozenset({UNKNOWN_PAST, SECOND_ENGINE, UNEXPLAINED_LOSS, "overfill", "bad_fill"})
 SCOPED = ("venue.", "fee.")
 #: What trips each breaker, for people.
 MEANINGS: Mapping[str, str] = {
@@ -65,26 +75,46 @@ def blocking(breakers: Iterable[str], instruments: Iterable[Symbol]) -> str:
     return next((name for name in breakers if stops_everything(name) or name in concerned), "")
 
 
-def solve(name: str) -> str:
-    """The command that re-arms a breaker, and what has to be done before it."""
+def rearm_text(name: str) -> str:
+    """The command that re-arms a breaker."""
+    return f"arb breakers --rearm {name} --reason R"
+
+
+def solve(name: str, reason: str = "") -> str:
+    """The command that re-arms a breaker, and what has to be done before it. ``reason``: why it has tripped."""
     if name == UNKNOWN_PAST:
-        return f"{ADOPT} takes over positions and orders that the journal does not know, and lists them"
+        return f"{ADOPT} takes over what is at the venues and not in the journal, and lists what it found"
     if name == SECOND_ENGINE:
         return f"stop the other engine on this key; {ADOPT} takes over what it left"
-    rearm = f"arb breakers --rearm {name} --reason R"
+    rearm = rearm_text(name)
     if name == UNEXPLAINED_LOSS:
         return f"look at the account's withdrawals and orders; then {rearm}, which begins to count anew"
     if name == NAKED:
         return f"arb recoveries lists what is not repaired; {rearm} begins to count anew"
     if name == RECOVERY_HOLD:
         return f"arb recoveries lists the IDs: arb recoveries --approve ID (or --cancel ID); {rearm} lets all go on"
-    if name == DAILY_LOSS:
-        return f"raise risk_limits.max_daily_loss_usd and `arb config reload`, or wait for 00:00 UTC; then {rearm}"
-    if name == TOTAL_LOSS:
-        return f"look at what was lost (arb report); raise risk_limits.max_total_loss_usd, `arb config reload`; {rearm}"
+    if name in LOSS_LIMIT:
+        return _solve_loss(name, reason, rearm)
     if name in ("overfill", "bad_fill"):
-        return f"compare the venue's own trades with ours (arb inspect journal 50); then {rearm}"
+        operation = reason.partition(OF_OPERATION)[2].partition(":")[0] or "ID, the operation that its reason names"
+        return f"compare the venue's own trades with ours (arb why {operation}); then {rearm}"
     if name.startswith("fee."):
         venue, _ = scope(name)
-        return f"where the account really pays that, say so in fees.{venue} (a restart takes it in); then {rearm}"
+        how = f"where the account really pays that, say so in fees.{venue} (taker_ppm, deduction; after a restart)"
+        return f"{how}; then {rearm} (with --anyway where it pays that no more)"
+    if name.startswith("venue.") and reason.startswith(("withdrawal", "order of another client", "liquidation")):
+        return f"look at the account's withdrawals and orders; then {rearm}"
     return rearm
+
+
+def _solve_loss(name: str, reason: str, rearm: str) -> str:
+    """Of a loss beyond its limit. ``reason`` names the setting that bounds it."""
+    key = next((key for key in (CANARY_LOSS, *LOSS_LIMIT.values()) if f"({key})" in reason), LOSS_LIMIT[name])
+    also = f" (and {LOSS_LIMIT[name]} where that is less)" if key == CANARY_LOSS else ""
+    shown = "`arb status` shows the day's loss" if name == DAILY_LOSS else "arb report shows what was lost"
+    how = f"raise {key}{also} above it ({shown}) and `arb config reload`"
+    if name == DAILY_LOSS:
+        how += ", or wait for 00:00 UTC, when the loss of a new day begins at 0"
+    elif key != LOSS_LIMIT[TOTAL_LOSS]:
+        how = f"raise {key}{also} so that four times it is above the loss ({shown}) and `arb config reload`"
+    return f"{how}; then {rearm}"

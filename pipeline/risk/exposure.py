@@ -31,6 +31,7 @@ class RiskMetrics(msgspec.Struct, frozen=True, kw_only=True):
     daily_realized_pnl: Decimal
     unrealized_pnl: Decimal  # of the open hedges, at the mids of their books
     foreign_pnl: Decimal  # of the day, by trades of others: realised, and of what they hold
+    day_loss: Decimal  # what max_daily_loss_usd is compared with
     total_loss: Decimal  # below the highest P&L since the journal began
     unknown: tuple[str, ...]  # what is open and cannot be valued now: no entries
     tripped_breakers: tuple[str, ...]

@@ -20,11 +20,12 @@ from pipeline.model.enums import BalanceCheck, InstrumentKind, OpportunityType, 
 from pipeline.model.instruments import wallet_open
 from pipeline.model.structs import ZERO, InstrumentSpec
 from pipeline.model.trading_times import ending_text
-from pipeline.risk.breakers import Symbol, blocking, fee_breaker, venue_breaker
+from pipeline.risk.breakers import Symbol, blocking, fee_breaker, solve, venue_breaker
 from pipeline.risk.exposure import Coin, Exposure, exposure, position_sizes
 from pipeline.risk.margin_state import MarginState
 from pipeline.risk.order_rate import SendTimes
 from pipeline.risk.profit import least_profit
+from pipeline.risk.repair_room import repairs_of, repairs_open
 from pipeline.risk.scopes import Scopes, venues_of
 from pipeline.risk.venue_clocks import VenueClocks
 from pipeline.risk.venue_settings import VenueSettings
@@ -37,7 +38,13 @@ DUPLICATES_MAX = 100  # identical opportunities in a row before an operator has 
 
 UserCheck = Callable[[Plan], str]  # "" = no objection
 OrderBudget = Callable[[str, int], bool]  # (venue, orders) -> whether the venue takes so many now
-REPAIR_HEADROOM = 1  # orders of each venue's budget that an entry must leave for the repair of its own leg
+
+
+@dataclass(slots=True)
+class _TotalRefused(Rejected):
+    """The limit of everything that is open is in the way of ``wanted_usd`` more."""
+
+    wanted_usd: Decimal
 
 
 @dataclass(slots=True)
@@ -73,12 +80,15 @@ class Gate:
         self.reconciled: Container[str] = ()  # venues whose sessions stand and whose past is known
         self.doubtful: Callable[[InstrumentSpec], str] = _agrees  # why an account is in doubt; "" = it is not
         self.doubts: Callable[[], set[Symbol]] = set  # all of that: venue, and symbol or coin
+        self.solve_of: Callable[[str], str] = solve  # what ends a tripped breaker by now
         self.user_check: UserCheck | None = None
         self.order_budget: OrderBudget | None = None  # the venues' own budgets, where somebody knows them
+        self.taken_over: Callable[[str], bool] = lambda operation_id: False  # whether an operator looks after it
         self.leaves_a_hedge: Callable[[int], bool] = lambda direction_key: False  # whether it is an open hedge's exit
         self.closing: Callable[[], set[tuple[int, int]]] = set  # (instrument id, side) that shrink a hedge's contract
         self.leaves: Callable[[Plan], bool] = lambda plan: False  # whether it is taken as the exit of an open hedge
         self.position_refused: dict[Coin, tuple[int, Decimal]] = {}  # newest refusal by position: mono ns, USD wanted
+        self.total_refused = (0, ZERO)  # newest refusal by max_total_exposure_usd: mono ns, USD wanted
         self.enabled_types = frozenset(context.config.enabled_opportunity_types)
 
     # --- events ---
@@ -126,11 +136,10 @@ class Gate:
         if operations and any(o.record.direction_key == direction_key for o in operations.values()):
             return False
         if first.venue == second.venue:
-            budget = self.has_budget(first.venue, 2 + REPAIR_HEADROOM)
+            room = self.has_room(first.venue, 2)
         else:
-            orders = 1 + REPAIR_HEADROOM
-            budget = self.has_budget(first.venue, orders) and self.has_budget(second.venue, orders)
-        return budget and self._context.journal.has_room(INTENT_BYTES)
+            room = self.has_room(first.venue, 1) and self.has_room(second.venue, 1)
+        return room and self._context.journal.has_room(INTENT_BYTES)
 
     def entered(self, detect_mono_ns: int, opportunity_id: int) -> None:
         """An opportunity was approved by the jitted verdict."""
@@ -149,6 +158,8 @@ class Gate:
         """An opportunity was not taken for this reason."""
         if isinstance(refused, _PositionRefused):
             self.position_refused[refused.coin] = (self._context.now.mono_ns, refused.wanted_usd)
+        elif isinstance(refused, _TotalRefused):
+            self.total_refused = (self._context.now.mono_ns, refused.wanted_usd)
 
     def rearmed(self, name: str) -> None:
         """An operator has re-armed a breaker: what led to it is counted anew."""
@@ -167,9 +178,7 @@ class Gate:
         plan = self._planner.plan(opportunity, self._context.now.mono_ns)
         if isinstance(plan, Rejected):
             return plan
-        if not self._context.config.features.enable_risk_checks:
-            return self._value(plan) or plan
-        return self._after_fill(plan) or self._limits(plan) or self._funds(plan) or self._user(plan) or plan
+        return self._judged(plan) or plan
 
     def recheck(self, plan: Plan) -> Plan | Rejected:
         """``balance_check: strict``: the books again, and the money, after the venues have answered."""
@@ -183,11 +192,20 @@ class Gate:
             or (None if opportunity.manual else self._cooldown_left(opportunity) or self._already_open(opportunity))
             or self._netting(opportunity)
             or self._places(opportunity)
-            or self._after_fill(again)
-            or self._limits(again)
-            or self._funds(again, answered=True)
-            or self._user(again)
+            or self._judged(again, answered=True)
             or again
+        )
+
+    def _judged(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
+        """What stands against a plan on fresh books. Without risk checks that is no limit, but what we have, what we
+        have just done and what can be written are looked at all the same."""
+        checks = self._context.config.features.enable_risk_checks
+        return (
+            self._after_fill(plan)
+            or (self._limits(plan) if checks else self._value(plan))
+            or self._budgets(plan)
+            or self._funds(plan, answered=answered)
+            or self._user(plan)
         )
 
     def _permission(self) -> Rejected | None:
@@ -250,7 +268,9 @@ class Gate:
     def _netting(self, opportunity: Opportunity) -> Rejected | None:
         """The opposite opportunity on a hedge's own two instruments is its exit, for two fees; never a second hedge."""
         if self.leaves_a_hedge(opportunity.direction_key):
-            return Rejected(Refusal.NETS, f"direction {opportunity.direction_key} leaves an open hedge")
+            return Rejected(
+                Refusal.NETS, f"direction {opportunity.direction_key} leaves an open hedge, which goes first"
+            )
         return None
 
     def _future(self, opportunity: Opportunity) -> Rejected | None:
@@ -322,11 +342,15 @@ class Gate:
                 return Rejected(Refusal.INSTRUMENT_BLOCKED, doubt)
         return None
 
-    def stopped_alone(self, spec: InstrumentSpec) -> bool:
-        """Whether a breaker or a limit stops this instrument or its venue alone."""
-        context, names = self._context, {venue_breaker(spec.venue), fee_breaker(spec.venue, spec.symbol)}
-        disabled = Scopes(context.config.risk_limits).disabled(spec)
-        return bool(disabled) or not names.isdisjoint(context.ledger.breakers)
+    def stopped_alone(self, spec: InstrumentSpec) -> tuple[str, str]:
+        """The breaker or the limit that stops this instrument or its venue alone, and what ends that; "" without."""
+        for name in (venue_breaker(spec.venue), fee_breaker(spec.venue, spec.symbol)):
+            if name in self._context.ledger.breakers:
+                return f"breaker {name}", self.solve_of(name)
+        disabled = Scopes(self._context.config.risk_limits).disabled(spec)
+        if disabled:
+            return f"risk_limits of {disabled} disable it", "enable it there (arb config reload)"
+        return "", ""
 
     def _after_fill(self, plan: Plan) -> Rejected | None:
         for leg in plan.legs:
@@ -372,13 +396,14 @@ class Gate:
         if not len(ledger.open_operations) < limits.max_open_operations:
             return Rejected(Refusal.IN_FLIGHT_LIMIT, f"{len(ledger.open_operations)} operations open")
         if not now.total + size <= limits.max_total_exposure_usd:
-            return Rejected(Refusal.EXPOSURE_LIMIT, f"{now.total:.2f} + {size:.2f} USD")
+            return _TotalRefused(Refusal.EXPOSURE_LIMIT, f"{now.total:.2f} + {size:.2f} USD", size)
         refused = Scopes(limits).refusal(plan, now, positions)
         if refused is not None:
             return refused
         loss = self.worth.loss_beyond(limits)
         if loss is not None:
-            self._context.trip(loss.breaker, loss.text)
+            if self.worth.trips(loss):
+                self._context.trip(loss.breaker, loss.text)
             return Rejected(loss.refusal, loss.text)
         return self._rate_limits(plan, now_ns)
 
@@ -403,20 +428,33 @@ class Gate:
                 and not self.sends.last_second(now_ns, venue) + orders <= scoped.max_orders_per_s
             ):
                 return Rejected(Refusal.ORDER_RATE, f"{venue}: {scoped.max_orders_per_s} a second")
-            if not self.has_budget(venue, orders + REPAIR_HEADROOM):
-                return Rejected(
-                    Refusal.ORDER_RATE, f"{venue}: the venue's budget has no room for {orders} and a repair"
-                )
+        return None
+
+    def _budgets(self, plan: Plan) -> Rejected | None:
+        """The venues' own limits on requests: no limit of ours, so they bind without risk checks as well."""
+        for venue, orders in _orders_at(plan).items():
+            if not self.has_room(venue, orders):
+                text = f"{venue}: the venue's budget has no room for {orders} and the repairs that may be needed"
+                return Rejected(Refusal.ORDER_RATE, text)
         return None
 
     def has_budget(self, venue: str, orders: int) -> bool:
         """Whether the venue's own limit on requests takes so many orders now."""
         return self.order_budget is None or self.order_budget(venue, orders)
 
+    def has_room(self, venue: str, orders: int) -> bool:
+        """Whether it takes so many orders of one plan now, and besides what may have to be repaired there."""
+        repairs = repairs_of(orders) + repairs_open(self._context.ledger, venue, self.taken_over)
+        return self.has_budget(venue, orders + repairs)
+
+    def has_room_for(self, plan: Plan) -> bool:
+        """The same of every venue of a plan."""
+        return all(self.has_room(venue, orders) for venue, orders in _orders_at(plan).items())
+
     def has_budget_for(self, plan: Plan) -> bool:
-        """Whether every venue of a plan takes its orders now, and a repair besides."""
-        venues = [leg.row.spec.venue for leg in plan.legs]
-        return all(self.has_budget(venue, venues.count(venue) + REPAIR_HEADROOM) for venue in set(venues))
+        """Whether every venue of a plan takes its orders now, and a repair of its own: of what only reduces risk, which
+        waits for nothing else that is open."""
+        return all(self.has_budget(venue, orders + repairs_of(orders)) for venue, orders in _orders_at(plan).items())
 
     def _funds(self, plan: Plan, *, answered: bool = False) -> Rejected | None:
         """Balances, and the distance to liquidation that the entry leaves."""
@@ -449,3 +487,11 @@ def _positions_after(plan: Plan, now: Exposure) -> dict[Coin, Decimal]:
     """USD position of each coin and venue of a plan, with what is open there now."""
     legs = (((leg.row.spec.venue, leg.row.spec.base), leg.side, leg.notional_usd) for leg in plan.legs)
     return {coin: now.by_position.get(coin, ZERO) + size for coin, size in position_sizes(legs).items()}
+
+
+def _orders_at(plan: Plan) -> dict[str, int]:
+    """How many orders of a plan go to each venue, in the order of its legs."""
+    found: dict[str, int] = {}
+    for leg in plan.legs:
+        found[leg.row.spec.venue] = found.get(leg.row.spec.venue, 0) + 1
+    return found

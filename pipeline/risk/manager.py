@@ -7,7 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from pipeline.execution.balances import BalanceMonitor
-from pipeline.execution.bounds.unmatched import unmatched_quantities
+from pipeline.execution.bounds.unmatched import opened_mono_ns, unmatched_quantities
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Entered, Now, Opportunity
 from pipeline.execution.ledger import Operation
@@ -15,7 +15,7 @@ from pipeline.execution.market import UsdRates
 from pipeline.execution.plan import Plan, Rejected
 from pipeline.execution.records import BreakerRecord
 from pipeline.model.enums import ArbitrageState
-from pipeline.risk.breakers import ADOPTED_ONLY, TOTAL_LOSS, venue_breaker
+from pipeline.risk.breakers import ADOPTED_ONLY, venue_breaker
 from pipeline.risk.exposure import RiskMetrics
 from pipeline.risk.gate import Gate
 from pipeline.risk.naked import NakedWatch
@@ -40,8 +40,7 @@ class RiskManager:
         self._context = context
         self._rates = rates
         self.gate = Gate(context, balances, rates)
-        self.taken_over: Callable[[str], bool] = lambda operation_id: False  # recovery's answer, set by the core
-        self.naked = NakedWatch(context, rates, lambda operation_id: self.taken_over(operation_id))
+        self.naked = NakedWatch(context, rates, lambda operation_id: self.gate.taken_over(operation_id))
         self.is_monitoring = False
         self.risk_alert_callback: AlertCallback | None = None
         self._next_poll_mono_ns = 0
@@ -158,7 +157,7 @@ class RiskManager:
             context.alert(2, "exposure", text)
         self._unknown = frozenset(texts)
         loss = worth.loss_beyond(context.config.risk_limits)
-        if loss is not None and (loss.breaker == TOTAL_LOSS or min(worth.unrealised, worth.foreign_today) < 0):
+        if loss is not None and worth.trips(loss):
             context.trip(loss.breaker, loss.text)
 
     def _call(self, alert_type: str, metrics: RiskMetrics) -> None:
@@ -172,18 +171,18 @@ class RiskManager:
         now_ns = self._context.now.mono_ns
         slow = ""
         for operation in self._context.ledger.open_operations.values():
-            aged = now_ns - operation.started_mono_ns > limit_ns or now_ns < operation.started_mono_ns
+            aged = now_ns - opened_mono_ns(self._context.ledger, operation) > limit_ns
             if (
                 operation.state is ArbitrageState.RECOVERING
                 and aged
                 and operation.fills
-                and not self.taken_over(operation.operation_id)
+                and not self.gate.taken_over(operation.operation_id)
                 and self._has_exposure(operation)
             ):
                 slow = operation.operation_id
         if slow and not self.gate.reducing:
             self._context.alert(2, "unhedged", f"operation {slow} not repaired within {limit_ns // 1_000_000} ms")
-        self.gate.reducing = f"operation {slow}" if slow else ""
+        self.gate.reducing = slow
 
     def _has_exposure(self, operation: Operation) -> bool:
         """Whether its proved exposure is more than a remainder. An order of unknown outcome is not proved: its worst
@@ -220,6 +219,7 @@ class RiskManager:
             daily_realized_pnl=worth.realised_today(),
             unrealized_pnl=worth.unrealised,
             foreign_pnl=worth.foreign_today,
+            day_loss=worth.day_loss(),
             total_loss=worth.total_loss(),
             unknown=tuple(f"{what}: {why}" for what, why in worth.unknown.items()),
             tripped_breakers=tuple(sorted(ledger.breakers)),

@@ -40,7 +40,7 @@ from pipeline.execution.ledger import Operation
 from pipeline.execution.market import BPS, PPM
 from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord
-from pipeline.model.fixedpoint import plain
+from pipeline.model.fixedpoint import plain, quantize_down
 from pipeline.model.structs import ZERO
 from pipeline.risk.gate import Gate
 from pipeline.risk.margin_cuts_sent import SentCut, SentCuts, to_come
@@ -310,14 +310,15 @@ class MarginWatch:
         return qty - left
 
     def _plan(self, key: Key, hedge: HedgeRecord, qty: Decimal, *, forced: bool) -> Plan | str:
-        """Both legs; ``forced``: the contract alone where the spot leg cannot be traded now."""
+        """Both legs, as far as the coins reach; ``forced``: the contract alone where the spot leg cannot be traded
+        now."""
         bound_bps = self._state.bound_bps(*key)
         plan: Plan | str
         plan = self._waits_for_coins(hedge)
         if not plan and self._attempts.under_way(hedge.operation_id):
             hedge = msgspec.structs.replace(hedge, qty=unclaimed(self._context, hedge, alone=False))
             plan = "" if hedge.qty else f"{hedge.base}: an earlier exit is to close what is open of it"
-        plan = plan or cut_plan(self._context, hedge, qty, bound_bps)
+        plan = plan or self._both_legs(hedge, qty, bound_bps)
         if not forced or isinstance(plan, Plan):
             return plan
         alone = contract_alone_plan(self._context, hedge, qty, bound_bps)
@@ -325,6 +326,21 @@ class MarginWatch:
             return f"{plan}; {alone}"
         self._alone[key] = plan
         return alone
+
+    def _both_legs(self, hedge: HedgeRecord, qty: Decimal, bound_bps: Decimal) -> Plan | str:
+        """A cut that the spot leg's balance covers: where the coins lie, or as much as lies at its own venue. An order
+        that its venue refuses would leave the contract's alone."""
+        plan = cut_plan(self._context, hedge, qty, bound_bps)
+        covered = None if isinstance(plan, str) else self._attempts.most_covered(plan)
+        if isinstance(plan, str) or covered is None:
+            return plan
+        usual_bps = self._context.config.execution.unwind_max_slippage_bps
+        other = self._attempts.elsewhere(hedge, plan, usual_bps, qty)
+        least = quantize_down(covered, max(leg.row.spec.lot for leg in plan.legs))
+        smaller = cut_plan(self._context, hedge, least, bound_bps) if isinstance(other, str) and least else other
+        if isinstance(smaller, str) or self._attempts.most_covered(smaller) is not None:
+            return other
+        return smaller
 
     def _waits_for_coins(self, hedge: HedgeRecord) -> str:
         """Why the spot leg of a hedge takes no order beside an exit under way: coins of that wait for one there, or an

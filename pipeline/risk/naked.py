@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 
-from pipeline.execution.bounds.unmatched import operation_start, unmatched_quantities
+from pipeline.execution.bounds.unmatched import opened_mono_ns, operation_start, unmatched_quantities
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.ledger import Operation
 from pipeline.execution.market import UsdRates
@@ -60,7 +60,7 @@ class NakedWatch:
                 found += amount
                 worst = worst or name
         self.usd_s = found
-        limit = self._context.config.risk_limits.max_naked_usd_s
+        limit = self._context.config.naked_usd_s
         if not found <= limit:
             self._context.trip(NAKED, f"{found:.0f} USD x s unmatched, at most {limit}; operation {worst} among them")
 
@@ -68,7 +68,9 @@ class NakedWatch:
         numeraire = self._context.config.execution.numeraire
         start = operation_start(operation, numeraire)
         now_ns, total = self._context.now.mono_ns, ZERO
-        since_ns = max(self._since_ns, self._context.ledger.rearmed_mono_ns.get(NAKED, 0))  # a re-arm: counted anew
+        ledger = self._context.ledger
+        since_ns = max(self._since_ns, ledger.rearmed_mono_ns.get(NAKED, 0))  # a re-arm: counted anew
+        since_ns = max(since_ns, opened_mono_ns(ledger, operation))  # until then its remainder was listed as dust
         for quantity in unmatched_quantities(operation, numeraire, {}):
             legs = [leg for leg in operation.record.legs if (leg.base, leg.quote) == (quantity.asset, start)]
             if legs:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from pipeline.execution.accounts import FuturesPosition
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.external_shares import is_traded
+from pipeline.execution.hedging.watch import LOSS_HOLDS_S
 from pipeline.execution.market import UsdRates, mid_price, tradable
 from pipeline.execution.records import HedgeRecord
 from pipeline.execution.results.coin_holding import CoinHolding
@@ -21,12 +22,17 @@ from pipeline.model.dialects import facts_of
 from pipeline.model.enums import Refusal
 from pipeline.model.instruments import USD_COINS, InstrumentRow
 from pipeline.model.structs import ZERO
-from pipeline.model.units import NS_PER_DAY
-from pipeline.risk.breakers import ADOPT, DAILY_LOSS, TOTAL_LOSS
+from pipeline.model.units import NS_PER_DAY, NS_PER_S
+from pipeline.risk.breakers import ADOPT, CANARY_LOSS, DAILY_LOSS, LOSS_LIMIT, TOTAL_LOSS
+from pipeline.risk.day_opening import ForeignLook, OpenAtMidnight, Valued
 from pipeline.risk.exposure import Exposure
 from pipeline.risk.margin_state import MarginState
 
 Key = tuple[str, str]  # venue and symbol, or venue and coin
+
+
+def _of_others(venue: str, what: str, *, contract: bool) -> str:
+    return f"position of others on {what} at {venue}" if contract else f"{what} of others at {venue}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +48,26 @@ class ForeignHolding:
     usd: Decimal
     unrealised_usd: Decimal
 
+    @property
+    def name(self) -> str:
+        return _of_others(self.venue, self.symbol or self.coin, contract=bool(self.symbol))
+
 
 @dataclass(frozen=True, slots=True)
 class LossBeyond:
-    """A loss that is more than its limit: what it refuses, the breaker that it trips, and why."""
+    """A loss that is more than its limit: what it refuses, the breaker that it trips, and why. ``realised``: it is that
+    without what is open, so no price brings it back."""
 
     refusal: Refusal
     breaker: str
     text: str
+    realised: bool
 
 
 class Worth:
-    """One per core. ``unrealised``: of the open hedges, USD; ``foreign_today``: of the day, by trades of others;
-    ``foreign_in_all``: the same since the journal began. ``unknown``: what cannot be valued -> why;
-    ``solves``: the same -> what ends it, where it does not end with its book."""
+    """One per core. ``unrealised``: of the open hedges since their entry, USD; ``foreign_in_all``: by trades of others
+    since the journal began. ``day``: what was open at 00:00 UTC. ``unknown``: what cannot be valued -> why; ``solves``:
+    the same -> what ends it, where it does not end with its book."""
 
     def __init__(self, context: CoreContext, rates: UsdRates, margin: MarginState) -> None:
         self._context = context
@@ -64,11 +76,15 @@ class Worth:
         coins = [facts_of(venue.dialect).deduction_coins for venue in context.config.venues]
         named = {fees.deduction.coin for fees in context.config.fees.values() if fees.deduction}
         self._fee_coins = named.union(*coins)
-        self._hedges: dict[str, tuple[int, Decimal]] = {}  # hedge -> proof of the older book (mono ns), unrealised USD
+        self._hedges: dict[str, Valued] = {}
         self._mids: dict[Key, Decimal] = {}  # mid of each hedge's contract when it was valued
         self._moves = -1
+        self.day = OpenAtMidnight(context.ledger)
+        self._beyond = ("", 0)  # the loss that every look has found beyond its limit: its breaker, since when (mono ns)
         self.foreign: tuple[ForeignHolding, ...] = ()
-        self.unrealised = self.foreign_today = self.foreign_in_all = ZERO
+        self.unrealised = self.foreign_in_all = ZERO
+        self.foreign_today = ZERO  # what trades of others have gained today, USD: realised, and the change of the rest
+        self._foreign_look: ForeignLook | None = None
         self.unknown: dict[str, str] = {}
         self.solves: dict[str, str] = {}
 
@@ -91,32 +107,34 @@ class Worth:
         trades = self._context.ledger.external.trades
         if moved_only and trades.moves == self._moves:
             return
+        self._begin_day()
         self._moves, self.unknown, self.solves = trades.moves, {}, {}
         self._value_hedges()
         self._value_foreign()
+        self._look_at_limits()
 
     # --- hedges ---
 
     def _value_hedges(self) -> None:
         ledger = self._context.ledger
-        kept: dict[str, tuple[int, Decimal]] = {}
+        kept: dict[str, Valued] = {}
         for name, hedge in ledger.hedges.items():
             if name in ledger.open_operations:
                 continue
             why, value = self._of_hedge(hedge)
             if value is not None:
                 kept[name] = value
-            elif name in self._hedges and self._hedges[name][0] >= self.oldest_mono_ns:
+            elif name in self._hedges and self._hedges[name].proof_mono_ns >= self.oldest_mono_ns:
                 kept[name] = self._hedges[name]
             else:
                 self.unknown[f"hedge {name}"] = why
                 self._solve_hedge(f"hedge {name}", hedge)
         self._hedges = kept
-        self.unrealised = sum((value for _, value in kept.values()), ZERO)
+        self.unrealised = sum((value.usd for value in kept.values()), ZERO)
 
-    def _of_hedge(self, hedge: HedgeRecord) -> tuple[str, tuple[int, Decimal] | None]:
-        """(why it is not known, (proof of the older book, USD)): profit if both legs were worth the mids of their books
-        now. Fees and funding are booked when they are paid.
+    def _of_hedge(self, hedge: HedgeRecord) -> tuple[str, Valued | None]:
+        """(why it is not known, profit if both legs were worth the mids of their books now). Fees and funding are
+        booked when they are paid.
 
         Mids of one moment, not the mark of the last account reading: a difference of times would be a loss that is
         none."""
@@ -132,7 +150,8 @@ class Worth:
         assert at_spot is not None and at_futures is not None
         self._mids[futures] = at_futures[1]
         gained = (at_spot[1] - hedge.entry_spot_price) - (at_futures[1] - hedge.entry_futures_price)
-        return "", (min(at_spot[0], at_futures[0]), int(hedge.spot_side) * hedge.qty * gained * rate)
+        usd = int(hedge.spot_side) * hedge.qty * gained * rate
+        return "", Valued(min(at_spot[0], at_futures[0]), usd, hedge.qty)
 
     def _solve_hedge(self, name: str, hedge: HedgeRecord) -> None:
         for venue, symbol in ((hedge.spot_venue, hedge.spot_symbol), (hedge.futures_venue, hedge.futures_symbol)):
@@ -171,18 +190,32 @@ class Worth:
         ledger = self._context.ledger
         trades = ledger.external.trades
         found: list[ForeignHolding] = []
+        held: dict[str, Decimal] = {}
         offsets = {key for key, qty in ledger.position_offsets.items() if qty}
         for key in sorted({*ledger.external.unowned, *offsets}):
             qty = ledger.external.unowned.get(key, ZERO) + ledger.position_offsets.get(key, ZERO)
-            held = trades.contracts.get(key)  # with nothing left: what stood before this journal, closed by others
-            found += self._contract(key, qty, held) if qty or held is not None else []
+            position = trades.contracts.get(key)  # with nothing left: what stood before this journal, closed by others
+            found += self._contract(key, qty, position) if qty or position is not None else []
+            held[_of_others(*key, contract=True)] = qty
         for key, coins in sorted(trades.coins.items()):
             found += self._coin(key, coins)
+            held[_of_others(*key, contract=False)] = coins.qty
         self.foreign = tuple(found)
-        today = self._context.now.wall_ns // NS_PER_DAY
         open_ = sum((holding.unrealised_usd for holding in found), ZERO)
-        self.foreign_today = open_ + self._realised(trades.realised_on(today))
         self.foreign_in_all = open_ + self._realised(trades.realised)
+        self._foreign_look = ForeignLook(
+            {holding.name: (holding.qty, holding.unrealised_usd) for holding in found},
+            {name: qty for name, qty in held.items() if name in self.unknown},
+            dict(trades.realised),
+        )
+        self.day.valued(self._hedges, self._foreign_look, trades.realised_on(self._today))
+        self._count_foreign()
+
+    def _count_foreign(self) -> None:
+        look = self._foreign_look
+        if look is not None:
+            realised = self._realised(self.day.realised_since(look.realised))
+            self.foreign_today = self.day.foreign_change(look) + realised
 
     def _realised(self, amounts: Mapping[str, Decimal]) -> Decimal:
         total = ZERO
@@ -197,7 +230,7 @@ class Worth:
         return total
 
     def _contract(self, key: Key, qty: Decimal, held: FuturesPosition | None) -> list[ForeignHolding]:
-        name, row = f"position of others on {key[1]} at {key[0]}", self._context.instruments.find(*key)
+        name, row = _of_others(*key, contract=True), self._context.instruments.find(*key)
         if row is None:
             self.unknown[name] = "the contract is not in the catalogue"
             self.solves[name] = (
@@ -228,7 +261,7 @@ class Worth:
     def _coin(self, key: Key, held: CoinHolding) -> list[ForeignHolding]:
         venue, coin = key
         instruments = self._context.instruments
-        quote, name = self._context.ledger.external.trades.quotes[key], f"{coin} of others at {venue}"
+        quote, name = self._context.ledger.external.trades.quotes[key], _of_others(*key, contract=False)
         if not held.qty or not is_traded(instruments, coin):
             return []
         here = next((r for r in instruments if (r.spec.venue, r.spec.base, r.spec.quote) == (venue, coin, quote)), None)
@@ -259,38 +292,93 @@ class Worth:
 
     # --- limits ---
 
+    @property
+    def _today(self) -> int:
+        return self._context.now.wall_ns // NS_PER_DAY
+
+    def _begin_day(self) -> None:
+        day = max(self._today, self._context.ledger.day)
+        if self.day.begin(self._context.now.wall_ns, day, self._hedges, self._foreign_look):
+            self._count_foreign()
+
     def realised_today(self) -> Decimal:
         """P&L that was realised today, in the numeraire: 0 from UTC midnight until something is booked."""
         ledger = self._context.ledger
-        return ledger.day_pnl if self._context.now.wall_ns // NS_PER_DAY <= ledger.day else ZERO
+        return ledger.day_pnl if self._today <= ledger.day else ZERO
+
+    def _open_today(self) -> Decimal:
+        """How the worth of the hedges that are open has changed today, USD."""
+        return self.unrealised - self.day.of_open(self._hedges.keys())
+
+    def _ended_today(self) -> Decimal:
+        """What was realised today less what of it had been gained or lost before: an exit books all since its entry."""
+        return self.realised_today() - self.day.of_closed()
 
     def day_loss(self) -> Decimal:
-        """Loss of the day in the numeraire: what was realised today, what the open hedges have lost at mid, and what
-        trades of others have lost today.
+        """Loss of the day in the numeraire, the one definition: since 00:00 UTC, what was realised, the change of the
+        open hedges' worth at mid, and what trades of others have gained.
 
-        Below 0: a gain of ours that was realised; unrealised gains, and gains by others, do not count."""
-        return -self.realised_today() - min(ZERO, self.unrealised) - min(ZERO, self.foreign_today)
+        Below 0: a gain of ours that was realised; open hedges that have gained, and gains by others, do not count: a
+        price can take them back."""
+        self._begin_day()
+        return -self._ended_today() - min(ZERO, self._open_today()) - min(ZERO, self.foreign_today)
 
     def total_loss(self) -> Decimal:
         """How far the P&L of all days lies below its highest since the journal began, unrealised losses counted in."""
+        return self._below_peak() - min(ZERO, self.unrealised) - min(ZERO, self.foreign_in_all)
+
+    def _below_peak(self) -> Decimal:
         ledger = self._context.ledger
-        down = max(ledger.peak_pnl, ledger.total_pnl) - ledger.total_pnl
-        return down - min(ZERO, self.unrealised) - min(ZERO, self.foreign_in_all)
+        return max(ledger.peak_pnl, ledger.total_pnl) - ledger.total_pnl
 
     def loss_beyond(self, limits: RiskLimits) -> LossBeyond | None:
-        """The first loss that is more than its limit, or cannot be compared with it."""
-        day, total = self.day_loss(), self.total_loss()
-        parts = ""
-        if self.unrealised < 0:
-            parts += f", {-self.unrealised:.2f} of it not realised"
-        if self.foreign_today < 0:
-            parts += f", {-self.foreign_today:.2f} of it by trades of others"
-        if not day <= limits.max_daily_loss_usd:
-            return LossBeyond(Refusal.DAILY_LOSS, DAILY_LOSS, f"{day:.2f} USD lost today{parts}")
-        if not total <= limits.total_loss_usd:
-            text = f"{total:.2f} USD below the highest P&L since the journal began, at most {limits.total_loss_usd}"
-            return LossBeyond(Refusal.TOTAL_LOSS, TOTAL_LOSS, text)
-        return None
+        """The first loss that is more than its limit, or cannot be compared with it: no entry is taken."""
+        return self._day_beyond(limits) or self._total_beyond(limits)
+
+    def loss_of(self, breaker: str, limits: RiskLimits) -> LossBeyond | None:
+        """The same of the loss that trips this breaker."""
+        return self._day_beyond(limits) if breaker == DAILY_LOSS else self._total_beyond(limits)
+
+    def _day_beyond(self, limits: RiskLimits) -> LossBeyond | None:
+        day = self.day_loss()
+        if day <= limits.max_daily_loss_usd:
+            return None
+        parts = f", at most {limits.max_daily_loss_usd} ({self._limit_keys(limits)[0]})"
+        open_ = self._open_today()
+        parts += f", {-open_:.2f} of it not realised" if open_ < 0 else ""
+        parts += f", {-self.foreign_today:.2f} of it by trades of others" if self.foreign_today < 0 else ""
+        realised = -self._ended_today() > limits.max_daily_loss_usd
+        return LossBeyond(Refusal.DAILY_LOSS, DAILY_LOSS, f"{day:.2f} USD lost today{parts}", realised)
+
+    def _total_beyond(self, limits: RiskLimits) -> LossBeyond | None:
+        total = self.total_loss()
+        if total <= limits.total_loss_usd:
+            return None
+        text = f"{total:.2f} USD below the highest P&L since the journal began, at most {limits.total_loss_usd}"
+        realised = self._below_peak() > limits.total_loss_usd
+        return LossBeyond(Refusal.TOTAL_LOSS, TOTAL_LOSS, f"{text} ({self._limit_keys(limits)[1]})", realised)
+
+    def _limit_keys(self, limits: RiskLimits) -> tuple[str, str]:
+        """The settings that bound the loss of the day and of all days: those of ``canary`` where they are narrower."""
+        canary = self._context.config.canary
+        if canary is None:
+            return LOSS_LIMIT[DAILY_LOSS], LOSS_LIMIT[TOTAL_LOSS]
+        day = CANARY_LOSS if canary.max_daily_loss_usd <= limits.max_daily_loss_usd else LOSS_LIMIT[DAILY_LOSS]
+        return day, day if limits.total_loss_usd >= limits.max_daily_loss_usd * 4 else LOSS_LIMIT[TOTAL_LOSS]
+
+    def _look_at_limits(self) -> None:
+        loss, now_ns = self.loss_beyond(self._context.config.risk_limits), self._context.now.mono_ns
+        breaker = "" if loss is None or self.unknown else loss.breaker  # what has no value may make up for it
+        if breaker != self._beyond[0]:
+            self._beyond = (breaker, now_ns)
+
+    def trips(self, loss: LossBeyond) -> bool:
+        """Whether a loss trips its breaker: where every look of some seconds has found it with all valued, unless it is
+        realised. A side of a book that our own order has emptied moves the mid for as long."""
+        breaker, since_ns = self._beyond
+        return loss.realised or (
+            breaker == loss.breaker and self._context.now.mono_ns - since_ns >= LOSS_HOLDS_S * NS_PER_S
+        )
 
     def add_foreign(self, found: Exposure) -> None:
         """Adds what others hold to the exposure: each holding at its venue, position and pair; in all, what is long and

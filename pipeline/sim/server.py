@@ -9,12 +9,12 @@ and captures, both.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import random
 import re
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from aiohttp import web
 from pipeline.model.dialects import facts_of
 from pipeline.model.errors import ArbitrageEngineError
 from pipeline.sim.control import Control
-from pipeline.sim.exchange.fault_actions import apply_action
+from pipeline.sim.exchange.fault_actions import apply_action, price_factor, rule_of
 from pipeline.sim.exchange.faults import (
     ACTION_KINDS,
     NO_FAULTS,
@@ -35,7 +35,7 @@ from pipeline.sim.exchange.faults import (
 )
 from pipeline.sim.exchange.futures.timers import arm_timers, follow_funding_paths
 from pipeline.sim.exchange.history import STALE_NS
-from pipeline.sim.exchange.latency import NS_PER_S, SimClock
+from pipeline.sim.exchange.latency import NS_PER_MS, SimClock
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
 from pipeline.sim.factory import build_venues
@@ -48,6 +48,7 @@ from pipeline.sim.wire.discovery import load_dialect
 HOST = "127.0.0.1"
 BODY_MAX_BYTES = 1 << 20
 CLIENT_ID = re.compile(r'(?:newClientOrderId=|origClientOrderId=|"text"\s*:\s*")([A-Za-z0-9_.:/-]+)')
+SYMBOL = re.compile(r'(?:[?&\n]symbol=|"(?:currency_pair|contract)"\s*:\s*")([A-Z0-9_]+)')  # of an order's body
 TIMEOUT = re.compile(r'(?:"timeout":\s*|countdownTime=)"?(\d+)')  # of a dead-man timer
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -77,7 +78,7 @@ class SimExchangeServer:
         self._captures = [Path(path) for path in captures]
         self._speed: Speed = speed
         self._ports = dict(ports or {})
-        self._timed = [rule for raw in self.scenario.faults if (rule := FaultRule.parse(raw)).at_s > 0]
+        self._timed = [rule for raw in self.scenario.faults if (rule := rule_of(raw)).at_s > 0]
         self._waits = waits
         self._begun = False
         self.venues: dict[str, SimVenue] = {}
@@ -127,7 +128,7 @@ class SimExchangeServer:
         for dialect in self.dialects.values():
             dialect.on_start()
         for raw in self.scenario.faults:
-            if (rule := FaultRule.parse(raw)).at_s <= 0:
+            if (rule := rule_of(raw)).at_s <= 0:
                 self.arm(rule)
         if not self._waits:
             self.begin()
@@ -195,26 +196,34 @@ class SimExchangeServer:
         return len(timed)
 
     def arm(self, rule: FaultRule) -> int:
-        """Arms a rule, or carries out an action, at once or at its time; the ledger notes either."""
+        """Arms a rule, or carries out an action, at once or at its time; the ledger notes either. The rule's id; of an
+        action that is done now how much it touched."""
         if rule.at_s > 0:
-            due = dataclasses.replace(rule, at_s=0.0)
-            self.clock.call_later(int(rule.at_s * NS_PER_S), lambda: self._arm_due(due))
-            return 0
+            return self.faults.put_off(rule, self._arm_due)
         self.ledger.append("fault", rule.venue, fault=rule.kind, target=rule.target, symbol=rule.symbol)
         if rule.kind == "disconnect":
             return self._disconnect(rule)
         if rule.kind == "burst":
-            return self.market.burst(rule.venue, int(rule.amount)) if self.market is not None else 0
+            return self.market.burst(rule.venue, int(Decimal(rule.amount))) if self.market is not None else 0
+        if rule.kind == "move_price":
+            return self._move_price(rule)
         if rule.kind in ACTION_KINDS:
             return apply_action(self.venues, rule)
         return self.faults.add(rule)
 
     def _arm_due(self, rule: FaultRule) -> None:
-        """A rule of the scenario that cannot be carried out now leaves its reason in the ledger."""
+        """A rule that cannot be carried out now leaves its reason in the ledger."""
+        rule.at_s = 0.0
         try:
             self.arm(rule)
         except BadFault as error:
             self.ledger.append("fault", rule.venue, fault=rule.kind, symbol=rule.symbol, error=str(error))
+
+    def _move_price(self, rule: FaultRule) -> int:
+        factor = price_factor(rule)
+        if self.market is None:
+            raise BadFault("move_price: found recorded books alone, wanted a simulated market", rule.kind)
+        return self.market.move_price(rule.venue, rule.symbol, factor, int(rule.duration_ms * NS_PER_MS))
 
     def _disconnect(self, rule: FaultRule) -> int:
         count = 0
@@ -276,6 +285,8 @@ class SimExchangeServer:
             venue, operation, symbol = named
             orders = operation in ("place", "amend", "cancel", "order")
             client_id = await _found(request, CLIENT_ID) if orders else ""
+            if orders and symbol == "*":
+                symbol = await _found(request, SYMBOL) or "*"
             detail = {"path": request.path}
             if operation == "countdown":
                 detail["timeout"] = await _found(request, TIMEOUT)  # "0" = no timer any more
@@ -316,6 +327,10 @@ class SimExchangeServer:
         if spec is not None:
             return spec.dialect
         return self.source.dialect_of(exchange) if self.source is not None else exchange
+
+    def listed(self) -> dict[str, list[str]]:
+        """Venue -> its symbols."""
+        return {name: list(row["symbols"]) for name, row in self._info["venues"].items()}
 
     def health(self) -> dict[str, Any]:
         """The reply of ``GET /health``."""
@@ -393,7 +408,7 @@ def _named(faults: RequestFaults) -> list[str]:
 async def _found(request: web.Request, wanted: re.Pattern[str]) -> str:
     """What a request carries of it, for the ledger row; "" where it carries none."""
     text = request.raw_path
-    if request.can_read_body:
+    if request.body_exists:  # not can_read_body: a second question reads what the first one has kept
         text += "\n" + (await request.read()).decode("utf-8", "replace")
     found = wanted.search(text)
     return found.group(1) if found else ""

@@ -108,7 +108,7 @@ class VirtualWorld:
         self.latched = False
         self.lease_expiry_ns = LEASE_FOR_EVER_NS
         self.fenced = False
-        self.takes_over = False  # whether the core that lives is the guard's
+        self.takes_over, self.host_boot = False, "virtual"  # whether the guard's core lives; which boot of the host
         self.blocked_venues: set[int] = set()
         self.blocked_instruments: set[int] = set()
         self.journal_room = True
@@ -207,7 +207,7 @@ class VirtualWorld:
             instance="virtual",
             pid=life,
             build_hash=1,
-            host_boot="virtual",
+            host_boot=self.host_boot,
             epoch_step=1,
             id_prefix=GUARD_ID_PREFIX if self.takes_over else ID_PREFIX,
         )

@@ -1,7 +1,9 @@
-"""Is a quantity level per operation? Least squares over samples of several lives, with an honest error.
+"""Is a quantity level per operation? Over samples of several lives, with an honest error.
 
-A life is one process from its start to its end: each has its own height, all share the slopes. Neighbouring samples are
-alike, so that they count as fewer than they are: the error is widened by the residuals' correlation.
+A life is one process from its start to its end: each has its own height, all share the slope. It is the median of the
+slopes of all pairs of samples of one life (Theil and Sen): memory goes up in steps, and one of 2 MB (the first pages of
+an edge that a feed has seen) is a steep line to least squares, while a leak goes on. Neighbouring samples are alike, so
+that they count as fewer than they are: the error is widened by the residuals' correlation.
 
 What a soak judges, and why so:
 
@@ -12,7 +14,7 @@ What a soak judges, and why so:
 * A life counts after ``WARM_S``. Kills end early enough for a last life of each process that is much longer.
 * An operation stays in memory for a while after it has ended, in the executor and in the recorder (whose fold writes
   checkpoints): twenty minutes, here ``HELD_S``, so that a run sees them leave. Their memory is fitted to the operations
-  that they hold and to all that ever were.
+  that they hold (by least squares) and to all that ever were.
 * A slope that is not steeper than its bound only because its error is large proves nothing: it fails, as does a
   process of a run of ``JUDGED_S`` or more that no slope judges.
 """
@@ -34,6 +36,8 @@ JUDGED_S = 900.0  # a run that long has a life of each process to judge
 HOLDS_OPERATIONS = ("executor", "recorder")
 HELD_S = 240.0  # how long an ended operation stays in memory here
 BYTES_PER_OPERATION = 400.0  # 600 MB after a million operations, less what a process weighs
+LEVEL_BYTES_PER_OPERATION = 50.0  # of a process that holds nothing an operation, where it goes on:
+TOUCHED_BYTES = 2e6  # pages of preallocated arrays that are written for the first time come to an end
 HELD_BYTES = 40_000.0  # while in memory: measured are 15,000 without faults, and twice the records with them
 DESCRIPTORS_PER_OPERATION = 0.001
 SEGMENT_BYTES_PER_OPERATION = 1.0
@@ -41,16 +45,23 @@ SEGMENT_BYTES_PER_OPERATION = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """``value`` +- ``error`` (one standard error) per unit of its regressor, by ``samples`` of ``lives``."""
+    """``value`` +- ``error`` (one standard error) per unit of its regressor, by ``samples`` of ``lives``; ``span``: of
+    the regressor, what the longest one has seen."""
 
     value: float
     error: float
     samples: int
     lives: int
+    span: float = 0.0
+
+    @property
+    def least(self) -> float:
+        """What it is at least: two errors are its due."""
+        return self.value - 2 * self.error
 
     def at_most(self, bound: float) -> bool:
-        """Whether it is not proved to be more than ``bound``: two errors are its due."""
-        return self.value - 2 * self.error <= bound
+        """Whether it is not proved to be more than ``bound``."""
+        return self.least <= bound
 
     def tells(self, bound: float) -> bool:
         """Whether the samples could have proved a slope of twice ``bound``: its error is small enough."""
@@ -58,7 +69,8 @@ class Slope:
 
 
 def slopes(lives: Sequence[tuple[Matrix, Matrix]]) -> list[Slope] | None:
-    """Slopes of a quantity, one per regressor. ``lives``: (regressors [samples, k], quantity [samples]) of each life.
+    """Slopes of a quantity, one per regressor: of the first by the pairs, of others by least squares. ``lives``:
+    (regressors [samples, k], quantity [samples]) of each life.
 
     None where the samples cannot tell: too few of them, or regressors that move alone or alike.
     """
@@ -81,10 +93,36 @@ def slopes(lives: Sequence[tuple[Matrix, Matrix]]) -> list[Slope] | None:
     variance = float(rests @ rests) / freedom
     alike = _neighbours(rests, [len(part) for _, part in kept])
     errors = np.sqrt(np.diag(inverse) * variance * (1 + alike) / (1 - alike))
-    return [
+    squares = [
         Slope(float(value / unit), float(error / unit), samples, len(kept))
         for value, error, unit in zip(found, errors, scale, strict=True)
     ]
+    others = np.array([slope.value for slope in squares[1:]])
+    first = _by_pairs([(part[:, 0], values - part[:, 1:] @ others) for part, values in kept])
+    return None if first is None else [first, *squares[1:]]
+
+
+def _by_pairs(lives: Sequence[tuple[Matrix, Matrix]]) -> Slope | None:
+    """The median slope of all pairs of samples of one life, and its standard error by the ranks (P. K. Sen, Estimates
+    of the regression coefficient based on Kendall's tau, 1968). None where nothing moves."""
+    pairs: list[Matrix] = []
+    spread = 0.0
+    for x, y in lives:
+        i, j = np.triu_indices(len(x), 1)
+        moved = x[j] != x[i]
+        pairs.append((y[j] - y[i])[moved] / (x[j] - x[i])[moved])
+        spread += len(x) * (len(x) - 1) * (2 * len(x) + 5) / 18
+    ordered = np.sort(np.concatenate(pairs))
+    if not len(ordered):
+        return None
+    value = float(np.median(ordered))
+    rests = np.concatenate([y - value * x - np.median(y - value * x) for x, y in lives])
+    alike = _neighbours(rests, [len(x) for x, _ in lives])
+    half = min(len(ordered) - 1, np.sqrt(spread * (1 + alike) / (1 - alike))) / 2
+    middle = (len(ordered) - 1) / 2
+    low, high = ordered[int(np.floor(middle - half))], ordered[int(np.ceil(middle + half))]
+    span = max(float(x.max() - x.min()) for x, _ in lives)
+    return Slope(value, float(high - low) / 2, len(rests), len(lives), span)
 
 
 def _neighbours(rests: Matrix, lengths: list[int]) -> float:
@@ -137,6 +175,10 @@ def too_steep(key: tuple[str, str], slope: Slope) -> str:
     found = f"{process}: {slope.value:.5f} +- {slope.error:.5f} {what}"
     if not slope.at_most(bound):
         return f"{found}, wanted at most {bound}"
+    grown, holds_nothing = slope.least * slope.span, what == MEMORY and process not in HOLDS_OPERATIONS
+    if holds_nothing and grown > TOUCHED_BYTES and not slope.at_most(LEVEL_BYTES_PER_OPERATION):
+        more = f"{grown / 1e6:.1f} MB in one life"
+        return f"{found}, {more}: wanted at most {LEVEL_BYTES_PER_OPERATION}, as it holds nothing an operation"
     hidden = what in (MEMORY, HELD) and not slope.tells(bound)
     return f"{found}: too uncertain to see {bound}; run longer" if hidden else ""
 

@@ -197,11 +197,11 @@ def test_stale_answers_hide_what_has_just_happened(name: str, clients: dict[str,
     client, symbol = clients[name], SYMBOLS[name][0]
     before = client.fetch_balance()["USDT"]["free"]
     placed = client.create_order(symbol, "limit", "buy", AMOUNT[name], prices(client, symbol)[0])
-    rule = {"kind": "stale", "venue": VENUES[name], "delay_ms": 5000}
+    rule = {"kind": "stale", "venue": VENUES[name], "delay_ms": 3_600_000}
     rule_id = sim.call(lambda: sim.server.arm(FaultRule.parse(rule)))
     try:
         assert placed["id"] not in [row["id"] for row in client.fetch_open_orders(symbol)]
-        assert client.fetch_balance()["USDT"]["used"] < 1e-9
+        assert (client.fetch_balance().get("USDT", {}).get("used") or 0) < 1e-9
         with pytest.raises(ccxt.ExchangeError):
             client.fetch_order(placed["id"], symbol)
     finally:

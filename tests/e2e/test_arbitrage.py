@@ -57,9 +57,10 @@ def executed(session: Session, **changes: object) -> str:
     done: list[str] = []
 
     def completed() -> bool:
-        result = session.run(session.engine.execute_opportunity(session.cheap_eth(**changes)))
-        if result.final_state == ArbitrageState.COMPLETED:
-            done.append(result.operation_id)
+        with contextlib.suppress(OrderExecutionError, ControlError):  # its end is not known yet
+            result = session.run(session.engine.execute_opportunity(session.cheap_eth(**changes)))
+            if result.final_state == ArbitrageState.COMPLETED:
+                done.append(result.operation_id)
         return bool(done)
 
     until(completed, "a manual opportunity that completes")
@@ -72,7 +73,7 @@ def test_a_manual_opportunity_completes_and_is_counted(session: Session) -> None
     until(lambda: engine.health() == parts, "health")
     operation = executed(session)
     statistics = engine.order_orchestrator.get_execution_statistics()
-    assert statistics["completed"] == 1.0 and 0 < statistics["success_rate"] <= 100.0
+    assert statistics["completed"] >= 1.0 and 0 < statistics["success_rate"] <= 100.0
     assert engine.state_controller.get_operation(operation)["manual"] is True
     steps = [step["to"] for step in engine.state_controller.audit_trail(operation)]
     assert steps[-1] == "completed" and "executing" in steps  # "recovering" between, where an answer took too long
@@ -268,7 +269,13 @@ def test_legs_of_an_atomic_operation_leave_together_or_not_at_all(session: Sessi
     with pytest.raises(TimeoutError):
         session.run(legs(True))
     assert session.engine.order_orchestrator.get_execution_statistics()["executed"] == before
-    until(lambda: session.run(legs(False)) is ArbitrageState.COMPLETED, "both legs")
+
+    def both() -> bool:
+        with contextlib.suppress(OrderExecutionError, ControlError):
+            return session.run(legs(False)) is ArbitrageState.COMPLETED
+        return False
+
+    until(both, "both legs")
 
     def created() -> bool:
         try:
@@ -307,6 +314,20 @@ def test_books_are_numpy_views_and_snapshots_of_one_instant(session: Session) ->
         market.book("mexc_spot", "NO/SUCH")
 
 
+def bytes_of(path: Path) -> bytes:
+    """What a file holds; nothing where it has been renamed meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""
+
+
+def target_of(link: Path) -> str:
+    """What a descriptor leads to; "" where it has been closed meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.readlink(link)
+    return ""
+
+
 def test_exchange_objects_ask_the_venue_now_and_their_keys_stay_in_memory(session: Session) -> None:
     private = session.simulated.private_exchanges[ExchangeName.GATEIO]
     balances = session.run(private.get_balances())
@@ -324,7 +345,7 @@ def test_exchange_objects_ask_the_venue_now_and_their_keys_stay_in_memory(sessio
         Path(f"/proc/{pid}/{what}") for pid in (session.run_file()["pid"], *pids) for what in ("cmdline", "environ")
     ]
     assert len(pids) >= 6 and list((session.state_dir / "keys").iterdir()) == []
-    assert [str(path) for path in found if any(secret in path.read_bytes() for secret in secrets)] == []
+    assert [str(path) for path in found if any(secret in bytes_of(path) for secret in secrets)] == []
     assert all(secret.decode() not in repr(session.simulated.private_exchanges) for secret in secrets)
 
 
@@ -334,7 +355,7 @@ def test_sealed_keys_are_open_in_the_processes_that_ask_venues_with_them(session
     opened = {
         name
         for name, pid in pids.items()
-        if any(os.readlink(link) == OPENED_LINK for link in Path(f"/proc/{pid}/fd").iterdir())
+        if any(target_of(link) == OPENED_LINK for link in Path(f"/proc/{pid}/fd").iterdir())
     }
     assert opened == {"supervisor", "guard", "executor", "poller"} < set(pids)
 
@@ -347,7 +368,10 @@ def test_detection_offers_what_the_engine_executes_by_itself(session: Session) -
     booked: list[str] = []
 
     async def handle(opportunity: ArbitrageOpportunity) -> None:
-        ends.append((await engine.execute_opportunity(opportunity)).final_state)
+        try:
+            ends.append((await engine.execute_opportunity(opportunity)).final_state)
+        except (RiskManagementError, OrderExecutionError):  # the engine, which trades too, has filled its limits
+            ends.append(ArbitrageState.FAILED)
 
     async def follow_fills() -> None:
         async for fill in engine.fills():
@@ -367,12 +391,15 @@ def test_detection_offers_what_the_engine_executes_by_itself(session: Session) -
             await until_async(lambda: len(booked) >= 2, "fills")
         fills.cancel()
 
-    assert engine.get_engine_statistics()["opportunities_detected"] == 0
+    before = engine.get_engine_statistics()
+    assert before["opportunities_detected"] == 0
     session.run(five_minutes())
     assert set(ends) <= {ArbitrageState.COMPLETED, ArbitrageState.FAILED}
     assert len(booked) == len(set(booked))
     assert not engine.detector.is_detecting
     until(lambda: engine.get_engine_statistics()["opportunities_detected"] > 0, "its counter")
+    executed = lambda: engine.get_engine_statistics()["opportunities_executed"]  # noqa: E731
+    until(lambda: executed() > before["opportunities_executed"], "one that was executed, by whom it was")
 
 
 def test_statistics_stay_readable_after_the_end(session: Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import pytest
 
@@ -29,21 +30,29 @@ def test_books_of_an_exchange_that_is_not_traded_are_read_and_no_order_goes_ther
         rig.engine.wait_ready()
         until(lambda: rig.counter("operations.completed") > 2, "operations at the other venues")
         until(lambda: rig.reading()["opportunities"]["refused"].get("quarantined"), "one seen over the books alone")
-        until(lambda: rig.reading()["state"] == "ready", "READY, between the faults of the scenario")
-        reading = rig.reading()
+        readings: list[dict[str, Any]] = []
+
+        def ready() -> bool:
+            readings.append(rig.reading())
+            return bool(readings[-1]["state"] == "ready")
+
+        until(ready, "READY, between the faults of the scenario")
+        reading = readings[-1]
         notes = [row["what"] for row in reading["notes"]]  # others of its feed may stand beside it for a moment
         assert "venue binance_spot: its books are read, nothing is traded there" in notes
         books = {row["symbol"]: row for row in reading["books"] if row["venue"] == "binance_spot"}
         assert books["BTCUSDT"]["bid"] and not books["BTCUSDT"]["tradable"]
         assert "binance_spot" not in reading["balances"] and "mexc_spot" in reading["balances"]
-        said = arb("inspect", "book", "binance_spot", "BTCUSDT", "--instance", rig.instance)
-        assert "may not be traded now: venue binance_spot: its books are read, nothing is traded there" in said.stdout
+        why = "may not be traded now: venue binance_spot: its books are read, nothing is traded there"
+        inspected = ("inspect", "book", "binance_spot", "BTCUSDT", "--instance", rig.instance)
+        until(lambda: why in arb(*inspected).stdout, "that nothing worse stands before it")
         legs = [
             {"venue": venue, "symbol": "BTCUSDT", "side": side, "qty": "0.001", "limit_price": "1"}
             for venue, side in (("binance_spot", "buy"), ("mexc_spot", "sell"))
         ]
         with pytest.raises(BadInput, match="no instrument binance_spot BTCUSDT that is traded"):
-            ask(rig.engine.state_dir / "executor.sock", {"op": "execute", "type": "spot_spot", "legs": legs})
+            by_hand = {"op": "execute", "type": "spot_spot", "legs": legs}
+            ask(rig.engine.state_dir / "executor.sock", by_hand, timeout_s=60)
         rig.end()
         assert not [row for row in rig.ledger() if row.get("venue") == "binance_spot" and row["kind"] == "fill"]
         assert rig.judge() == []

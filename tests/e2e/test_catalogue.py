@@ -81,7 +81,8 @@ def test_what_was_switched_off_by_command_is_so_after_a_restart_and_as_configure
             return {(row["venue"], row["symbol"]) for row in look.symbols() if row["removed"]}
 
         rig.kill_fork_server()
-        assert removed() == {("mexc_spot", "ETHUSDT")}
+        # Two starts within seconds may be more questions than a venue takes: its rows come when its limit is over.
+        until(lambda: removed() == {("mexc_spot", "ETHUSDT")}, "the rows of the next life")
         assert not asked(rig, "supervisor", op="detection")["enabled"]
         rig.engine.stop()
         rig.start_again()

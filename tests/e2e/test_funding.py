@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
+from pathlib import Path
 
 import pytest
 
 from pipeline.execution.records import FundingRecord, HedgeRecord
 from tests.worlds.instance_rig import LIVELY, Rig
 from tests.worlds.waiting import until
+from workers.demo.demo import DemoOptions, run_demo
 
 pytestmark = pytest.mark.e2e
 
@@ -68,3 +70,24 @@ def test_funding_of_open_hedges_is_in_the_profit_and_loss_to_the_last_digit() ->
         assert rig.judge() == []
     finally:
         rig.close()
+
+
+BOOKS_AWAY = """
+extends: funding_turn
+name: books_away
+engine: {{guard: {{hung_after_ms: 10000}}}}
+faults:
+  - {{kind: http_error, venue: gateio_futures, target: account_book, at_s: {at_s}, duration_ms: 15000, count: 0}}
+"""
+
+
+def test_a_demo_ends_when_the_funding_that_the_venues_have_booked_is_read(tmp_path: Path) -> None:
+    """The books cannot be read at the end of the run, for longer than a stop waits for them."""
+    scenario = tmp_path / "away.yaml"
+    for seconds in (12, 60, 180):  # longer only where the machine is too busy for hedges
+        scenario.write_text(BOOKS_AWAY.format(at_s=seconds - 3), encoding="utf-8")
+        result = run_demo(DemoOptions(seconds=seconds, scenario=str(scenario), quiet=True))
+        assert result.fields["funding"]["unread"] == 0 and result.fields["pnl"]["equal"]
+        if result.fields["funding"]["payments"]:
+            break
+    assert result.fields["funding"]["payments"] and result.healthy

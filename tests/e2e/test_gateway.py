@@ -14,9 +14,9 @@ from workers.control_plane.launch import Launched
 pytestmark = pytest.mark.e2e
 
 VENUE, OTHERS = "mexc_spot", ("gateio_spot", "gateio_futures")
-#: After a minute of pages: the longest pause that has grown meanwhile is 19 s (``tests/unit/exchanges/
+#: After a minute of pages: the longest pause that has grown meanwhile is 6 s (``tests/unit/exchanges/
 #: test_edge_minute.py``), then the account is proved and an opportunity comes.
-BACK_S = 30.0
+BACK_S = 15.0
 
 
 def fills_after(rig: Rig, venue: str, mono_ns: int) -> list[int]:

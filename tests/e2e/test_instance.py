@@ -67,7 +67,7 @@ def test_every_process_comes_back_and_the_engine_goes_on(running: Rig) -> None:
 def test_halt_is_latched_persisted_and_survives_the_guard(running: Rig) -> None:
     sock = running.engine.state_dir / "supervisor.sock"
     with pytest.raises(BadInput, match="reason"):
-        ask(sock, {"op": "halt"})
+        ask(sock, {"op": "halt"}, timeout_s=60)
     assert asked(running, "supervisor", op="halt", reason="test")["halted"] is True
     # The answer waits for the disk 0.3 s at most.
     until(lambda: read_halt(running.engine.state_dir).reason == "test", "the halt on the disk")
@@ -226,11 +226,11 @@ def _judged_by_price(instance: str) -> bool:
 def test_symbols_are_removed_and_added_while_running(running: Rig) -> None:
     sock = running.engine.state_dir / "supervisor.sock"
     books = "books_whole"
-    before = sum(row["venue"] == "mexc_spot" for row in ask(sock, {"op": "symbols"})["instruments"])
+    before = sum(row["venue"] == "mexc_spot" for row in ask(sock, {"op": "symbols"}, timeout_s=60)["instruments"])
     until(lambda: read_status(running.instance)["feeds"]["mexc_spot"][books] == before, "every book whole")
     asked(running, "supervisor", op="symbols", action="remove", venue="mexc_spot", symbol="ETHUSDT")
     until(lambda: read_status(running.instance)["feeds"]["mexc_spot"][books] == before - 1, "one book less")
-    listed = {row["symbol"]: row for row in ask(sock, {"op": "symbols"})["instruments"]}
+    listed = {row["symbol"]: row for row in ask(sock, {"op": "symbols"}, timeout_s=60)["instruments"]}
     assert listed["ETHUSDT"]["removed"] is True
     assert listed["NOVAUSDT"]["quarantined"]
     coin = listed["ETHUSDT"]["instrument_id"]
@@ -243,7 +243,7 @@ def test_symbols_are_removed_and_added_while_running(running: Rig) -> None:
     assert back["instrument_id"] == coin, "its row again, in a new epoch"
     until(lambda: read_status(running.instance)["feeds"]["mexc_spot"][books] == before, "the book is back")
     with pytest.raises(BadInput, match="already"):
-        ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "ETHUSDT"})
+        ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "ETHUSDT"}, timeout_s=60)
     market.refresh()
     row = market.instruments.get(coin)
     assert row is not None and row.row_epoch == epoch and coin not in market.removed
@@ -255,7 +255,7 @@ def test_symbols_are_removed_and_added_while_running(running: Rig) -> None:
     with pytest.raises(BadInput, match="does not list"):
         ask(sock, {"op": "symbols", "action": "add", "venue": "mexc_spot", "symbol": "NOSUCHUSDT"}, timeout_s=60)
     with pytest.raises(BadInput, match="not configured"):
-        ask(sock, {"op": "symbols", "action": "add", "venue": "nowhere", "symbol": "X"})
+        ask(sock, {"op": "symbols", "action": "add", "venue": "nowhere", "symbol": "X"}, timeout_s=60)
 
 
 def test_nothing_outlives_a_killed_supervisor(running: Rig) -> None:
@@ -302,13 +302,13 @@ def test_a_second_start_of_an_instance_is_refused(running: Rig) -> None:
     )
     assert done.returncode == 3
     assert "running already" in done.stderr
-    assert running.engine.all_ready()
+    until(running.engine.all_ready, "every process READY")
 
 
 def test_limits_are_reloaded_while_it_runs_and_the_rest_is_refused(running: Rig) -> None:
     state, instance = running.engine.state_dir, running.instance
     sock = state / "supervisor.sock"
-    assert ask(sock, {"op": "reload"})["changed"] == {}
+    assert ask(sock, {"op": "reload"}, timeout_s=60)["changed"] == {}
     until(lambda: completed(instance) > 0, "a completed operation")
     limits = dict(running.config["risk_limits"])
     running.engine.configure({**running.config, "risk_limits": {**limits, "min_profit_margin_bps": 100_000}})
@@ -327,21 +327,24 @@ def test_limits_are_reloaded_while_it_runs_and_the_rest_is_refused(running: Rig)
     assert read_status(instance)["orders"]["entries"] == sent
     running.engine.configure({**running.config, "processes": {"detector": {"nice": 5}}})
     with pytest.raises(BadInput, match=r"processes\.detector\.nice"):
-        ask(sock, {"op": "reload"})
+        ask(sock, {"op": "reload"}, timeout_s=60)
     running.engine.configure({**running.config, "nonsense": 1})
     with pytest.raises(BadInput, match="nonsense"):
-        ask(sock, {"op": "reload"})
+        ask(sock, {"op": "reload"}, timeout_s=60)
     killed = running.engine.kill("detector")  # one that starts now starts with what holds now
     until(lambda: running.engine.process_pid("detector") not in (0, killed) and running.engine.all_ready(), "back")
     detected = read_status(instance)["opportunities"]["detected"]
     until(lambda: read_status(instance)["opportunities"]["detected"] > detected + 3, "it detects")
     assert read_status(instance)["orders"]["entries"] == sent
     running.engine.configure(running.config)
-    changed = ask(sock, {"op": "reload"})["changed"]
+    changed = ask(sock, {"op": "reload"}, timeout_s=60)["changed"]
     assert changed == {
         "risk_limits.min_profit_margin_bps": {"from": "100000", "to": str(limits["min_profit_margin_bps"])}
     }
     until(lambda: read_status(instance)["orders"]["entries"] > sent, "operations again")
+    lines = running.engine.state_dir / "logs" / "arb.jsonl"
+    words = ('"process":"guard"', "configuration reloaded")  # its takeover goes by the same limits
+    until(lambda: any(all(w in line for w in words) for line in lines.read_text().splitlines()), "the guard has it too")
     after = {name: row["pid"] for name, row in read_status(instance)["processes"].items()}
     assert {name: pid for name, pid in after.items() if name != "detector"} == {
         name: pid for name, pid in processes.items() if name != "detector"

@@ -9,6 +9,7 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -94,14 +95,21 @@ def test_people_are_told_of_what_happens_metrics_are_served_and_no_secret_is_see
         assert texts("to be told")[0].startswith(f"[critical] {rig.instance}: risk: HALTED")
         code, body = get(f"{state.url}healthz")
         assert (code, msgspec.json.decode(body)["state"]) == (503, "halted")
-        assert sample(state.url, "arb_halted") == 1
+        until(lambda: sample(state.url, "arb_halted") == 1, "the exporter says so")
         until(lambda: "HALTED: to be told" in get(state.url)[1], "the page says so")
         assert SECRET not in get(state.url)[1]
 
-        done = arb("alerts", "--json", "--instance", rig.instance)
-        rows = {row["what"]: row for row in msgspec.json.decode(done.stdout)["alerts"]}
-        halted = next(row for what, row in rows.items() if "to be told" in what and "HALTED by" in what)
-        assert done.returncode == 1 and halted["standing"] is True and halted["acked_by"] is None
+        rows: list[dict[str, Any]] = []
+
+        def listed() -> bool:
+            found = msgspec.json.decode(arb("alerts", "--json", "--instance", rig.instance).stdout)["alerts"]
+            rows[:] = [row for row in found if "to be told" in row["what"] and "HALTED by" in row["what"]]
+            return bool(rows)
+
+        until(listed, "the alert of the halt")
+        halted = rows[0]
+        assert halted["standing"] is True and halted["acked_by"] is None
+        assert arb("alerts", "--instance", rig.instance).returncode == 1
         done = arb("alerts", "--ack", halted["id"], "--json", "--instance", rig.instance)
         assert msgspec.json.decode(done.stdout)["acknowledged"] == [halted["id"]]
 

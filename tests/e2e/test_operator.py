@@ -6,18 +6,26 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.command_line import assert_contract
-from tests.worlds.instance_rig import Rig, asked, running_pid, stand_still
+from tests.worlds.instance_rig import SEEDS, Rig, asked, ready_rig, running_pid, stand_still
 from tests.worlds.waiting import until
 from workers.halt_file import latch_on_disk, read_halt
 from workers.view.status import read_status
 
 pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(params=SEEDS)
+def running(request: pytest.FixtureRequest) -> Iterator[Rig]:
+    """A READY instance on the demo's venues, on the markets of several seeds."""
+    with ready_rig(seed=request.param) as rig:
+        yield rig
 
 
 def arb(rig: Rig, *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -66,8 +74,12 @@ def test_a_venue_that_refuses_orders_is_seen_and_solved(running: Rig) -> None:
     (row,) = [row for row in reply["reasons"] if row["what"].startswith("breaker venue.mexc_spot: ")]
     assert row["since"] and row["solve"] == "arb breakers --rearm venue.mexc_spot --reason R"
     until(lambda: "breaker venue.mexc_spot" in supervisor_said(running), "arb up says it")
-    code, reply = arb(running, "resume", "--reason", "is that all?")
-    assert code == 1 and "venue.mexc_spot" in whats(reply, "blocking"), "resume says what it does not release"
+
+    def not_released() -> bool:
+        code, reply = arb(running, "resume", "--reason", "is that all?")
+        return code == 1 and "venue.mexc_spot" in whats(reply, "blocking")
+
+    until(not_released, "resume says what it does not release")
     running.heal()
 
     def solved() -> bool:
@@ -81,7 +93,7 @@ def test_a_venue_that_refuses_orders_is_seen_and_solved(running: Rig) -> None:
 
     until(solved, "ready again")
     trades_again(running)
-    assert arb(running, "breakers") == (0, {"breakers": [], "live": True})
+    until(lambda: arb(running, "breakers") == (0, {"breakers": [], "live": True}), "no breaker is tripped")
     audit = (running.engine.state_dir / "audit.jsonl").read_bytes().splitlines()
     rows = [msgspec.json.decode(line) for line in audit]
     rearmed = next(row for row in rows if row["op"] == "rearm" and row["name"] == "venue.mexc_spot")
@@ -143,10 +155,12 @@ def test_hedges_are_shown_closed_and_flattened(running: Rig) -> None:
 
     def flat() -> bool:
         code, reply = arb(running, "flatten", "--reason", "going home")
+        if "error" in reply:  # a guard or an executor that stands still answers the next one
+            return False
         assert_contract("flatten", reply)
         assert (code == 0) == reply["flat"]
         assert all(row["closed"] for row in reply["hedges"]) or not reply["flat"], reply["hedges"]
-        return bool(reply["flat"])
+        return bool(reply["flat"] and reply["drained"])
 
     until(flat, "everything at its target")
     code, reply = arb(running, "status")

@@ -15,12 +15,20 @@ from pathlib import Path
 
 from pipeline.model.enums import ProcessState
 from shm.liveness import LivenessView
-from tests.campaigns.outlives.cases import SMALL, nothing_naked, well_again
+from tests.campaigns.outlives.cases import SMALL, nothing_naked, well_again, whole_again
 from tests.worlds.instance_rig import Rig, arb, half_done, holds_a_hedge, is_judged, running, segments_of
 from tests.worlds.waiting import until
 from workers.halt_file import read_halt
 
 BLOCK = bytes(1 << 16)
+
+
+def full(descriptor: int) -> bool:
+    """Writes until nothing fits."""
+    with contextlib.suppress(OSError):
+        while os.write(descriptor, BLOCK):
+            pass
+    return os.fstatvfs(descriptor).f_bavail == 0
 
 
 @contextlib.contextmanager
@@ -30,12 +38,9 @@ def filled(folder: Path) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            with contextlib.suppress(OSError):
-                while os.write(descriptor, BLOCK):
-                    pass
+            until(lambda: full(descriptor), "that nothing is free")  # a file that did not fit gives its pages back
         finally:
             os.close(descriptor)
-        assert os.statvfs(folder).f_bavail == 0
         yield
     finally:
         path.unlink(missing_ok=True)
@@ -68,6 +73,7 @@ def main() -> int:
                 lambda: rig.reading()["opportunities"]["refused"].get("journal_full", 0) > 0,
                 "entries refused for the journal's room",
             )
+            whole_again(rig)  # what was half done has ended, and by nobody's command
             until(lambda: arb("flatten", "--instance", rig.instance).returncode == 0, "flat, if not in one answer")
             nothing_naked(rig)
             for process in ("guard", "feed.mexc"):  # they come back: the memory that they have is taken over

@@ -82,6 +82,17 @@ def completed() -> int:
     return int(status().get("orders", {}).get("operations.completed", 0))
 
 
+def wait_ready() -> None:
+    """Waits until ``arb status`` says ready; while it does not, the driver's log has why not."""
+
+    def ready() -> bool:
+        found = status()
+        print("status:", found.get("state"), [row["what"] for row in found.get("reasons", [])], flush=True)
+        return found.get("state") == "ready"
+
+    until(ready, "a ready instance after the kill")
+
+
 def drive() -> dict[str, Any]:
     """Starts the target, waits for operations, kills the executor, waits again, stops: what was seen."""
     run("ldconfig")
@@ -123,7 +134,7 @@ def drive() -> dict[str, Any]:
     seen["restarts"] = {unit: int(show(unit, "NRestarts")) for unit in units}
     again = completed()
     until(lambda: completed() > again, "an operation after the kill")
-    seen["state"] = status()["state"]
+    wait_ready()
     run("systemctl", "stop", "arb@main.target")
     until(lambda: all(show(unit, "ActiveState") in ("inactive", "failed") for unit in units), "every unit stopped")
     seen["ends"] = {unit: show(unit, "Result") for unit in units}

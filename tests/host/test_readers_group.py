@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.model.config_load import config_from_mapping
 from pipeline.model.errors import BadInput
 from tests.stress.support import all_end_well, children
 from tests.worlds.instance_rig import LIVELY, PATIENT, Rig, shown_rig
-from workers.control_plane.instances import resolve
+from workers.control_plane.instances import is_running, resolve
+from workers.control_plane.preflight import lock_instance, open_to_readers
 from workers.control_socket import ControlError, ask_supervisor
+from workers.state_folder import instance_dir
 from workers.view.status import read_status
 
 pytestmark = [
@@ -89,6 +92,41 @@ def test_members_read_the_status_and_nobody_else_reads_anything(root: Path) -> N
 def test_without_a_group_the_folder_is_its_users(root: Path) -> None:
     with shown_rig(rig_of("")) as rig:
         assert rig.engine.state_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_what_an_earlier_run_made_under_another_group_is_handed_to_the_group_of_now(root: Path) -> None:
+    """`newgrp`, or `Group=` in the units, may come after a first run."""
+    rig = rig_of("root")
+    state = instance_dir(rig.instance, create=True)
+    made = [state / name for name in ("lock", "halt.json", "config.yaml")]
+    for path in made:
+        path.write_bytes(b"")
+    for path in [state, *made]:
+        os.chown(path, -1, OTHER_GID)
+    open_to_readers(config_from_mapping(rig.config), rig.instance)
+    found = {path.name: (path.stat().st_gid, path.stat().st_mode & 0o777) for path in [state, *made]}
+    assert found == {
+        state.name: (0, 0o750),
+        "lock": (0, 0o640),
+        "halt.json": (0, 0o640),
+        "config.yaml": (OTHER_GID, 0o600),
+    }
+    os.chown(state / "lock", -1, OTHER_GID)
+    os.close(lock_instance(rig.instance))
+    assert (state / "lock").stat().st_gid == 0
+
+
+def test_an_instance_whose_lock_is_closed_to_the_user_is_not_called_stopped(root: Path) -> None:
+    state = instance_dir("x", create=True)
+    state.chmod(0o755)
+    os.close(lock_instance("x"))
+    assert not is_running("x")
+
+    def look() -> None:
+        assert is_running("x") and not is_running("y")
+
+    with children(as_user([], look)) as one:
+        assert all_end_well(one)
 
 
 def test_a_group_that_the_instance_does_not_run_as_is_refused_in_words(root: Path) -> None:

@@ -10,6 +10,7 @@ class Clock:
     """A venue's clock against ours; without one, the least gap ever seen is on time."""
 
     offset_ms: int | None = None
+    ahead_ms: int | None = None  # how far ahead of it frames have been
     least_gap_ms: int | None = None
 
     def late_ms(self, venue_time: int, recv_ns: int) -> int:
@@ -19,6 +20,16 @@ class Clock:
             return gap + self.offset_ms
         self.least_gap_ms = gap if self.least_gap_ms is None else min(gap, self.least_gap_ms)
         return gap - self.least_gap_ms
+
+    def is_ahead(self, venue_time: int, recv_ns: int) -> bool:
+        if self.offset_ms is None:
+            return False
+        venue_ms = venue_time // 1000 if venue_time >= 10**14 else venue_time
+        ahead = venue_ms - (recv_ns // 1_000_000 + self.offset_ms)
+        if self.ahead_ms is not None and ahead > self.ahead_ms + 500:
+            return True
+        self.ahead_ms = max(ahead, self.ahead_ms or 0)
+        return False
 
 
 @dataclass
@@ -41,7 +52,9 @@ class Judge:
                 self.said.append("on time")
             return
         late = self.clock.late_ms(venue_time, recv_ns)
-        if late + self.error_ms > 500:
+        if self.clock.is_ahead(venue_time, recv_ns):
+            self.late_ns, self.on_time = recv_ns, False
+        elif late + self.error_ms > 500:
             self.late_ns = recv_ns
             if self.on_time:
                 self.on_time = False

@@ -18,12 +18,12 @@ from pipeline.chaos.schedule import Schedule, draw
 from tests.planted.engine_bugs import MUTANTS, planted
 from tests.planted.rules import RULE_OF
 
+OF_SCOPE = {"enabled": "off", "max_position_size_usd": "position", "max_exposure_usd": "exposure"}
 SEEDS = 40  # random schedules behind the directed ones, at most
 #: Where a bug is seen first, to save the search; any other schedule may show it as well.
 HINTS: dict[str, str | int] = {
     "funding is not booked": 18,
     "exposure is not counted": 10,
-    "limits are ignored": 10,
     "the order rate is not counted": 8,
     "breakers are ignored": 5,
     "fees are ignored": 5,
@@ -35,8 +35,8 @@ HINTS: dict[str, str | int] = {
     "what was closed before its fill was known is kept": 335,
     "a wallet is compared without what is open": 375,
     "a hedge that must leave is bought back": 653,
-    "of what exits have closed too far half is taken back": 107,
-    "of what exits have closed too far more is taken back": 107,
+    "of what exits have closed too far half is taken back": 154,
+    "of what exits have closed too far more is taken back": 154,
     "an exit leaves a hair": 653,
     "repairs are put off": "broken leg",
     "a codec reads no fee": 6,
@@ -44,6 +44,24 @@ HINTS: dict[str, str | int] = {
     "a codec knows no state of an order": 6,
     "every margin is short": 22,
     "entries into a journal without room": 51,
+    "what another hedge holds the other way is gone": "a leg alone whose contract another hedge holds the other way",
+    "the day's loss is not counted": "a leg that loses",
+    "a leg may stand alone for ever": "a leg alone, and more to trade",
+    "the loss of all days is not counted": "a leg that loses what all days may",
+    "what was gained may be lost again": "a leg that loses more than was gained",
+    "an open hedge cannot lose": "a hedge that loses",
+    "max_position_size_usd is ignored": "tight position",
+    "max_total_exposure_usd is ignored": "tight exposure",
+    "max_open_operations is ignored": "tight operations",
+    "min_profit_usd is ignored": "tight profit",
+    "max_naked_usd_s is ignored": "tight naked value",
+    "max_unexplained_loss_usd is ignored": "tight unexplained loss",
+    "per_venue.max_orders_per_s is ignored": "tight per_venue rate",
+    **{
+        f"{scope}.{field} is ignored": f"tight {scope} {what}"
+        for scope in ("per_venue", "per_asset", "per_pair")
+        for field, what in OF_SCOPE.items()
+    },
 }
 
 

@@ -30,6 +30,7 @@ from pipeline.exchanges.transport.gateway_watch import GatewayWatch
 from pipeline.exchanges.transport.throttle import Throttle
 from pipeline.execution.accounts import Accounts
 from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.bounds.repair_terms import Repair
 from pipeline.execution.core_context import CoreContext, Ids
 from pipeline.execution.events import Append, Place
 from pipeline.execution.evidence import Evidence
@@ -56,6 +57,7 @@ from pipeline.risk.last_look import LastLook
 from pipeline.risk.order_rate import SendTimes
 from pipeline.virtual.halt_page import WorldHalt
 from tests.planted.exit_bugs import EXIT_BUGS
+from tests.planted.limit_bugs import LIMIT_BUGS
 from tests.planted.patches import ZERO, Patch, Wrapped, always
 from tests.planted.rule_bugs import RULE_BUGS
 
@@ -208,6 +210,10 @@ def _half_filled(original: Any) -> Any:
     return apply
 
 
+#: Positions are moved without their executions as well, and what that brought is seen by the wallets alone, roughly.
+_BY_WALLETS_ALONE: Patch = (wallets, "SETTLED_TOLERANCE", wallets.WALLET_TOLERANCE)
+
+
 def _settled_by_state(self: Order) -> bool:
     return self.state.is_terminal
 
@@ -229,10 +235,10 @@ MUTANTS |= {
     "late fills are dropped": [(Evidence, "fill", Wrapped(_late_dropped))],
     "a fill is booked each time that it is told": [(Ledger, "__init__", Wrapped(_no_dedupe))],
     "a cancelled order is settled without its quantity": [(Order, "settled", property(_settled_by_state))],
-    "orphans are dropped": [(Evidence, "_keep_orphan", always(None))],
+    "orphans are dropped": [(Evidence, "_keep_orphan", always(None)), _BY_WALLETS_ALONE],
     "fees of fills are not booked": [(Accounts, "apply_fill", Wrapped(_half_filled))],
     "funding is not booked": [(FundingWatch, "on_answer", always(None))],
-    "forced closes are not booked": [(ExternalBook, "fill", always(None))],
+    "forced closes are not booked": [(ExternalBook, "fill", always(None)), _BY_WALLETS_ALONE],
     "a restart forgets its operations": [(ExecutionCore, "boot", Wrapped(_forgotten_at_boot))],
     "ids begin again with each run": [
         (Ids, "__init__", Wrapped(lambda original: lambda self, epoch, prefix="a": original(self, 77, prefix)))
@@ -282,16 +288,6 @@ MUTANTS |= {
 
 
 # --- the gate ---
-
-
-def _swallow(original: Any) -> Any:
-    """Every limit but profit and value."""
-
-    def limits(self: Gate, plan: Any) -> Any:
-        found = original(self, plan)
-        return None if found is not None and found.refusal.name.endswith("_LIMIT") else found
-
-    return limits
 
 
 def _unknown_not_counted(original: Any) -> Any:
@@ -352,7 +348,6 @@ MUTANTS |= {
     "no check for duplicates": [(Gate, "_duplicate", always(None))],
     "exposure is not counted": [(Gate, "exposure", lambda self: Exposure())],
     "orders of unknown outcome are no exposure": [(gate, "exposure", Wrapped(_unknown_not_counted))],
-    "limits are ignored": [(Gate, "_limits", Wrapped(_swallow))],
     "the order rate is not counted": [(SendTimes, "last_second", always(0))],
     "breakers are ignored": [(gate, "blocking", always(""))],
     "balances are not checked": [(Gate, "_funds", always(None))],
@@ -373,7 +368,7 @@ MUTANTS |= {
 def _doubled(original: Any) -> Any:
     def option(self: RepairChooser, *args: Any) -> Any:
         found = original(self, *args)
-        return found if found is None else replace(found, qty=found.qty * 2)
+        return replace(found, qty=found.qty * 2) if isinstance(found, Repair) else found
 
     return option
 
@@ -445,7 +440,7 @@ MUTANTS |= {
     "a codec reads no fee": [(gateio_orders, "_fees", lambda venue, *parts: (ZERO, parts[0][0], ()))],
     "a codec orders twice the contracts": [(gateio_orders, "contracts_of", Wrapped(_twice_the_contracts))],
     "repairs are put off": [(OrderOrchestrator, "_repair", Wrapped(_put_off))],
-    "repairs do not wait for answers": [(OrderOrchestrator, "_answer_expected", always(False))],
+    "repairs do not wait for answers": [(orchestrator, "answer_expected", always(False))],
     "repairs are twice what is open": [(RepairChooser, "_option", Wrapped(_doubled))],
     "a leg that filled in part is full": [(orchestrator, "unmatched_quantities", Wrapped(_partial_is_full))],
     "broken legs are not repaired": [(orchestrator, "unmatched_quantities", _one_leg_is_enough)],
@@ -470,4 +465,4 @@ MUTANTS |= {
     "what was closed before its fill was known is kept": [(ExternalBook, "late_fill", always(None))],
     "a wallet is compared without what is open": [(wallets, "realised_elsewhere", always(ZERO))],
 }
-MUTANTS |= EXIT_BUGS | RULE_BUGS
+MUTANTS |= EXIT_BUGS | LIMIT_BUGS | RULE_BUGS

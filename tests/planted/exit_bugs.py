@@ -43,7 +43,7 @@ def _takes_back(share: Decimal) -> Wrapped:
 def _not_a_hair(original: Any) -> Any:
     def ending_part(ledger: Ledger, operation: Operation, leg: Any, amount: Decimal) -> Decimal:
         found: Decimal = original(ledger, operation, leg, amount)
-        holds = external_shares.group_holds(ledger, operation, leg, everywhere=True)
+        holds = external_shares.group_holds(ledger, operation, leg)
         return min(found, holds, key=abs) if found * holds > 0 else found
 
     return ending_part
@@ -91,6 +91,7 @@ EXIT_BUGS: dict[str, list[Patch]] = {
     "a hedge is forgotten once a part of it has left": [(orchestrator, "hedge_left", Wrapped(_nothing_left_of_it))],
     "repairs pay any price": [(RepairChooser, "_collared_price", Wrapped(_any_price))],
     "entries pay more than slippage allows": [(plan.Planner, "_limit_ticks", Wrapped(_wider_limits))],
+    "what another hedge holds the other way is gone": [(repair, "netted", always(False))],
     "the guard closes no hedge": [(Takeover, "_left", lambda self: set())],
     "money that others have moved is booked twice": [(ExternalBook, "flow", Wrapped(_flows_doubled))],
 }

@@ -37,10 +37,9 @@ RULE_OF: dict[str, str] = {
     "our own fill does not block a book": "own fill",
     "an unknown order does not block its symbol": "unknown",
     "no check for duplicates": "duplicate",
-    "exposure is not counted": "limits",
-    "orders of unknown outcome are no exposure": "limits",
-    "limits are ignored": "limits",
-    "the order rate is not counted": "limits",
+    "exposure is not counted": "exposure",
+    "orders of unknown outcome are no exposure": "exposure",
+    "the order rate is not counted": "order rate",
     "breakers are ignored": "breaker",
     "balances are not checked": "reservation",
     "nothing is reserved": "reservation",
@@ -78,7 +77,8 @@ RULE_OF: dict[str, str] = {
     "an exit leaves a hair": "repair",
     "a hedge is forgotten once a part of it has left": "hedge",
     "repairs pay any price": "collar",
-    "entries pay more than slippage allows": "limits",
+    "entries pay more than slippage allows": "slippage",
+    "what another hedge holds the other way is gone": "alive",
     "the guard closes no hedge": "takeover",
     "money that others have moved is booked twice": "alive",
     "entries into a journal without room": "journal",
@@ -86,5 +86,53 @@ RULE_OF: dict[str, str] = {
     "an order that has ended is whole": "state",
     "every margin is short": "collar",
     "sends are not written": "replay",
+    "the day's loss is not counted": "loss",
+    "a leg may stand alone for ever": "unhedged",
+    "the loss of all days is not counted": "total loss",
+    "what was gained may be lost again": "total loss",
+    "an open hedge cannot lose": "loss",
     "a codec knows no state of an order": "wire",
+    "max_position_size_usd is ignored": "position",
+    "max_total_exposure_usd is ignored": "exposure",
+    "max_open_operations is ignored": "open operations",
+    "min_profit_usd is ignored": "least profit",
+    "max_naked_usd_s is ignored": "naked value",
+    "max_unexplained_loss_usd is ignored": "unexplained",
+    "per_venue.max_orders_per_s is ignored": "scope rate",
+    "per_venue.enabled is ignored": "scope off",
+    "per_asset.enabled is ignored": "scope off",
+    "per_pair.enabled is ignored": "scope off",
+    "per_venue.max_position_size_usd is ignored": "scope position",
+    "per_asset.max_position_size_usd is ignored": "scope position",
+    "per_pair.max_position_size_usd is ignored": "scope position",
+    "per_venue.max_exposure_usd is ignored": "scope exposure",
+    "per_asset.max_exposure_usd is ignored": "scope exposure",
+    "per_pair.max_exposure_usd is ignored": "scope exposure",
+}
+
+#: Limit of ``risk_limits`` -> the planted bug that ignores it.
+BUG_OF_LIMIT: dict[str, str] = {
+    "max_position_size_usd": "max_position_size_usd is ignored",
+    "max_total_exposure_usd": "max_total_exposure_usd is ignored",
+    "max_daily_loss_usd": "the day's loss is not counted",
+    "max_total_loss_usd": "the loss of all days is not counted",
+    "min_profit_margin_bps": "fees are ignored",
+    "min_profit_usd": "min_profit_usd is ignored",
+    "max_slippage_bps": "entries pay more than slippage allows",
+    "max_orders_per_s": "the order rate is not counted",
+    "max_open_operations": "max_open_operations is ignored",
+    "max_unhedged_ms": "a leg may stand alone for ever",
+    "max_naked_usd_s": "max_naked_usd_s is ignored",
+    "max_unexplained_loss_usd": "max_unexplained_loss_usd is ignored",
+    **{
+        f"{scope}.{field}": f"{scope}.{field} is ignored"
+        for scope in ("per_venue", "per_asset", "per_pair")
+        for field in ("enabled", "max_position_size_usd", "max_exposure_usd")
+    },
+    "per_venue.max_orders_per_s": "per_venue.max_orders_per_s is ignored",
+}
+#: Limits that no rule of an entry has, and why.
+NOT_OF_ENTRIES: dict[str, str] = {
+    "warn_exposure_usd": "an alert: nothing is refused by it",
+    "max_execution_time_ms": "when an order without an answer becomes UNKNOWN, which is judged by other rules",
 }

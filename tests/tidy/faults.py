@@ -42,8 +42,9 @@ def faults_tried(tree: Tree, root: Path) -> list[Finding]:
 
 def _tests(module: ast.Module) -> set[str]:
     """Names of its functions, and of the methods of its classes."""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
     bodies = [module.body, *(node.body for node in module.body if isinstance(node, ast.ClassDef))]
-    return {node.name for body in bodies for node in body if isinstance(node, ast.FunctionDef)}
+    return {node.name for body in bodies for node in body if isinstance(node, kinds)}
 
 
 def _finding(line: int, message: str) -> Finding:

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.equity_watch import DayStart, EquityFigures, EquityWatch
 from pipeline.execution.events import CatalogueChanged, Command, CommandKind
+from pipeline.execution.ledger import UNKNOWN_PAST
 from pipeline.model.units import NS_PER_DAY
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
@@ -211,6 +212,38 @@ def test_a_day_goes_on_over_a_restart_and_begins_anew_at_midnight() -> None:
     second.start = DayStart(**{**{f: getattr(second.start, f) for f in second.start.__struct_fields__}, "day": 0})
     assert read(world, second).daily.total == 0
     assert second.start.day == world.now().wall_ns // NS_PER_DAY
+
+
+def test_a_day_begins_anew_with_a_journal_that_began_in_its_course_and_with_what_is_taken_over() -> None:
+    """What was withdrawn before is not in it, and what a position earned before is of no day of it."""
+    world = ready_world()
+    at(world, "99.95", "100.05")
+    first = EquityWatch(world.core)
+    read(world, first)
+    world.venues["mexc_spot"].balances["USDT"] -= 5000
+    world.run(5000)
+    at(world, "99.95", "100.05")
+    assert read(world, first).daily.total == 0, "a withdrawal is no loss"
+    futures = world.venues["gateio_futures"]
+    futures.position, futures.cost = D(1), D(100)
+    world.entries.clear()
+    world.kill()
+    world.run(5000)
+    second = EquityWatch(world.core, first.start)
+    at(world, "99.95", "100.05")
+    assert read(world, second).daily == (0, 0, 0)
+    at(world, "109.95", "110.05")
+    assert read(world, second).daily.inventory > 900 and UNKNOWN_PAST in world.core.ledger.breakers
+    world.feed(Command(CommandKind.ADOPT, "", "journal lost"))
+    assert UNKNOWN_PAST not in world.core.ledger.breakers
+    assert [one.what for one in world.core.adopted] == ["baseline"]
+    assert read(world, second).daily == (0, 0, 0)
+    at(world, "119.95", "120.05")
+    now = read(world, second).daily
+    assert now.inventory == D(1010), "100 BTC and the position, from the adoption on"
+    third = EquityWatch(world.core, second.start)
+    assert read(world, third).daily == now, "the day that began in this journal goes on"
+    assert third.start == second.start
 
 
 def test_a_coin_whose_books_are_away_keeps_its_last_mark() -> None:

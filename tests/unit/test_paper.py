@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,12 @@ from pipeline.model.config import PaperConfig, VenueConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderKind, OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import ClockRefused
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import Balance, Fill, InstrumentSpec, OrderRequest, OrderUpdate
-from pipeline.paper import LEVERAGE, PaperAccount, PaperClient, PaperFile, PaperTrading, open_accounts
+from pipeline.model.structs import Balance, Fill, Funding, InstrumentSpec, OrderRequest, OrderUpdate
+from pipeline.model.venue_events import FundingNotice
+from pipeline.paper import PaperClient, PaperTrading
+from pipeline.paper_account import LEVERAGE, PaperAccount, PaperFile, open_accounts
 from pipeline.paper_chance import OrderChance
 from shm.layout import BOOK, FLAG_GAP
-from tests.exhausted import limited
 
 VENUE = VenueConfig(
     name="x_spot", exchange="x", market="spot", dialect="gateio", venue_id=0, feed_id=0, rest="", ws="", ws_private="",
@@ -168,6 +168,145 @@ def test_refusals_are_the_venues_definitive_no(tmp_path: Path) -> None:
     assert len(account.fills) == 1
 
 
+@pytest.mark.parametrize(
+    ("qty", "price", "changes", "wanted"),
+    [
+        ("0.0015", "100", {}, "lot 0.001"),
+        ("0", "100", {}, "lot 0.001"),
+        ("1", "100.05", {}, "tick 0.1"),
+        ("0.004", "100", {}, "0.005..50"),
+        ("51", "100", {}, "0.005..50"),
+        ("0.04", "100", {}, "least worth 5"),
+        ("0.04", "0", {"kind": OrderKind.MARKET}, "least worth 5"),
+    ],
+)
+def test_what_the_venue_would_refuse_by_its_row_is_refused(
+    tmp_path: Path, qty: str, price: str, changes: dict[str, Any], wanted: str
+) -> None:
+    rules = {"min_qty": Decimal("0.005"), "max_qty": Decimal(50), "min_notional": Decimal(5)}
+    strict = row()
+    strict = msgspec.structs.replace(strict, spec=msgspec.structs.replace(strict.spec, **rules))
+    book = Book([("100", "1000")], [("99", "1000")])
+    whole = order(OrderSide.BUY, "0.05", "100", "c2")
+    events, account = trade(tmp_path, book, order(OrderSide.BUY, qty, price, **changes), whole, instrument=strict)
+    refused, taken = outcomes(events)
+    assert (refused.kind, taken.kind) == (OutcomeKind.REJECTED, OutcomeKind.ACKED)
+    assert wanted in str(refused.error)
+    assert [fill.client_id for fill in account.fills] == ["c2"]
+
+
+def test_a_rest_of_a_position_below_the_least_worth_can_be_closed(tmp_path: Path) -> None:
+    contract = row(InstrumentKind.PERPETUAL)
+    spec = msgspec.structs.replace(contract.spec, min_notional=Decimal(5))
+    book = Book([("100", "10")], [("100", "10")])
+    orders = [order(OrderSide.BUY, "0.051", "100"), order(OrderSide.SELL, "0.05", "100", "c2", reduce_only=True)]
+    orders.append(order(OrderSide.SELL, "0.001", "100", "c3", reduce_only=True))
+    _, account = trade(tmp_path, book, *orders, instrument=msgspec.structs.replace(contract, spec=spec))
+    assert account.positions["S"].qty == 0
+
+
+STAMP_S = 1_900_000_000
+
+
+def contract_paying(rate_ppb: int, at_s: int = STAMP_S) -> InstrumentRow:
+    contract = row(InstrumentKind.PERPETUAL, fee_ppm=0)
+    spec = msgspec.structs.replace(contract.spec, funding_rate_ppb=rate_ppb, funding_next_wall_s=at_s)
+    return msgspec.structs.replace(contract, spec=spec)
+
+
+class Stamps:
+    """A session of one contract whose account is short two coins, at a wall clock that the test sets."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, row_: InstrumentRow) -> None:
+        self.folder, self.events, self.now_ms = folder, list[Any](), (STAMP_S - 60) * 1000
+        monkeypatch.setattr("pipeline.paper.wall_ms", lambda: self.now_ms)
+        self.book = Book([("101", "10")], [("99", "10")])
+        PaperAccount(folder, "x_spot").append(PaperFile(balances={"USDT": Decimal(10_000)}))
+        self.trading = PaperTrading(VENUE, folder, self.book, {"S": row_}, self.events.append)
+
+    async def open(self) -> None:
+        await self.trading.connect()
+        self.trading._arrive(order(OrderSide.SELL, "2", "99"))
+        self.events.clear()
+
+    def comes(self, at_s: int = STAMP_S) -> None:
+        """What the loop does at the stamp."""
+        self.now_ms = at_s * 1000
+        self.trading._stamp("S", at_s)
+
+    def paid(self) -> list[Funding]:
+        client = PaperClient(VENUE, self.folder, None)  # type: ignore[arg-type]
+        return asyncio.run(client.funding((STAMP_S - 10_000) * 1000))
+
+
+@pytest.mark.parametrize(("rate_ppb", "amount"), [(100_000, "0.02"), (-100_000, "-0.02"), (0, None)])
+def test_a_position_is_paid_at_a_stamp_by_the_last_rate_before_it_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate_ppb: int, amount: str | None
+) -> None:
+    stamps = Stamps(tmp_path, monkeypatch, contract_paying(7))
+
+    async def run() -> None:
+        await stamps.open()
+        stamps.trading.take_row(contract_paying(rate_ppb))
+        stamps.now_ms = STAMP_S * 1000 - 300
+        stamps.trading.take_row(contract_paying(5, STAMP_S + 28_800))  # its venue shows the next one already
+        stamps.comes()
+        stamps.comes()  # nothing is paid twice, nor by the session of another start
+        again = PaperTrading(VENUE, tmp_path, stamps.book, {"S": contract_paying(rate_ppb)}, stamps.events.append)
+        again._connected, again._stamps = True, {"S": {STAMP_S: rate_ppb}}
+        again._stamp("S", STAMP_S)
+
+    asyncio.run(run())
+    account = PaperAccount(tmp_path, "x_spot")
+    account.refresh()
+    if amount is None:
+        assert not stamps.paid() and not stamps.events
+        return
+    (paid,) = stamps.paid()
+    assert (paid.asset, paid.amount, paid.venue_wall_ms) == ("USDT", Decimal(amount), STAMP_S * 1000)
+    assert account.changes["USDT"] == Decimal(amount), "sold at 99, and no fee"
+    assert [type(event) for event in stamps.events] == [FundingNotice, Balance]
+
+
+def test_a_stamp_that_was_moved_or_whose_timer_is_early_pays_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamps = Stamps(tmp_path, monkeypatch, contract_paying(100_000))
+
+    async def run() -> None:
+        await stamps.open()
+        stamps.trading._stamp("S", STAMP_S)  # a minute early: the wall clock was set back
+        stamps.trading.take_row(contract_paying(100_000, STAMP_S - 30))
+        stamps.comes(STAMP_S)
+        assert not stamps.events
+        stamps.trading.take_row(contract_paying(100_000, STAMP_S + 30))
+        await stamps.trading.close()
+        stamps.comes(STAMP_S + 30)
+
+    asyncio.run(run())
+    assert not stamps.paid()
+
+
+def test_the_session_waits_for_the_stamps_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stamps = Stamps(tmp_path, monkeypatch, contract_paying(100_000))
+
+    async def run() -> None:
+        stamps.now_ms = STAMP_S * 1000 - 1
+        came, listed = asyncio.Event(), stamps.events
+
+        def heard(event: Any) -> None:
+            listed.append(event)
+            if isinstance(event, FundingNotice):
+                came.set()
+
+        stamps.trading._on_event = heard
+        await stamps.open()
+        await came.wait()
+
+    asyncio.run(run())
+    assert [paid.amount for paid in stamps.paid()] == [Decimal("0.02")]
+
+
 def test_an_order_that_comes_after_its_expiry_executes_nothing(tmp_path: Path) -> None:
     """Who has called it EXPIRED meanwhile was right: no venue takes it any more."""
     book = Book([("100", "5")], [("99", "5")])
@@ -216,54 +355,6 @@ def test_the_account_survives_its_writer_and_answers_questions(tmp_path: Path) -
         await client.close()
 
     asyncio.run(questions())
-
-
-def test_every_coin_is_held_for_the_same_value_in_dollars(tmp_path: Path) -> None:
-    def listed(base: str, quote: str, price: str) -> InstrumentSpec:
-        return msgspec.structs.replace(
-            row().spec, symbol=f"{base}_{quote}", base=base, quote=quote, reference_price=Decimal(price)
-        )
-
-    open_accounts(
-        tmp_path, [listed("BTC", "USDT", "50000"), listed("ETH", "USDT", "2500"), listed("ETH", "BTC", "0.05")]
-    )
-    account = PaperAccount(tmp_path, "x_spot")
-    account.refresh()
-    assert account.wallet == {"USDT": Decimal(10_000), "BTC": Decimal("0.1"), "ETH": Decimal(2)}
-
-
-def test_an_account_begins_with_the_capital_that_is_configured(tmp_path: Path) -> None:
-    """Spot: half dollars, half coins in equal parts. Contracts: all dollars. What is named amount by amount: that."""
-
-    def listed(venue: str, base: str, price: str, kind: InstrumentKind = InstrumentKind.SPOT) -> InstrumentSpec:
-        return msgspec.structs.replace(
-            row().spec, venue=venue, symbol=f"{base}_USDT", base=base, reference_price=Decimal(price), kind=kind
-        )
-
-    perpetual = InstrumentKind.PERPETUAL
-    specs = [listed("a_spot", "BTC", "50000"), listed("a_spot", "ETH", "2500"), listed("b_spot", "BTC", "50000")]
-    specs += [listed("b_futures", "BTC", "50000", perpetual), listed("c_spot", "BTC", "50000")]
-    paper = {
-        "a_spot": PaperConfig(capital_usd=Decimal(200)),
-        "b_futures": PaperConfig(capital_usd=Decimal(100)),
-        "c_spot": PaperConfig(balances={"USDT": Decimal(7), "BTC": Decimal("0.5"), "ETH": Decimal(0)}),
-    }
-    open_accounts(tmp_path, specs, paper)
-    wallets = {}
-    for venue in ("a_spot", "b_spot", "b_futures", "c_spot"):
-        account = PaperAccount(tmp_path, venue)
-        account.refresh()
-        wallets[venue] = account.wallet
-    assert wallets == {
-        "a_spot": {"USDT": Decimal(100), "BTC": Decimal("0.001"), "ETH": Decimal("0.02")},
-        "b_spot": {"USDT": Decimal(10_000), "BTC": Decimal("0.1")},
-        "b_futures": {"USDT": Decimal(100)},
-        "c_spot": {"USDT": Decimal(7), "BTC": Decimal("0.5")},
-    }
-    open_accounts(tmp_path, specs, {"a_spot": PaperConfig(capital_usd=Decimal(900))})
-    account = PaperAccount(tmp_path, "a_spot")
-    account.refresh()
-    assert account.wallet == wallets["a_spot"], "an account is made once"
 
 
 def test_margin_is_of_the_configured_leverage(tmp_path: Path) -> None:
@@ -332,20 +423,6 @@ def test_nobody_is_told_late_after_the_session_has_closed(tmp_path: Path) -> Non
     assert not outcomes(events)
 
 
-def test_a_half_written_line_is_waited_for(tmp_path: Path) -> None:
-    account = PaperAccount(tmp_path, "v")
-    account.append(PaperFile(balances={"USDT": Decimal(5)}))
-    with account.path.open("ab") as handle:
-        handle.write(b'{"moves": {"USDT"')
-    other = PaperAccount(tmp_path, "v")
-    other.refresh()
-    assert other.wallet == {"USDT": Decimal(5)}
-    with account.path.open("ab") as handle:
-        handle.write(b': "1"}}\n')
-    other.refresh()
-    assert other.wallet == {"USDT": Decimal(6)}
-
-
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(
@@ -371,14 +448,3 @@ def test_wallets_are_the_sum_of_fills_and_never_negative(
         expected["USDT"] -= fill.qty * fill.price * sign + fill.fee
     assert account.wallet == expected
     assert min(account.wallet.values()) >= 0
-
-
-def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path) -> None:
-    account = PaperAccount(tmp_path, "x_spot")
-    account.append(PaperFile(balances={"USDT": Decimal(5)}))
-    size = account.path.stat().st_size
-    with limited(resource.RLIMIT_FSIZE, size + 10), pytest.raises(OSError, match="No space"):
-        account.append(PaperFile(balances={"USDT": Decimal(7)}))
-    assert account.path.stat().st_size == size
-    account.append(PaperFile(balances={"USDT": Decimal(1)}))
-    assert account.wallet["USDT"] == 6

@@ -45,8 +45,8 @@ def depth(first: int, last: int, bids: Levels, asks: Levels, previous: int | Non
     return json.dumps({"stream": "btcusdt@depth@100ms", "data": data}, separators=(",", ":")).encode()
 
 
-def frame(time_ns: int, market: int, payload: bytes) -> bytes:
-    return message(FRAME, HEAD.pack(time_ns, market, 0) + payload)
+def frame(time_ns: int, market: int, payload: bytes, conn: int = 0) -> bytes:
+    return message(FRAME, HEAD.pack(time_ns, market, conn) + payload)
 
 
 def snapshot(time_ns: int, market: int, last: int, bids: Levels, asks: Levels) -> bytes:
@@ -109,6 +109,25 @@ def test_another_coin_of_the_same_name_is_counted_and_not_found(record: Callable
 def test_what_was_not_recorded_is_said(record: Callable[..., Path]) -> None:
     path = record([*MESSAGES[:6], message(DROPPED, struct.pack("<Q", 7)), *MESSAGES[6:]])
     assert run_books([path], feed_codec, recording_shapes())["not_recorded"] == {"b_spot": 7, "b_futures": 7}
+
+
+def test_a_gap_that_another_connection_filled_is_filled_again(record: Callable[..., Path], tmp_path: Path) -> None:
+    """The feed asked for no snapshot, so the recording has none."""
+    out = tmp_path / "out.jsonl"
+    late = depth(74, 75, [["100.10", "0"], ["100.02", "0"]], [], previous=73)
+    beyond = depth(76, 77, [["100.11", "2"]], [], previous=75)
+    again = depth(78, 79, [["100.12", "2"]], [], previous=77)
+    one_way = [*MESSAGES[:6], frame(80, FUTURES, late), frame(80, FUTURES, beyond), frame(85, FUTURES, again)]
+    two_ways = [*MESSAGES[:6], frame(70, FUTURES, beyond, 4), frame(80, FUTURES, late), frame(85, FUTURES, again, 4)]
+    assert run_books([record(one_way)], feed_codec, recording_shapes(), out)["gaps"] == 0
+    lines = out.read_bytes()
+    for file in tmp_path.glob("market/feed.b/*"):
+        file.unlink()
+    (tmp_path / "market" / "feed.b").rmdir()
+    books = run_books([record(two_ways)], feed_codec, recording_shapes(), out)
+    assert (books["gaps"], books["broken"], books["snapshots"]) == (1, [], 2)
+    assert out.read_bytes() == lines, "each update once, in its turn"
+    assert run_exact([tmp_path / "market"], "zero", 0, out)["found"] == 2
 
 
 #: At 50: 1.5 bought at 100, 1.257 sold at 100.10 and 0.243 at 100.02.

@@ -11,10 +11,20 @@ from pipeline.model.config import VenueConfig
 from pipeline.model.structs import Credentials
 from pipeline.model.venue_events import VenueEvent
 from pipeline.sim.exchange.faults import FaultRule
+from pipeline.sim.scenarios.specs import Scenario, load_scenario
 from pipeline.sim.server import SimExchangeServer
 from tests.worlds.waiting import until_async
 
 TRADED = ("mexc_spot", "gateio_spot", "gateio_futures")
+STAMPED = ("binance_spot", "binance_futures", "bybit_spot", "bybitperp_futures")
+SESSIONS = (*TRADED, *STAMPED)
+
+
+def market_of(name: str) -> str | Scenario:
+    """A market that has the venue; the accounts of the last two are alone on their exchanges."""
+    if name in TRADED:
+        return "demo"
+    return "five_venues" if name.startswith("binance") else load_scenario("seven_venues").only([name])
 
 
 @dataclass

@@ -10,17 +10,32 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from pipeline.equity_watch import EquityWatch
 from pipeline.exchanges.base import OutcomeKind, PlaceOutcome
 from pipeline.model.enums import OrderState
 from pipeline.model.errors import VenueRejected
 from pipeline.model.structs import Fill, OrderRequest, OrderUpdate
+from pipeline.risk.breakers import LOSS_LIMIT, scope
 from pipeline.trade_state import Effect, Reason, TradeState, executor_reasons, state_of
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.execution_world import Faults, World, make_config
 from workers.control_socket import Say
 from workers.executor.control import ExecutorControl
 from workers.executor.views import CoreViews
+
+
+def broken_run(turns: int = 12) -> World:
+    """Entries with broken legs, and their exits, at rest at the end."""
+    world = World(3, Faults(partial=0.4, no_fill=0.3, reject=0.1))
+    world.run(100)
+    for turn in range(turns):
+        buy, sell = [("mexc_spot", "gateio_spot"), ("gateio_spot", "gateio_futures")][turn % 2]
+        world.feed(world.offer(buy, sell))
+        world.run(400)
+    world.calm(5000)
+    return world
 
 
 def ready_world(seed: int = 1, faults: Faults | None = None, **config: Any) -> World:
@@ -114,6 +129,7 @@ class Operator:
 
 # --- breakers, each tripped by what it is for ---
 
+DEAR_PPM = 400  # a fee that nobody has configured
 SILENT = Faults(drop_response=1.0, drop_stream=1.0)
 
 
@@ -158,7 +174,7 @@ def bad_fill() -> World:
 def fee() -> World:
     world = ready_world()
     order = sent_order(world)
-    reported_fill(world, order, fee=order.intent.price)
+    reported_fill(world, order, fee=order.intent.qty * order.intent.price * DEAR_PPM / 1_000_000)
     return world
 
 
@@ -272,6 +288,19 @@ def second_engine() -> World:
     assert venue.orders["a9z9x1"].filled
     world.run(4000)
     return world
+
+
+def mended(world: World, name: str) -> None:
+    """What the ``solve`` of a breaker asks for before its re-arm, where that asks for anything: a higher limit, taken
+    in by a reload; the fee that was charged."""
+    if name in LOSS_LIMIT:
+        limits = msgspec.structs.replace(world.config.risk_limits, **{f"max_{name}_usd": Decimal(1000)})
+        world.core.reconfigure(msgspec.structs.replace(world.config, risk_limits=limits))
+    elif name.startswith("fee."):
+        row = world.core.context.instruments.find(*scope(name))
+        assert row is not None
+        spec = msgspec.structs.replace(row.spec, taker_fee_ppm=DEAR_PPM)
+        world.core.context.instruments.update([msgspec.structs.replace(row, spec=spec)])
 
 
 #: (how it is tripped, the tripped breaker's name)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from pipeline.execution.events import CommandKind
 from pipeline.execution.ledger import Ledger
+from pipeline.execution.orchestrator import RECOVERY_HOLD
 from pipeline.execution.records import Purpose
 from pipeline.model.config import DetectionConfig, ExecutionConfig, RiskLimits
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
@@ -19,17 +21,25 @@ D = Decimal
 FUTURES, CONTRACT = "gateio_futures", "BTC_USDT"
 MID = D(64000)
 HEDGE_QTY = D("0.03")
+TRADE_QTY = D("0.01")  # of one spot-spot trade
+SHORT_WINDOWS = ExecutionConfig(entry_window_ms=500, unknown_grace_ms=1000, order_timeout_ms=400)
 LISTINGS = (("mexc_spot", "BTCUSDT"), ("gateio_spot", "BTC_USDT"), (FUTURES, CONTRACT))
 
 
-def external_world(seed: int = 1, quotes: Mapping[tuple[str, str], Quote] | None = None, **limits: Any) -> VirtualWorld:
+def external_world(
+    seed: int = 1,
+    quotes: Mapping[tuple[str, str], Quote] | None = None,
+    scenario: str = "demo",
+    execution: ExecutionConfig = SHORT_WINDOWS,
+    **limits: Any,
+) -> VirtualWorld:
     """BTC on three venues, one price everywhere, and the listings of ``quotes``; ready."""
     settings = {
         "detection": DetectionConfig(cooldown_ms=5),
         "risk_limits": RiskLimits(min_profit_margin_bps=D(3), max_slippage_bps=D(50), **limits),
-        "execution": ExecutionConfig(entry_window_ms=500, unknown_grace_ms=1000, order_timeout_ms=400),
+        "execution": execution,
     }
-    world = VirtualWorld("demo", seed, settings=settings)
+    world = VirtualWorld(scenario, seed, settings=settings)
     world.open({**{listing: Quote(MID, qty=D("0.5")) for listing in LISTINGS}, **(quotes or {})})
     assert world.run_until(lambda: world.core.ready, limit_ms=5000)
     world.run(1000)
@@ -94,6 +104,23 @@ def naked_ms(world: VirtualWorld, since_ns: int) -> float:
     return (max(fills) - since_ns) / 1e6 if fills else 0.0
 
 
+def force(world: VirtualWorld, kind: str, qty: Decimal) -> int:
+    """The venue closes ``qty`` of the short; returns when (mono ns)."""
+    at_ns = world.clock.mono_ns()
+    world.arm(kind=kind, venue=FUTURES, symbol=CONTRACT, amount=float(qty))
+    return at_ns
+
+
+def force_unlisted(world: VirtualWorld, kind: str, qty: Decimal) -> int:
+    """As :func:`force`, but the stream does not tell of it and the venue lists no execution."""
+    venue = world.venues[FUTURES]
+    world.arm(kind="drop_event", venue=FUTURES, target="private", count=0)
+    known = len(venue._trades[account_of(world, FUTURES).uid])
+    at_ns = force(world, kind, qty)
+    del venue._trades[account_of(world, FUTURES).uid][known:]
+    return at_ns
+
+
 def judge(world: VirtualWorld) -> None:
     """The ledger is the venue's truth, to the last digit: balances, positions, money, exposure; and a replay of the
     journal is the live state."""
@@ -125,7 +152,7 @@ def spot_trade(world: VirtualWorld) -> None:
     """MEXC becomes 50 bps cheaper; bought there and sold at Gate.io."""
     world.market.move("mexc_spot", "BTCUSDT", D("63680"))
     world.run(50)
-    offered = world.opportunity("mexc_spot", "gateio_spot", "BTC/USDT", qty=D("0.01"))
+    offered = world.opportunity("mexc_spot", "gateio_spot", "BTC/USDT", qty=TRADE_QTY)
     assert offered is not None
     world.feed(offered)
 
@@ -133,3 +160,31 @@ def spot_trade(world: VirtualWorld) -> None:
 def repairs(world: VirtualWorld) -> list[Any]:
     """Every order that repairs an operation."""
     return [o for o in world.core.ledger.orders.values() if o.intent.purpose is Purpose.REPAIR]
+
+
+def held_world() -> tuple[VirtualWorld, str]:
+    """Bought on MEXC, and nobody takes the sale: the ladder of repairs is at its end. The operation's id."""
+    world = external_world()
+    for venue, after in (("gateio_spot", 0), ("mexc_spot", 1)):
+        world.arm(kind="reject", venue=venue, target="place", after=after, count=0, reason="too_many_orders")
+    spot_trade(world)
+    assert world.run_until(lambda: RECOVERY_HOLD in world.core.ledger.breakers, limit_ms=60_000)
+    (operation_id,) = world.core.ledger.open_operations
+    assert venue_delta(world, "BTC") == TRADE_QTY
+    world.faults.clear()
+    for venue in ("mexc_spot", "gateio_spot"):
+        world.command(CommandKind.REARM, f"venue.{venue}", "it takes orders again")
+    return world, operation_id
+
+
+def sale_in_doubt(world: VirtualWorld, operation_id: str) -> str:
+    """The next repair's request is lost, and both coins move as it would have moved them; a complete sweep has looked
+    for it. Its client id."""
+    assert world.run_until(lambda: bool(world.core.ledger.unsettled), limit_ms=5000)
+    (order,) = world.core.ledger.unsettled.values()
+    assert order.intent.operation_id == operation_id and order.intent.side.name == "SELL"
+    venue, qty = order.intent.venue, order.intent.qty
+    moved_unlisted(world, "withdraw", venue, "BTC", float(qty))
+    moved_unlisted(world, "deposit", venue, "USDT", float(order.intent.price * qty))
+    world.run(20_000)
+    return order.client_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from pipeline.exchanges.factory import feed_codec, make_public_stream, make_venue
-from pipeline.exchanges.feed.connection import ConnectionRows
+from pipeline.exchanges.feed.connection import ConnectionRows, FeedConnection
+from pipeline.exchanges.feed.kept_connection import KeptConnection, Twin
 from pipeline.exchanges.feed.market_feed import MarketFeed
 from pipeline.exchanges.feed.types import FeedInstrument, FeedSettings
+from pipeline.model.clock import mono_ns
 from pipeline.model.instruments import InstrumentRow, VenueRef, build_rows
 from shm.bookring import init_feed, proof_mono_ns, read_book
 from shm.layout import BOOK, FLAGS_UNTRADABLE, feed_segment_words
@@ -103,6 +106,28 @@ class Bench:
 
 
 @asynccontextmanager
+async def swallowing(it: Bench, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[asyncio.StreamWriter]]:
+    """Whoever opens a stream meanwhile is taken and answered nothing, and its time does not run out: those that have
+    come."""
+    for name in ("OPEN_TIMEOUT_S", "HANDSHAKE_TIMEOUT_S"):
+        monkeypatch.setattr(f"pipeline.exchanges.transport.websocket.{name}", 1e6)
+    come: list[asyncio.StreamWriter] = []
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        come.append(writer)
+
+    server, url = await asyncio.start_server(silent, "127.0.0.1", 0), it.feed.public.url
+    it.feed.public.url = lambda: f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"  # type: ignore[method-assign]
+    try:
+        yield come
+    finally:
+        it.feed.public.url = url  # type: ignore[method-assign]
+        server.close()
+        for writer in come:
+            writer.close()
+
+
+@asynccontextmanager
 async def bench(
     name: str, *, scenario: str = "demo", settings: FeedSettings | None = None, wait: bool = True, add: bool = True
 ) -> AsyncIterator[Bench]:
@@ -133,3 +158,30 @@ def on(name: str, scenario: Callable[[Bench], Awaitable[None]], **options: objec
             await scenario(it)
 
     asyncio.run(body())
+
+
+def parts(it: Bench) -> tuple[KeptConnection, Twin, FeedConnection, FeedConnection]:
+    """The kept connection and its twin; the sockets of both."""
+    (kept,) = it.feed._kept
+    assert kept.twin is not None and kept.live is not None and kept.twin.connection is not None
+    return kept, kept.twin, kept.live, kept.twin.connection
+
+
+def beside_each_other(it: Bench) -> bool:
+    (kept,) = it.feed._kept
+    twin = kept.twin and kept.twin.connection
+    return bool(kept.live and twin and twin.acked >= kept.live.acked)
+
+
+async def at_rest(it: Bench) -> None:
+    assert it.box.server.market is not None
+    it.box.server.market.stop()
+    await until(lambda: all(it.equals_venue(row) for row in it.rows), "the market at rest")
+
+
+def push(it: Bench, row: InstrumentRow, over: FeedConnection, steps: int = 1, **more: object) -> None:
+    """An update ``steps`` behind the book's newest one that changes nothing, over one of the connections."""
+    number = int(it.read(row)[BOOK.update_id]) + steps
+    result = {"t": it.box.server.venues[it.name].now_ms(), "s": row.spec.symbol, "U": number, "u": number}
+    frame = {"channel": "spot.order_book_update", "event": "update", "result": {**result, "b": [], "a": [], **more}}
+    it.feed._sink(over.conn)(memoryview(json.dumps(frame).encode()), True, mono_ns())

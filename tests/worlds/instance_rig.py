@@ -19,8 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import pytest
+
 from pipeline.execution.ledger import Ledger
 from shm.liveness import LivenessView
+from shm.metrics import Metrics
 from tests.paths import REPO
 from tests.worlds.waiting import WAIT_S, until
 from workers.control_socket import ControlError, ask
@@ -29,9 +33,13 @@ from workers.demo.run_checker import Violation, check_all, deltas, until_stop, v
 from workers.demo.summary import JournalTotals, plain_journal, plain_ledger
 from workers.kills.rig import BrokenInstance, children_of
 from workers.last_run.half_done import replayed
+from workers.view.status import read_status
 
 #: The demo's venues, with so many dislocations that no test waits long for a trade.
 LIVELY = str(REPO / "tests" / "cases" / "lively.yaml")
+
+#: Of whole instances: another market, other hedges, other moments. The first is of every run, the others of campaigns.
+SEEDS = [1, pytest.param(2, marks=pytest.mark.campaign), pytest.param(3, marks=pytest.mark.campaign)]
 
 #: A busy host may keep an executor off its CPU, or from READY, for seconds: for scenarios that are not LIVELY.
 PATIENT: dict[str, Any] = {"hung_after_ms": 10_000, "restart_within_ms": 60_000}
@@ -84,9 +92,9 @@ def shown_rig(rig: Rig) -> Iterator[Rig]:
 
 
 @contextlib.contextmanager
-def ready_rig(scenario: str = LIVELY) -> Iterator[Rig]:
+def ready_rig(scenario: str = LIVELY, seed: int = 1) -> Iterator[Rig]:
     """A READY instance of a random name on ``scenario``; nothing of it is left afterwards."""
-    with shown_rig(Rig(f"t-{secrets.token_hex(4)}", scenario=scenario)) as rig:
+    with shown_rig(Rig(f"t-{secrets.token_hex(4)}", scenario=scenario, seed=seed)) as rig:
         yield rig
 
 
@@ -164,11 +172,20 @@ def takeover(rig: Rig) -> dict[str, Any]:
     return {}
 
 
-def taken_over(rig: Rig) -> dict[str, Any]:
-    """Waits for a takeover that has ended; how: of the very answer that said so, a guard may not give another."""
+def takeovers(rig: Rig) -> int:
+    """How often a guard has stood in for the executor: the next guard counts on."""
+    with contextlib.closing(Metrics.attach(rig.instance, "guard")) as metrics:
+        return metrics.counters().get("takeovers", 0)
+
+
+def taken_over(rig: Rig, before: int = 0) -> dict[str, Any]:
+    """Waits for the end of a takeover behind the first ``before``: a guard says how the last one ended until the next
+    one begins. How: of the very answer that said so, a guard may not give another."""
     last: dict[str, Any] = {}
 
     def ended() -> bool:
+        if takeovers(rig) <= before:
+            return False
         last.clear()
         last.update(takeover(rig))
         return last.get("flat") is not None
@@ -214,15 +231,17 @@ def keeps_a_hedge(rig: Rig, wanted: Callable[[Ledger], bool] = lambda ledger: bo
             os.kill(detector, signal.SIGCONT)
 
 
-def half_done(rig: Rig, venue: str) -> None:
-    """Waits for an operation with one leg filled and the other on its way to ``venue``."""
+def half_done(rig: Rig, venue: str) -> str:
+    """Waits for an operation with one leg filled and the other on its way to ``venue``; the client id of the other."""
     give_up = time.monotonic() + WAIT_S
     while True:
         found = await_half_done(rig.engine, rig.simulator, venue, lambda: time.monotonic() < give_up)
         assert found is not None, f"no operation with a leg on its way to {venue} came"
         if _is_delayed(rig, found[1].client_id):
-            return
+            return found[1].client_id
         rig.simulator.clear_faults()  # else each attempt leaves a delay behind it
+        # What the attempt has hit is decided first: who hangs now, hangs with one order on its way.
+        until(lambda: not rig.reading()["orders"].get("unsettled_orders", 1), "orders of the attempt decided")
 
 
 def _is_delayed(rig: Rig, client_id: str) -> bool:
@@ -243,7 +262,8 @@ def exposure(rig: Rig) -> dict[str, Decimal]:
 def is_judged(rig: Rig) -> None:
     """Every invariant after an orderly end, and the money to the last digit."""
     rig.end()
-    assert rig.judge() == []
+    broken = rig.judge()
+    assert broken == [], broken
     ours, theirs = rig.money()
     assert {k: v for k, v in ours.items() if v} == {k: v for k, v in theirs.items() if v}
 
@@ -263,3 +283,33 @@ def arb(*arguments: str, timeout: float = 240, **kwargs: object) -> subprocess.C
         check=False,
         **kwargs,  # type: ignore[call-overload]
     )
+
+
+def answer(rig: Rig, *command: str) -> tuple[int, dict[str, Any]]:
+    """Exit code and the one object of a command with ``--json``."""
+    done = arb(*command, "--instance", rig.instance, "--json")
+    assert done.stdout.count("\n") == 1, (command, done.stdout, done.stderr)
+    return done.returncode, msgspec.json.decode(done.stdout)
+
+
+def trades_again(rig: Rig) -> None:
+    """Waits for an entry that begins from now on."""
+
+    def entries() -> int:
+        return int(read_status(rig.instance)["orders"].get("entries", 0))
+
+    seen = entries()
+    until(lambda: entries() > seen, "another entry")
+
+
+def reason(rig: Rig, begins: str) -> dict[str, Any]:
+    """The reason of `arb status` that begins so, once it is there."""
+    found: list[dict[str, Any]] = []
+
+    def is_there() -> bool:
+        reply = answer(rig, "status")[1]
+        found[:] = [row for row in [*reply["reasons"], *reply.get("notes", [])] if row["what"].startswith(begins)]
+        return bool(found)
+
+    until(is_there, f"the reason {begins!r}")
+    return found[0]

@@ -24,6 +24,8 @@ MS = 1_000_000
 class Line:
     """A plain connection that nobody answers on."""
 
+    seal = 0
+
     def __init__(self) -> None:
         self._ours, self._theirs = socket.socketpair()
         self.fd = self._ours.fileno()
@@ -44,7 +46,7 @@ class Line:
 class Venue:
     """Order entry that writes down what it signs and sends. ``on_send``: what happens with each send.
 
-    ``line``: its plain connection (``VenueTrading.plain_line``); None: it takes bytes by ``launch``, signed here."""
+    ``line``: its plain connection (``VenueTrading.direct_line``); None: it takes bytes by ``launch``, signed here."""
 
     line: Line | None = None
 
@@ -67,7 +69,7 @@ class Venue:
     def sign(self, order: memoryview, start: int, stop: int, place: int) -> None:
         self.log.append("sign")
 
-    def plain_line(self) -> tuple[Line, int] | None:
+    def direct_line(self) -> tuple[Line, int] | None:
         if not self.up:
             raise VenueUnavailable("down; nothing was sent")
         return None if self.line is None else (self.line, self.line.fd)

@@ -18,6 +18,9 @@ from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.orders import SimOrderRequest
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.exchange.venue_ledger import VenueLedger
+from pipeline.sim.factory import build_venues
+from pipeline.sim.market.synthetic import SyntheticMarket
+from pipeline.sim.scenarios.specs import Scenario
 
 T = TypeVar("T")
 D = Decimal
@@ -117,3 +120,14 @@ def run_on(clock: ManualClock, action: Coroutine[Any, Any, T], step_ns: int = 50
         return await task
 
     return asyncio.run(drive())
+
+
+class MarketWorld:
+    """A scenario's venues and their synthetic market; ``market.start()`` begins."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.clock = ManualClock()
+        self.ledger = VenueLedger(self.clock.mono_ns)
+        faults = FaultPlan(self.clock, random.Random(seed))
+        self.venues: dict[str, SimVenue] = build_venues(scenario, self.clock, self.ledger, faults, seed)
+        self.market = SyntheticMarket(scenario, self.venues, self.clock, seed)

@@ -15,7 +15,7 @@ from workers.cli.halt_command import halt_named
 from workers.cli.manual_opportunity import execute_file
 from workers.cli.options import Instance, Json
 from workers.control_plane.instances import existing, is_running, ledger_path, start_command
-from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, ask
+from workers.control_socket import GUARD_SOCKET, SUPERVISOR_SOCKET, ControlError, Refused, ask
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import NO_REASON
 from workers.halting import release_without_guard
@@ -43,15 +43,20 @@ def status(
 ) -> int:
     """Show whether an instance can trade and why not, with the command that solves it; also after a crash or a stop.
 
-    `state`: ready, degraded (not everywhere), stopped (no new risk) or halted. Exit code 0: ready; 1: any other state.
+    `state`: ready, degraded (not everywhere), stopped (no new risk) or halted (none until somebody has looked: `arb
+    halt`, or what nothing explains); the field `halted` is the latch of `arb halt` alone. Exit code 0: ready; 1: any
+    other state.
     Notes (a direction out of inventory, a venue paused by its rate limit) do not count. Then P&L, operations, hedges,
     positions, processes, feeds, refusals (after a stop: of the last run) and latency.
 
-    P&L today: equity now less equity at the day's first reading (UTC) and transfers. Of it, inventory is the move of
-    what was held then, trading is the rest. Realised in all: what ended operations and funding earned since the journal
-    began; it stands alone where no mark is known. `max_daily_loss_usd` counts none of these: what was realised today,
-    what open hedges have lost at mid, and what trades of others on the account have lost today (gains of both do not
-    count).
+    P&L today: equity now less equity at the day's first reading (UTC; after a lost journal the first of the new one)
+    and transfers. Of it, inventory is the move of what was held then, trading is the rest. Realised in all: what
+    ended operations and funding earned since the journal began; it stands alone where no mark is known.
+
+    Loss today: what `max_daily_loss_usd` bounds, the one number that trips `daily_loss`. Since 00:00 UTC: what was
+    realised, the change of the open hedges' worth at the mids of their books, and what trades of others on the account
+    have lost. Open hedges that have gained, and gains by others, do not count. A loss beyond the limit refuses entries
+    at once; what of it is not realised trips the breaker after 10 s. A new day begins at 0.
 
     Why ONE instrument or pair is refused: `arb inspect book VENUE SYMBOL` (may its book be traded now, and why not),
     `arb status --refused BTC/USDT` (the executor's refusals of a pair by reason), `arb inspect journal 50` (the last
@@ -102,13 +107,16 @@ def _release(instance: str, reason: str, json: bool) -> int:
     return EXIT_CHECK_FAILED if fields["blocking"] else EXIT_OK
 
 
-def _latch_text(name: str, fields: dict[str, Any]) -> str:
-    """The latch, after a resume also what was taken over and what still stands in the way of new risk."""
+def _latch_text(name: str, fields: dict[str, Any], *, adopted: bool = False) -> str:
+    """The latch, after a resume also what was taken over (``adopted``: that was asked for) and what still stands in the
+    way of new risk."""
     if fields["halted"]:
         return f"{name}: HALTED ({fields['reason']})"
     lines = [f"{name}: halt, drain and venue blocks are released ({fields['reason']})"]
     if not fields.get("running", True):
         lines.append(f"  {name} does not run, so nothing trades; `{start_command(name)}` starts it")
+    if adopted and not fields["adopted"]:
+        lines.append("  nothing to take over was found at the venues: no position, no coin that the journal lacks")
     for row in fields["adopted"]:
         place = f"{row['venue']} {row['symbol']}".rstrip()
         what = "not taken over:" if row["what"] == "left" else f"taken over: {row['what']}"
@@ -121,11 +129,13 @@ def _latch_text(name: str, fields: dict[str, Any]) -> str:
 def _asked(instance: str, request: dict[str, Any]) -> dict[str, Any]:
     """The reply of the supervisor or, where it hangs, of the guard; {} where neither answers.
 
-    Raises ControlError where the instance runs: its guard may still hold the halt.
+    Raises ControlError where the instance runs: its guard may still hold the halt; Refused where one of them refuses.
     """
     for socket_name in (SUPERVISOR_SOCKET, GUARD_SOCKET):
         try:
             return ask(instance_dir(instance) / socket_name, request)
+        except Refused:  # asked again, the guard would release a halt that came meanwhile
+            raise
         except ControlError as error:
             last = error
     if is_running(instance):
@@ -171,7 +181,7 @@ def resume(
         raise BadInput(NO_REASON)
     reply = ask_running(name, {"op": "resume", "adopt": True, "reason": reason}, timeout_s=ADOPT_TIMEOUT_S)
     fields = {key: reply[key] for key in ("halted", "reason", "blocking", "adopted")}
-    emit(fields, as_json=json, text=lambda r: _latch_text(name, r))
+    emit(fields, as_json=json, text=lambda r: _latch_text(name, r, adopted=True))
     return EXIT_CHECK_FAILED if fields["blocking"] else EXIT_OK
 
 

@@ -15,7 +15,12 @@ from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_INTERRUPTED, EXIT_OK
 from workers.output import EventLines, emit
 
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the synthetic market.")]
-Scenario = Annotated[str, typer.Option("--scenario", help="Scenario file (YAML), or the name of one that ships.")]
+SCENARIOS = (  # that ship; without a look into their folder: help must be quick
+    "demo, hard (edges die in 10 ms), four_venues, five_venues, seven_venues; what happens after an entry: "
+    "liquidation, funding_turn, drift, foreign_orders; nothing to gain, and no order may be sent: null_flat, "
+    "null_below_fees, null_shifted, null_same_ticker, null_closed_wallet"
+)
+Scenario = Annotated[str, typer.Option("--scenario", help=f"Scenario file (YAML), or one that ships: {SCENARIOS}.")]
 ALL_VENUES = "seven_venues"  # the market of `demo` with every venue that is simulated
 SECONDS_MAX = 7 * 86400.0
 
@@ -90,8 +95,11 @@ def sim(
 
     With --write-config FILE an engine trades on them at once: `arb up --config FILE` in another terminal.
 
-    `control` in the JSON line is a URL that answers with what can be asked there: the venues' own ledger, and faults to
-    inject (POST /faults), such as a silent stream, a rate limit, a liquidation or an order of another client.
+    `control` in the JSON line is a URL that answers with what can be asked there, such as the venues' own ledger.
+    `curl CONTROL/faults` lists all that can be broken and all that the world can do, with fields, units and an example
+    of each: silent streams, rate limits, moved prices, liquidations, funding, money in and out, orders of another
+    client. `curl CONTROL/faults -d '{"kind": "move_price", "symbol": "ETH/USDT", "amount": "-30%", "duration_ms":
+    60000}'` does one. The same list: docs/reference/faults.md.
     """
     # Imported here: it loads aiohttp.
     from workers.demo.simulator_server import run_simulator

@@ -20,7 +20,7 @@ from pipeline.model.errors import BadInput
 from workers.cli.closing import EXECUTOR_SOCKET, ask_executor, close_hedges
 from workers.cli.options import Instance, Json
 from workers.control_plane.instances import described, existing, is_running, run_file, stopped_by_systemd
-from workers.control_plane.left_open import flat_line, not_ours_text, unwatched_lines
+from workers.control_plane.left_open import flat_line, is_dust, not_ours_text, unwatched_lines
 from workers.control_socket import GUARD_SOCKET, ControlError, ask, ask_supervisor
 from workers.exit_codes import EXIT_CHECK_FAILED, EXIT_OK
 from workers.halt_file import Block, read_halt, write_halt
@@ -44,7 +44,8 @@ def _read(instance: str, operation: str) -> tuple[str, dict[str, Any]]:
 
     reading = read_status(name)
     fields: dict[str, Any] = {what: reading[what] for what in ("hedges", "positions", "breakers", "recoveries")}
-    say(f"arb: the executor of {name} does not answer; as of {reading['as_of'] or 'an unknown time'}")
+    said = f"the executor of {name} does not answer" if is_running(name) else f"{name} is stopped"
+    say(f"arb: {said}; as of {reading['as_of'] or 'an unknown time'}")
     return name, {
         **fields,
         "balances": _balance_rows(reading),
@@ -142,6 +143,9 @@ def balance(
 def breakers(
     instance: Instance = "",
     rearm: Annotated[str, typer.Option("--rearm", metavar="NAME", help="Re-arm this breaker (needs --reason).")] = "",
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Re-arm it also where its reason still stands: it may trip again at once.")
+    ] = False,
     dry_run: DryRun = False,
     reason: Why = "",
     json: Json = False,
@@ -150,16 +154,23 @@ def breakers(
     NAME --reason "why"`. Exit code 1: one is still tripped.
 
     `venue.V` and `fee.V.SYMBOL` stop their venue or instrument only, every other one stops all new risk. Exits stay
-    possible. Re-arming `recovery_hold` lets every recovery that waits for an operator go on: --dry-run shows the orders
-    that they would send first.
+    possible. A loss that is still beyond its limit, and a fee that is still dearer than the one that is counted with
+    (a re-arm would cost a trade to find that again), are refused with what solves them; --anyway says that you know
+    better, as where the account pays the dear fee no more. Re-arming `recovery_hold` lets every recovery that waits for
+    an operator go on: --dry-run shows the orders that they would send first.
     """
     head = ""
     _wants_a_decision(dry_run, rearm)
+    if anyway and not rearm:
+        raise BadInput("found --anyway alone, wanted the breaker to re-arm with it; add --rearm NAME")
     if rearm:
-        if not reason.strip():
+        if not dry_run and not reason.strip():
             raise BadInput('found no reason, wanted one to be kept in the journal; add --reason "why"')
-        _, reply = _decide(instance, {"op": "rearm", "name": rearm, "reason": reason, "dry_run": dry_run})
+        _, reply = _decide(
+            instance, {"op": "rearm", "name": rearm, "reason": reason, "dry_run": dry_run, "anyway": anyway}
+        )
         head = _repair_lines(reply) if dry_run else f"{reply.get('rearmed', rearm)}: re-armed\n"
+        head += f"it may trip again: {reply['trips_again']}\n" if reply.get("trips_again") else ""
     else:
         _, reply = _read(instance, "breakers")
     reply["breakers"] = [_breaker(row) for row in reply["breakers"]]
@@ -261,7 +272,8 @@ def _recovery_lines(row: dict[str, Any]) -> str:
     if unmatched:
         what += f"; unmatched {unmatched}"
     if row.get("requires_manual_approval", row["state"] == "waiting_approval"):
-        what += f"\n  solve: arb recoveries --approve {row['recovery_id']} (or --cancel {row['recovery_id']})"
+        first = f"{row['first']}; then " if row.get("first") else ""
+        what += f"\n  solve: {first}arb recoveries --approve {row['recovery_id']} (or --cancel {row['recovery_id']})"
     return what
 
 
@@ -293,6 +305,8 @@ def _closed_text(fields: dict[str, Any]) -> str:
             lines.append(f"hedge {row['hedge_id']} is closed; `arb why {row['hedge_id']}` shows its round trip")
         if not row["closed"] and not (fields["dry_run"] and not row["reason"]):
             lines.append(f"hedge {row['hedge_id']} stays open with {row['left']}: {row['reason'] or 'not filled yet'}")
+        if row.get("goes_on"):
+            lines.append(f"  it is tried on {row['goes_on']}; `arb status` says what keeps it")
     lines += [_recovery_lines(row) for row in fields["recoveries"]]
     lines += [_repair_lines(fields).strip()] if fields.get("repairs") else []
     positions = fields.get("positions", [])
@@ -311,9 +325,11 @@ def close(
 ) -> int:
     """Close one hedge or all, at a bounded price, profit or not; what cannot be closed says why. See `arb hedges`.
 
-    Passes under halt and breakers. What books or balances do not allow now is tried again for a minute. Where no
-    executor is READY the guard closes. Exit code 1: something stays open. New hedges may be entered meanwhile;
-    `arb flatten` stops new risk first.
+    Passes under halt and breakers. Its prices are bounded by detection.hedge.exit.forced_slippage_bps (10, 20, 50 bps
+    of the best ones, each for 5 s). What books or balances do not allow now is tried again for a minute, or until the
+    widest of these was tried: `arb status` says what keeps it, and an alert when it is given up. Where no executor is
+    READY the guard closes. Exit code 1: something stays open. New hedges may be entered meanwhile; `arb flatten` stops
+    new risk first.
     """
     if bool(hedge) == every:
         found = "an ID and --all" if every else "neither an ID nor --all"
@@ -328,10 +344,11 @@ def close(
 def flatten(dry_run: DryRun = False, reason: Why = "", instance: Instance = "", json: Json = False) -> int:
     """Take no new risk, close every hedge, cancel what rests, let held repairs go on: everything to its target.
 
-    At bounded prices, under halt and breakers; `--dry-run` shows the orders first. New risk stays away until
-    `arb resume --reason R` (`drained`: the guard has taken that in). Exit code 1: something of ours stays open, and the
-    output says what and why. Positions and coins that no hedge of ours holds (others' orders, what an adoption found)
-    are not touched: they are listed as `not ours` (`foreign_qty`), and exit 0.
+    At the bounded prices of `arb close`, under halt and breakers; `--dry-run` shows the orders first. New risk stays
+    away until `arb resume --reason R` (`drained`: the guard has taken that in). Exit code 1: something of ours stays
+    open, and the output says what and why. Positions and coins that no hedge of ours holds (others' orders, what an
+    adoption found) are not touched: they are listed as `not ours` (`foreign_qty`), and exit 0. Coins that were
+    deposited or withdrawn (`moved_qty`) are only told: there is nothing to close.
     """
     name = existing(instance)
     undrained = "" if dry_run else _drained(name, reason or "arb flatten")
@@ -385,6 +402,7 @@ def stop(
     reading = read_status(name)
     left = {what: reading[what] for what in ("hedges", "positions", "recoveries")}
     half_done = half_done_text(reading["open_operations"], reading["unsettled_orders"])
+    held = [row for row in left["positions"] if not is_dust(row)]
     fields = {
         "stopped": not is_running(name),
         "dry_run": dry_run,
@@ -396,7 +414,7 @@ def stop(
         "recoveries": left["recoveries"],
         "open_operations": reading["open_operations"],
         "unsettled_orders": reading["unsettled_orders"],
-        "flat": not (left["hedges"] or left["positions"] or left["recoveries"] or half_done),
+        "flat": not (left["hedges"] or held or left["recoveries"] or half_done),
     }
     emit(fields, as_json=json, text=_stopped_text)
     return EXIT_OK if fields["flat"] or dry_run else EXIT_CHECK_FAILED
@@ -451,7 +469,10 @@ def _stopped_text(fields: dict[str, Any]) -> str:
     lines += _order_lines(fields)
     lines += [f"not closed: hedge {row['hedge_id']}: {row['reason']}" for row in fields["not_closed"]]
     lines += [f"stays open: hedge {hedge_line(row)}" for row in fields["open_hedges"]]
-    lines += [f"stays open: position {position_line(row)}" for row in fields["positions"]]
+    lines += [
+        f"{'left by closed hedges' if fields['flat'] else 'stays open'}: position {position_line(row)}"
+        for row in fields["positions"]
+    ]
     half_done = half_done_text(fields["open_operations"], fields["unsettled_orders"])
     lines += [f"stays open: {half_done}"] if half_done else []
     lines += [_recovery_lines(row) for row in fields["recoveries"]]

@@ -11,7 +11,7 @@ import msgspec
 
 from pipeline.economics.attribution import Attribution
 from pipeline.execution.records import Outcome
-from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from, share
+from pipeline.execution.results.counts import EndedOperation, OpenTrips, OperationCounts, counts_from, share
 from pipeline.execution.results.round_trips import RoundTrips, round_trips
 from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import plain
@@ -123,7 +123,8 @@ def read_report(
         moved = db.execute(
             "SELECT body_json FROM events WHERE kind = 'external_flow' AND wall_ns >= ?", (start,)
         ).fetchall()
-        counts = _counts(rows, _trips(db, rows))
+        trips = _trips(db, rows)
+        counts = _counts(rows, trips)
         operations, unknown = attributed(db, rows, cache)
         boots = db.execute("SELECT wall_ns FROM events WHERE kind = 'boot' ORDER BY wall_ns").fetchall()
         markouts = markout_rows(db, start)
@@ -148,6 +149,8 @@ def read_report(
     profit = {asset: value + funding_value for asset, value in numeraire.items()}  # there is one numeraire
     parts = ReportParts(operations, flows, [int(row[0]) for row in boots], {r["operation_id"]: _about(r) for r in rows})
     state = read_executor_state(instance_dir(instance))
+    said = {} if state is None else {row["hedge_id"]: row for row in state.hedges}
+    open_ = OpenTrips.of(said.get(name, {}) for name in trips.open)
     return {
         "instance": instance,
         "profit": profit,
@@ -159,6 +162,8 @@ def read_report(
         "operations": counts.fields(),
         "success_rate": counts.success_rate,
         "win_rate": counts.win_rate,
+        "win_rate_with_open": counts.win_rate_with(open_),
+        "open_trips": open_._asdict(),
         "recovery_rate": recovery_rate(counts),
         "orders": {row[0]: row[1] for row in orders},
         "fills": fills,
@@ -218,7 +223,7 @@ def report_text(report: dict[str, Any]) -> str:
             f"  made of      {parts_text(parts)}",
             f"instance       {report['instance']}",
             f"opportunities  {report['opportunities']} recorded",
-            f"operations     {OperationCounts.of(report['operations']).text()}",
+            f"operations     {OperationCounts.of(report['operations']).text(OpenTrips(**report['open_trips']))}",
             f"orders         {report['orders']}, fills {report['fills']}",
             f"changes        {amounts(report['pnl'])} (fills, fees and funding; a futures position counts once closed)",
             f"  operations   {amounts(report['pnl_numeraire'])}, each at its own prices, without funding",

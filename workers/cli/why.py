@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from pipeline.model.errors import BadInput
+from pipeline.model.fixedpoint import plain
 from workers.control_plane.instances import ledger_path
 from workers.executor_file import amount
 from workers.recorder.sqlite_ledger import open_reader
@@ -75,33 +77,75 @@ def read_trail(instance: str, wanted: str) -> dict[str, Any]:
 
 
 def round_trip(db: sqlite3.Connection, operation: dict[str, Any]) -> dict[str, Any] | None:
-    """The hedge that an operation opened or closed: ``began``, ``closed_by``, whether it is still open, and the P&L of
-    the operations of the round trip so far (numeraire, without funding); None where it was no hedge's."""
+    """The hedge that an operation opened or closed: ``began``, ``closed_by``, whether it is still open, and what the
+    round trip has brought in the numeraire so far: ``pnl`` of its operations, ``funding`` that it was paid, ``profit``
+    of both; None where it was no hedge's."""
     began = str(operation["closes"] or operation["operation_id"])
     rows = db.execute(
         "SELECT * FROM operations WHERE operation_id = ? OR closes = ? ORDER BY wall_ns", (began, began)
     ).fetchall()
     closers = [row["operation_id"] for row in rows if row["closes"]]
-    left = Decimal(0)
-    for (body,) in db.execute("SELECT body_json FROM events WHERE kind = 'hedge' ORDER BY seq"):
-        hedge = msgspec.json.decode(body)
-        left = Decimal(str(hedge["qty"])) if hedge["operation_id"] == began else left
+    left, funding = _left_and_funding(db, began)
     if not closers and not left:
         return None
     pnl = sum((Decimal(row["pnl_numeraire"]) for row in rows if row["pnl_numeraire"] is not None), Decimal(0))
-    return {"began": began, "closed_by": closers, "open": bool(left), "pnl": pnl, "numeraire": operation["numeraire"]}
+    profit = {"pnl": pnl, "funding": funding, "profit": pnl + funding}
+    return {"began": began, "closed_by": closers, "open": bool(left), **profit, "numeraire": operation["numeraire"]}
+
+
+def _left_and_funding(db: sqlite3.Connection, began: str) -> tuple[Decimal, Decimal]:
+    """Base coins of a hedge that are open, and what funding has brought it. A venue books by contract: a payment is
+    shared by the hedges that were open there at its time, each by its signed quantity."""
+    events: list[tuple[int, str, dict[str, Any]]] = []
+    seen: set[tuple[str, str]] = set()
+    for kind, body, wall_ns in db.execute(
+        "SELECT kind, body_json, wall_ns FROM events WHERE kind IN ('hedge', 'funding') ORDER BY seq"
+    ):
+        row = msgspec.json.decode(body)
+        if kind == "hedge":
+            events.append((wall_ns, kind, row))
+        elif (row["venue"], row["event_id"]) not in seen:  # listed twice, paid once
+            seen.add((row["venue"], row["event_id"]))
+            events.append((row["venue_wall_ms"] * 1_000_000, kind, row))
+    held: dict[tuple[str, str], dict[str, Decimal]] = {}  # contract -> hedge -> base coins, signed as its spot leg
+    left = funding = Decimal(0)
+    for _, kind, row in sorted(events, key=lambda event: event[0]):
+        if kind == "hedge":
+            qty, contract = Decimal(row["qty"]), (row["futures_venue"], row["futures_symbol"])
+            held.setdefault(contract, {})[row["operation_id"]] = qty * int(row["spot_side"])
+            left = qty if row["operation_id"] == began else left
+            continue
+        shares = held.get((row["venue"], row["symbol"]), {})
+        whole = sum(shares.values(), Decimal(0))
+        if whole and shares.get(began):
+            funding += Decimal(row.get("value_numeraire", 0)) * shares[began] / whole
+    return left, funding
 
 
 def round_trip_line(trip: dict[str, Any]) -> str:
     """What became of the hedge."""
     by = ", ".join(trip["closed_by"])
-    money = f"{amount(trip['pnl'])} {trip['numeraire'] or ''}".rstrip()
+    money = f"{amount(trip['profit'])} {trip['numeraire'] or ''}".rstrip()
+    money += f", {amount(trip['funding'])} of it funding" if trip["funding"] else ""
     if trip["open"]:
         parts = f", partly closed by {by}" if by else ""
         why = "an entry pays fees, the exit earns the basis"
         return f"  hedge {trip['began']} still open{parts}; so far {money} ({why})"
-    sign = "+" if trip["pnl"] > 0 else ""
-    return f"  hedge {trip['began']} closed by {by}; round trip {sign}{money}, without funding"
+    sign = "+" if trip["profit"] > 0 else ""
+    return f"  hedge {trip['began']} closed by {by}; round trip {sign}{money}"
+
+
+def _money_line(operation: Mapping[str, Any]) -> str:
+    """P&L in the numeraire, then what moved of each asset."""
+    if operation["pnl_numeraire"] is None:
+        return "  P&L not known yet"
+    moved, fees, dust = (
+        ", ".join(f"{plain(Decimal(qty))} {asset}" for asset, qty in (operation[name] or {}).items())
+        for name in ("pnl", "fees", "dust")
+    )
+    parts = (("changes", moved), ("fees", fees), ("dust", dust))
+    text = "".join(f"; {name} {what}" for name, what in parts if what)
+    return f"  P&L {operation['pnl_numeraire']} {operation['numeraire']}{text}"
 
 
 def _bps(value: float | None) -> str:
@@ -123,8 +167,7 @@ def trail_text(trail: dict[str, Any]) -> str:
         f"opportunity {operation['opportunity_id']}  {operation['outcome'] or operation['state']}",
         f"  edge bps: detected {_bps(operation['edge_detect_bps'])}, at send {_bps(operation['edge_send_bps'])}, "
         f"realised {_bps(operation['edge_fill_bps'])}",
-        f"  P&L {operation['pnl']} = {operation['pnl_numeraire']} {operation['numeraire']}; fees {operation['fees']}; "
-        f"dust {operation['dust']}",
+        _money_line(operation),
     ]
     if trail["round_trip"] is not None:
         lines.append(round_trip_line(trail["round_trip"]))

@@ -15,17 +15,16 @@ import msgspec
 
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import EngineConfig
-from pipeline.trade_state import TradeState
+from pipeline.trade_state import TradeState, with_solve
 from shm.errors import ShmError
 from shm.logring import LogReader, LogRing
 from shm.metrics import Metrics
 from workers.base import LOG_LEVELS, Notifier
 from workers.control_plane.left_open import not_ours_text, unwatched_lines
 from workers.executor_file import ExecutorState, pnl_text, read_executor_state
-from workers.journald_prefix import journal_prefix
 from workers.last_run.half_done import replayed
 from workers.last_run.journal_rows import half_done_text, left_by_journal
-from workers.output import ALERT, TRADE, LogLines
+from workers.output import ALERT, TRADE, LogLines, journal_prefix
 from workers.tradable import Answer, InstanceReasons, fields
 
 NOTES_MAX = 50
@@ -144,7 +143,7 @@ class Announcer:
             venues = ", ".join(described.get("venues", {}))
             self._write("supervisor", "info", f"READY: mode {described.get('mode')}, {venues}; `arb status`, `arb top`")
             for note in answer.notes:
-                self._write("supervisor", "info", f"note: {note.what}")
+                self._write("supervisor", "info", f"note: {with_solve(note.what, note.solve)}")
             return
         for reason in answer.reasons:
             if re.sub(r"\d+", "#", reason.what) not in before[1:]:

@@ -3,7 +3,7 @@
 A row is appended once and never reused for another symbol. A changed tick, lot or multiplier begins a new row epoch and
 halts the symbol (its feed flags the book) until an operator has confirmed the change by ``arb symbols add``; changed
 fees, funding, status and wallet switches are rewritten in place. A symbol that was removed and comes back has its old
-row in a new epoch.
+row in a new epoch. A quarantined one is judged again with every reading, and is paired once the doubt is gone.
 
 A feed that meets a price with more digits than its row holds halts that book and reports how many it needs
 (``wanted_digits``). The whole pair then gets a finer exponent and each of its rows a new epoch; the feeds start those
@@ -24,12 +24,21 @@ from pipeline.exchanges.fee_switch import read_fee_switch
 from pipeline.exchanges.feed.types import WANTED_DIGITS
 from pipeline.exchanges.funding_rates import FundingRates, Start
 from pipeline.model.account_fees import FeeSwitch, true_fees, with_account_fees
-from pipeline.model.catalogue_row import row_to_words
+from pipeline.model.catalogue_row import fit, row_to_words
 from pipeline.model.clock import wall_ms
 from pipeline.model.enums import TradingStatus
 from pipeline.model.errors import ArbitrageEngineError, BadInput, VenueError
-from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS, FP_LIMIT, plain
-from pipeline.model.instruments import NOT_TRADED, InstrumentRow, VenueRef, build_rows, first_epoch, largest_price
+from pipeline.model.fixedpoint import EXP_MAX, EXTRA_DIGITS
+from pipeline.model.instruments import (
+    NOT_TRADED,
+    InstrumentRow,
+    NewestPrices,
+    VenueRef,
+    build_rows,
+    changed_shape,
+    first_epoch,
+    shape_text,
+)
 from pipeline.model.networks import CoinNetwork
 from pipeline.model.structs import InstrumentSpec
 from pipeline.model.trading_times import at_time, ending_text, halted_text, just_opened
@@ -59,29 +68,8 @@ class VenueFailure(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-def changed_shape(old: InstrumentSpec, new: InstrumentSpec) -> bool:
-    """Whether tick, lot or multiplier changed, so that the instrument's numbers mean something else than before."""
-    return (old.tick, old.lot, old.multiplier) != (new.tick, new.lot, new.multiplier)
-
-
 def _coin(reported: FeeSwitch | None) -> str | None:
     return None if reported is None else reported.coin
-
-
-def _shape(spec: InstrumentSpec) -> str:
-    return f"{plain(spec.tick)}, {plain(spec.lot)}, {plain(spec.multiplier)}"
-
-
-def _fit(rows: Sequence[InstrumentRow]) -> bool:
-    """Whether the largest price that books of the pair must hold, and the rows' own numbers, fit their exponents."""
-    if largest_price([row.spec for row in rows]).scaleb(rows[0].price_exp) > FP_LIMIT:
-        return False
-    try:
-        for row in rows:
-            row_to_words(row)
-    except ValueError:
-        return False
-    return True
 
 
 class CatalogueService:
@@ -115,6 +103,7 @@ class CatalogueService:
         self._trusted_coins = config.detection.every_trusted_coin
         self._symbols: dict[str, list[str]] = {v.name: list(v.symbols) for v in config.venues}
         self.rows: list[InstrumentRow] = []
+        self._prices = NewestPrices()  # a row keeps the one that its exponents fit
         self.fees: dict[str, dict[str, int]] = {}  # paper only: venue -> symbol -> taker ppm in place of the listed one
         self.ends_unknown: dict[str, str] = {}  # venue -> why its list of announced ends cannot be read
         self._ends_again: dict[str, tuple[int, int]] = {}  # venue -> wall seconds of its next reading, and the pause
@@ -128,7 +117,7 @@ class CatalogueService:
         self.refused: set[str] = set()  # venues that refused an order for its row, until they are read
         self._plain_fees: set[str] = set()  # venues whose coin of fees is short: the next orders pay plain ones
         self._refusals: dict[int, int] = {}  # instrument -> how often, as last logged
-        self._too_fine: set[str] = set()  # pairs whose prices no exponent holds: said once
+        self._too_fine: dict[str, int] = {}  # pair -> digits of a price that no exponent holds: said once
 
     async def load(self, venues: Sequence[VenueConfig]) -> list[VenueFailure]:
         """Read the instruments of ``venues`` at once and publish what is new or changed; the venues that failed."""
@@ -155,6 +144,7 @@ class CatalogueService:
             for line in self._clients[venue.name].take_odd_rows()[1]:
                 self._say("warning", line)
         self._merge(specs)
+        self._judge_again()
         for key in sorted(self._removed_before):
             if self._id_of(key) >= 0:
                 self._removed_before.discard(key)
@@ -246,6 +236,7 @@ class CatalogueService:
     def _merge(self, specs: Sequence[InstrumentSpec]) -> None:
         # removed meanwhile: left out
         specs = [self._at_time(spec) for spec in specs if (spec.venue, spec.symbol) not in self.removed]
+        self._prices.read(specs, self._wall_s())
         known = {(row.spec.venue, row.spec.symbol): row.instrument_id for row in self.rows}
         fresh = [spec for spec in specs if (spec.venue, spec.symbol) not in known]
         for spec in specs:
@@ -262,6 +253,14 @@ class CatalogueService:
                 if row.quarantine_reason not in ("", NOT_TRADED):
                     self._say("warning", f"quarantined {row.spec.venue} {row.spec.symbol}: {row.quarantine_reason}")
 
+    def _judge_again(self) -> None:
+        for row in self._prices.judged(self.rows, self._venues, self.removed, self._trusted_coins):
+            self._write(row)
+            if row.quarantine_reason:
+                self._say("warning", f"quarantined {row.spec.venue} {row.spec.symbol}: {row.quarantine_reason}")
+            else:
+                self._say("info", f"{row.spec.venue} {row.spec.symbol}: no doubt is left, paired again")
+
     def _update(self, instrument_id: int, spec: InstrumentSpec) -> None:
         row = self.rows[instrument_id]
         key = (spec.venue, spec.symbol)
@@ -270,11 +269,9 @@ class CatalogueService:
         if changed_shape(row.spec, spec):
             epoch += 1
             self.held.add(key)
-            self._say(
-                "warning",
-                f"{spec.venue} {spec.symbol}: tick, lot or multiplier changed ({_shape(row.spec)} to {_shape(spec)}); "
-                f"halted until `arb symbols add {spec.venue} {spec.symbol}`",
-            )
+            was, now = shape_text(row.spec), shape_text(spec)
+            text = f"{spec.venue} {spec.symbol}: tick, lot or multiplier changed ({was} to {now})"
+            self._say("warning", f"{text}; halted until `arb symbols add {spec.venue} {spec.symbol}`")
         self.missing.discard(key)
         if key in self.held:
             spec = msgspec.structs.replace(spec, status=TradingStatus.HALTED)
@@ -307,7 +304,13 @@ class CatalogueService:
 
     def row_notes(self) -> dict[str, dict[str, str]]:
         """What is amiss with instruments, as ``run.json`` has it."""
-        return {"halted_symbols": self.halted(), "ends_unknown": dict(self.ends_unknown)}
+        gone = self.removed
+        apart = [row for row in self.rows if row.prices_apart and (row.spec.venue, row.spec.symbol) not in gone]
+        return {
+            "halted_symbols": self.halted(),
+            "ends_unknown": dict(self.ends_unknown),
+            "prices_apart": {f"{row.spec.venue} {row.spec.symbol}": row.quarantine_reason for row in apart},
+        }
 
     def halted(self) -> dict[str, str]:
         """Instrument ("venue symbol") -> why it is halted."""
@@ -376,16 +379,16 @@ class CatalogueService:
         """
         pair = self.rows[instrument_id].spec.pair
         group = [row for row in self.rows if row.spec.pair == pair]
-        if group[0].price_exp >= digits or pair in self._too_fine:
+        if group[0].price_exp >= digits or (pair in self._too_fine and digits >= self._too_fine[pair]):
             return False
         for exp in range(min(EXP_MAX, digits + EXTRA_DIGITS), digits - 1, -1):
             finer = [msgspec.structs.replace(row, price_exp=exp, row_epoch=row.row_epoch + 1) for row in group]
-            if _fit(finer):
+            if fit(finer):
                 for row in finer:
                     self._write(row)
                 self._say("info", f"{pair}: a price has {digits} digits; exponent {group[0].price_exp} raised to {exp}")
                 return True
-        self._too_fine.add(pair)
+        self._too_fine[pair] = digits
         self._say("error", f"{pair}: no exponent holds a price of {digits} digits beside its largest; halted")
         return False
 

@@ -24,6 +24,7 @@ from workers.last_run.half_done import half_done
 
 EXECUTOR_SOCKET = "executor.sock"
 EXECUTOR_S = 25.0  # it answers a flatten after about 10 s, where it has just been started after 20; and some
+ANSWER_S = 10.0  # and is not asked again where it could not answer in time
 GUARD_S = 5.0  # it answers at once
 CLOSING_S = 15.0  # of the guard, when every order in flight is proved: repairs, a forced close
 LAST_LOOK_S = 5.0  # what is open is read from the journals once more, so that it can be said, however late it is
@@ -63,7 +64,7 @@ class StopClosing:
         if self._config.guard.on_stop is OnLoss.FLATTEN and _has_executor(group):
             with self._goes_on(), self._timed() as deadline_s:
                 can_come = self._guard_can_come(keep_up)
-                await close_hedges(self._state_dir, self._say, can_come, deadline_s)
+                await close_hedges(self._state_dir, self._config, self._say, can_come, deadline_s)
 
     def _guard_can_come(self, keep_up: Callable[[], None]) -> Callable[[], bool]:
         def guard_can_come() -> bool:
@@ -132,13 +133,17 @@ def guard_bound_s(config: EngineConfig) -> float:
 
 
 async def close_hedges(
-    state_dir: Path, say: Callable[[str, str], None], keep_up: Callable[[], bool], deadline_s: float
+    state_dir: Path,
+    config: EngineConfig,
+    say: Callable[[str, str], None],
+    keep_up: Callable[[], bool],
+    deadline_s: float,
 ) -> None:
     """Closes every hedge as far as it can be closed until ``deadline_s`` (monotonic), and says what stays open. The
     detector has stopped. ``keep_up``: as of :func:`finish_half_done`."""
     while True:
         try:
-            left = await _by_executor(state_dir, deadline_s)
+            left = await _by_executor(state_dir, deadline_s - guard_bound_s(config), deadline_s)
             break
         except ControlError as error:
             missing = str(error)
@@ -154,16 +159,22 @@ async def close_hedges(
         say("warning", f"hedge {hedge} stays open: {reason or 'not closed in time'}")
 
 
-async def _by_executor(state_dir: Path, deadline_s: float) -> dict[str, str]:
-    """The hedges that stay open, and why."""
-    left: dict[str, str] = {}
+async def _by_executor(state_dir: Path, again_s: float, deadline_s: float) -> dict[str, str]:
+    """The hedges that stay open, and why. Asked again it is until ``again_s``: what follows is the guard's time."""
+    left: dict[str, str] | None = None
+    by_s = deadline_s
     for _ in range(FLATTENS_MAX):  # one answer may come before an order without an answer is proved
         request = {"op": "flatten", "reason": REASON}
-        reply = await _asked(state_dir / EXECUTOR_SOCKET, request, EXECUTOR_S, deadline_s)
-        left = {row["hedge_id"]: row["reason"] for row in reply["hedges"] if not row["closed"]}
-        if not left or time.monotonic() + EXECUTOR_S > deadline_s:
+        try:
+            reply = await _asked(state_dir / EXECUTOR_SOCKET, request, EXECUTOR_S, by_s)
+        except ControlError:
+            if left is None or time.monotonic() < again_s:  # it has died, or begins anew: what is left is the guard's
+                raise
             break
-    return left
+        left, by_s = {row["hedge_id"]: row["reason"] for row in reply["hedges"] if not row["closed"]}, again_s
+        if not left or time.monotonic() + ANSWER_S > again_s:
+            break
+    return left or {}
 
 
 async def _by_guard(state_dir: Path, deadline_s: float) -> dict[str, str]:

@@ -17,9 +17,11 @@ from workers.state_folder import LAST_DEMO, instance_dir, replace_file, state_ro
 
 
 def is_running(instance: str) -> bool:
-    """Whether a supervisor holds the instance's lock."""
+    """Whether a supervisor holds the instance's lock, or may: one that this user may not open says nothing."""
     try:
         descriptor = os.open(instance_dir(instance) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        return True
     except OSError:
         return False
     try:
@@ -112,10 +114,13 @@ def venue_row(venue: VenueConfig, *, reachable: bool) -> dict[str, Any]:
 
 
 def described(instance: str) -> dict[str, Any]:
-    """As :func:`run_file`, but {} while a new supervisor has not yet replaced the file of an earlier run."""
+    """As :func:`run_file`, but {} while a new supervisor has not yet replaced the file of an earlier run; as it stands
+    where this user may not see whose that is."""
     found = run_file(instance)
     try:
         holder = int((instance_dir(instance) / "lock").read_text(encoding="ascii"))
+    except PermissionError:
+        return found
     except (OSError, ValueError):
         holder = 0
     return {} if is_running(instance) and holder != found.get("pid") else found

@@ -25,24 +25,36 @@ from workers.locked_keys import sealed
 from workers.output import last_lines
 from workers.state_folder import instance_dir, replace_file
 
-READY_TIMEOUT_S = 120.0  # without counting the first compilation, which takes as long as the host needs
+#: Without counting the first compilation, which takes as long as the host needs, and while no venue answers.
+READY_TIMEOUT_S = 120.0
+COMPILING_MAX_S = 900.0  # of the first start ever: a quarter of a minute on two cores that are free
 STOP_TIMEOUT_S = 60.0  # of a supervisor that has not said how long its stop may take
 ENDING_S = 3.0
 POLL_S = 0.02
 
 
 def compiling_text(show: Callable[[str], object]) -> Callable[[dict[str, Any]], None]:
-    """A ``progress`` for :meth:`Launched.wait_ready` that shows how far the first compilation of the kernels is."""
+    """A ``progress`` for :meth:`Launched.wait_ready` that shows how far the first compilation of the kernels is, and
+    that no venue answers."""
     shown = ""
 
     def progress(described: dict[str, Any]) -> None:
         nonlocal shown
-        now = described.get("warming") or ""
+        warming = described.get("warming")
+        now = f"compiling kernels, the first time only: {warming}" if warming else ""
+        if waits_for_venue(described):
+            now = "no venue answers; asked again by itself"
         if now and now != shown:
-            show(f"compiling kernels, the first time only: {now}")
+            show(now)
         shown = now
 
     return progress
+
+
+def waits_for_venue(described: Mapping[str, Any]) -> bool:
+    """Whether an instance starts and none of its venues answers: one that has traded waits then, others end."""
+    venues = described.get("venues", {}).values()
+    return described.get("state") == "starting" and bool(venues) and not any(row["reachable"] for row in venues)
 
 
 class LaunchError(ArbitrageEngineError):
@@ -116,15 +128,21 @@ class Launched:
     def wait_ready(
         self, progress: Callable[[dict[str, Any]], None] | None = None, timeout_s: float = READY_TIMEOUT_S
     ) -> float:
-        """Seconds from the launch to READY. Raises LaunchError when the supervisor ends or time runs out."""
-        deadline = time.monotonic() + timeout_s
+        """Seconds from the launch to READY. Raises LaunchError when the supervisor ends or time runs out, which is not
+        counted while the kernels are compiled for the first time, ``COMPILING_MAX_S`` at most, nor while no venue
+        answers: an instance that has traded must not be given up for that, and another ends by itself."""
+        began = time.monotonic()
+        deadline = began + timeout_s
         while True:
             described = self.describe()
             if progress is not None:
                 progress(described)
-            if described.get("warming"):
+            ours = described.get("pid") == self.pid
+            warming = described.get("warming")
+            compiles = warming and time.monotonic() < began + COMPILING_MAX_S
+            if compiles or (ours and waits_for_venue(described)):
                 deadline = time.monotonic() + timeout_s
-            if described.get("state") == "ready" and described.get("pid") == self.pid:
+            if described.get("state") == "ready" and ours:
                 return time.monotonic() - self.started_s
             if self._process.poll() is not None:
                 raise LaunchError(
@@ -133,7 +151,8 @@ class Launched:
                 )
             if time.monotonic() > deadline:
                 states = {name: row["state"] for name, row in described.get("processes", {}).items()}
-                raise LaunchError(f"not READY after {timeout_s:.0f} s: {states}\n{self.last_message()}")
+                still = f", still compiling: {warming}" if warming else ""
+                raise LaunchError(f"not READY after {timeout_s:.0f} s: {states}{still}\n{self.last_message()}")
             time.sleep(POLL_S)
 
     def all_ready(self) -> bool:

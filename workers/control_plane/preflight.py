@@ -8,6 +8,7 @@ import fcntl
 import grp
 import os
 import socket
+import time
 from collections.abc import Awaitable, Callable, Collection
 from hashlib import blake2b
 from pathlib import Path
@@ -20,18 +21,21 @@ from pipeline.model.config import EngineConfig, VenueConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.enums import Mode
 from pipeline.model.errors import ArbitrageEngineError, AuthRefused, ConfigInvalid, VenueError
+from workers.base import Notifier
 from workers.control_plane.instances import run_file
 from workers.credentials import KeysLocked, load_credentials, missing_keys, without_guard_key
 from workers.last_run.journal_mode import mode_problem
 from workers.live_rules import live_errors, trade_errors
-from workers.state_folder import instance_dir, open_to_group, share, state_root
+from workers.output import say
+from workers.state_folder import instance_dir, open_to_group, room_problem, share, state_root
 
 if TYPE_CHECKING:
     from workers.control_plane.catalogue import VenueFailure
 
 KEY_CHECK_S = 5.0
-BESIDE_BYTES = 8 * 1024 * 1024  # the guard's journal, SQLite ledger, logs and small files of a start
-FILES_WANTED = 64
+ROOM_LOOK_S = 5.0
+ROOM_EXTEND_US = 60_000_000
+ANOTHER_DISK = "choose another disk with ARB_STATE_DIR"
 
 
 class CouldNotStart(ArbitrageEngineError):
@@ -85,37 +89,39 @@ def lock_instance(instance: str) -> int:
     return descriptor
 
 
+def room_for_start(config: EngineConfig, instance: str) -> None:
+    """Waits for room where whoever starts the instance would only start it again: systemd, and a container that sets
+    ``ARB_AWAIT_ROOM``, which would be started for ever. Else a start without room is refused. Raises CouldNotStart."""
+    waits = os.environ.get("NOTIFY_SOCKET") or os.environ.get("ARB_AWAIT_ROOM")
+    (await_room if waits else check_room)(config, instance)
+
+
 def check_room(config: EngineConfig, instance: str) -> None:
     """Check that the disk has room for what a start writes: every process would fail at it, one after the other.
+    Raises CouldNotStart."""
+    problem = _room_problem(config, instance)
+    if problem:
+        raise CouldNotStart(f"{problem}; make room there, or {ANOTHER_DISK}, then `arb up` again")
 
-    An instance that crashed has its journal's room already and starts on a full disk as well, to end what is open.
-    Raises CouldNotStart.
-    """
+
+def await_room(config: EngineConfig, instance: str) -> None:
+    """Waits until the disk has room, and says so once: systemd would give up a unit that refuses five times, and halt,
+    so that room alone would not bring it back. A stop meanwhile ends the process. Raises CouldNotStart."""
+    notifier, said = Notifier(), False
+    while problem := _room_problem(config, instance):
+        if not said:
+            said = True
+            say(f"{problem}; waits for room, and then begins by itself: make room there, or {ANOTHER_DISK}")
+        notifier.send(f"EXTEND_TIMEOUT_USEC={ROOM_EXTEND_US}\nSTATUS=waits for the disk: {problem}")
+        time.sleep(ROOM_LOOK_S)
+
+
+def _room_problem(config: EngineConfig, instance: str) -> str:
     state_dir = instance_dir(instance)
-    place = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
     try:
-        disk = os.statvfs(place)
+        return room_problem(state_dir, config.execution.journal_segment_bytes)
     except OSError as error:
-        raise CouldNotStart(f"{place} cannot be read: {error.strerror}; ARB_STATE_DIR chooses another folder") from None
-    free, wanted = disk.f_bavail * disk.f_frsize, wanted_bytes(state_dir, config.execution.journal_segment_bytes)
-    found = ""
-    if free < wanted:
-        found = (
-            f"found {free / 1e6:.1f} MB free, wanted {wanted / 1e6:.1f} MB for the journal and what is kept beside it"
-        )
-    elif disk.f_files and disk.f_favail < FILES_WANTED:
-        found = f"found {disk.f_favail} free inodes, wanted {FILES_WANTED}"
-    if found:
-        text = "make room there, or choose another disk with ARB_STATE_DIR, then `arb up` again"
-        raise CouldNotStart(f"no room in {place}: {found}; {text}")
-
-
-def wanted_bytes(state_dir: Path, segment_bytes: int) -> int:
-    """What a start takes of the disk at least. 0 for a journal whose newest segment is whole, as a crash leaves it."""
-    segments = sorted((state_dir / "journal").glob("journal-*.seg"))
-    if not segments:
-        return segment_bytes + BESIDE_BYTES
-    return 0 if segments[-1].stat().st_size >= segment_bytes else min(segment_bytes, BESIDE_BYTES)
+        raise CouldNotStart(f"{state_dir} cannot be read: {error.strerror}; {ANOTHER_DISK}") from None
 
 
 def lock_keys(config: EngineConfig, instance: str) -> list[int]:

@@ -22,7 +22,7 @@ from workers.control_plane.announcer import Announcer
 from workers.control_plane.catalogue import CatalogueService
 from workers.control_plane.children import Children, ChildState
 from workers.control_plane.instances import stopped_by_systemd
-from workers.control_socket import GUARD_SOCKET, ControlError, ask
+from workers.control_socket import GUARD_SOCKET, ControlError, Refused, ask
 from workers.halt_file import NO_REASON
 from workers.halting import halt_instance, release_without_guard
 from workers.last_run.detection_switch import forget_stopped, keep_stopped
@@ -108,8 +108,11 @@ class Requests:
                 child.want(now)
         try:
             reply = await self._guard(request)
+        except Refused:  # a halt came meanwhile that nobody has looked at, or the disk hangs: it is not carried out
+            raise
         except ControlError:  # it reads the file as soon as it runs (again)
-            release_without_guard(self._instance.state_dir, str(request["reason"]), by=who(request.get("uid")))
+            folder, by = self._instance.state_dir, who(request.get("uid"))
+            await asyncio.to_thread(release_without_guard, folder, str(request["reason"]), by=by)
             reply = {"halted": False, "reason": request["reason"]}
         answer = self._instance.announcer.answer(self._instance.describe())
         return {**reply, **adopted, "blocking": [fields(reason) for reason in answer.reasons]}

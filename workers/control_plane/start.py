@@ -32,6 +32,7 @@ from workers.control_plane.preflight import (
     lock_instance,
     lock_keys,
     open_to_readers,
+    room_for_start,
 )
 from workers.control_plane.started_again import start_again
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_USAGE
@@ -72,7 +73,7 @@ def run_instance(
         if not await_config:  # an error in the configuration is reported before anything is started
             early = load_config(config_path)
             check_mode(early, instance or early.instance, live_name=live_name)
-            check_room(early, instance or early.instance)
+            room_for_start(early, instance or early.instance)
             if early.mode is not Mode.PAPER:  # before the fork: all processes inherit them; paper trades without keys
                 open_keys(instance or early.instance, ask_passphrase)
         return _run(config_path, instance, live_name, await_config=await_config, units=units, on_event=on_event)

@@ -29,7 +29,7 @@ from pipeline.model.config import EngineConfig
 from pipeline.model.config_reload import Changes, changes_text, reload_changes
 from pipeline.model.enums import Mode, ProcessState
 from pipeline.model.errors import ConfigInvalid
-from pipeline.paper import open_accounts
+from pipeline.paper_account import open_accounts
 from shm.liveness import Liveness, LivenessView
 from shm.pages import CataloguePage
 from shm.segment import cleanup_instance
@@ -65,11 +65,11 @@ from workers.state_folder import LAST_DEMO, LOG_BYTES_MAX, instance_dir, replace
 
 REFRESH_S = 120.0  # instruments are read again: rates of funding and their next stamps among them
 WANTED_DIGITS_S = 0.5  # how often the feeds are asked whether a price needed a finer exponent
-GUARD_READY_S = 30.0
+GUARD_READY_S = 45.0
 TRIM_LOGS_S = 30.0
 WRITE_AGAIN_S = 1.0  # a run.json that the disk has not taken
 WARM_MODULES = ("guard", "recorder", "poller", "feed", "detector", "executor")
-RELOADING = ("detector", "executor")  # processes that take in a reloaded configuration
+RELOADING = ("detector", "executor", "guard")  # processes that take in a reloaded configuration
 EARLY_PIDS_MAX = 32  # more processes than an instance has
 
 
@@ -111,9 +111,8 @@ class Supervisor:
         self._warming = ""
         self._failure: str | None = None
         self._locked_keys = config.mode is not Mode.PAPER and bool(locked_files(instance))
-        self._was_ready = self._interrupted = False
+        self._was_ready = self._interrupted = self.starts_again = False  # the last: the caller begins anew
         self._crash = crash_points_here(config.mode)
-        self.starts_again = False  # the caller begins anew with the same command
         self._notifier = Notifier()
         self._started_wall_ns = time.time_ns()
 
@@ -200,6 +199,7 @@ class Supervisor:
 
     async def _wait_longer(self) -> bool:
         self._notifier.send(f"EXTEND_TIMEOUT_USEC={WARM_TIMEOUT_US}\nSTATUS=no venue answers; asked again by itself")
+        self._pending_venues = [venue.name for venue in self.config.venues]
         self.write_run_file()
         await self._until(self._stop, RETRY_VENUE_S)
         return not self._stop.is_set()
@@ -335,7 +335,7 @@ class Supervisor:
 
     async def _refresh(self, names: list[str]) -> None:
         failed = [failure.venue for failure in await self.catalogue.load([self.config.venue(name) for name in names])]
-        self._pending_venues = [v for v in self._pending_venues if v not in names] + failed
+        self._pending_venues, self._run_file_due = [v for v in self._pending_venues if v not in names] + failed, True
 
     def _hang_up(self) -> None:
         try:

@@ -14,7 +14,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from pipeline.sim.scenarios.specs import load_scenario
 from workers.control_plane.cores import plan_cores
 from workers.control_plane.launch import Launched, LaunchError, block_new_risk, compiling_text
 from workers.credentials import store_credentials
+from workers.demo.funding_read import is_funding, unread_funding, wait_until_read
 from workers.demo.kept import keep_as_last
 from workers.demo.simulator import SimulatorProcess, keys_of
 from workers.output import emit, say, stderr_is_terminal
@@ -30,6 +31,7 @@ from workers.output import emit, say, stderr_is_terminal
 DRAIN_TIMEOUT_S = 15.0
 RECOVERY_TIMEOUT_S = 30.0
 POLL_S = 0.1
+LOOK_S = 0.25
 KILL_AFTER_SHARE = 0.4  # of the run: before it to have something to lose, after it to come back
 
 
@@ -62,6 +64,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
+        self.count = 0
 
     def __enter__(self) -> Interrupt:
         self._old = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -73,6 +76,7 @@ class Interrupt:
 
     def _handle(self, _number: int, _frame: object) -> None:
         self.requested = True
+        self.count += 1
 
 
 class Demo:
@@ -83,9 +87,9 @@ class Demo:
             from workers.demo.kill import check_killable
 
             check_killable(options.kill)
-        scenario = load_scenario(options.scenario)  # refused before anything is started
+        self.scenario = load_scenario(options.scenario)  # refused before anything is started
         if options.venues:
-            scenario.only(options.venues)
+            self.scenario = self.scenario.only(options.venues)
         self.options = options
         self.instance = f"demo-{secrets.token_hex(4)}"
         self.started_wall_ns = time.time_ns()
@@ -103,6 +107,8 @@ class Demo:
         self.killed: dict[str, Any] = {}
         self.start_seconds = 0.0
         self.traded_seconds = 0.0
+        self.due_until_ns = 0  # mono: what the venues have booked until then is to be in the journal
+        self.engine_state: dict[str, Any] = {}  # as `arb status` says it, when the time is over
 
     def start(self, show: Callable[[str], None], interrupt: Interrupt) -> None:
         """Start venues and engine and wait until it is READY.
@@ -173,13 +179,35 @@ class Demo:
                 self.killed["recovery_ms"] = row.get("recovery_ms")
                 say(f"{self.killed['process']} is READY again after {row.get('recovery_ms')} ms")
 
-    def drain(self) -> dict[str, Any]:
-        """Take no new risk and wait for open operations; the last reading before the stop."""
+    def drain(self, interrupt: Interrupt) -> dict[str, Any]:
+        """Take no new risk, wait for the funding that is booked, then for open operations: payments set off exits,
+        which no drain holds up. The last reading before the stop.
+
+        An interrupt ends the wait for funding; one that came before, and has ended the trading, does not."""
         deadline = time.monotonic() + (RECOVERY_TIMEOUT_S if self.killed else 0.0)
         while self.killed and "recovery_ms" not in self.killed and time.monotonic() < deadline:
             self._watch_recovery()
             time.sleep(POLL_S)
+        from workers.view.status import Reader
+
+        answer = Reader(self.instance).answer()  # before the drain, which is a reason of its own
+        reasons = [{"what": row.what, "solve": row.solve} for row in answer.reasons]
+        self.engine_state = {"state": str(answer.state), "reasons": reasons}
+        block_new_risk(self.engine)
+        came_before = interrupt.count
+        wait_until_read(self._unread_funding, lambda: time.sleep(LOOK_S), is_over=lambda: interrupt.count > came_before)
         return drained(self.engine, DRAIN_TIMEOUT_S)
+
+    def _unread_funding(self) -> Sequence[Mapping[str, Any]]:
+        """What the venues have booked as funding until now and no journal of the instance has. [] where the engine has
+        ended: nobody will read it."""
+        self.due_until_ns = time.monotonic_ns()
+        booked = [row for row in self.simulator.control("/ledger?kind=entry")["rows"] if is_funding(row)]
+        if not booked or not self.engine.alive():
+            return []
+        from workers.demo.summary import journal_of, plain_journal
+
+        return unread_funding(booked, plain_journal(journal_of(self.engine.state_dir)))
 
     def check(self, reading: dict[str, Any]) -> dict[str, Any]:
         """The summary, after the engine has stopped: its journal compared with the venues' ledger."""
@@ -196,22 +224,25 @@ class Demo:
             seconds=self.traded_seconds,
             start_seconds=self.start_seconds,
             killed=self.killed,
+            due_until_ns=self.due_until_ns,
         )
-        return {**fields, "instance": self.instance, "state": str(self.engine.state_dir)}
+        own = {"engine_state": self.engine_state, "scenario_lasts_s": self.scenario.lasts_s()}
+        return {**fields, **own, "instance": self.instance, "state": str(self.engine.state_dir)}
 
 
 def drained(engine: Launched, timeout_s: float) -> dict[str, Any]:
-    """Block new risk and wait until no operation is open, at most ``timeout_s``; the last reading (``arb status``)."""
+    """Block new risk and wait until no operation is open, at most ``timeout_s``; the last reading (``arb status``).
+
+    The bound is one of looks: what a host that stands still takes is no time in which an operation could have ended."""
     from workers.view.status import Reader
 
     block_new_risk(engine)
     reader = Reader(engine.instance)
-    deadline = time.monotonic() + timeout_s
-    while True:
-        reading = reader.read()
-        if not reading["orders"].get("open_operations", 0) or time.monotonic() > deadline:
-            return reading
+    for _ in range(round(timeout_s / POLL_S)):
+        if not reader.read()["orders"].get("open_operations", 0):
+            break
         time.sleep(POLL_S)
+    return reader.read()
 
 
 def healthy(fields: dict[str, Any]) -> bool:
@@ -237,7 +268,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
             on_terminal = stderr_is_terminal() and not options.quiet
             with LiveView(demo.instance, demo.config, enabled=on_terminal, plain=not options.quiet) as view:
                 demo.trade(interrupt, view.update)
-            reading = demo.drain()
+            reading = demo.drain(interrupt)
             demo.engine.stop()
             fields = demo.check(reading)
             result = DemoResult(fields=fields, healthy=healthy(fields), interrupted=interrupt.requested)
@@ -263,7 +294,7 @@ def _keep(demo: Demo, options: DemoOptions, result: DemoResult | None) -> None:
         with contextlib.suppress(OSError):
             keep_as_last(demo.engine.state_dir)
     at = f"--instance {demo.instance}"
-    say(f"state kept in {demo.engine.state_dir} {until}: arb why ID {at}, arb report {at}")
+    say(f"state kept in {demo.engine.state_dir} ({until}); to look at it: arb why ID {at}, arb report {at}")
     if options.record:
         from workers.recording.rings import MARKET_FOLDER
 

@@ -20,9 +20,10 @@ import msgspec
 
 from pipeline.execution.journal import read_journal
 from pipeline.execution.records import FillRecord
+from pipeline.execution.results.counts import OpenTrips
 from pipeline.model.errors import BadInput
 from pipeline.model.structs import ZERO
-from pipeline.paper import PaperAccount
+from pipeline.paper_account import PaperAccount
 from pipeline.replay_rows import open_venues
 from shm.errors import ShmError
 from shm.metrics import Metrics
@@ -259,7 +260,7 @@ def summarise_replay(
         add(delta, bases.get(name, name), qty)
     violations = [*check_flat(delta, books.dust), *check_money(engine_pnl, changes)]
     said, shown = last_word(state_dir)
-    counts = books.counts()
+    counts, open_hedges = books.counts(), books.open_hedges(shown)
     totals = feed_totals(reading["feeds"])
     frames = sum(int(row.get("frames", 0)) for row in reading["feeds"].values())
     return {
@@ -276,6 +277,7 @@ def summarise_replay(
         "captured_share": None,
         "success_rate": counts.success_rate,
         "win_rate": counts.win_rate,
+        "win_rate_with_open": counts.win_rate_with(OpenTrips.of(open_hedges)),
         "orders": books.orders,
         "fills": len(fills),
         "pnl": {
@@ -286,7 +288,7 @@ def summarise_replay(
         },
         "flat": not any(row["invariant"] == "I1" for row in violations),
         "dust": books.dust,
-        "open_hedges": books.open_hedges(shown),
+        "open_hedges": open_hedges,
         "losing_operations": losing(books),
         "latency_us": reading["latency_us"],
         "terms": {

@@ -15,6 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.model.structs import ZERO
+from workers.demo.funding_read import is_funding, unread_funding
 
 Row = Mapping[str, Any]
 Violation = dict[str, str]
@@ -39,13 +40,20 @@ def add(sums: dict[str, Decimal], asset: str, amount: Decimal) -> None:
         sums.pop(asset, None)
 
 
-def until_stop(ledger: Sequence[Row], journal: Sequence[Row]) -> list[Row]:
+def until_stop(ledger: Sequence[Row], journal: Sequence[Row], due_until_ns: int | None = None) -> list[Row]:
     """The venues' rows without the funding that they paid after the engine had stopped: hedges that stay open go on
-    paying and earning, and nobody is there who could book it. All rows where the journal does not end with a stop."""
+    paying and earning, and nobody is there who could book it. All rows where the journal does not end with a stop.
+
+    ``due_until_ns``: what the venues have booked until then must be in the journal. What comes later, and the journal
+    has not, is left out as well: a stop asks for it and waits for a few seconds, then the next start reads it.
+    """
     if not journal or journal[-1]["record"] != "StopRecord":
         return list(ledger)
     stopped_ns = journal[-1]["at_mono_ns"]
-    return [row for row in ledger if row["kind"] != "entry" or row["reason"] != "fund" or row["mono_ns"] <= stopped_ns]
+    late: set[int] = set()
+    if due_until_ns is not None:
+        late = {row["seq"] for row in unread_funding(ledger, journal) if row["mono_ns"] > due_until_ns}
+    return [row for row in ledger if not is_funding(row) or (row["mono_ns"] <= stopped_ns and row["seq"] not in late)]
 
 
 def venue_changes(ledger: Sequence[Row], uids: frozenset[str]) -> dict[str, Decimal]:
@@ -246,8 +254,18 @@ def check_published(journal: Sequence[Row], versions: Sequence[Sequence[Any]]) -
     """I8, whatever the speed of the host: every order that adds risk names a book that its venue had published before.
     Books older than the oldest that ``versions`` still has are not judged.
 
-    A number between two of the stream's is that of a snapshot: the venue had it after the lower one.
+    A number between two of the stream's is that of a snapshot: the venue had it after the lower one. A record has the
+    stamp of the opportunity that it follows from, and the gate reads the newest book behind that: on a busy host it may
+    have come between, so the moment is that of its frame, where that is later. The frame of a snapshot has the stamp of
+    its question, and a venue that is slow to answer publishes meanwhile: of an order that was sent the send counts.
     """
+    sent_ns = {row["client_id"]: row["send_mono_ns"] for row in journal if row["record"] == "OrderSentRecord"}
+    read_ns = {
+        (row["operation_id"], number): leg.book_recv_mono_ns
+        for row in journal
+        if row["record"] == "OperationRecord"
+        for number, leg in enumerate(row["legs"])
+    }
     published: dict[tuple[str, str], dict[int, int]] = {}
     for venue, symbol, update_id, _, mono_ns, *_ in versions:
         published.setdefault((venue, symbol), {}).setdefault(int(update_id), int(mono_ns))
@@ -261,7 +279,9 @@ def check_published(journal: Sequence[Row], versions: Sequence[Sequence[Any]]) -
             continue
         reached = bool(known) and number <= max(known)
         at_ns = known[max(one for one in known if one <= number)] if reached else None
-        if at_ns is None or at_ns > row["at_mono_ns"]:
+        frame_ns = read_ns.get((row["operation_id"], row["leg"]), 0)
+        moment_ns = max(row["at_mono_ns"], frame_ns, sent_ns.get(row["client_id"], 0))
+        if at_ns is None or at_ns > moment_ns:
             when = "never" if at_ns is None else "later"
             texts.append(f"{row['client_id']} on {row['venue']} {row['symbol']} u {number}: published {when}")
     return _violations("I8", texts)

@@ -79,6 +79,9 @@ def run_simulator(
                 "recorded, market data only" if venue["source"] == "recorded" else f"synthetic ({fields['scenario']})"
             )
             say(f"arb sim: {name}: {market}, {len(venue['symbols'])} symbols, {venue['rest']}")
+        control = fields["control"]
+        asked = f"curl {control} says what can be asked, curl {control}/faults what can be done"
+        say(f"arb sim: control: {control}: {asked}")
         if write_config is not None:
             hand_over(write_config, server.engine_config(), fields["venues"])
             say(f"arb sim: its configuration and keys are written; arb up --config {write_config}")

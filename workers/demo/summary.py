@@ -25,8 +25,9 @@ from pipeline.execution.records import (
     OrderIntentRecord,
     OrderStateRecord,
 )
-from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from
+from pipeline.execution.results.counts import EndedOperation, OpenTrips, OperationCounts, counts_from
 from pipeline.execution.results.round_trips import RoundTrips, round_trips
+from workers.demo.funding_read import unread_funding
 from workers.demo.run_checker import add, check_all, until_stop, venue_changes
 from workers.executor_file import read_executor_state
 
@@ -57,6 +58,11 @@ def plain_ledger(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             fields["trade_id"] = fields["wire_trade_id"]
         plain.append(fields)
     return plain
+
+
+def journal_of(state_dir: Path) -> list[JournalEntry]:
+    """Every record of an instance: its executor's, and what those lack of its guard's. Raises JournalError."""
+    return list(whole_journal(state_dir))
 
 
 class JournalTotals:
@@ -267,12 +273,13 @@ def summarise(
     seconds: float,
     start_seconds: float,
     killed: Mapping[str, Any],
+    due_until_ns: int | None = None,
 ) -> dict[str, Any]:
     """The fields of ``arb demo --json``; ``offered_before``: dislocations that ended before the engine was READY."""
-    entries = list(whole_journal(journal_dir.parent))
+    entries = journal_of(journal_dir.parent)
     books = JournalTotals(entries)
     journal = plain_journal(entries)
-    venue_rows = until_stop(plain_ledger(ledger), journal)
+    venue_rows = until_stop(plain_ledger(ledger), journal, due_until_ns)
     uids = frozenset(str(row["uid"]) for row in sim["venues"].values())
     numeraire = str(config.get("execution", {}).get("numeraire", "USDT"))
     engine_pnl, venue_pnl = books.pnl(), venue_changes(venue_rows, uids)
@@ -287,7 +294,7 @@ def summarise(
     marks = venue_marks(sim_summary["venues"])
     said, shown = last_word(journal_dir.parent)
     dislocations = sim_summary.get("dislocations", {})
-    counts = books.counts()
+    counts, open_hedges = books.counts(), books.open_hedges(shown)
     offered = int(dislocations.get("offered", 0)) - int(offered_before.get("offered", 0))
     captured = int(dislocations.get("captured", 0)) - int(offered_before.get("captured", 0))
     return {
@@ -302,6 +309,7 @@ def summarise(
         "captured_share": round(captured / offered, 4) if offered else None,
         "success_rate": counts.success_rate,
         "win_rate": counts.win_rate,
+        "win_rate_with_open": counts.win_rate_with(OpenTrips.of(open_hedges)),
         "orders": sim_summary["orders"],
         "fills": sim_summary["fills"],
         "pnl": {
@@ -310,13 +318,17 @@ def summarise(
             "equal": engine_pnl == venue_pnl,
             "numeraire": numeraire_value(books, marks, numeraire, "the median of the venues' marks") | said,
         },
-        "funding": {"payments": len(books.payments), "amounts": books.funding},
+        "funding": {
+            "payments": len(books.payments),
+            "amounts": books.funding,
+            "unread": len(unread_funding(venue_rows, journal)),
+        },
         "flat": not any(row["invariant"] == "I1" for row in violations),
         "dust": books.dust,
         "external": {"held_by_others": books.foreign, "money": books.money(), "fills": books.foreign_fills},
         "breakers": books.breakers,
         "hedges": {"opened": len(books.hedges), "closed": sum(not hedge.qty for hedge in books.hedges.values())},
-        "open_hedges": books.open_hedges(shown),
+        "open_hedges": open_hedges,
         "losing_operations": losing(books),
         "latency_us": reading["latency_us"],
         "terms": terms(config, venue_rows),

@@ -10,11 +10,13 @@ from typing import Any
 
 from pipeline.core import ExecutionCore
 from pipeline.execution.events import Command, CommandKind, Opportunity, OpportunityLeg
+from pipeline.execution.hedging.watch import exit_key_of
+from pipeline.execution.ledger import Operation
 from pipeline.execution.market import best_price_fp
 from pipeline.execution.orchestrator import RECOVERY_HOLD
 from pipeline.execution.records import AdoptedRecord
 from pipeline.model.clock import mono_ns
-from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide
+from pipeline.model.enums import ArbitrageState, OpportunityType, OrderSide, Refusal
 from pipeline.model.errors import BadInput, VenueUnavailable
 from pipeline.model.fixedpoint import parse_decimal, plain, to_fp_ceil, to_fp_floor
 from pipeline.recovery.adoption import LEFT
@@ -46,6 +48,17 @@ def _not_whole(awaited: Mapping[str, str], found: Sequence[str]) -> str:
         "whether it is the way there or the key (`arb keys test`); until it answers no new risk is taken, and what is "
         "listed can be closed by hand at its venue"
     )
+
+
+def _leaving(hedges: Sequence[str], fresh: Sequence[Operation]) -> str:
+    """What has become of the open hedges whose exit was asked for as an entry: which operations leave them by it."""
+    left = {one.record.closes: one.operation_id for one in fresh if one.record.closes in hedges}
+    kept = [hedge for hedge in hedges if hedge not in left]
+    texts = [
+        f"{name} leaves hedge {hedge} instead, by the books of now (arb why {name})" for hedge, name in left.items()
+    ]
+    texts += [f"arb close {hedge} leaves hedge {hedge} now" for hedge in kept]
+    return "; ".join(texts)
 
 
 class ExecutorControl:
@@ -124,17 +137,23 @@ class ExecutorControl:
 
     async def _rearm(self, request: Row) -> Row:
         name, known = str(request.get("name", "")), self._core.ledger.breakers
-        _want_reason(request)
+        if not request.get("dry_run"):
+            _want_reason(request)
         if name not in known:
             raise BadInput(f"found {name!r}, wanted a tripped breaker: {', '.join(sorted(known)) or 'none is tripped'}")
         if name in ADOPTED_ONLY:
             raise BadInput(f"found {name}, which a re-arm does not solve, wanted: {solve(name)}")
+        still, after = self._core.standing.still(name), self._core.standing.after(name)
+        if still and not request.get("anyway"):
+            solve_ = self._core.standing.solve(name)
+            raise BadInput(f"found {name} with its reason still there ({still}): it would trip again; wanted: {solve_}")
         if request.get("dry_run"):
             waiting = self._core.recovery.waiting() if name == RECOVERY_HOLD else []
             return {"dry_run": True, "breakers": self._views.breakers(), "repairs": self._views.next_repairs(waiting)}
         self._command(CommandKind.REARM, request, name)
         self._audit(request, name=name)
-        return {"rearmed": name, "breakers": self._views.breakers(), "recoveries": self._views.recoveries()}
+        shown = {"breakers": self._views.breakers(), "recoveries": self._views.recoveries()}
+        return {"rearmed": name, "trips_again": still or after or None, **shown}
 
     async def _recoveries(self, request: Row) -> Row:
         return {"recoveries": self._views.recoveries(), **self._core.recovery.get_recovery_statistics()}
@@ -235,7 +254,7 @@ class ExecutorControl:
         closer, hedges = self._core.forced_close, self._core.ledger.hedges
         if request.get("dry_run"):
             shown = self._closed(
-                ids, {name: self._views.close_answer(closer.attempt(hedges[name])) for name in ids}, True
+                ids, {name: self._views.close_answer(closer.foreseen(hedges[name])) for name in ids}, True
             )
             shown["repairs"] = self._views.next_repairs(self._core.recovery.waiting() if flatten else [])
             return shown
@@ -316,6 +335,7 @@ class ExecutorControl:
                     "closed": name not in left,
                     "left": core.ledger.hedges[name].qty if name in core.ledger.hedges else Decimal(0),
                     "reason": answers[name]["reason"] if name in left else None,
+                    "goes_on": core.forced_close.goes_on(name) or None,
                 }
                 for name in ids
             ],
@@ -351,6 +371,8 @@ class ExecutorControl:
         self._audit(request, legs=[f"{leg.instrument_id} {leg.side} {leg.qty_fp}" for leg in opportunity.legs])
         known = set(core.ledger.operations)
         before = core.refusals.count
+        key, instruments = opportunity.direction_key, core.context.instruments
+        hedges = [h.operation_id for h in core.ledger.hedges.values() if exit_key_of(h, instruments) == key]
         self._performer.feed(opportunity)
         fresh = [operation for name, operation in core.ledger.operations.items() if name not in known]
         mine = [o for o in fresh if o.record.manual and o.record.opportunity_id == opportunity.opportunity_id]
@@ -358,6 +380,8 @@ class ExecutorControl:
             refused = core.refusals.count > before
             why = core.refusals.last if refused else "asked the venues for balances: look at the operations"
             refusal = core.refusals.newest.name.lower() if refused else "none"
+            if refused and core.refusals.newest is Refusal.NETS:
+                why += "; " + _leaving(hedges, fresh)
             return {"final_state": "refused" if refused else "pending", "reason": why, "refusal": refusal}
         operation = mine[0]
         if not request.get("wait", True):

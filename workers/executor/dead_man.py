@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from workers.executor.venues import Questions
 
 ARM_S = 10  # Gate.io takes 5 at least
-ARM_AGAIN_NS = 2_000_000_000  # further sends are covered for 8 s at least, at half a request a second
+ARM_AGAIN_NS = 2_000_000_000  # further sends are covered for 8 s at least (Binance: 5), at half a request a second
 DISARM_S = 1.0
 
 
 class DeadMan:
     """``arm(venue, seconds, symbols)`` asks the venue for a timer (of ``symbols``, where it has one an instrument) and
     returns at once, False where it has none; ``sent``: venue -> mono ns of our newest send, ``sent_to``: the same by
-    symbol; ``factor``: how many times as long as asked for a venue's timer runs."""
+    symbol; ``factor``: how many times as long as asked for a venue's timer may run: more than 1 where it has one an
+    instrument."""
 
     def __init__(
         self,
@@ -57,12 +58,11 @@ class DeadMan:
                 self._armed.update(((venue, symbol), now_ns) for symbol in symbols)
 
     def _uncovered(self, venue: str, symbols: Sequence[str], now_ns: int) -> bool:
-        """Whether one of ``symbols`` has no timer that lasts, where the timers are of one instrument each: these run
-        for longer than asked, those of a whole market do not."""
-        lasts_ns = (self._factor(venue) - 1) * ARM_S * NS_PER_S
-        return lasts_ns > 0 and any(
-            self._armed.get((venue, symbol), -lasts_ns) < now_ns - lasts_ns for symbol in symbols
-        )
+        """Whether one of ``symbols`` was not asked for within half of ``ARM_S``, where the timers are of one instrument
+        each: those of a whole market cover it."""
+        last_ns = now_ns - ARM_S * NS_PER_S // 2
+        each = self._factor(venue) > 1
+        return each and any(self._armed.get((venue, symbol), last_ns - 1) < last_ns for symbol in symbols)
 
     def _sent_since(self, venue: str, since_ns: int) -> list[str]:
         return [symbol for symbol, sent_ns in self._sent_to.get(venue, {}).items() if sent_ns > since_ns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from pathlib import Path
 
 from pipeline.execution.core_context import CoreContext
@@ -14,7 +15,10 @@ from pipeline.recovery.holds import KEPT
 from workers.base import WorkerContext
 from workers.halt_file import read_halt
 from workers.last_run.journal_mode import mode_problem
+from workers.state_folder import room_problem
 
+ROOM_LOOK_S = 1.0
+ROOM_EXTEND_US = 10_000_000
 READ_AHEAD = 1000  # records between two looks at the fence: some ms
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -66,6 +70,23 @@ class JournalOfBefore:
             each=found.fold,
         )
         return journal, found.ledger
+
+
+def wait_for_room(ctx: WorkerContext) -> bool:
+    """Before the journal is opened: without room for it each start would fail, until nobody tries again. It waits, and
+    says so once. False when a stop is asked meanwhile."""
+    said = False
+    while not ctx.stop_requested():
+        problem = room_problem(ctx.state_dir, ctx.config.execution.journal_segment_bytes)
+        if not problem:
+            return True
+        if not said:
+            said = True
+            ctx.say("error", f"{problem}; waits for room, and then begins by itself")
+        ctx.wait_longer(ROOM_EXTEND_US, problem)
+        ctx.progress()
+        select.select([ctx.stop_fd], [], [], ROOM_LOOK_S)
+    return False
 
 
 def check_mode_of_journal(ledger: Ledger, config: EngineConfig, instance: str) -> None:

@@ -1,8 +1,8 @@
 """An entry that the fast path has approved: into the journal and to both sockets, and what became of its bytes.
 
-Where both venues' sockets are plain and nothing has to come between, all of it is one jitted call
-(pipeline/fast_entry/launch.py), and what is only noted or counted follows behind the bytes. Elsewhere its steps run one
-by one, and an order for a session that has to encrypt it goes by that session's own call.
+Where both venues' sockets take bytes from the kernel, encrypted or plain, and nothing has to come between, all of it is
+one jitted call (pipeline/fast_entry/launch.py), and what is only noted or counted follows behind the bytes. Elsewhere
+its steps run one by one, and an order for a session whose socket does not goes by that session's own call.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import msgspec
 
 from pipeline.exchanges.base import OrderLine, VenueTrading
-from pipeline.execution.crash_points import nothing
+from pipeline.execution.crash_points import STEP_POINTS, CrashPoints, nothing
 from pipeline.execution.events import CoreEvent, NotSent, Now, Sent
 from pipeline.execution.journal import Journal
-from pipeline.fast_entry.encoder import NO_SOCKETS, ahead_of
+from pipeline.fast_entry.encoder import NO_SEALS, NO_SOCKETS, ahead_of
 from pipeline.fast_entry.entry import FastEntry, OrderBytes
 from pipeline.fast_entry.launch import FIRST, SECOND
 from pipeline.model.enums import Durability, Refusal
@@ -25,6 +25,7 @@ from pipeline.model.units import NS_PER_MS
 from pipeline.risk.last_look import LastLook, Stop
 from pipeline.templates.slots import GIVEN, NOT_TRIED
 from shm.words import Words
+from workers.executor.launch_death import LaunchDeath
 
 STEPS = (FIRST, SECOND)
 
@@ -41,14 +42,15 @@ class Sending(msgspec.Struct):
 
 @dataclass(slots=True)
 class _UnderWay:
-    """An entry while it is sent. ``lines``: of both orders, where both sockets are plain; ``launched``: both were
-    tried already."""
+    """An entry while it is sent. ``lines``: of both orders, where both take bytes from the kernel; ``launched``: both
+    were tried already."""
 
     entry: FastEntry
     halt: Words
     expiry_mono_ns: int
     lines: tuple[OrderLine, OrderLine] | None
     fds: tuple[int, int]
+    seals: tuple[int, int]
     launched: bool
 
 
@@ -73,18 +75,21 @@ class FastSender:
         self._crash = crash
         self._mono_ns = clock
         self._ahead = ahead_of(clock)
-        self._at_once = crash is nothing  # no test stops the process between two steps
+        points = crash.points if isinstance(crash, CrashPoints) else None
+        # no test stops the process between two steps
+        self._at_once = crash is nothing or (points is not None and not points & STEP_POINTS)
+        self._death = LaunchDeath(crash) if isinstance(crash, CrashPoints) else None
 
     def send(self, entry: FastEntry, halt: Words, now: Now, window_ms: int) -> Sending:
         """Journal before bytes, the last look before the first one. ``window_ms``: how long from ``now`` on the venues
         may take the orders. Raises JournalError: nothing was sent then."""
         row, other_row = entry.legs
         first, second = self._trading[row.spec.venue], self._trading[other_row.spec.venue]
-        lines, fds, sending = None, NO_SOCKETS, Sending([])
+        lines, fds, seals, sending = None, NO_SOCKETS, NO_SEALS, Sending([])
         try:
-            one, other = first.plain_line(), second.plain_line()
+            one, other = first.direct_line(), second.direct_line()
             if one is not None and other is not None and first is not second:
-                lines, fds = (one[0], other[0]), (one[1], other[1])
+                lines, fds, seals = (one[0], other[0]), (one[1], other[1]), (one[0].seal, other[0].seal)
         except VenueUnavailable as error:  # the second one's too: the first leg is not to leave alone
             sending.kept_back = (Refusal.SESSION_DOWN, str(error))
         first_ms, second_ms = first.now_ms(), second.now_ms()
@@ -93,8 +98,10 @@ class FastSender:
         venues_ms = (first_ms - late_ms, second_ms - late_ms)
         synced, signs = self._journal.durability is Durability.POWER, first.signs_orders or second.signs_orders
         at_once = lines is not None and self._at_once
+        if self._death is not None and at_once:
+            fds = self._death.sockets(fds)
         if at_once and not (synced or signs):
-            entry.write(self._journal, now, venues_ms, halt=halt, fds=fds, ahead=self._ahead)
+            entry.write(self._journal, now, venues_ms, halt=halt, fds=fds, seals=seals, ahead=self._ahead)
             sending.written_mono_ns = entry.launches()[0].looked_mono_ns
             orders = entry.orders()
         else:
@@ -108,8 +115,8 @@ class FastSender:
                 self._trading[order.venue].sign(order.view, *order.signed)
             self._crash("signed")
             if at_once:
-                entry.launch(FIRST | SECOND, halt, fds, self._ahead)
-        way = _UnderWay(entry, halt, now.mono_ns + window_ms * NS_PER_MS, lines, fds, at_once)
+                entry.launch(FIRST | SECOND, halt, fds, self._ahead, seals=seals)
+        way = _UnderWay(entry, halt, now.mono_ns + window_ms * NS_PER_MS, lines, fds, seals, at_once)
         return self._given(way, orders, sending)
 
     def _given(self, way: _UnderWay, orders: list[OrderBytes], sending: Sending) -> Sending:
@@ -140,7 +147,7 @@ class FastSender:
                 stop = self._last_look.entry(orders[number:], now_ns, way.expiry_mono_ns, first=first)
                 return stop or session.launch(order.symbol, order.client_id, bytes(order.view))
             if not way.launched or way.entry.launches()[number].stop == NOT_TRIED:  # the first one left in part
-                way.entry.launch(STEPS[number], way.halt, way.fds, self._ahead)
+                way.entry.launch(STEPS[number], way.halt, way.fds, self._ahead, seals=way.seals)
             launched = way.entry.launches()[number]
             if launched.stop != GIVEN:
                 return self._last_look.stopped(orders, launched.stop, launched.looked_mono_ns)

@@ -135,6 +135,7 @@ class InventoryWriter:
         self._exits: list[ExitDirection] = []
 
     def write(self, core: ExecutionCore, now: Now) -> None:
+        """The rows that are due at this tick, as ``core`` has them at ``now``, and the prices that have changed."""
         if not self._due:
             self._due.extend(row.instrument_id for row in self._instruments)
         pace = min(self._pace((core.ledger.records, core.balances.movements)), len(self._due))

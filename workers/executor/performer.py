@@ -8,7 +8,7 @@ objects; the core folds in the records that were written.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -69,7 +69,9 @@ class Performer:
     ``trading``: order sessions by venue, filled as they are made; ``venue_ids``: by name; ``ask``: puts a question to
     a venue's REST side; ``crash``: the hook of the crash points; ``reports``: reports to the detector, and
     ``wake_detector`` after each; ``on_fault``: called when an event could not be performed to its end, after which
-    nothing more is performed and the process must end by ``fault``; ``clock`` and ``wall``: nanoseconds.
+    nothing more is performed and the process must end by ``fault``; ``clock`` and ``wall``: nanoseconds;
+    ``sync``: what brings the records of a send to the device under ``power`` (default: the journal's own, which waits
+    for it as long as it takes).
     """
 
     def __init__(
@@ -89,9 +91,11 @@ class Performer:
         on_fault: Callable[[], None],
         clock: Callable[[], int] = mono_ns,
         wall: Callable[[], int] = wall_ns,
+        sync: Callable[[], object] | None = None,
     ) -> None:
         self._core = core
         self._journal = journal
+        self._sync = sync or (lambda: journal.sync())
         self._halt = halt
         self._trading = trading
         self._last_look = LastLook(core.context, halt, venue_ids)
@@ -242,7 +246,7 @@ class Performer:
     def _journalled(self, place: Place) -> None:
         """Everything that the send needs is in the journal; under ``power`` also on the device."""
         if self._journal.durability is Durability.POWER:
-            self._journal.sync()
+            self._sync()
         self._crash("journalled" if place.purpose is Purpose.ENTRY else "repair_journalled")
 
     def _cancel(self, action: CancelOrder) -> None:
@@ -315,13 +319,18 @@ class Performer:
         self._drain_events_if_idle()
 
     def _prepared(self, places: list[Place]) -> tuple[list[Callable[[], int] | None], dict[str, Stop]]:
-        """(what sends each order, operations of which an order cannot be built and why)."""
+        """(what sends each order, operations of which an order cannot be built, or one of several finds no connection
+        that would take it, and why)."""
+        legs = Counter(place.operation_id for place in places)
         sends: list[Callable[[], int] | None] = []
         stopped: dict[str, Stop] = {}
         for place in places:
             send = None
             try:
-                send = self._session(place.request.venue).prepare(place.request)
+                session = self._session(place.request.venue)
+                send = session.prepare(place.request)
+                if legs[place.operation_id] > 1:
+                    session.direct_line()  # raises where the connection takes nothing now
             except VenueUnavailable as error:
                 stopped.setdefault(place.operation_id, (Refusal.SESSION_DOWN, str(error)))
             sends.append(send)

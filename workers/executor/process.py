@@ -55,6 +55,7 @@ from workers.executor.earlier_runs import (
     check_traded,
     host_boot_id,
     keep_breakers,
+    wait_for_room,
 )
 from workers.executor.hedge_models import HedgeModels
 from workers.executor.loopback import Loopback
@@ -151,7 +152,7 @@ class Executor:
         self.performer.on_result = self._publisher.results.append
         self._record = np.zeros(OPPORTUNITY.WORDS, np.int64)
         self._spinning = False
-        self._loopback = Loopback()
+        self._loopback = Loopback(sealed=any(venue.rest.startswith("https:") for venue in ctx.config.trading_venues))
         self._lane = FastLane(self._loopback)
 
     # --- life ---
@@ -302,6 +303,7 @@ class Executor:
         fast_entry = self.core.open_fast_entry(*self.market.memory, self.halt.token)
         fast_entry.learn(lambda venue, terms: self.trading[venue].template(terms))
         self.core.risk.gate.order_budget = self._sessions.can_place
+        self._sessions.follow_clocks(self._account.clocks(), self._questions)
         self._sessions.connect()
 
     def _rehearse(self) -> None:
@@ -404,7 +406,7 @@ class Executor:
             self.performer.feed(CatalogueChanged(tuple(changed)))
         snapshot = self._account.poll()
         if snapshot is not None:
-            self._sessions.follow_clocks(snapshot.clock_offsets_ns)
+            self._sessions.follow_clocks(self._account.clocks(), self._questions)
             self.performer.feed(snapshot)
         self.performer.feed(Tick())
         self._inventory.write(self.core, self.performer.now())
@@ -480,7 +482,7 @@ def run(ctx: WorkerContext) -> None:
     import uvloop
 
     before = JournalOfBefore(ctx)
-    if not wait_for_the_guard(ctx, before):
+    if not (wait_for_the_guard(ctx, before) and wait_for_room(ctx)):
         return
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)

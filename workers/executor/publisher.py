@@ -20,6 +20,7 @@ from pipeline.core import ExecutionCore
 from pipeline.equity_watch import EquityFigures, EquityWatch
 from pipeline.execution.records import OperationResultRecord, Outcome
 from pipeline.execution.results.counts import counts_of
+from pipeline.execution.settled.checkpoint import map_settled
 from pipeline.model.fixedpoint import plain
 from pipeline.model.units import NS_PER_DAY
 from pipeline.trade_state import InventoryCover, Lasting, executor_reasons
@@ -36,6 +37,7 @@ GUARD_TIMEOUT_S = 1.0
 SUMMARY_NS = 10_000_000_000
 NOTABLE_PER_PERIOD = 5  # trades that get a line of their own
 RESULTS_MAX = 256
+MAP_EVERY_S = 60.0
 
 
 class Publisher:
@@ -49,6 +51,7 @@ class Publisher:
         start = before.day_start if before is not None else None
         today = time.time_ns() // NS_PER_DAY
         self.watch = EquityWatch(core, start if start is not None and start.day == today else None)
+        core.risk.gate.worth.day.restore(before.day_opening if before is not None else None)
         self.views = CoreViews(core, self.watch, NetworksFile(state_dir).read)
         self.cover = InventoryCover(core)
         self._seen = Lasting()
@@ -65,6 +68,7 @@ class Publisher:
         self._writing: asyncio.Future[str] | None = None
         self._passed_on: tuple[Any, ...] | None = None
         self._problem = ""
+        self._map_at_s = 0.0  # when identities of settled orders are mapped again
 
     # --- a tick of the executor ---
 
@@ -131,6 +135,7 @@ class Publisher:
             ("delta", views.delta),
             ("operations", lambda: counts_of(core.ledger).fields()),
             ("pnl", lambda: self._pnl(self.watch.figures())),
+            ("losses", self._losses),
             ("changes", lambda: {a: value for a, value in core.positions.calculate_total_pnl().items() if value}),
         ]
 
@@ -142,6 +147,7 @@ class Publisher:
             stopped=stopped,
             dust=dict(self._core.ledger.dust),
             day_start=self.watch.start,
+            day_opening=self._core.risk.gate.worth.day.opening,
             execution_ms=round(self._execution_ms + sum(map(execution_ms, self.results)), 3),
             executions_timed=self._timed + sum(1 for result in self.results if execution_ms(result)),
             **made,
@@ -154,6 +160,15 @@ class Publisher:
         if figures is None:
             return {"asset": numeraire, "equity": None, "daily": None, **realised}
         return {**figures.fields(numeraire), **realised}
+
+    def _losses(self) -> dict[str, Decimal]:
+        worth, limits = self._core.risk.gate.worth, self._core.config.risk_limits
+        return {
+            "day_loss_usd": worth.day_loss(),
+            "max_daily_loss_usd": limits.max_daily_loss_usd,
+            "total_loss_usd": worth.total_loss(),
+            "max_total_loss_usd": limits.total_loss_usd,
+        }
 
     # --- lines for the operator ---
 
@@ -171,7 +186,8 @@ class Publisher:
             exits = operation is not None and bool(operation.record.closes)
             if said < NOTABLE_PER_PERIOD and operation is not None and (notable or exits):
                 said += 1
-                what = "hedge closed" if exits else "hedge opened" if result.hedge_open else "leg broken"
+                opened = result.hedge_open and not operation.reopened[1]  # else others have taken a part of it since
+                what = "hedge closed" if exits else "hedge opened" if opened else "leg broken"
                 level = "warning" if result.outcome is Outcome.UNRESOLVED else "info"
                 text = f"{operation.record.pair} {what}, {result.outcome.name.lower()}: {result.reason}; "
                 text += f"{money(result.pnl_numeraire)} {numeraire} (arb why {result.operation_id})"
@@ -191,6 +207,9 @@ class Publisher:
             write_executor_state(self._state_dir, state)
         except OSError as error:
             problem = str(error.strerror)
+        if time.monotonic() >= self._map_at_s:
+            self._map_at_s = time.monotonic() + MAP_EVERY_S
+            map_settled(self._state_dir / "journal", self._core.ledger.settled)
         self._pass_on(state)
         return problem
 

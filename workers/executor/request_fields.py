@@ -51,6 +51,7 @@ class RequestFields(msgspec.Struct):
     amount: str | int | float = ""
     after: int = 0
     all: bool = False
+    anyway: bool = False
     dry_run: bool = False
     wait: bool = True
 

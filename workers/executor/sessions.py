@@ -18,6 +18,7 @@ from workers.executor.session_watch import first_connection
 
 if TYPE_CHECKING:
     from pipeline.model.instruments import InstrumentRow
+    from workers.executor.venues import Questions
 
 CLOSE_S = 1.0
 
@@ -88,11 +89,12 @@ class Sessions:
             rows = (row for row in self._market.instruments if row.spec.venue == name)
             trading.set_multipliers({row.spec.symbol: row.spec.multiplier for row in rows})
 
-    def follow_clocks(self, offsets_ns: Mapping[str, int]) -> None:
-        """What the poller has measured of the venues' clocks."""
-        for venue, offset_ns in offsets_ns.items():
+    def follow_clocks(self, clocks: Mapping[str, tuple[int, int]], questions: Questions) -> None:
+        """What the poller has read of the venues' clocks (``AccountReader.clocks``), to all that sign."""
+        for venue, reading in clocks.items():
             if venue in self.trading:
-                self.trading[venue].follow_clock(offset_ns)
+                self.trading[venue].follow_clock(*reading)
+        questions.follow_clocks(clocks)
 
     def can_place(self, venue: str, count: int) -> bool:
         """Whether the venue's own limit on requests takes so many orders now; none go where there is no session."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -88,16 +88,17 @@ class Questions:
         self._clients = self._make_clients()
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Closes the clients and ends the thread."""
+        """Closes the clients, ends the thread, where it has begun, and closes its loop."""
+        if self._thread.is_alive():
+            future = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
+            try:
+                future.result(timeout_s)
+            except TimeoutError:
+                future.cancel()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout_s)
         if not self._thread.is_alive():
-            return
-        future = asyncio.run_coroutine_threadsafe(self._close(), self._loop)
-        try:
-            future.result(timeout_s)
-        except TimeoutError:
-            future.cancel()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout_s)
+            self._loop.close()
 
     async def _close(self) -> None:
         for task in list(self._tasks):
@@ -110,9 +111,21 @@ class Questions:
         """Rows of lists that could not be read and were left out, each name once, as lines for operators."""
         return [line for client in list(self._clients.values()) for line in client.take_odd_rows()[1]]
 
+    def follow_clocks(self, clocks: Mapping[str, tuple[int, int]]) -> None:
+        """What the poller has read of the venues' clocks: a question is signed by that, too."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._follow_clocks, clocks)
+
+    def _follow_clocks(self, clocks: Mapping[str, tuple[int, int]]) -> None:
+        for venue, reading in clocks.items():
+            if venue in self._clients:
+                self._clients[venue].follow_clock(*reading)
+
     def ask(self, question: Question) -> None:
-        """Asks; the answer comes as an event, an error inside it, whatever the error: who asked waits for it."""
-        self._loop.call_soon_threadsafe(self._start, question)
+        """Asks; the answer comes as an event, an error inside it, whatever the error: who asked waits for it. Behind
+        the close nobody does."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._start, question)
 
     def set_countdown(self, venue: str, seconds: int, symbols: Sequence[str]) -> asyncio.Future[bool] | None:
         """Sets a venue's dead-man timer, or those of ``symbols``; whether it took it comes later. None: it has none,
@@ -124,7 +137,7 @@ class Questions:
         return asyncio.wrap_future(work, loop=self._home)
 
     def countdown_factor(self, venue: str) -> int:
-        """How many times as long as it is asked for the venue's dead-man timer runs."""
+        """How many times as long as it is asked for the venue's dead-man timer may run."""
         client = self._clients.get(venue)
         return 1 if client is None else client.countdown_factor
 

@@ -28,7 +28,6 @@ from pipeline.model.config import InventoryConfig
 from pipeline.model.enums import OrderSide
 from pipeline.model.networks import CoinNetworks
 from pipeline.model.structs import ZERO
-from pipeline.risk.breakers import solve
 from workers.last_run.journal_rows import recovery_is_over, unmatched
 
 BPS = Decimal(10_000)
@@ -49,13 +48,19 @@ class CoreViews:
         """Tripped breakers: name, since, reason, and the command that solves each."""
         ledger = self._core.ledger
         return [
-            {"name": name, "since_wall_ns": ledger.since_wall_ns.get(name, 0), "reason": reason, "solve": solve(name)}
+            {
+                "name": name,
+                "since_wall_ns": ledger.since_wall_ns.get(name, 0),
+                "reason": reason,
+                "solve": self._core.standing.solve(name),
+            }
             for name, reason in sorted(ledger.breakers.items())
         ]
 
     def recoveries(self) -> list[Row]:
         """Recoveries that are not over, those that an operator has taken over among them."""
         core, found = self._core, list[Row]()
+        before = core.orders.repairs.before_approval
         for record in core.ledger.recoveries.values():
             operation = core.ledger.operations.get(record.operation_id)
             if recovery_is_over(core.ledger, record) or operation is None:
@@ -71,6 +76,7 @@ class CoreViews:
                     "since_wall_ns": core.ledger.since_wall_ns.get(record.recovery_id, 0),
                     "reason": core.recovery.unproved.get(record.operation_id, record.reason),
                     "unmatched": unmatched(operation),
+                    "first": before(operation) if record.state == "waiting_approval" else "",
                 }
             )
         return found
@@ -95,7 +101,7 @@ class CoreViews:
             found, reason = [], "what its venues hold is not known yet"
         elif not found and any(worth for _, worth in chosen):
             tried_s = PATIENCE * core.config.risk_limits.max_unhedged_ms / 1000
-            reason = f"no venue takes its order now: it is tried for {tried_s:g} s, then it waits for you again"
+            reason = f"{repairs.why_none(operation)}; it is tried for {tried_s:g} s, then it waits for you again"
             reason = repairs.waits_for_venue(operation) or reason
         elif not found and any(ledger.unsettled_of_operation(operation)):
             reason = "an order of it has no answer yet: it is asked for"
@@ -160,19 +166,20 @@ class CoreViews:
         return round((self._core.context.now.wall_ns - since_wall_ns) / 1e9, 1) if since_wall_ns else None
 
     def foreign_coins(self) -> list[Row]:
-        """Coins that trades of others, deposits and withdrawals left at a venue (or took away, < 0), with their mark in
-        the numeraire."""
+        """Coins that trades of others hold at a venue (``foreign_qty``) or that came or went without a trade since the
+        journal began (``moved_qty``), with their mark in the numeraire."""
         core, watch, marks = self._core, self._watch, self._watch.marks()
         quote = core.config.execution.numeraire
         return [
             {
                 "venue": venue,
                 "asset": asset,
-                "foreign_qty": qty,
+                "foreign_qty": foreign,
+                "moved_qty": moved,
                 "mark_price": marks.get(watch.coin(venue, asset)),
                 "quote": quote,
             }
-            for (venue, asset), qty in coins_of_others(core.ledger).items()
+            for (venue, asset), (foreign, moved) in coins_of_others(core.ledger).items()
         ]
 
     def _liquidation(self, key: tuple[str, str]) -> Row:
@@ -244,7 +251,7 @@ class CoreViews:
             "closing": hedge.operation_id in core.forced_close.wanted,
             "not_closed": (answer.reason if answer is not None else "")
             or (must.why if must is not None else "")
-            or None,
+            or core.hedges.lacking.get(hedge.operation_id),
         }
 
     def proposals(self) -> list[Row]:

@@ -12,6 +12,7 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from pipeline.core import ExecutionCore
@@ -32,7 +33,7 @@ from pipeline.execution.records import TakeoverRecord
 from pipeline.execution.settled.checkpoint import recover
 from pipeline.execution.shared_reads import AccountReader
 from pipeline.market_data import MarketDataAggregator
-from pipeline.model.errors import ArbitrageEngineError, ConfigInvalid, JournalError, VenueUnavailable
+from pipeline.model.errors import ConfigInvalid, JournalError, VenueUnavailable
 from pipeline.takeover import Takeover, TakeoverHalt, TakeoverResult, anything_open
 from shm.metrics import Metrics
 from shm.pages import AccountPage
@@ -62,6 +63,7 @@ SEGMENT_BYTES = 4 * 1024 * 1024  # of the guard's journal: a takeover writes a f
 SEGMENTS_KEPT = 2
 SNAPSHOT_NS = 1_000_000_000  # between two snapshots of one book: a forced close takes books of up to 5 s
 SNAPSHOT_S = 3.0
+SYNC_S = 1.0  # for the device, of which a healthy one takes milliseconds
 SAY_LEFT_S = 15.0  # between two lines about the hedges that are not closed yet
 GIVE_BACK_AFTER_S = 5.0  # proven legs are closed: an executor that waits may wait for the proof of the rest itself
 
@@ -75,8 +77,8 @@ class NoReports:
 
 
 class Closing(threading.Thread):
-    """One takeover. ``hedges``: ids to close, which may grow meanwhile; None = all. ``result`` is there when the thread
-    has ended without ``error``. ``say`` is called in this thread."""
+    """One takeover. ``hedges``: ids to close, which may grow meanwhile; None = all. Once it has ``ended``, there is
+    ``result`` or ``error``; the thread may still wait for a disk that hangs. ``say`` is called in this thread."""
 
     def __init__(
         self, ctx: WorkerContext, reason: str, hedges: Sequence[str] | None, say: Callable[[str, str], None]
@@ -85,6 +87,8 @@ class Closing(threading.Thread):
         self._ctx = ctx
         self._reason = reason
         self.hedges = hedges
+        self.taken = hedges  # those that it has looked at last: what comes after its end, it does not hear any more
+        self._ended = threading.Event()
         self._say = say
         self._end = threading.Event()
         self.awaited = False  # an executor waits for the fence's end: set by the guard's main thread
@@ -99,16 +103,28 @@ class Closing(threading.Thread):
         """Ends the takeover as it stands; what it has done is in its journal."""
         self._end.set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it sends nothing any more, and what became of it is known."""
+        return self._ended.is_set()
+
     def run(self) -> None:
         """The thread's whole life."""
         try:
-            self.result = asyncio.run(self._main())
-        except ArbitrageEngineError as error:
-            self.error = f"{type(error).__name__}: {error}"
+            asyncio.run(self._whole())  # after its end, this waits for threads that write, however long
         except Exception as error:  # noqa: BLE001  outermost frame of the thread: the guard tries again, and says so
+            self.error = f"{type(error).__name__}: {error}" if self.result is None else ""
+        finally:
+            self._ended.set()
+            gc.collect()  # core and performer hold each other, and with them the ledger: 20 kB an operation
+
+    async def _whole(self) -> None:
+        try:
+            self.result = await self._main()
+        except Exception as error:  # noqa: BLE001  as in run
             self.error = f"{type(error).__name__}: {error}"
         finally:
-            gc.collect()  # core and performer hold each other, and with them the ledger: 20 kB an operation
+            self._ended.set()
 
     async def _main(self) -> TakeoverResult:
         ctx = self._ctx
@@ -124,17 +140,31 @@ class Closing(threading.Thread):
             core = ExecutionCore(
                 ctx.config, market.instruments, market=books, halt=TakeoverHalt(), journal=journal, ledger=ledger
             )
-            life = _Life(ctx, core, journal, market, books, self._say)
-            actions = life.boot()
-            takeover = Takeover(core, self.hedges)
-            if not anything_open(core.ledger, close=self.hedges is None or bool(self.hedges)):
-                return takeover.result()  # this guard has written and sent nothing
-            self.acted = True
-            life.note(TakeoverRecord(*base, self._reason))
-            return await self._act(life, takeover, actions)
+            with closing(_Life(ctx, core, journal, market, books, self._say)) as life:
+                actions = life.boot()
+                self.taken = self.hedges
+                takeover = Takeover(core, self.taken)
+                if not anything_open(core.ledger, close=self.taken is None or bool(self.taken)):
+                    return takeover.result()  # this guard has written and sent nothing
+                self.acted = True
+                life.note(TakeoverRecord(*base, self._reason))
+                return await self._act(life, takeover, actions)
         finally:
             if journal.failed is None:
+                self._close(journal)
+
+    def _close(self, journal: Journal) -> None:
+        """Every record lies where it survives: the disk is not waited for longer than ``SYNC_S``."""
+
+        def close() -> None:
+            try:
                 journal.close()
+            except (JournalError, OSError) as error:
+                self._say("error", f"the guard's journal is not synced: {error}")
+
+        thread = threading.Thread(target=close, name="journal-close", daemon=True)
+        thread.start()
+        thread.join(SYNC_S)
 
     async def _catalogue(self, market: MarketDataAggregator) -> None:
         deadline = asyncio.get_running_loop().time() + CATALOGUE_WAIT_S
@@ -152,7 +182,8 @@ class Closing(threading.Thread):
         try:
             while not self._end.is_set():
                 life.tick()
-                takeover.want(self.hedges)
+                self.taken = self.hedges
+                takeover.want(self.taken)
                 for command in takeover.commands(life.performer.now().mono_ns, self._reason):
                     life.performer.feed(command)
                 life.check()
@@ -198,6 +229,7 @@ class _Life:
         self._books = books
         self._say = say
         self._looked_ns = 0
+        self._unsynced = False  # whether it has been said that the disk hangs
         self._unpublished = False  # whether it has been said that nothing can be published
         self._fetching: set[asyncio.Task[None]] = set()
         self._journal = journal
@@ -219,6 +251,7 @@ class _Life:
             reports=NoReports(),
             wake_detector=lambda: None,
             on_fault=lambda: None,
+            sync=self._sync,
         )
         self.performer.on_result = self._publisher.results.append
         self._timers = VenueTimers(self._questions, self.performer, lambda: None)
@@ -246,13 +279,25 @@ class _Life:
         return account_clients(self._ctx, KeyRole.GUARD)
 
     async def begin(self, actions: list[Action]) -> None:
-        """The first records, synced before any id of this run leaves; then the venues."""
+        """The first records, on the device in time before any id of this run leaves; then the venues."""
         self._sessions.open()
         self._core.risk.gate.order_budget = self._sessions.can_place
         self._questions.start(self.performer.feed)
+        self._sessions.follow_clocks(self._account.clocks(), self._questions)
         self.performer.perform(actions, self.performer.now())
-        self._journal.sync()
+        self._sync()
         self._sessions.connect()
+
+    def _sync(self) -> None:
+        """What was written is on the device, or that has had ``SYNC_S``: what is open is closed all the same.
+
+        Every record survives the guard where it lies, as all do under ``durability: process``. Only a host that goes
+        down before its disk has answered forgets it, and then the orders show at the venues by their ids, which are a
+        guard's and of an epoch that no journal knows: the next start halts there until an operator has taken them over.
+        Nothing is sent twice: no id is used again, a futures leg is only reduced, and what is not there is not sold."""
+        if not self._journal.sync_within(SYNC_S) and not self._unsynced:
+            self._unsynced = True
+            self._say("critical", f"the disk has not answered in {SYNC_S} s: what is open is closed without it")
 
     def tick(self) -> None:
         """Books, account and time, as they are now."""
@@ -262,7 +307,7 @@ class _Life:
             self.performer.feed(CatalogueChanged(tuple(changed)))
         snapshot = self._account.poll()
         if snapshot is not None:
-            self._sessions.follow_clocks(snapshot.clock_offsets_ns)
+            self._sessions.follow_clocks(self._account.clocks(), self._questions)
             self.performer.feed(snapshot)
         self.performer.feed(Tick())
         self.show(lambda: self._publisher.tick(self.performer.now().mono_ns))  # seen while it lasts
@@ -306,7 +351,8 @@ class _Life:
 
     async def _publish_end(self) -> None:
         try:
-            await self._publisher.publish()
+            async with asyncio.timeout(SYNC_S):
+                await self._publisher.publish()
         except Exception as error:  # noqa: BLE001  as in show
             self._say_unpublished(error)
 
@@ -335,6 +381,9 @@ class _Life:
             sent = [(o.intent.venue, o.intent.symbol, o.sent_mono_ns or o.intent_mono_ns) for o in orders]
             await self._timers.disarm(sent)
         await self._sessions.close()
+
+    def close(self) -> None:
+        """Whatever became of it, also where nothing had to be asked."""
         self._questions.close()
 
 

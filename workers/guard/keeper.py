@@ -8,13 +8,16 @@ What takes risk away stands on the page first, so that no slow disk delays it, a
 gives it back, on the disk first: a guard that is killed in between has answered nobody. A halt that the disk does not
 take stays marked on the page for the next guard, and is written as soon as the disk takes it. Page and disk are looked
 at before each lease: what somebody else has latched or written meanwhile (the supervisor, ``arb halt``, while the guard
-hung) is obeyed before the executor gets another. ``drain`` blocks every venue for new risk without the latch. Halt,
-drain and blocks outlive the guard and end by ``resume`` only (a drain also by ``undrain``); the fence ends with the
-takeover that it is for. Breakers and held recoveries are passed on by the executor and kept beside them.
+hung) is obeyed before the executor gets another. A disk that hangs is waited for ``BLOCK_WAIT_S`` or ``RELEASE_WAIT_S``
+and then no more: a block is in force and is written later, a release is not carried out. ``drain`` blocks every venue
+for new risk without the latch. Halt, drain and blocks outlive the guard and end by ``resume`` only (a drain also by
+``undrain``); the fence ends with the takeover that it is for. Breakers and held recoveries are passed on by the
+executor and kept beside them.
 """
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,17 +29,21 @@ from shm.pages import HaltPage
 from workers.audit_log import audit, who
 from workers.base import WorkerContext
 from workers.control_socket import BAD_INPUT
+from workers.guard.slow_disk import Job, SlowDisk
 from workers.halt_file import (
     BY_UNREADABLE,
     NO_REASON,
+    OPEN,
     Block,
     ChangedMeanwhile,
     Fence,
     HaltState,
     KeptBreaker,
+    Stamp,
     read_halt,
     released,
     stamp_of,
+    stricter,
     write_halt,
 )
 
@@ -44,7 +51,9 @@ LEASE_NS = 500_000_000
 BY_GUARD = "guard"  # who latched, where the guard did it by itself
 BY_COMMAND = "a command that the guard did not answer"
 SET_ATTEMPTS = 3  # somebody else may write halt.json at the same time
-RETRY_NS = 1_000_000_000  # a halt that the disk has not taken is written again
+RETRY_NS = 1_000_000_000  # what the disk has not taken is written again
+BLOCK_WAIT_S = 1.0  # for the disk, of what is in force already: a loaded one takes tenths of it; one lease lapses
+RELEASE_WAIT_S = 3.0  # of what is not carried out before the disk has it: whoever asks waits for 5 s
 OPERATIONS = ("halt", "resume", "drain", "undrain", "block", "unblock", "note", "state")
 
 
@@ -61,6 +70,11 @@ class HaltKeeper:
         self._problem = ""  # of the disk, as last said
         self._overtaken = False  # somebody else has written halt.json before the last write
         self._retry_at_ns = 0
+        self._disk = SlowDisk()
+        self._late: Job | None = None  # a write that nobody waits for and that the disk may still carry out
+        self._late_stamp: Stamp | None = None
+        self._late_state = OPEN  # what that writes
+        self._unwritten = False  # the file is not, or may become, something else than the state
         self._stamp = stamp_of(ctx.state_dir)
         self.state = read_halt(ctx.state_dir)
         if self.state.by == BY_UNREADABLE:
@@ -99,6 +113,8 @@ class HaltKeeper:
         """Take over what somebody else has latched on the page or written into ``halt.json``. A file that was removed
         changes nothing."""
         self.state = self._halted_by_page()
+        if not self._late_ended():  # what stands there may be this guard's own, of before
+            return
         stamp = stamp_of(self._ctx.state_dir)
         if stamp is None or stamp == self._stamp:
             return
@@ -110,7 +126,7 @@ class HaltKeeper:
                 self._ctx.say("critical", found.reason)
             return
         self._stamp = stamp
-        self.state = found
+        self.state = stricter(found, self.state) if self._unwritten else found
         self.state = self._halted_by_page()
         self._show()
         said = f"HALTED: {self.state.reason}" if self.state.halted else "not halted"
@@ -119,10 +135,14 @@ class HaltKeeper:
     def save_halt(self, now_ns: int) -> None:
         """Take over a halt that a command has latched on the page, and write what the disk has not taken yet, once a
         second. ``now_ns``: monotonic."""
-        if not self._page.unsaved or now_ns < self._retry_at_ns:
+        wanted = self._page.unsaved or self._unwritten
+        if not wanted or now_ns < self._retry_at_ns or self._disk.hangs or not self._late_ended():
             return
         self._retry_at_ns = now_ns + RETRY_NS
-        self._set(self._halted_by_page(), release=False)
+        self.state = self._halted_by_page()
+        self._show()
+        self._unwritten = True
+        self._begin_write(self.state, release=False)  # not waited for: leases go on
 
     def grant(self, epoch: int, now_ns: int, *, beating: bool) -> None:
         """Look at the disk and the page, then renew the lease of the executor of ``epoch`` for 500 ms, unless it is
@@ -140,11 +160,19 @@ class HaltKeeper:
         """No lease from now on."""
         self._page.revoke()
 
-    def fence(self, reason: str, hedges: Sequence[str] | None, *, planned: bool = False) -> None:
+    def fence(
+        self,
+        reason: str,
+        hedges: Sequence[str] | None,
+        *,
+        planned: bool = False,
+        in_force: Callable[[], None] = lambda: None,
+    ) -> None:
         """Latch and fence: nobody but the guard sends from here on. In force even where the disk refuses.
 
         ``hedges``: ids of those that the takeover closes, None = all; ``planned``: in an orderly stop. Both are kept
-        with the fence, for the guard that comes after one that dies."""
+        with the fence, for the guard that comes after one that dies. ``in_force``: called once the page shows it,
+        before the disk, which may take seconds."""
         now_ns = time.time_ns()
         names = None if hedges is None else tuple(hedges)
         self.state = self._halted_by_page()  # a command's halt is none that goes with the fence
@@ -153,10 +181,10 @@ class HaltKeeper:
             wanted = msgspec.structs.replace(self.state, fence=fence)
             if not wanted.halted:
                 wanted = msgspec.structs.replace(wanted, halted=True, reason=reason, by=BY_GUARD, wall_ns=now_ns)
-            self._set(wanted, release=False)
+            self._set(wanted, release=False, shown=in_force)
             if self.state.fence == fence:
                 break
-        audit(self._ctx.state_dir, op="fence", by=BY_GUARD, reason=reason, venue="", problem="")
+        self.audit(op="fence", by=BY_GUARD, reason=reason, venue="", problem="")
 
     def widen_fence(self, hedges: Sequence[str] | None) -> None:
         """The takeover under way closes these hedges (as in :meth:`fence`); the latch stays as it is."""
@@ -183,7 +211,7 @@ class HaltKeeper:
             else:
                 wanted = msgspec.structs.replace(wanted, halted=False, reason="")
         problem = self._set(wanted, release=True)
-        audit(self._ctx.state_dir, op="lift fence", by=BY_GUARD, reason=what, venue="", problem=problem)
+        self.audit(op="lift fence", by=BY_GUARD, reason=what, venue="", problem=problem)
         return problem
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -209,7 +237,7 @@ class HaltKeeper:
             problem = self._set(wanted, release=operation in ("resume", "undrain", "unblock"))
             if not self._overtaken or (operation == "resume" and self._halt() != halt):
                 break  # who resumes has not seen a halt that came meanwhile
-        audit(self._ctx.state_dir, op=str(operation), by=by, reason=reason, venue=venue, problem=problem)
+        self.audit(op=str(operation), by=by, reason=reason, venue=venue, problem=problem)
         if problem and wanted is not self.state:
             return {"error": f"not carried out: {problem}"}
         self._ctx.say("warning", f"{operation} {venue}".strip() + f" by {by}: {reason}")
@@ -246,9 +274,9 @@ class HaltKeeper:
             "fenced": state.fence is not None,
         }
 
-    def _set(self, wanted: HaltState, *, release: bool) -> str:
-        """Make ``wanted`` the state, on the page and on the disk. Returns what went wrong on the disk, else "": what
-        adds a block is in force all the same, a ``release`` is not."""
+    def _set(self, wanted: HaltState, *, release: bool, shown: Callable[[], None] = lambda: None) -> str:
+        """Make ``wanted`` the state, on the page and on the disk; ``shown`` is called in between. Returns what went
+        wrong on the disk, else "": what adds a block is in force all the same, a ``release`` is not."""
         before, self._overtaken = self.state, False
         # On the page alone so far: written or ended by this. What a command latches meanwhile is neither.
         unsaved = self._page.unsaved and (wanted.halted or before.halted)
@@ -256,29 +284,82 @@ class HaltKeeper:
             self.state = wanted
             self._show()  # before the disk, which may take seconds
             self._crash("guard_latched")
+            shown()
         reason = self._page.reason
         ends = unsaved and not wanted.halted
         if ends:  # before the write: a mark that is there after it is of a newer halt
             self._page.keep_unsaved(False)
-        known = self._stamp if stamp_of(self._ctx.state_dir) is not None else None  # None: it was removed
         try:
-            write_halt(self._ctx.state_dir, wanted, known=known)
-            self._stamp = stamp_of(self._ctx.state_dir)
+            self._write(wanted, release=release)
         except ChangedMeanwhile as error:
             self.state, self._overtaken = before, True
             self._page.keep_unsaved(self._page.unsaved or ends)
             self.look_at_disk()
             return f"{error.strerror}: {self.state.reason}; ask again"
         except OSError as error:
-            self._page.keep_unsaved(self._page.unsaved or ends or (wanted.halted and not release))
+            late = isinstance(error, TimeoutError)
+            stands = before.halted if late and release else wanted.halted and not release
+            self._page.keep_unsaved(self._page.unsaved or ends or stands)
+            self._unwritten = self._unwritten or late or not release
             return self._not_written(error)
-        self._problem = ""
+        self._problem, self._unwritten = "", False
         self.state = wanted
         if unsaved and wanted.halted and self._page.reason == reason:  # else the mark is a newer halt's
             self._page.keep_unsaved(False)
         self.state = self._halted_by_page()
         self._show()
         return ""
+
+    def _write(self, wanted: HaltState, *, release: bool) -> None:
+        """``halt.json``, as far as the disk takes it in time. Raises OSError; TimeoutError where it hangs: a release
+        that it has not begun to carry out by then is none any more."""
+        wait_s = RELEASE_WAIT_S if release else BLOCK_WAIT_S
+        by_s = time.monotonic() + wait_s
+        if self._late is not None:  # of what stood there before
+            self._disk.wait(self._late, wait_s)
+        if self._disk.hangs or not self._late_ended():
+            raise TimeoutError(errno.ETIMEDOUT, "the disk does not answer")
+        job = self._begin_write(wanted, release=release)
+        self._disk.wait(job, max(0.0, by_s - time.monotonic()))
+        if not job.done.is_set():
+            raise TimeoutError(errno.ETIMEDOUT, f"the disk has not answered in {wait_s} s")
+        self._late = None
+        if job.error is not None:
+            raise job.error
+        self._stamp = self._late_stamp
+
+    def _begin_write(self, wanted: HaltState, *, release: bool) -> Job:
+        """Has the disk's thread write ``wanted``; a release only until that is given up."""
+        folder = self._ctx.state_dir
+        known = self._stamp if stamp_of(folder) is not None else None  # None: it was removed
+
+        def write(job: Job) -> None:
+            write_halt(folder, wanted, known=known, wanted=lambda: not (release and job.given_up))
+            self._late_stamp = stamp_of(folder)
+
+        self._late, self._late_state = self._disk.begin(write), wanted
+        return self._late
+
+    def _late_ended(self) -> bool:
+        """Whether the disk has done, or refused, everything that it was given; what it has taken, however late, is
+        written."""
+        late = self._late
+        if late is None or not late.done.is_set():
+            return late is None
+        self._late = None
+        if late.error is None:
+            self._stamp = self._late_stamp
+            if self._late_state == self.state:
+                self._problem, self._unwritten = "", False
+                if self.state.halted and self.state.reason.startswith(self._page.reason):  # else of a newer halt
+                    self._page.keep_unsaved(False)
+        elif isinstance(late.error, OSError) and not isinstance(late.error, ChangedMeanwhile) and not late.given_up:
+            self._not_written(late.error)
+        return True
+
+    def audit(self, **row: Any) -> None:
+        """A line of the audit log, by the thread that may wait for the disk."""
+        self._disk.do(lambda _: audit(self._ctx.state_dir, **row), wait_s=BLOCK_WAIT_S)
 
     def _not_written(self, error: OSError) -> str:
         problem = f"halt.json cannot be written: {error.strerror}"

@@ -28,7 +28,7 @@ from pipeline.execution.crash_points import crash_points_here
 from pipeline.model.errors import BadInput, ConfigInvalid
 from shm.liveness import LivenessView
 from shm.pages import HaltPage
-from workers.audit_log import audit, who
+from workers.audit_log import who
 from workers.base import WorkerContext, run_worker
 from workers.control_socket import (
     EXECUTOR_READY,
@@ -44,7 +44,7 @@ from workers.credentials import without_guard_key
 from workers.guard.closing import make_room
 from workers.guard.keeper import HaltKeeper
 from workers.guard.last_run import LeftHalfDone
-from workers.guard.orphan import Orphan
+from workers.guard.orphan import Orphan, starters_stand_still
 from workers.guard.taking_over import TakingOver
 from workers.guard.watch import ExecutorWatch, Reading
 
@@ -69,17 +69,21 @@ class Guard:
             left_half_done=LeftHalfDone(ctx),
         )
         self.taking_over = TakingOver(ctx, self.keeper, self._executor, crash=crash)
-        self._orphan = Orphan(ctx, self.keeper, self._executor, self.taking_over)
+        self._orphan = Orphan(ctx, self.keeper, self.taking_over)
         if self.keeper.state.fence is not None:
             fence = self.keeper.state.fence
             self.taking_over.begin(fence.reason, fence.hedges, planned=fence.planned)
 
     def look(self, now_ns: int) -> None:
         """What is due every 100 ms. ``now_ns``: monotonic."""
+        self._ctx.reloaded()  # a takeover goes by the limits that the executor had
         if not self._ctx.orphaned:
             self.look_at_executor(now_ns)
-        elif not self._orphan.goes_on(now_ns):
-            self._ctx.request_stop()
+        else:
+            sight = self._sight()
+            self.watch.look(sight, now_ns)
+            if not self._orphan.goes_on(now_ns, lives=sight.alive, hangs=sight.alive and not self.watch.beating):
+                self._ctx.request_stop()
         under_way = self.taking_over.active
         self.taking_over.step(now_ns)
         if self.taking_over.active:
@@ -90,15 +94,21 @@ class Guard:
     def look_at_executor(self, now_ns: int) -> None:
         """Begins a takeover, or grants the next lease. What was seen is acted upon before the disk is looked at, which
         may take its time."""
-        view = self._executor
-        view.refresh()
-        sight = Reading()
-        if view.mapped:
-            sight = Reading(alive=view.alive(), epoch=view.epoch, state=view.state, progress=view.progress)
+        sight = self._sight()
         lost = self.watch.look(sight, now_ns)
         if lost and not self.taking_over.active and not self.taking_over.has_closed(sight.epoch):
             self.taking_over.begin(lost, self.taking_over.by_configuration())
         self.keeper.grant(sight.epoch, now_ns, beating=self.watch.beating)
+
+    def _sight(self) -> Reading:
+        """What the executor's status page shows now."""
+        view = self._executor
+        view.refresh()
+        if not view.mapped:
+            return Reading()
+        alive = view.alive()
+        alone = not alive and starters_stand_still()
+        return Reading(alive, epoch=view.epoch, state=view.state, progress=view.progress, unattended=alone)
 
     def handle(self, request: dict[str, Any]) -> dict[str, Any]:
         """Carry out one request: of the halt page (``keeper.OPERATIONS``), ``take_over``, ``close`` or ``takeover``."""
@@ -123,11 +133,11 @@ class Guard:
         by = who(request.get("for_uid", request.get("uid")))
         reason = f"{str(request.get('reason', '')).strip() or 'close'} ({by})"
         hedges = None if wanted is None else [str(name) for name in wanted]
-        audit(self._ctx.state_dir, op="close", by=by, reason=reason, hedges=hedges)
         if self.taking_over.active:
             self.taking_over.widen(hedges)
         else:
             self.taking_over.begin(reason, hedges, planned=bool(request.get("planned")))
+        self.keeper.audit(op="close", by=by, reason=reason, hedges=hedges)
         return self.taking_over.describe()
 
     def _take_over(self, reason: str) -> dict[str, Any]:
@@ -167,6 +177,10 @@ def _serve_one(server: socket.socket, guard: Guard, say: Say) -> None:
             return
 
 
+def _latch(guard: Guard) -> tuple[bool, str]:
+    return guard.keeper.state.halted, guard.keeper.state.reason
+
+
 def _said(guard: Guard, ctx: WorkerContext) -> str:
     """The line of the process's status."""
     state = guard.keeper.state
@@ -191,6 +205,7 @@ def run(ctx: WorkerContext) -> None:
     poll.register(ctx.stop_fd, select.POLLIN)
     ctx.liveness.parked = True
     ctx.ready(_said(guard, ctx))
+    said = _latch(guard)
     due_ns = time.monotonic_ns()
     while not ctx.stop_requested():
         now_ns = time.monotonic_ns()
@@ -198,6 +213,9 @@ def run(ctx: WorkerContext) -> None:
             guard.look(now_ns)
             due_ns = now_ns + LOOK_NS
             ctx.progress()
+            if _latch(guard) != said:
+                said = _latch(guard)
+                ctx.status(_said(guard, ctx))
         for descriptor, _ in poll.poll(max(0.0, (due_ns - time.monotonic_ns()) / 1e6)):
             if descriptor == server.fileno():
                 _serve_one(server, guard, ctx.say)

@@ -74,11 +74,17 @@ class TakingOver:
         self.last = None
         self._ctx.metrics.inc(self.takeovers)
         self._ctx.say("critical", f"taking over: {reason}")
-        self._keeper.fence(reason, hedges, planned=planned)
+        self._condemned = None
+        self._keeper.fence(reason, hedges, planned=planned, in_force=self._condemn)
         self._crash("guard_fenced")
-        self._condemned = Condemned(self._executor)
-        if self._condemned.problem:
-            self._ctx.say("error", self._condemned.problem)
+
+    def _condemn(self) -> None:
+        """Ends the executor, which the page has fenced: what hangs dies, and the next one waits at the fence, however
+        long the disk takes to keep it."""
+        if self._condemned is None:
+            self._condemned = Condemned(self._executor)
+            if self._condemned.problem:
+                self._ctx.say("error", self._condemned.problem)
 
     def widen(self, hedges: Sequence[str] | None) -> None:
         """The takeover under way closes these hedges as well; None = all."""
@@ -117,7 +123,7 @@ class TakingOver:
             if now_ns >= self._due_ns:
                 self._closing = Closing(self._ctx, self._reason, self.hedges, lambda *line: self._lines.put(line))
                 self._closing.start()
-        elif closing.is_alive():
+        elif not closing.ended:
             self._executor.refresh()
             closing.awaited = self._executor.alive() and self._executor.state == ProcessState.WARMING
         else:
@@ -126,6 +132,9 @@ class TakingOver:
 
     def _closed(self, closing: Closing, now_ns: int) -> None:
         self._pass_on()
+        if closing.result is not None and self._more_than(closing.taken):
+            self._due_ns = now_ns  # commanded while it ended: another one closes it
+            return
         if closing.result is None:
             self._attempts += 1
             self._ctx.say("critical", f"closing failed: {closing.error}")
@@ -154,6 +163,10 @@ class TakingOver:
             else:  # what is open, or could not be closed, is tried again meanwhile
                 self._due_ns = now_ns + self._pause_ns
                 self._pause_ns = min(PAUSE_MAX_NS, 2 * self._pause_ns)
+
+    def _more_than(self, taken: Sequence[str] | None) -> bool:
+        """Whether hedges are to be closed that are not among these; None = all."""
+        return taken is not None and (self.hedges is None or not set(self.hedges) <= set(taken))
 
     def _lift(self, what: str, stays: bool, now_ns: int) -> str:
         """Ends the fence; what went wrong, "" where the takeover is over."""

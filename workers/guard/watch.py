@@ -11,6 +11,7 @@ import msgspec
 
 from pipeline.model.enums import ProcessState
 from pipeline.model.units import NS_PER_MS
+from workers.halt_file import HANGS
 
 LOOK_MAX_NS = 200_000_000  # a look counts for no more, however late it comes
 FIRST_START_NS = 120_000_000_000  # an executor that has never been READY may be waiting for kernels and venues
@@ -18,12 +19,14 @@ SERVING = (ProcessState.READY, ProcessState.DEGRADED)
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What one look at the executor's status page has shown. ``epoch`` 0: there has never been one."""
+    """What one look at the executor's status page has shown. ``epoch`` 0: there has never been one. ``unattended``: it
+    does not live, and what would start it again stands still."""
 
     alive: bool = False
     epoch: int = 0
     state: int = 0
     progress: int = 0
+    unattended: bool = False
 
 
 class ExecutorWatch:
@@ -46,6 +49,7 @@ class ExecutorWatch:
         self._last = Reading()
         self.silent_ns = 0  # READY without a beat for so long
         self.lost_ns = 0  # not READY for so long
+        self._unattended_ns = 0  # dead for so long with nobody to start it
 
     def look(self, reading: Reading, now_ns: int) -> str:
         """Why the executor counts as lost; "" while it does not. ``now_ns``: monotonic."""
@@ -59,6 +63,7 @@ class ExecutorWatch:
         # A planned stop is one only while it lives: what dies in it has ended nothing.
         stops = reading.state == ProcessState.STOPPED or (reading.alive and reading.state == ProcessState.STOPPING)
         self.lost_ns = 0 if serving or stops else self.lost_ns + passed_ns
+        self._unattended_ns = self._unattended_ns + passed_ns if reading.unattended and self.lost_ns else 0
         if self.lost_ns >= self._restart_within_ns and not self._served and self._left_half_done is not None:
             left = self._left_half_done()
             if left is not None:
@@ -67,7 +72,9 @@ class ExecutorWatch:
         if not reading.epoch and not self._served and self._left_half_done is None:
             self.lost_ns = 0  # nobody is missed; one that dies before it has made its page leaves none
         if self.silent_ns >= self._hung_after_ns:
-            return f"the executor hangs: no beat for {self.silent_ns // NS_PER_MS} ms"
+            return f"{HANGS}: no beat for {self.silent_ns // NS_PER_MS} ms"
+        if self._served and self._unattended_ns >= self._hung_after_ns:
+            return f"the executor is dead, and what starts it has stood still for {self._unattended_ns / 1e9:.1f} s"
         if self.lost_ns >= (self._restart_within_ns if self._served else FIRST_START_NS):
             return f"the executor is not READY again after {self.lost_ns / 1e9:.1f} s"
         return ""
@@ -84,7 +91,7 @@ class ExecutorWatch:
 
     def forget(self) -> None:
         """The loss was acted upon: silence and absence count from 0 again."""
-        self.silent_ns = self.lost_ns = 0
+        self.silent_ns = self.lost_ns = self._unattended_ns = 0
 
     def begin_anew(self) -> None:
         """Nothing is open, so that nobody is needed in time: the next start may take as long as a first one

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from pipeline.execution.crash_points import GUARD, GUARD_POINTS, POINTS, SUPERVISOR_POINTS
+from pipeline.chaos.schedule import symbol_of
+from pipeline.execution.crash_points import GUARD, GUARD_POINTS, LAUNCH_POINTS, POINTS, SUPERVISOR_POINTS
 from pipeline.sim.scenarios.specs import load_scenario
 from workers.kills.rig import BrokenInstance
 
@@ -87,7 +88,7 @@ def venue_trouble(rng: random.Random) -> dict[str, Any]:
         "questions": {"kind": "http_error", "venue": venue, "count": 8, "status": 503, "duration_ms": 3000,
                       "target": rng.choice(["order", "trades", "finished_orders", "open_orders", "balances"])},
         "funding": {"venue": FUTURES},
-        "halt_symbol": {"venue": venue, "symbol": rng.choice(["BTC_USDT", "ETHUSDT", "SOL_USDT"])},
+        "halt_symbol": {"venue": venue, "symbol": symbol_of(venue, rng.choice(["BTC", "ETH", "SOL"]))},
         "delay_stream": {"venue": venue, "target": rng.choice(["private", "public"]),
                          "delay_ms": rng.choice([300, 1500]), "duration_ms": 2500},
     }  # fmt: skip
@@ -110,6 +111,8 @@ def crash_at(seed: int) -> str:
         end = rng.choices(["", ",stop", f",sleep={rng.choice([300, 900, 2500])}", ",raise"], [6, 2, 2, 1])[0]
         if process != "executor":
             end = "" if end == ",raise" else end  # an error of theirs is a storm or a stop, not a death
+        if point in LAUNCH_POINTS:
+            end = ""
         if process == "supervisor":
             end = rng.choice(["", ",sleep=900"])
         parts.append(f"{point}:{_passing(point, rng)},life={lives[process]}{end}")

@@ -82,13 +82,21 @@ class BrokenInstance:
     # --- life ---
 
     def start(self) -> None:
-        """Keys, configuration, and READY. Raises LaunchError."""
+        """Keys, configuration, and READY; then the scenario's time begins. Raises LaunchError."""
+        self.launch()
+        self.begin()
+
+    def begin(self) -> None:
+        """The scenario's paths and timed faults count from now on, where they have waited."""
+        self.simulator.control("/begin", b"{}")
+
+    def launch(self) -> None:
+        """As :meth:`start`, and the scenario's time waits for :meth:`begin`."""
         for exchange, key in keys_of(self.sim["venues"]).items():
             store_credentials(self.instance, exchange, key)
         self.watch.start()
         self.engine.configure(self.config)
         self.engine.wait_ready()
-        self.simulator.control("/begin", b"{}")
 
     def start_again(self) -> None:
         """``arb up`` on the same state, after the instance has ended."""
@@ -183,7 +191,7 @@ class BrokenInstance:
 
     def rearm(self, name: str) -> None:
         """Re-arm a breaker, unless that has happened by itself meanwhile. Raises BadInput."""
-        request = {"op": "rearm", "name": name, "reason": "campaign"}
+        request = {"op": "rearm", "name": name, "reason": "campaign", "anyway": True}
 
         def rearmed() -> bool:
             try:

@@ -70,13 +70,16 @@ def recoveries(ledger: Ledger) -> list[Row]:
 def left_by_journal(ledger: Ledger) -> dict[str, Any]:
     """Everything that is open, and whose it is not: fields of ``arb status``."""
     return {
-        "hedges": [{**msgspec.structs.asdict(h), "hedge_id": h.operation_id} for h in ledger.hedges.values()],
+        "hedges": [
+            {**msgspec.structs.asdict(hedge), "hedge_id": name, "spot_side": hedge.spot_side.name.lower()}
+            for name, hedge in ledger.hedges.items()
+        ],
         "recoveries": recoveries(ledger),
         "open_operations": open_operations(ledger),
         "unsettled_orders": len(ledger.unsettled),
         "foreign_coins": [
-            {"venue": venue, "asset": asset, "foreign_qty": qty}
-            for (venue, asset), qty in coins_of_others(ledger).items()
+            {"venue": venue, "asset": asset, "foreign_qty": foreign, "moved_qty": moved}
+            for (venue, asset), (foreign, moved) in coins_of_others(ledger).items()
         ],
     }
 

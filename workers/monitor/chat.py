@@ -33,10 +33,11 @@ CONFLICT = 409  # somebody else asks for the same bot's messages
 CONFLICT_S = WAIT_S + 15.0  # what lasts so long is no question that a process before this one has left open
 FIX = {
     401: "Telegram does not know the token: keys/alerts.json",
-    403: "Telegram refuses the token: keys/alerts.json",
+    403: "the bot may not write in this chat: unblock it, or let it in",
     404: "Telegram does not know the token: keys/alerts.json",
     CONFLICT: "another process reads this bot; wanted a bot of its own for each instance",
 }
+NAME_S = 3.0  # a bot interface that does not say the bot's name for so long keeps nobody from halting
 OLD_S = 60  # a command that was written so long ago is not obeyed: the engine was away
 HELP = (
     "/status: can it trade, and if not why\n/alerts: what stands\n/halt REASON: no new risk, at once\n"
@@ -60,6 +61,16 @@ class _Refused(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
+
+
+#: What a question to the bot interface may end with.
+FAILURES = (_Refused, aiohttp.ClientError, OSError, msgspec.DecodeError, KeyError, TypeError)
+
+
+def _problem(error: BaseException) -> str:
+    if isinstance(error, _Refused):
+        return ": ".join([str(error), *filter(None, [FIX.get(error.status)])])
+    return f"not reachable ({type(error).__name__})"  # its own text names the URL
 
 
 class Chat:
@@ -89,6 +100,7 @@ class Chat:
         self._next = 0
         self._problem = ""
         self._sent = ""
+        self._name = ""  # of the bot, in lower case; "" = not known yet
         self._read_s = time.monotonic()  # when its messages were last given to us
         self._lock: int | None = None
 
@@ -120,11 +132,9 @@ class Chat:
             for asked in found:
                 self._next = asked.update + 1
                 await self._take(asked)
-        except _Refused as error:
-            elsewhere = error.status == CONFLICT and time.monotonic() >= self._read_s + self._conflict_s
-            return ": ".join([f"HTTP {error.status}", *filter(None, [FIX.get(error.status)])]), elsewhere
-        except (aiohttp.ClientError, OSError, msgspec.DecodeError, KeyError, TypeError) as error:
-            return f"not reachable ({type(error).__name__})", False  # its own text names the URL
+        except FAILURES as error:
+            conflict = isinstance(error, _Refused) and error.status == CONFLICT
+            return _problem(error), conflict and time.monotonic() >= self._read_s + self._conflict_s
         return "", False
 
     def _taken_by(self) -> str:
@@ -155,7 +165,7 @@ class Chat:
         """Says once in the chat that nothing which is written there reaches this instance."""
         if problem == self._sent:
             return
-        with contextlib.suppress(aiohttp.ClientError, OSError, msgspec.DecodeError, _Refused):
+        with contextlib.suppress(*FAILURES):
             await self._send(f"/halt in this chat does not reach this instance: {problem}")
             self._sent = problem
 
@@ -182,14 +192,25 @@ class Chat:
             self._say("warning", f"chat: a message of another chat, by {asked.by}, is not answered")
             return
         command, _, rest = asked.text.strip().partition(" ")
-        command = command.partition("@")[0].lower()  # in a group: /halt@the_bot
-        if not command.startswith("/"):
-            return  # people talking to each other
+        command, _, bot = command.lower().partition("@")  # in a group: /halt@the_bot
+        if not command.startswith("/") or await self._is_another(bot):
+            return  # people talking to each other, or to the bot of another instance
         try:
             answer = await self._answer(asked, command, rest.strip())
         except (ArbitrageEngineError, OSError) as error:  # memory of another build, a disk that refuses
             answer = f"{'NOT HALTED' if command == '/halt' else command}: {error}"
-        await self._send(answer)
+        try:
+            await self._send(answer)
+        except FAILURES as error:
+            self._say("warning", f"chat: the answer to {command} by {asked.by} was not sent: {_problem(error)}")
+
+    async def _is_another(self, bot: str) -> bool:
+        """Whether a name in lower case is known to be that of another bot; "" is nobody's."""
+        if bot and bot != self._name:
+            with contextlib.suppress(*FAILURES):  # TimeoutError is an OSError
+                async with asyncio.timeout(NAME_S):
+                    self._name = (await self._call("getMe"))["result"]["username"].lower()
+        return bool(bot and self._name) and bot != self._name
 
     async def _answer(self, asked: Asked, command: str, rest: str) -> str:
         if command == "/status":

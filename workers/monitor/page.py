@@ -95,11 +95,13 @@ def _banner(reading: Mapping[str, Any], state: str, mode: str) -> str:
 
 def _lists(reading: Mapping[str, Any]) -> str:
     """What keeps new risk away and what solves it, notes, and the alerts that stand."""
-    reasons = [f"{row['what']} - solve: {row['solve']}" for row in reading["reasons"]]
+    reasons, notes = (
+        [f"{row['what']} - solve: {row['solve']}" for row in reading[name]] for name in ("reasons", "notes")
+    )
     alerts = [f"{row['severity']}: {row['what']}" for row in reading.get("alerts", []) if row["standing"]]
     parts = [
         _items("What keeps new risk away", reasons) if reasons else "",
-        _items("Notes", [row["what"] for row in reading["notes"]]) if reading["notes"] else "",
+        _items("Notes", notes) if notes else "",
         _items("Alerts that stand", alerts) if alerts else "",
     ]
     return "".join(parts)

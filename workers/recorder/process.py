@@ -1,8 +1,9 @@
 """The recorder: journal and opportunity ring -> SQLite ledger, log rings -> log files. No other process waits for it.
 
 The journal is read from the position that the SQLite ledger stored in its last transaction, so a kill neither loses nor
-doubles a record. Rings are overwritten by their writers without regard to the recorder, which counts what it missed.
-How far it has read is stored with the rows (opportunities) or after the lines (logs): a restart doubles nothing.
+doubles a record; a journal that this position is not of is read from its beginning. Rings are overwritten by their
+writers without regard to the recorder, which counts what it missed. How far it has read is stored with the rows
+(opportunities) or after the lines (logs): a restart doubles nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from pipeline.execution.journal import JournalEntry, JournalReader
+from pipeline.execution.journal import JournalEntry
 from pipeline.execution.market import Instruments
 from pipeline.execution.shared_reads import AccountReader, float_of, read_proved
 from pipeline.market_data import MarketDataAggregator
@@ -25,6 +26,7 @@ from pipeline.model.enums import OpportunityType
 from pipeline.model.errors import JournalError
 from pipeline.model.fixedpoint import from_fp, plain
 from pipeline.model.structs import Balance
+from pipeline.model.units import NS_PER_DAY
 from shm.errors import ShmError
 from shm.layout import BOOK, LEG, LEG_CAPACITY, LOG, LOG_SLOT, OPPORTUNITY, QUEUE, feed_segment_words
 from shm.logring import LogReader, LogRing
@@ -34,11 +36,14 @@ from shm.segment import Segment
 from shm.words import Words
 from workers.base import WorkerContext, run_worker
 from workers.executor_file import read_executor_state
+from workers.last_run.other_journal import BEGUN_ANEW, OTHER_JOURNAL
 from workers.recorder.checkpoints import Checkpoints
 from workers.recorder.disk_trouble import DiskTrouble
+from workers.recorder.followed_journal import FollowedJournal
 from workers.recorder.log_files import DrainPosition, LogDrain, boot_id
 from workers.recorder.market_files import MarketFiles
 from workers.recorder.markouts import Markouts
+from workers.recorder.old_rows import forget, forgotten
 from workers.recorder.sqlite_ledger import Markout, SqliteLedger
 from workers.recording.rings import MARKET_FOLDER, sources_of
 
@@ -217,7 +222,9 @@ class Recorder:
         self.ctx = ctx
         settings = ctx.config.recording
         self.ledger = SqliteLedger(ctx.state_dir / "ledger.sqlite")
-        self.journal = JournalReader(ctx.journal_dir(), self.ledger.position())
+        self._journals = ctx.metrics.counter(BEGUN_ANEW, "journals read from their beginning in place of another one")
+        self.checkpoints = Checkpoints(ctx.journal_dir(), ctx.config.execution.journal_max_bytes)
+        self.journal = FollowedJournal(ctx.journal_dir(), self.ledger, self._other_journal)
         self.market = MarketDataAggregator(ctx.instance, ctx.config)
         self.market.attach()
         self.ring = RingReader(ctx.instance, self.market.instruments, self.ledger.recall("opportunities", RingPosition))
@@ -245,7 +252,6 @@ class Recorder:
         self._equity_wall_ns = 0  # of the newest reading that was written
         self._unwritten: list[JournalEntry] = []  # read, and not in the ledger yet
         self._disk = DiskTrouble(ctx)
-        self.checkpoints = Checkpoints(ctx.journal_dir(), ctx.config.execution.journal_max_bytes)
         self._checkpoint_problem = ""
         counter = ctx.metrics.counter
         self._records = counter("journal_records", "journal records in the ledger")
@@ -260,6 +266,13 @@ class Recorder:
         self._pieces_removed = counter("market_pieces_removed", "pieces removed by quota or age")
         lost = ("opportunities_lost", "log_slots_lost", "log_lines_lost")
         self._lost_before = [ctx.metrics.value(name) for name in lost]
+
+    def _other_journal(self) -> None:
+        """The journal is another one than was recorded before."""
+        self.checkpoints.close()
+        self.checkpoints = Checkpoints(self.ctx.journal_dir(), self.ctx.config.execution.journal_max_bytes)
+        self.ctx.metrics.inc(self._journals)
+        self.ctx.say("warning", OTHER_JOURNAL)
 
     def round(self) -> int:
         """Write what is new; the number of records, rows and lines. What a disk refuses waits (journal) or is lost and
@@ -322,7 +335,7 @@ class Recorder:
             self._measured = []
         if now_ns >= self._prune_at_ns:
             self._prune_at_ns = now_ns + PRUNE_EVERY_NS
-            self._disk.attempt("old rows", lambda: self.ledger.prune(self.ctx.config.recording.opportunities_max))
+            self._disk.attempt("old rows", self._forget)
         for _ in range(STOP_ROUNDS_MAX if last else 1):
             if not self.checkpoints.round(self.ledger.position(), last=last):
                 break
@@ -348,6 +361,18 @@ class Recorder:
             return 0
         self._equity_wall_ns = state.wall_ns
         return self.ledger.equity(state.wall_ns, state.pnl)
+
+    def _forget(self) -> int:
+        """Remove what is older, or more, than is to be kept."""
+        settings, wall_ns = self.ctx.config.recording, time.time_ns()
+        count = self.ledger.prune(settings.opportunities_max, wall_ns)
+        if settings.ledger_keep_days:  # whole days: once a day there is something to do
+            before_ns = (wall_ns // NS_PER_DAY - settings.ledger_keep_days) * NS_PER_DAY
+            with self.ledger.transaction() as db:
+                count += forget(db, before_ns)
+                if forgotten(db) < before_ns:
+                    self._prune_at_ns = time.monotonic_ns()  # a day in every round: other rows do not wait for long
+        return count
 
     def _end_pieces(self) -> int:
         assert self.kept is not None

@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 
-from pipeline.execution.accounts import Accounts, FuturesPosition, fold_fills, venue_order
+from pipeline.execution.accounts import Accounts, venue_order
 from pipeline.model.enums import InstrumentKind
 from workers.recorder.attribution import OperationPnl
+from workers.recorder.old_rows import KeptAccounts, opening
 from workers.recorder.sqlite_ledger import read_fill
 
 FILE_NAME = "report.sqlite"
@@ -28,16 +28,6 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID
 CREATE TABLE IF NOT EXISTS operations (operation_id TEXT PRIMARY KEY, signature TEXT, body TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS accounts (until_wall_ns INTEGER PRIMARY KEY, fills INTEGER, body BLOB);
 """
-
-
-class _KeptAccounts(msgspec.Struct, frozen=True):
-    """The accounts after ``fills`` executions before a moment. ``last``: per futures contract the venue's order of the
-    newest, since realised profit depends on it."""
-
-    flows: list[tuple[str, str, Decimal]]
-    fees: list[tuple[str, str, Decimal]]
-    futures: list[tuple[str, str, Decimal, Decimal, Decimal]]
-    last: list[tuple[str, str, int, str]]
 
 
 class ReportCache:
@@ -84,44 +74,29 @@ class ReportCache:
             ):
                 rows = ledger.execute("SELECT * FROM fills WHERE wall_ns < ?", (wall_ns,))
                 fills = sorted((read_fill(row) for row in rows), key=venue_order)
-                kept, last = _KeptAccounts([], [], [], []), {}
+                kept = opening(ledger)
                 break
-        accounts = fold_fills(fills, _accounts(kept))
+        accounts, kept = kept.folded(fills)
         self.folded += len(fills)
-        for fill in fills:
-            if fill.kind is not InstrumentKind.SPOT:
-                last[fill.venue, fill.symbol] = venue_order(fill)[2:]
         if fills:
-            self._keep(ledger, wall_ns, accounts, last)
+            self._keep(ledger, wall_ns, kept)
         return accounts
 
-    def _newest(self, ledger: sqlite3.Connection, wall_ns: int) -> tuple[int, _KeptAccounts]:
+    def _newest(self, ledger: sqlite3.Connection, wall_ns: int) -> tuple[int, KeptAccounts]:
         """(moment, accounts) of the newest checkpoint until ``wall_ns`` that nothing was added before since."""
         for until in sorted((found for found in self._checkpoints if found <= wall_ns), reverse=True):
             count, body = self._checkpoints[until]
             if ledger.execute("SELECT COUNT(*) FROM fills WHERE wall_ns < ?", (until,)).fetchone()[0] == count:
                 with contextlib.suppress(msgspec.DecodeError, TypeError):  # a damaged row, or one of another type
-                    return until, msgspec.json.decode(body, type=_KeptAccounts)
+                    return until, msgspec.json.decode(body, type=KeptAccounts)
             del self._checkpoints[until]
-        return 0, _KeptAccounts([], [], [], [])
+        return 0, opening(ledger)
 
-    def _keep(
-        self,
-        ledger: sqlite3.Connection,
-        wall_ns: int,
-        accounts: Accounts,
-        last: dict[tuple[str, str], tuple[int, str]],
-    ) -> None:
+    def _keep(self, ledger: sqlite3.Connection, wall_ns: int, kept: KeptAccounts) -> None:
         """Keep a checkpoint, behind the newest fill: later ones are added from there."""
         newest, count = ledger.execute(
             "SELECT MAX(wall_ns), COUNT(*) FROM fills WHERE wall_ns < ?", (wall_ns,)
         ).fetchone()
-        kept = _KeptAccounts(
-            flows=[(*key, amount) for key, amount in accounts.flows.items()],
-            fees=[(*key, amount) for key, amount in accounts.fees.items()],
-            futures=[(*key, p.qty, p.cost, p.realised) for key, p in accounts.futures.items()],
-            last=[(*key, *order) for key, order in last.items()],
-        )
         self._checkpoints[newest + 1] = (count, msgspec.json.encode(kept))
         for until in sorted(self._checkpoints)[:-CHECKPOINTS_MAX]:
             del self._checkpoints[until]
@@ -136,14 +111,6 @@ class ReportCache:
             rows = [(until, *kept) for until, kept in self._checkpoints.items()]
             self._db.executemany("INSERT INTO accounts VALUES (?,?,?)", rows)
         self._db.close()
-
-
-def _accounts(kept: _KeptAccounts) -> Accounts:
-    return Accounts(
-        flows={(venue, asset): amount for venue, asset, amount in kept.flows},
-        fees={(venue, asset): amount for venue, asset, amount in kept.fees},
-        futures={(venue, symbol): FuturesPosition(*amounts) for venue, symbol, *amounts in kept.futures},
-    )
 
 
 def _open(path: Path) -> sqlite3.Connection | None:

@@ -7,8 +7,9 @@ also from the account page. Decimals are text, as the venue sent them; ``*_json`
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -51,6 +52,7 @@ from pipeline.model.structs import Balance
 
 SCHEMA_VERSION = 7
 EQUITY_FIELDS = ("asset", "equity", "daily", "trading", "inventory", "realised")
+BALANCES_KEPT_NS = 800 * 86400 * 1_000_000_000  # they come without any trade
 EQUITY_KEPT_NS = 800 * 86400 * 1_000_000_000  # two years and a bit: a row a minute, 100 MB at most
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -128,6 +130,9 @@ class SqliteLedger:
         except BaseException:
             self._db.close()  # else each attempt on a full disk keeps its descriptors and locks
             raise
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'seq_bases'").fetchone()
+        #: What is added to a record's number, per journal in the order they were followed: each begins at 1.
+        self._bases = [0] if row is None else msgspec.json.decode(row[0], type=list[int])
         self._fold: dict[type, Callable[[JournalEntry, Any], None]] = {
             OperationRecord: self._operation,
             OperationStateRecord: self._operation_state,
@@ -174,11 +179,32 @@ class SqliteLedger:
         row = self._db.execute("SELECT value FROM meta WHERE key = 'position'").fetchone()
         return None if row is None else msgspec.json.decode(row[0], type=JournalPosition)
 
+    def begin_anew(self) -> None:
+        """Another journal takes the place of the one that was read so far: forgets the position, keeps all rows. Rows
+        of the new one are numbered behind them."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            (newest,) = self._db.execute(
+                "SELECT MAX(seq) FROM (SELECT MAX(seq) AS seq FROM events UNION SELECT MAX(seq) FROM operation_states)"
+            ).fetchone()
+            bases = sorted({*self._bases, newest or 0})
+            self.note("seq_bases", _json(bases))
+            self._db.execute("DELETE FROM meta WHERE key = 'position'")
+            self.note("read_again", "1")
+        self._bases = bases
+
     def apply(self, entries: Sequence[JournalEntry], position: JournalPosition | None) -> None:
         """Write ``entries`` and the reader's ``position`` in one transaction."""
         with self._db:  # commits, or rolls back on any error
             self._db.execute("BEGIN IMMEDIATE")
+            row = self._db.execute(  # of a journal that is read again what has left, by now, stays away
+                "SELECT value FROM meta WHERE key = 'forgotten_wall_ns'"
+                " AND EXISTS (SELECT 1 FROM meta WHERE key = 'read_again')"
+            ).fetchone()
+            first_ns = 0 if row is None else int(row[0])
             for entry in entries:
+                if entry.wall_ns < first_ns:
+                    continue
                 self._fold.get(type(entry.record), self._event)(entry, entry.record)
             if position is not None:
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('position', ?)", (_json(position),))
@@ -221,13 +247,22 @@ class SqliteLedger:
             self._db.execute("DELETE FROM equity WHERE wall_ns < ?", (wall_ns - EQUITY_KEPT_NS,))
         return 1
 
-    def prune(self, opportunities_max: int) -> int:
-        """Remove the oldest opportunities beyond ``opportunities_max`` (ids grow with time); how many."""
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing of what is done with the database meanwhile."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+
+    def prune(self, opportunities_max: int, wall_ns: int) -> int:
+        """Remove the oldest opportunities beyond ``opportunities_max`` (ids grow with time), and balances that are
+        older than ``BALANCES_KEPT_NS`` at ``wall_ns``; how many."""
+        old = self._db.execute("DELETE FROM balances WHERE wall_ns < ?", (wall_ns - BALANCES_KEPT_NS,))
         done = self._db.execute(
             "DELETE FROM opportunities WHERE id <= (SELECT id FROM opportunities ORDER BY id DESC LIMIT 1 OFFSET ?)",
             (opportunities_max,),
         )
-        return int(done.rowcount)
+        return int(old.rowcount + done.rowcount)
 
     def remember(self, what: str, position: msgspec.Struct) -> None:
         """Store how far a ring's reader has read, for :meth:`recall` after a restart."""
@@ -254,6 +289,16 @@ class SqliteLedger:
             self._db.close()
         return 0
 
+    def _seq(self, table: str, entry: JournalEntry) -> int:
+        """The number of a record's row. A journal that was restored from an older copy brings records that have theirs
+        already: they keep it."""
+        for base in self._bases[:-1]:
+            place = (base + entry.seq, entry.wall_ns, entry.mono_ns)
+            known = self._db.execute(f"SELECT 1 FROM {table} WHERE seq = ? AND wall_ns = ? AND mono_ns = ?", place)
+            if known.fetchone():
+                return place[0]
+        return self._bases[-1] + entry.seq
+
     # --- one method per record type that has a table of its own ---
 
     def _operation(self, entry: JournalEntry, r: OperationRecord) -> None:
@@ -270,8 +315,8 @@ class SqliteLedger:
     def _operation_state(self, entry: JournalEntry, r: OperationStateRecord) -> None:
         self._db.execute(
             "INSERT OR IGNORE INTO operation_states VALUES (?,?,?,?,?,?,?)",
-            (entry.seq, r.operation_id, r.from_state.name.lower(), r.to_state.name.lower(), r.reason, entry.mono_ns,
-             entry.wall_ns),
+            (self._seq("operation_states", entry), r.operation_id, r.from_state.name.lower(), r.to_state.name.lower(),
+             r.reason, entry.mono_ns, entry.wall_ns),
         )  # fmt: skip
         if r.to_state.persists:
             self._db.execute(
@@ -346,8 +391,9 @@ class SqliteLedger:
     def _event(self, entry: JournalEntry, r: Any) -> None:
         self._db.execute(
             "INSERT OR IGNORE INTO events VALUES (?,?,?,?,?)",
-            (entry.seq, EVENT_KINDS[type(r)], entry.wall_ns, entry.mono_ns, _json(msgspec.structs.asdict(r))),
-        )
+            (self._seq("events", entry), EVENT_KINDS[type(r)], entry.wall_ns, entry.mono_ns,
+             _json(msgspec.structs.asdict(r))),
+        )  # fmt: skip
 
 
 #: Records without a table of their own, and their name in ``events.kind``.

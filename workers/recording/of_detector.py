@@ -7,8 +7,9 @@ import struct
 from pipeline.book.recording.byte_ring import RingWriter
 from pipeline.book.recording.pieces import DETECTOR, DETECTOR_STATE, DETECTOR_WORDS, DROPPED, begin_piece
 from pipeline.detection.input_recording import InputRecorder
+from pipeline.model.clock import mono_ns
 from workers.base import WorkerContext
-from workers.recording.rings import RING_BYTES, ring_of
+from workers.recording.rings import RING_BYTES, RingWatch, ring_of
 
 S = 1_000_000_000
 _COUNT = struct.Struct("<Q")
@@ -18,10 +19,8 @@ class DetectorRecording:
     """The writing end of the detector's recording, and the sink of its recorder."""
 
     def __init__(self, ctx: WorkerContext) -> None:
-        self._ctx = ctx
         self._ring = RingWriter.create(ctx.instance, ring_of(DETECTOR), capacity_bytes=RING_BYTES)
-        self._dropped = ctx.metrics.counter("recording_dropped", "messages that the recording's ring had no room for")
-        self._said = self._ring.dropped
+        self._watch = RingWatch(ctx, self._ring, "messages found no room: no exact replay of that span")
         self.recorder = InputRecorder(self, ctx.config.recording.market_piece_s * S)
 
     def begin(self) -> bool:
@@ -42,9 +41,4 @@ class DetectorRecording:
 
     def look(self) -> None:
         """Now and then: maps a recorder that has come, says what was dropped."""
-        self._ring.refresh()
-        dropped = self._ring.dropped
-        self._ctx.metrics.set(self._dropped, dropped)
-        if dropped != self._said:
-            lost, self._said = dropped - self._said, dropped
-            self._ctx.say("warning", f"recording: {lost} messages found no room: no exact replay of that span")
+        self._watch.look(mono_ns())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import pkgutil
 from collections.abc import Iterator
 from types import ModuleType
@@ -18,12 +17,13 @@ from pipeline.model.enums import AlertSeverity
 from pipeline.risk.breakers import MEANINGS, solve, stops_everything
 from pipeline.trade_state import Effect
 from workers import tradable
+from workers.control_plane import cores
 from workers.monitor import meters, watch
 from workers.monitor.metric_list import METRICS
 from workers.reference.markdown import cell, code, page, table
-from workers.reference.source_text import HOLE, Call, calls, first_sentence
+from workers.reference.source_text import HOLE, Call, calls
 
-REASONS_IN = (trade_state, tradable)
+REASONS_IN = (trade_state, tradable, cores)
 MONITOR_IN = (meters, watch)
 EFFECTS = {
     Effect.NOTE.name: "note",
@@ -33,6 +33,20 @@ EFFECTS = {
 }
 #: What the core's ``alert(severity, ...)`` means by its number.
 SEVERITIES = {str(severity.rank): severity.value for severity in AlertSeverity}
+#: Reasons whose text is made elsewhere, by their function and the begin of what solves them.
+MADE_ELSEWHERE = {
+    ("executor_reasons", "arb recoveries --approve"): f"order {HOLE}: no trace of it at its venue, yet balances moved",
+    ("_notes", "it ends by itself; `arb symbols"): f"an order on {HOLE} was refused, and its row is read anew",
+    ("_notes", HOLE): f"the switch of a coin for fees at {HOLE} is not as configured",
+    (
+        "_notes",
+        "buy the coin",
+    ): f"{HOLE} for fees, the next orders take more: fees count undiscounted until then",
+    ("_notes", "it ends by itself when both"): f"{HOLE} spot-futures pairs take no entry: their basis is not known yet",
+    ("reasons", "arb balance; move"): f"no direction of any pair is covered by balances: {HOLE}",
+    ("reasons", "arb balance"): f"{HOLE}: too little {HOLE} to buy or sell, or less is free than inventory.alarms says",
+    ("process_reasons", HOLE): f"process {HOLE} has failed, does not run, hangs or is not READY: {HOLE}",
+}
 INTRODUCTION = (
     f"`{HOLE}` stands for what is known when it happens. Where alerts go, and how: section `monitoring` of the "
     "[configuration](configuration.md). What has been sent: `arb alerts`."
@@ -73,11 +87,15 @@ def core_alerts() -> list[Call]:
 def _reason_rows() -> Iterator[tuple[str, str, str]]:
     for call in reasons():
         what, effect = call.arguments["what"], call.arguments["effect"]
-        if what.strip(f"{HOLE} :") == "":  # all of it comes from elsewhere: what the function says of itself
-            function = getattr(call.module, call.function, None)
-            what = f"{HOLE} ({first_sentence(inspect.getdoc(function))})" if function is not None else HOLE
+        if what.strip(f"{HOLE} :") == "":
+            places = (text for place, text in MADE_ELSEWHERE.items() if _is_of(call, *place))
+            what = next(places, HOLE)
         states = " or ".join(EFFECTS[one] for one in effect.split(" / ") if one in EFFECTS) or "by what it concerns"
         yield cell(what), cell(states), cell(call.arguments["solve"])
+
+
+def _is_of(call: Call, function: str, solve_: str) -> bool:
+    return call.function == function and call.arguments["solve"].startswith(solve_)
 
 
 def _alert_rows() -> Iterator[tuple[str, str, str]]:

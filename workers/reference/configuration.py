@@ -109,7 +109,9 @@ def configuration_page() -> str:
     variables = table(
         ("variable", "key"), ((code(name), code(".".join(path))) for name, path in sorted(ENV_PATHS.items()))
     )
-    elsewhere = ", ".join(f"`{name}`" for name in ("ARB_CONFIG", "ARB_STATE_DIR", "ARB_CACHE_DIR", "ARB_PROFILE"))
+    elsewhere = ", ".join(
+        f"`{name}`" for name in ("ARB_CONFIG", "ARB_STATE_DIR", "ARB_CACHE_DIR", "ARB_PROFILE", "ARB_AWAIT_ROOM")
+    )
     if not {name.strip("`") for name in elsewhere.split(", ")} <= ENV_ELSEWHERE:
         raise ValueError(f"variables that are not read any more: {elsewhere}")
     return page("Configuration", INTRODUCTION, *parts, "## Variables", variables, f"Read by other parts: {elsewhere}.")

@@ -11,6 +11,7 @@ import yaml
 from workers.reference.alerts import alerts_page, metrics_page
 from workers.reference.commands import commands_page
 from workers.reference.configuration import configuration_page
+from workers.reference.faults import faults_page
 from workers.reference.refusals import refusals_page
 from workers.reference.venues import venues_page
 
@@ -26,6 +27,7 @@ def pages() -> dict[str, str]:
         "alerts.md": alerts_page(yaml.safe_load(RULES.read_text(encoding="utf-8"))),
         "metrics.md": metrics_page(),
         "venues.md": venues_page(),
+        "faults.md": faults_page(),
     }
 
 

@@ -47,16 +47,17 @@ def archive(recording: Path, out: Path, *, keeps_writing: bool) -> dict[str, Any
     left for the next time.
 
     ``failed`` names each piece that cannot be read, and why; the others are written. ``rejected`` names the first frame
-    of a piece and venue that the codec did not take, as the live feed did not. ``unfinished``: newest pieces without an
-    end: what is whole of them is written, and they are read again the next time. Raises BadInput where there is no
-    recording, or no pyarrow; OSError where ``out`` takes nothing.
+    of a piece and venue that the codec did not take, as the live feed did not; ``broken`` the symbols whose tops end
+    before the piece does, or never begin, as an update of them is missing and no snapshot came after. ``unfinished``:
+    newest pieces without an end: what is whole of them is written, and they are read again the next time. Raises
+    BadInput where there is no recording, or no pyarrow; OSError where ``out`` takes nothing.
     """
     check_parquet("arb archive", "")
     sources = piece_files(recording)
     if not sources:
         raise BadInput(f"{recording}: found no pieces of feeds, wanted market/ of a state folder (`recording.market`)")
     fields: dict[str, Any] = {"files": [], "skipped": 0, "waiting": 0, "unfinished": 0, FRAMES: 0, TOPS: 0}
-    fields |= {"not_recorded": 0, "rejected": [], "failed": []}
+    fields |= {"not_recorded": 0, "rejected": [], "broken": [], "failed": []}
     for pieces in sources.values():
         done = pieces[:-1] if keeps_writing else pieces
         fields["waiting"] += len(pieces) - len(done)
@@ -82,7 +83,7 @@ def _piece(piece: Path, out: Path, fields: dict[str, Any], *, newest: bool) -> N
         fields["not_recorded"] += capture.dropped
         _write(out, FRAMES, name, capture, _frames(capture), fields)
         try:
-            tops = _tops(capture, fields["rejected"])
+            tops = _tops(capture, piece, fields)
         except ArbitrageEngineError as error:
             fields["failed"].append([str(piece), f"tops of {capture.name_of_venue}: {error}"])
             whole = False
@@ -127,12 +128,16 @@ class _Tops(CaptureBooks):
         self.rows.append((*row, bool(crossed), bool(beyond)))
 
 
-def _tops(capture: Capture, rejected: list[list[str]]) -> Rows:
+def _tops(capture: Capture, piece: Path, fields: dict[str, Any]) -> Rows:
     books = books_as(_Tops, capture, feed_codec)
     books.run()
     if books.rejected:
         place = books.rejected.partition(": ")[0]
-        rejected.append([place, f"{capture.name_of_venue}: {books.books.counters.rejected} frames not understood"])
+        text = f"{capture.name_of_venue}: {books.books.counters.rejected} frames not understood"
+        fields["rejected"].append([place, text])
+    waiting = [books.instruments[index].symbol for index in books.books.needs_snapshot()]
+    if waiting:
+        fields["broken"].append([str(piece), f"{capture.name_of_venue}: {' '.join(waiting)}"])
     return books.rows
 
 
@@ -155,9 +160,12 @@ def _write(out: Path, kind: str, name: str, capture: Capture, rows: Rows, fields
 
 def archive_text(fields: dict[str, Any]) -> str:
     """A line a field, then what was not understood and what failed."""
-    counts = {key: value for key, value in fields.items() if key not in ("rejected", "failed")}
+    counts = {key: value for key, value in fields.items() if key not in ("rejected", "broken", "failed")}
     lines = [f"{key:<16}{value}" for key, value in {**counts, "files": len(fields["files"])}.items()]
     lines += [f"note: {place}: {text}" for place, text in fields["rejected"]]
+    lines += [
+        f"note: {piece}: no tops to its end, an update or a snapshot lacks: {at}" for piece, at in fields["broken"]
+    ]
     lines += [f"FAILED {piece}: {why}" for piece, why in fields["failed"]]
     if fields["failed"]:
         lines.append("a piece that fails at every run is damaged: move it away. One that is gone: run it more often")

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from pipeline.execution.results.counts import OperationCounts, share
+from pipeline.execution.results.counts import OpenTrips, OperationCounts, share
 from pipeline.model.fixedpoint import plain
 from workers.executor_file import pnl_text
 from workers.report.charts import Line, line_chart, time_label
@@ -59,7 +59,7 @@ def _summary(report: Mapping[str, Any]) -> str:
         ("P&L, realised", amounts),
         *([("Today and equity", f"{pnl_text(today)} (as of {today['as_of']})")] if today else []),
         ("Changes of the accounts", changes),
-        ("Operations", OperationCounts.of(report["operations"]).text()),
+        ("Operations", OperationCounts.of(report["operations"]).text(OpenTrips(**report["open_trips"]))),
         ("Recovery", f"{share(report['recovery_rate'])} of broken legs repaired"),
         ("Largest drawdown of the P&L", plain(report["max_drawdown"])),
         ("Executions", report["fills"]),

@@ -10,7 +10,7 @@ import msgspec
 from pipeline.exchanges.base import ACCOUNT_MISSING, VenueClient
 from pipeline.model.config import EngineConfig, VenueConfig
 from pipeline.model.enums import Mode
-from pipeline.model.errors import AccountSettingsWrong, AuthRefused, ConfigInvalid, VenueError
+from pipeline.model.errors import AccountSettingsWrong, AuthRefused, ConfigInvalid, VenueError, settings_fix
 from pipeline.model.structs import Balance, Credentials, KeyRights, Position
 from workers.credentials import KeysLocked, is_placeholder, key_fix, load_credentials
 from workers.setup.checks import Check, State
@@ -70,8 +70,8 @@ def account_state_row(name: str, answer: AccountAnswer, fix: str) -> Check:
     if answer.absent:
         return Check(name, State.WARN, f"yes, no account yet: {answer.absent}", want, "transfer funds there first")
     if answer.settings:
-        text, _, call = answer.settings.partition("; fix: ")
-        return Check(name, State.FAIL, text, "the account's modes as the engine counts with them", call or text)
+        text, mends = settings_fix(answer.settings)
+        return Check(name, State.FAIL, text, "the account's modes as the engine counts with them", mends)
     if answer.balances is None or answer.unanswered:
         return Check(name, State.UNKNOWN, answer.unanswered or "not asked", want, "ask again later")
     return Check(name, State.OK, f"yes, {len(answer.balances)} balances", want, fix)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import ssl
 from pathlib import Path
 
 import msgspec
 
+from pipeline.exchanges.transport.openssl import why_missing
 from pipeline.model.config import EngineConfig
 from pipeline.model.enums import WaitStrategy
 from shm.errors import ShmError
@@ -59,10 +61,19 @@ def host_checks(view: HostView, config: EngineConfig | None, instance: str) -> l
         _clocksource(view),
         _transparent_huge_pages(view),
         _memlock(),
+        _tls(),
         _cache(),
         _segments(),
     ]
     return [*rows, *_swap(view)]
+
+
+def _tls() -> Check:
+    want = f"functions of {ssl.OPENSSL_VERSION} that can be called, so that orders leave in one call"
+    fix = "a Python whose `ssl` links libssl as a shared library; orders go by `ssl` meanwhile, later by tens of us"
+    missing = why_missing()
+    found = missing or "they can"
+    return Check("orders over TLS", State.WARN if missing else State.OK, found, want, fix)
 
 
 def _existing(path: Path) -> Path:

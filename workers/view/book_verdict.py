@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from pipeline.model.enums import Refusal, TradingStatus
 from pipeline.model.instruments import InstrumentRow, wallet_open
-from pipeline.trade_state import LOOK, RESUME, Effect, Reason
+from pipeline.risk.breakers import LOOK, RESUME
+from pipeline.trade_state import Effect, Reason
 from shm.layout import BOOK, FLAG_CROSSED, FLAG_GAP, FLAG_HALTED, FLAG_UNPROVED
 from shm.liveness import FEED_MISSED_BEATS, LivenessView
 from shm.pages import HaltPage

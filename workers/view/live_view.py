@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.execution.results.counts import OperationCounts
+from pipeline.execution.results.counts import OpenTrips, OperationCounts
 from workers.output import say
 from workers.view.small_view import FULL_ROWS, small_screen
 from workers.view.status import Reader
@@ -25,6 +25,7 @@ PLAIN_EVERY_S = 5.0
 BOOKS_MAX = 12
 REASONS_MAX = 4
 HEDGES_MAX = 4
+WHY_MAX = 80  # characters of what keeps an engine from trading, in a line of progress
 WIDE = 72  # characters from which every column has room
 
 
@@ -132,7 +133,7 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: in
         Text(f"{reading['instance']}  {mode}  {shown_state(reading).upper()}  {headline}", style=style),
         *(Text(line, style="red") for line in why),
         Text(pnl_line(reading)),
-        Text(f"operations        {OperationCounts.of(reading['operations']).text()}"),
+        Text(f"operations        {OperationCounts.of(reading['operations']).text(OpenTrips.of(reading['hedges']))}"),
         process_table(reading, narrow),
         feed_table(reading, narrow),
         book_table(reading, narrow),
@@ -143,6 +144,22 @@ def render(reading: dict[str, Any], headline: str, width: int = WIDE, height: in
         money_table(reading),
         latency_table(reading, narrow),
     )
+
+
+def progress_text(reading: Mapping[str, Any]) -> str:
+    """How a run is doing, in one line of words; what is 0 is left out."""
+    counts = reading["orders"]
+    names = {"entries": "entries", "orders_sent": "orders", "fills": "fills", "open_hedges": "hedges open"}
+    names |= {"operations.won": "won", "operations.lost": "lost", "breakers": "breakers tripped"}
+    parts = [f"{reading['opportunities']['detected']} episodes"]
+    parts += [f"{counts[name]} {word}" for name, word in names.items() if counts.get(name)]
+    parts += [] if counts.get("orders_sent") else ["nothing sent yet"]
+    if cents := counts.get("daily_pnl_cents"):
+        parts.append(f"P&L today {cents / 100:+.2f} USD")
+    if (state := reading["state"]) in ("halted", "stopped"):
+        why = reading["reasons"][0]["what"] if reading["reasons"] else state.upper()
+        parts.append(why if len(why) <= WHY_MAX else f"{why[:WHY_MAX].rstrip()}... (arb status)")
+    return ", ".join(parts)
 
 
 class LiveView:
@@ -179,6 +196,4 @@ class LiveView:
         elif self._plain:
             self._next_s = now + PLAIN_EVERY_S
             reading = self._reader.read()
-            found = reading["opportunities"]
-            counts = ", ".join(f"{name} {value}" for name, value in reading["orders"].items() if value)
-            say(f"{left:>11}: {found['detected']} episodes; {counts or 'nothing sent yet'}")
+            say(f"{left:>11}: {progress_text(reading)}")

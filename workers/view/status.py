@@ -11,13 +11,14 @@ from typing import Any
 
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.market import best_price_fp
-from pipeline.execution.results.counts import OperationCounts, counts_of
+from pipeline.execution.results.counts import OpenTrips, OperationCounts, counts_of
 from pipeline.market_data import MarketDataAggregator
 from pipeline.model.config import EngineConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.enums import OrderSide, ProcessState
 from pipeline.model.errors import ArbitrageEngineError, BadInput
 from pipeline.model.fixedpoint import from_fp
+from pipeline.model.units import NS_PER_DAY
 from pipeline.risk.breakers import solve
 from shm.errors import ShmError
 from shm.layout import BOOK, HEADER
@@ -33,8 +34,9 @@ from workers.executor_file import read_executor_state
 from workers.halt_file import read_halt
 from workers.last_run.half_done import replayed
 from workers.last_run.journal_rows import left_by_journal
+from workers.pinning import allowed_cpus
 from workers.state_folder import instance_dir
-from workers.tradable import Answer, InstanceReasons, allowed_cpus, fields, utc
+from workers.tradable import Answer, InstanceReasons, fields, utc
 from workers.view.book_verdict import BookJudge, feed_lives, state_of_book
 from workers.view.budgets import budgets
 
@@ -110,6 +112,7 @@ class Reader:
         self._reasons.market = market = self._attached(described)
         answer = self._reasons.answer(described, running=running)
         executor = executor_fields(self.state_dir, running=running)
+        losses = executor.pop("losses")
         judge = BookJudge(self.instance, described, answer.reasons)
         return {
             "instance": self.instance,
@@ -130,7 +133,7 @@ class Reader:
             "orders": orders(counters),
             "positions": with_marks(self._positions(market), executor_positions(self.state_dir)),
             "balances": self._balances(),
-            "risk": self._risk(counters, halt.halted),
+            "risk": {**self._risk(counters, halt.halted), **losses},
             "budgets": budgets(self.instance),
             "latency_us": latencies(metrics),
             "counters": counters,
@@ -264,9 +267,10 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
         return {
             "as_of": utc(state.wall_ns),
             "pnl": state.pnl,
+            "losses": {} if state.wall_ns // NS_PER_DAY < time.time_ns() // NS_PER_DAY else state.losses,  # a day's
             "changes": state.changes,
             "operations": OperationCounts.of(state.operations).fields(),
-            **_rates(OperationCounts.of(state.operations)),
+            **_rates(OperationCounts.of(state.operations), state.hedges),
             "breakers": state.breakers,
             "recoveries": state.recoveries,
             "hedges": state.hedges,
@@ -280,17 +284,24 @@ def executor_fields(state_dir: Path, *, running: bool) -> dict[str, Any]:
     ledger = None if running else replayed(state_dir)
     counts = OperationCounts() if ledger is None else counts_of(ledger)
     known = ledger if ledger is not None else Ledger()
+    left = left_by_journal(known)
     return {
         "as_of": utc(known.last_wall_ns),
         "pnl": {"realised": known.total_pnl} if ledger is not None else None,
+        "losses": {},
         "changes": {asset: value for asset, value in known.accounts.per_asset().items() if value},
         "operations": counts.fields(),
-        **_rates(counts),
+        **_rates(counts, left["hedges"]),
         "breakers": [
-            {"name": name, "since_wall_ns": known.since_wall_ns.get(name, 0), "reason": text, "solve": solve(name)}
+            {
+                "name": name,
+                "since_wall_ns": known.since_wall_ns.get(name, 0),
+                "reason": text,
+                "solve": solve(name, text),
+            }
             for name, text in known.breakers.items()
         ],
-        **left_by_journal(known),
+        **left,
         "average_execution_time_ms": None,
     }
 
@@ -301,15 +312,30 @@ def executor_positions(state_dir: Path) -> list[dict[str, Any]]:
     return [] if state is None else state.positions
 
 
+#: Fields of a position that its quantity does not change.
+OF_ANY_QTY = ("base", "quote", "mark_price")
+POSITION_FIELDS = (
+    *("venue", "symbol", "qty", "entry_price", *OF_ANY_QTY, "foreign_qty", "age_s", "unrealised", "funding"),
+    *("liquidation_price", "liquidation_distance_bps", "liquidation_distance_pct"),
+)
+
+
 def with_marks(rows: list[dict[str, Any]], published: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Positions of the account page, each with what the executor last said of one as large: mark, unrealised P&L,
-    funding, age, liquidation. All that it said where the page has none."""
-    known = {(row["venue"], row["symbol"], Decimal(str(row["qty"]))): row for row in published}
-    return [{**known.get((row["venue"], row["symbol"], row["qty"]), {}), **row} for row in rows] or published
+    """Positions of the account page, each with what the executor last said of it: its mark, and, of one as large, what
+    is not ours, age, unrealised P&L, funding, liquidation. All that it said where the page has none. Every row has all
+    ``POSITION_FIELDS``, None where one is not known."""
+    known = {(row["venue"], row["symbol"]): row for row in published}
+    found = []
+    for row in rows:
+        said = known.get((row["venue"], row["symbol"]), {})
+        same = bool(said) and Decimal(str(said["qty"])) == row["qty"]
+        found.append({**{name: value for name, value in said.items() if same or name in OF_ANY_QTY}, **row})
+    return [{**dict.fromkeys(POSITION_FIELDS), **row} for row in found or published]
 
 
-def _rates(counts: OperationCounts) -> dict[str, float | None]:
-    return {"success_rate": counts.success_rate, "win_rate": counts.win_rate}
+def _rates(counts: OperationCounts, hedges: list[dict[str, Any]]) -> dict[str, float | None]:
+    with_open = counts.win_rate_with(OpenTrips.of(hedges))
+    return {"success_rate": counts.success_rate, "win_rate": counts.win_rate, "win_rate_with_open": with_open}
 
 
 def _ended(row: dict[str, Any]) -> str:

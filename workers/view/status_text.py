@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any
 
-from pipeline.execution.results.counts import OperationCounts
+from pipeline.execution.results.counts import OpenTrips, OperationCounts
 from pipeline.model.enums import Mode
 from pipeline.model.fixedpoint import plain
+from pipeline.trade_state import with_solve
+from workers.control_plane.left_open import is_dust, not_ours_text
 from workers.executor_file import amount, pnl_text
 from workers.view.budgets import budget_lines
 
@@ -45,7 +47,7 @@ def answer_lines(reading: Mapping[str, Any]) -> list[str]:
         lines += reason_lines(row)
     if len(reading["reasons"]) > REASONS_MAX:
         lines.append(f"  and {len(reading['reasons']) - REASONS_MAX} more reasons (--json)")
-    lines += [f"  note: {row['what']}" for row in reading["notes"][:REASONS_MAX]]
+    lines += [f"  {note_line(row)}" for row in reading["notes"][:REASONS_MAX]]
     return lines
 
 
@@ -55,20 +57,40 @@ def reason_lines(row: Mapping[str, Any]) -> list[str]:
     return [f"  {row['what']}{since}", f"    solve: {row['solve']}"]
 
 
+def note_line(row: Mapping[str, Any]) -> str:
+    """One note, and what solves it."""
+    return f"note: {with_solve(row['what'], row['solve'])}"
+
+
 def pnl_line(reading: Mapping[str, Any]) -> str:
     """The day's P&L and equity in the numeraire."""
     return pnl_text(reading["pnl"])
 
 
+def loss_line(reading: Mapping[str, Any]) -> str:
+    """The losses that trip breakers, beside the most that each may be; "" where they are not known."""
+    risk = reading.get("risk") or {}
+    if risk.get("day_loss_usd") is None:
+        return ""
+    day, total = (amount(max(Decimal(0), Decimal(str(risk[name])))) for name in ("day_loss_usd", "total_loss_usd"))
+    return (
+        f"loss today        {day} USD, at most {short(risk['max_daily_loss_usd'])}; below the highest P&L of all days "
+        f"{total} USD, at most {short(risk['max_total_loss_usd'])}"
+    )
+
+
 def exposure_line(reading: Mapping[str, Any]) -> str:
-    """What our trading moved: how much of it is hedged, and what it loses under stress; "" where it is not known."""
+    """What our trading moved: what of it stands alone, what stands against each other (open hedges, and coins that
+    were bought at one venue and sold at another, which no hedge lists), and what it loses under stress; "" where it is
+    not known."""
     pnl = reading["pnl"] or {}
     if pnl.get("stress") is None:
         return ""
     asset = pnl["asset"]
     return (
-        f"exposure          net {amount(pnl['net'])} {asset}, hedged {amount(pnl['hedged'])} {asset}; under stress "
-        f"(prices 10 % against it, the basis by its 99 % move) {amount(pnl['stress'])} {asset} are lost"
+        f"exposure          net {amount(pnl['net'])} {asset}; {amount(pnl['hedged'])} {asset} stand against each other "
+        "(open hedges, and coins that trades have moved between venues); under stress (prices 10 % against it, the "
+        f"basis by its 99 % move) {amount(pnl['stress'])} {asset} are lost"
     )
 
 
@@ -98,11 +120,16 @@ def _leaves(row: Mapping[str, Any]) -> str:
     basis, leaves = row.get("basis_bps"), row.get("leaves_at_bps")
     text = ""
     if stamp is not None:
-        text += f", next funding in {float(stamp) / 60:.0f} min"
+        text += f", next funding in {_until(float(stamp))}"
         text += f" at {short(rate)} bps" if rate is not None else ""
     if basis is not None and leaves is not None:
         text += f", basis {short(basis)} bps, leaves at {short(leaves)}"
     return text
+
+
+def _until(seconds: float) -> str:
+    """A time to come: seconds where a minute would round it away."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def hedge_total_line(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -124,9 +151,12 @@ def hedge_total_line(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def position_line(row: Mapping[str, Any]) -> str:
     """One futures position."""
-    mark = f", mark {short(row['mark_price'])}, unrealised {amount(row['unrealised'])}" if row.get("mark_price") else ""
-    foreign = f"  NOT OURS: {short(row['foreign_qty'])} of it" if Decimal(str(row.get("foreign_qty", 0))) else ""
+    mark = f", mark {short(row['mark_price'])}" if row.get("mark_price") else ""
+    mark += f", unrealised {amount(row['unrealised'])}" if mark and row.get("unrealised") is not None else ""
+    foreign = f"  NOT OURS: {short(row['foreign_qty'])} of it" if Decimal(str(row.get("foreign_qty") or 0)) else ""
     held = f"{row['venue']} {row['symbol']} {short(row['qty'])} at {short(row['entry_price'])}"
+    if is_dust(row):
+        foreign = "  of no open hedge: closed ones have left it, or an operation is open"
     return f"{held}{mark}{_funding_and_age(row)}{_away(row)}{foreign}"
 
 
@@ -174,11 +204,12 @@ def short_text(reading: Mapping[str, Any]) -> str:
 
 def _first_lines(reading: Mapping[str, Any]) -> list[str]:
     lines = [*answer_lines(reading), pnl_line(reading)]
-    lines += [line for line in (exposure_line(reading), change_line(reading)) if line]
-    lines.append(f"operations        {OperationCounts.of(reading['operations']).text()}")
+    lines += [line for line in (loss_line(reading), exposure_line(reading), change_line(reading)) if line]
+    lines.append(f"operations        {OperationCounts.of(reading['operations']).text(OpenTrips.of(reading['hedges']))}")
     lines += [f"hedge             {hedge_line(row)}" for row in reading["hedges"]]
     lines += [f"position          {position_line(row)}" for row in reading["positions"]]
-    return lines
+    foreign = not_ours_text((), reading["foreign_coins"])
+    return lines + ([f"coins             {foreign}"] if foreign else [])
 
 
 def status_text(reading: dict[str, Any]) -> str:
@@ -195,7 +226,7 @@ def status_text(reading: dict[str, Any]) -> str:
         lines.append(f"{name:<18}{pid:>8} {cpu!s:>4} {cpus:<8}{beat:>9} {row['state']:<10}{row['restarts']}{parked}")
     for name, row in reading["feeds"].items():
         numbers = [f"{key} {value}" for key, value in row.items() if type(value) is int and value]
-        if row.get("reachable") is False:
+        if row.get("reachable") is False and not (row.get("connected") and row.get("books_whole")):
             numbers.insert(0, "UNREACHABLE")
         lines.append(f"{name:<18}{', '.join(numbers) or '-'}")
     lines += budget_lines(reading["budgets"])

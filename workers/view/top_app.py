@@ -19,7 +19,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Footer, Static, TabbedContent, TabPane
 
-from pipeline.execution.results.counts import OperationCounts
+from pipeline.execution.results.counts import OpenTrips, OperationCounts
 from shm.errors import ShmError
 from workers.exit_codes import EXIT_INTERRUPTED
 from workers.report.recent import NOTHING_YET, Recent
@@ -41,6 +41,8 @@ from workers.view.status_text import (
     exposure_line,
     hedge_line,
     hedge_total_line,
+    loss_line,
+    note_line,
     pnl_line,
     position_line,
     short,
@@ -70,7 +72,8 @@ def banner(reading: Mapping[str, Any]) -> tuple[str, str]:
     words = MODE_WORDS.get(mode, "mode not known")
     if reading["halted"]:
         return f"HALTED  {words}  {reading['instance']}  {reading['halt_reason'] or ''}", "halted"
-    kind = "stopped" if state not in ("ready", "degraded") else "live" if mode == "live" else state
+    worst = state if state == "halted" else "stopped"
+    kind = worst if state not in ("ready", "degraded") else "live" if mode == "live" else state
     return f"{words}  {state.upper()}  {reading['instance']}", kind
 
 
@@ -78,7 +81,7 @@ def _overview(reading: Mapping[str, Any], recent: Recent, width: int, height: in
     del recent
     if height < ROOM_ROWS:
         return Text("\n".join(small_lines(reading, width, height)), no_wrap=True, overflow="crop")
-    money = [pnl_line(reading), exposure_line(reading), change_line(reading)]
+    money = [pnl_line(reading), loss_line(reading), exposure_line(reading), change_line(reading)]
     first = [*answer_lines(reading)[1:], *(line for line in money if line), _counts(reading)]
     narrow = width < WIDE
     parts = [process_table(reading, narrow), feed_table(reading, narrow), book_table(reading, narrow)]
@@ -93,7 +96,7 @@ def _overview(reading: Mapping[str, Any], recent: Recent, width: int, height: in
 
 
 def _counts(reading: Mapping[str, Any]) -> str:
-    return f"operations        {OperationCounts.of(reading['operations']).text()}"
+    return f"operations        {OperationCounts.of(reading['operations']).text(OpenTrips.of(reading['hedges']))}"
 
 
 def _refused_table(reading: Mapping[str, Any]) -> RenderableType:
@@ -154,7 +157,7 @@ def _latency(reading: Mapping[str, Any], recent: Recent, width: int, height: int
 
 def _processes(reading: Mapping[str, Any], recent: Recent, width: int, height: int) -> RenderableType:
     del recent, height
-    notes = [f"note: {row['what']}" for row in reading["notes"]]
+    notes = [note_line(row) for row in reading["notes"]]
     parts = [process_table(reading, width < WIDE), feed_table(reading, width < WIDE)]
     return Group(*parts, Text("\n".join([*notes, *map(str, reading["messages"])])))
 

@@ -133,6 +133,13 @@ class CaptureBooks:
         self._write_held(0)
         self.damage = self.damage or self.capture.damage
 
+    @property
+    def broken(self) -> list[str]:
+        """Symbols whose book stood and was lost, and no later snapshot has brought it."""
+        return [
+            self.instruments[index].symbol for index in self.books.needs_snapshot() if self.books.ever_synced(index)
+        ]
+
     def line(self, book_index: int) -> None:
         """The output line of an applied depth message."""
         crossed, contradicted, beyond = self.books.doubts(book_index)
@@ -257,12 +264,12 @@ def run_books(
             counters = msgspec.structs.asdict(books_of.books.counters)
             for name in SUMMED:
                 totals[name] += counters[name]
-            venue, waiting = books_of.capture.name_of_venue, books_of.books.needs_snapshot()
+            venue, lost = books_of.capture.name_of_venue, books_of.broken
             symbols += [f"{venue}:{instrument.symbol}" for instrument in books_of.instruments.values()]
-            for index, instrument in books_of.instruments.items():
-                if index in waiting:
-                    lost = broken if books_of.books.ever_synced(index) else bookless
-                    lost.append(f"{venue}:{instrument.symbol}")
+            broken += [f"{venue}:{symbol}" for symbol in lost]
+            for index in books_of.books.needs_snapshot():
+                if books_of.instruments[index].symbol not in lost:
+                    bookless.append(f"{venue}:{books_of.instruments[index].symbol}")
             if books_of.damage:
                 damages.append(books_of.damage)
     result: dict[str, object] = {**totals, "seconds": nanos / 1e9, "symbols": symbols}

@@ -44,7 +44,7 @@ _SYMBOL_PARAMETERS = ("currency_pair", "contract", "symbol")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One recorded message. ``symbol`` only where the file says it (snapshots)."""
+    """One recorded message. ``symbol`` only where the file says it (snapshots), ``conn`` where it says it (frames)."""
 
     time_ns: int
     kind: int  # FRAME or SNAPSHOT
@@ -52,6 +52,7 @@ class Record:
     symbol: str
     file: str
     line: int
+    conn: int = 0
 
 
 @dataclass(slots=True)

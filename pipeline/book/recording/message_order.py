@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from pipeline.book.memory import BOOK_COUNTERS
 from pipeline.book.recording.capture_files import SNAPSHOT, Capture, Record
 from pipeline.book.results import FrameResult
 from pipeline.book.venue_books import VenueBooks
@@ -16,7 +17,7 @@ from pipeline.book.venue_books import VenueBooks
 _SNAPSHOT_ID = re.compile(rb'"(?:lastUpdateId|id)"\s*:\s*([0-9]{1,19})')
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
 _ID_MAX = 2**63 - 1
-CONN = 0  # the one connection that all of a recording's messages come over
+CONN = 0  # the one connection that proves all of a recording's books: it does not say when one of several ended
 
 
 class RecordedBooks:
@@ -27,9 +28,11 @@ class RecordedBooks:
         self.books = books
         self._owners = owners
         self._spare: dict[int, Record] = {}  # book index -> newest snapshot that was not needed
+        self._filled = 0
 
     def step(self, index: int, time_ns: int) -> int:
-        """One record; returns the ``FrameResult`` of a frame, ``OTHER_TOPIC`` for a snapshot."""
+        """One record; returns the ``FrameResult`` of a frame, ``OTHER_TOPIC`` for a snapshot. ``BUFFERED`` where it
+        filled a gap: ``VenueBooks.on_applied`` has told each update."""
         record = self.capture.records[index]
         if record.kind == SNAPSHOT:
             book = self.books.index_of(self._owners.get(index, ""))
@@ -38,9 +41,12 @@ class RecordedBooks:
             elif book >= 0:
                 self.books.on_snapshot(book, record.payload, time_ns, CONN)
             return int(FrameResult.OTHER_TOPIC)
-        result = self.books.on_frame(record.payload, time_ns, CONN)
+        result = self.books.on_frame(record.payload, time_ns, CONN, record.conn)
         if result == _NEED_SNAPSHOT:
             self._use_spare(self.books.last_book_index, time_ns)
+        filled = int(self.books.mem[BOOK_COUNTERS.filled])
+        if filled > self._filled:
+            self._filled, result = filled, int(FrameResult.BUFFERED)
         return result
 
     def _use_spare(self, book: int, time_ns: int) -> None:

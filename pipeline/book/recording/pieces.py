@@ -188,9 +188,9 @@ class _Reading:
         if market >= len(piece.markets):
             raise BadInput(f"{file}: message {number} is of market {market}, the header lists {len(piece.markets)}")
         body = payload[HEAD.size + (extra if kind == SNAPSHOT else 0) :]
-        record_kind = FRAME_RECORD if kind == FRAME else SNAPSHOT_RECORD
+        record_kind, conn = (FRAME_RECORD, extra) if kind == FRAME else (SNAPSHOT_RECORD, 0)
         records = self.captures[piece.markets[market].venue].records
-        records.append(Record(time_ns + offset_ns, record_kind, body, symbol, str(file), number))
+        records.append(Record(time_ns + offset_ns, record_kind, body, symbol, str(file), number, conn))
 
 
 def read_pieces(files: Iterable[Path], cut: set[Path] | None = None) -> list[Capture]:

@@ -128,11 +128,13 @@ class Claims:
     dust: dict[str, Decimal] = field(default_factory=dict)
     hedges: dict[str, Row] = field(default_factory=dict)
     breakers: set[str] = field(default_factory=set)
+    rearmed_ns: dict[str, int] = field(default_factory=dict)  # breaker -> its newest re-arm
+    unexplained: dict[str, Decimal] = field(default_factory=dict)  # asset -> lost without a reason since a re-arm
     swept_ns: dict[str, int] = field(default_factory=dict)  # venue -> begin of the newest complete sweep
     sent: set[str] = field(default_factory=set)  # orders whose bytes were seen to leave
     detections: set[tuple[int, int]] = field(default_factory=set)  # (detected at, id) of what was entered
     ended_ns: dict[int, int] = field(default_factory=dict)  # direction -> when its newest operation ended
-    entered_ns: list[int] = field(default_factory=list)  # of orders of entries and exits, oldest first
+    intended: list[tuple[int, str]] = field(default_factory=list)  # (when, venue) of every order, oldest first
     externals: set[str] = field(default_factory=set)  # base coins that the world has touched
     flows: dict[Place, Decimal] = field(default_factory=dict)  # (venue, asset) -> money that moved without an order
 
@@ -152,6 +154,20 @@ class Claims:
         fills = [fill for one in group for fill in one.fills if (fill["kind"], fill["base"]) == (kind, base)]
         others = sum((one.taken for one in group), ZERO) if kind != "SPOT" else ZERO
         return others + sum((fill["qty"] if fill["side"] == "BUY" else -fill["qty"] for fill in fills), ZERO)
+
+    def rest_of_others(self, operation: Operation, kind: str, base: str, side: str) -> Decimal:
+        """Base coins that orders of a side may still trade which belong to other exits of the same hedge."""
+        name, closes = operation.body["operation_id"], operation.body["closes"]
+        others = {n for n, one in self.operations.items() if closes and one.body["closes"] == closes and n != name}
+        return sum(
+            (
+                claim.rest
+                for claim in self.orders.values()
+                if claim.body["operation_id"] in others and not claim.settled
+                if (claim.body["kind"], claim.body["base"], claim.body["side"]) == (kind, base, side)
+            ),
+            ZERO,
+        )
 
     def in_turn(self, operation: Operation) -> bool:
         """Whether it leaves its hedge one leg after the other."""
@@ -186,8 +202,7 @@ class Claims:
         operation = self.operations[body["operation_id"]]
         operation.orders.append(body["client_id"])
         operation.open = True
-        if body["purpose"] in ("ENTRY", "CLOSE", "FLATTEN"):
-            self.entered_ns.append(row["mono_ns"])
+        self.intended.append((row["mono_ns"], body["venue"]))
 
     def _sent(self, row: Row, body: Row) -> None:
         claim = self.orders[body["client_id"]]
@@ -252,6 +267,10 @@ class Claims:
 
     def _breaker(self, row: Row, body: Row) -> None:
         (self.breakers.add if body["tripped"] else self.breakers.discard)(body["name"])
+        if not body["tripped"]:
+            self.rearmed_ns[body["name"]] = row["mono_ns"]
+            if body["name"] == "unexplained_loss":
+                self.unexplained.clear()
 
     def _external_fill(self, row: Row, body: Row) -> None:
         self.external_fills.add((body["venue"], body["symbol"], body["trade_id"]))
@@ -263,6 +282,9 @@ class Claims:
         if not body["trading"]:
             key = (body["venue"], body["asset"])
             self.flows[key] = self.flows.get(key, ZERO) + body["amount"]
+        if body["cause"] == "unexplained" and body["amount"] < 0:
+            asset = body["asset"]
+            self.unexplained[asset] = self.unexplained.get(asset, ZERO) - body["amount"]
         self._touched(body, body["asset"])
 
     def _external_position(self, row: Row, body: Row) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from pipeline.chaos.checker.claims import Claims, Operation
+from pipeline.chaos.checker.claims import Claims
 from pipeline.chaos.checker.finding import Find
+from pipeline.chaos.checker.limits import limits
 from pipeline.chaos.checker.truth import NEVER_NS, ZERO, Row, Truth
 
-MOVED = Decimal("0.97")  # marks may be lower than entry prices
 SECOND_NS = 1_000_000_000
 PPM, BPS = Decimal(1_000_000), Decimal(10_000)
 ROUNDING_BPS = Decimal("0.001")
@@ -40,7 +40,7 @@ def entry(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     if truth.life_ns < ended_ns and now_ns - ended_ns < truth.config["cooldown_ns"]:
         find("duplicate", f"{name}: {(now_ns - ended_ns) // 10**6} ms behind the last one of its direction")
     _breakers(body, claims, find)
-    _limits(body, now_ns, truth, claims, find)
+    limits(row, truth, claims, find)
     _edge(body, truth, find)
 
 
@@ -51,7 +51,6 @@ def _leg(name: str, leg: Row, proof_ns: int, now_ns: int, truth: Truth, claims: 
         find("halt", f"{where}: the venue is drained")
     if truth.config["feeds_seen"]:
         _book(where, leg, proof_ns, now_ns, truth, find)
-    _priced(where, leg, truth, find)
     if leg["book_recv_mono_ns"] <= claims.last_fill_ns.get(place, 0):
         find("own fill", f"{where}: its book is not later than our own fill")
     if unsettled := claims.unsettled(place):
@@ -79,14 +78,6 @@ def _book(where: str, leg: Row, proof_ns: int, now_ns: int, truth: Truth, find: 
             find("books", f"{where}: best price {leg['best_price']}, published {best}")
 
 
-def _priced(where: str, leg: Row, truth: Truth, find: Find) -> None:
-    """Its limit is no further from the best price than slippage may be."""
-    way = 1 if leg["side"] == "BUY" else -1
-    most = leg["best_price"] * truth.config["limits"]["max_slippage_bps"] / BPS
-    if (leg["limit_price"] - leg["best_price"]) * way > most:
-        find("limits", f"{where}: limit {leg['limit_price']}, best price {leg['best_price']}")
-
-
 def _breakers(body: Row, claims: Claims, find: Find) -> None:
     concerned = {f"venue.{leg['venue']}" for leg in body["legs"]}
     concerned |= {f"fee.{leg['venue']}.{leg['symbol']}" for leg in body["legs"]}
@@ -95,55 +86,24 @@ def _breakers(body: Row, claims: Claims, find: Find) -> None:
             find("breaker", f"{body['operation_id']}: an entry past the breaker {name}")
 
 
-def _size(operation: Operation | Row) -> Decimal:
-    legs = operation["legs"] if isinstance(operation, dict) else operation.body["legs"]
-    return max((leg["qty"] * leg["limit_price"] for leg in legs), default=ZERO)
-
-
-def _limits(body: Row, now_ns: int, truth: Truth, claims: Claims, find: Find) -> None:
-    """Worst case: every open operation whole, an order of unknown outcome like any other."""
-    limits, name = truth.config["limits"], body["operation_id"]
-    under_way = claims.open_operations()
-    if len(under_way) >= limits["max_open_operations"]:
-        find("limits", f"{name}: {len(under_way)} operations are open")
-    open_names = {one.body["operation_id"] for one in under_way}
-    held = [hedge for key, hedge in claims.hedges.items() if key not in open_names]
-    total = sum((_size(one) for one in under_way), ZERO)
-    total += sum((hedge["qty"] * hedge["entry_futures_price"] * MOVED for hedge in held), ZERO)
-    if total + _size(body) > limits["max_total_exposure_usd"]:
-        find("limits", f"{name}: {total:.2f} + {_size(body):.2f} USD open")
-    for leg in body["legs"]:
-        coin = (leg["venue"], leg["base"])
-        position = leg["qty"] * leg["limit_price"]
-        for one in under_way:
-            if not one.body["closes"]:
-                same = [o["qty"] * o["limit_price"] for o in one.body["legs"] if (o["venue"], o["base"]) == coin]
-                position += max(same, default=ZERO)
-        for hedge in held:
-            if leg["venue"] in (hedge["spot_venue"], hedge["futures_venue"]) and hedge["base"] == leg["base"]:
-                position += hedge["qty"] * hedge["entry_futures_price"] * MOVED
-        if position > limits["max_position_size_usd"]:
-            find("limits", f"{name}: {position:.2f} USD of {leg['base']} on {leg['venue']}")
-    recent = sum(1 for at_ns in claims.entered_ns if at_ns > now_ns - SECOND_NS)
-    if recent + len(body["legs"]) > limits["max_orders_per_s"]:
-        find("limits", f"{name}: {recent} orders in the last second")
-
-
 def _edge(body: Row, truth: Truth, find: Find) -> None:
-    """At the best prices, which no order beats, and after all fees: a hedge pays them twice."""
-    edge = ZERO
-    prices: dict[str, Decimal] = {}
+    """At the best prices, which no order beats, and after all fees: a hedge pays them twice, and may expect funding
+    besides, so that only spot alone says what it earns."""
     fees = ZERO
     for leg in body["legs"]:
-        row = truth.instruments[leg["venue"], leg["symbol"]]
-        prices[leg["side"]] = leg["best_price"]
-        fees += row["taker_fee_ppm"] / PPM * BPS
-    if any(leg["kind"] != "SPOT" for leg in body["legs"]):
-        fees *= 2
-    if len(prices) == 2:
-        edge = (prices["SELL"] - prices["BUY"]) / prices["BUY"] * BPS - fees
-        if edge < truth.config["execute_edge_bps"] - ROUNDING_BPS - edge_slack(fees):
-            find("edge", f"{body['operation_id']}: {edge:.3f} bps after fees at the best prices")
+        fees += truth.instruments[leg["venue"], leg["symbol"]]["taker_fee_ppm"] / PPM * BPS
+    hedge = any(leg["kind"] != "SPOT" for leg in body["legs"])
+    fees *= 2 if hedge else 1
+    prices = {leg["side"]: leg["best_price"] for leg in body["legs"]}
+    if len(body["legs"]) != 2 or len(prices) != 2:
+        return
+    edge = (prices["SELL"] - prices["BUY"]) / prices["BUY"] * BPS - fees
+    if edge < truth.config["execute_edge_bps"] - ROUNDING_BPS - edge_slack(fees):
+        find("edge", f"{body['operation_id']}: {edge:.3f} bps after fees at the best prices")
+    most = (edge + edge_slack(fees)) / BPS * max(leg["qty"] for leg in body["legs"]) * prices["BUY"]
+    in_usd = all(leg["quote"] == truth.config["numeraire"] for leg in body["legs"])
+    if in_usd and not hedge and most < truth.config["limits"]["min_profit_usd"]:
+        find("least profit", f"{body['operation_id']}: {most:.4f} USD after fees at the best prices")
 
 
 def edge_slack(fees: Decimal) -> Decimal:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.chaos.checker import ending, entries, orders, repairs, traffic
 from pipeline.chaos.checker.claims import Claims
 from pipeline.chaos.checker.finding import Violation
+from pipeline.chaos.checker.losses import Losses
 from pipeline.chaos.checker.naked import Naked
 from pipeline.chaos.checker.truth import Row, Truth
 
@@ -19,6 +20,7 @@ class Judge:
         self.claims = Claims()
         self.silences = traffic.Silences()
         self.naked = Naked()
+        self.losses = Losses()
         self.violations: list[Violation] = []
         self._row: Row = {}
 
@@ -31,6 +33,7 @@ class Judge:
         """One row."""
         self._row = row
         self._look(row)
+        self.losses.look(row, self.truth, self.claims)
         self.naked.look(row, self.truth, self.claims, self.silences, self.find)
 
     def _look(self, row: Row) -> None:
@@ -82,6 +85,7 @@ class Judge:
                 repairs.leave(row, claims, find)
             else:
                 entries.entry(row, truth, claims, find)
+                self.losses.entry(row, truth, claims, find)
         elif name == "OrderIntentRecord":
             self._intent(row)
         elif name == "ExternalFlowRecord":

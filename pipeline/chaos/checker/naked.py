@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 
 from pipeline.chaos.checker.claims import Claims, Operation
+from pipeline.chaos.checker.exits import of_exit
 from pipeline.chaos.checker.finding import Find
-from pipeline.chaos.checker.repairs import of_exit
 from pipeline.chaos.checker.traffic import Silences
 from pipeline.chaos.checker.truth import ZERO, Place, Row, Truth
 
@@ -23,7 +23,8 @@ BOUND_NS = 200_000_000
 PAUSE_FIRST_NS, PAUSE_MAX_NS = 20_000_000, 2_000_000_000  # behind a repair; twice as long behind each further one
 PAGE_NS = 6_000_000_000  # for so long a page of a gateway may keep a venue silent
 KEPT_NS = 1_000_000_000  # of a hedge, from where the guard could close it
-READ_NS = 4_000_000_000  # until which the guard asks whether an instrument that was suspended is open again
+ANSWER_NS = 3_200_000_000  # until which the guard waits for a venue's first answers
+READ_NS = 4_000_000_000  # until which one asks whether an instrument that was suspended is open again
 MARKET = Decimal("0.05")  # prices and fees between a book and the order that it leads to
 
 
@@ -70,7 +71,8 @@ class Naked:
                 truth.by != "guard"
                 or name in leaving
                 or hedge["base"] in claims.externals
-                or any(now_ns - truth.resumed_ns.get(place, -READ_NS) < READ_NS for place, _ in legs)
+                or abs(truth.positions.get(legs[1][0], ZERO)) < hedge["qty"]  # its venue has ended it, as will be seen
+                or _answers_awaited(now_ns, truth, claims)
                 or not all(_takes(place, qty, now_ns, truth, claims, silences) for place, qty in legs)
             ):
                 self.kept_ns.pop(name, None)
@@ -79,6 +81,13 @@ class Naked:
             if stood_ns > KEPT_NS and name not in self.reported:
                 self.reported.add(name)
                 find("takeover", f"hedge {name}: left open for {stood_ns // 10**6} ms, both venues would take orders")
+
+
+def _answers_awaited(now_ns: int, truth: Truth, claims: Claims) -> bool:
+    """Whether a venue has not answered the guard's first questions yet: it waits for all of them, but not for long. A
+    whole hedge can be hurt by no price."""
+    waits = any(claims.swept_ns.get(venue, -1) < truth.life_ns for venue in truth.config["venues"])
+    return waits and now_ns - truth.life_ns < ANSWER_NS
 
 
 def _rested_ns(operation: Operation, claims: Claims) -> int:
@@ -111,6 +120,8 @@ def _takes(place: Place, exposure: Decimal, now_ns: int, truth: Truth, claims: C
     if book is None or book["flags"] or not book["bid"] or not book["ask"]:
         return False
     if truth.stalled_ns.get(venue, now_ns) < now_ns or place in truth.halted:
+        return False
+    if now_ns - truth.resumed_ns.get(place, -READ_NS) < READ_NS:
         return False
     if claims.swept_ns.get(venue, 0) < max(truth.life_ns, truth.down_ns.get(venue, 0)):
         return False

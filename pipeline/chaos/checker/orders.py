@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from pipeline.chaos.checker.claims import EMPTY, ENDED, RANK, Claim, Claims, Operation
+from pipeline.chaos.checker.exits import of_exit
 from pipeline.chaos.checker.finding import Find
 from pipeline.chaos.checker.truth import ZERO, Row, Truth, VenueOrder
 
@@ -172,6 +173,8 @@ def _left(operation: Operation, now_ns: int, truth: Truth, claims: Claims, find:
                 qty = qty if held * moved > 0 and abs(held) >= qty else ZERO  # it would open the hedge's opposite
             elif operation.body["closes"] and _short_of_margin(operation, now_ns, truth):
                 qty = ZERO  # it would undo an exit that must end
+            elif operation.body["closes"] and not of_exit(truth.by, leg["kind"], asset, moved, operation, claims):
+                qty = ZERO  # the same
             if qty and qty >= row["min_qty"] and qty * price >= row["min_notional"] and leg["base"] == asset:
                 find("dust", f"{name}: {moved} {asset} called dust, {leg['venue']} trades it")
                 break

@@ -6,18 +6,18 @@ import itertools
 from decimal import Decimal
 
 from pipeline.chaos.checker.claims import Claims, Operation
+from pipeline.chaos.checker.exits import FEE_SLACK, of_exit
 from pipeline.chaos.checker.finding import Find
 from pipeline.chaos.checker.orders import undecided
 from pipeline.chaos.checker.truth import ZERO, Place, Row, Truth
 
 PPM = Decimal(1_000_000)
-FEE_SLACK = Decimal("1.01")  # fees in base: a leg and its repair differ by them
 
 
 def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
     """An intent with the purpose REPAIR or DUST, or a spot leg of a hedge that leaves leg by leg: exactly the proven
-    exposure (of an exit: see :func:`of_exit`), on its side, when all is known that may still be answered, and never
-    where an order of ours is in doubt."""
+    exposure (of an exit: see ``exits.of_exit``), on its side, when all is known that may still be answered, and never
+    where an order of ours is in doubt but beside such ones as :func:`_beside` has it."""
     body, now_ns = row["body"], row["mono_ns"]
     operation = claims.operations[body["operation_id"]]
     name = body["client_id"]
@@ -43,32 +43,30 @@ def repair(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
             find("repair", f"{name}: {other} may still be answered")
     _worst_case(body, exposure, operation, claims, find)
     place = (body["venue"], body["symbol"])
-    if not body["reduce_only"] and (open_there := claims.unsettled(place)):
+    if not body["reduce_only"] and (open_there := claims.unsettled(place)) and not _beside(row, truth, claims):
         find("unknown", f"{name}: {open_there[0]} is not settled on {place}")
     _collar(row, truth, find)
 
 
-def of_exit(by: str, kind: str, base: str, exposure: Decimal, operation: Operation, claims: Claims) -> Decimal:
-    """How much of the exposure of an operation an order on one kind of instrument must close: all of it, but for one
-    that leaves a hedge.
+def _beside(row: Row, truth: Truth, claims: Claims) -> bool:
+    """Whether an order sells a hedge's coins that must leave, beside orders of other operations that are overdue. (That
+    nothing is sold twice shows in the exposure that it closes, and at the end.)"""
+    body = row["body"]
+    operation = claims.operations[body["operation_id"]]
+    if body["side"] != "SELL" or operation.leaves is None:
+        return False
+    if not (operation.body["manual"] or row["by"] == "guard" or claims.in_turn(operation)):
+        return False
+    others = [claims.orders[name] for name in claims.unsettled((body["venue"], body["symbol"]))]
+    return all(
+        operation.body["closes"] not in (claim.body["operation_id"], _closes(claim.body["operation_id"], claims))
+        and not undecided(claim, row["mono_ns"], truth.config["answer_ns"])
+        for claim in others
+    )
 
-    There it is all where the order undoes what the exit has done and the exit may be undone. Else nothing is opened:
-    it is what the hedge with all its exits holds there of that sign, where that is less; a hair more for fees in base
-    coins is closed along. (An exit by choice closes all of it or nothing, until the contract's margin is short: that
-    no record tells.)"""
-    leaves = operation.leaves
-    if leaves is None:
-        return exposure
-    opened = 1 if (kind == "SPOT") is (leaves["spot_side"] == "BUY") else -1
-    must_end = operation.body["manual"] or by == "guard" or claims.in_turn(operation)
-    if exposure * opened < 0 and not must_end:
-        return exposure
-    holds = claims.group_net(operation, kind, base)
-    if holds * exposure <= 0:
-        return ZERO
-    if abs(exposure) <= abs(holds) * FEE_SLACK:
-        return exposure
-    return holds
+
+def _closes(name: str, claims: Claims) -> str:
+    return str(claims.operations[name].body["closes"])
 
 
 def _worst_case(body: Row, exposure: Decimal, operation: Operation, claims: Claims, find: Find) -> None:

@@ -66,11 +66,13 @@ def wire(row: Row, truth: Truth, claims: Claims, find: Find) -> None:
 
 
 def limited(row: Row, truth: Truth, claims: Claims, silences: Silences, find: Find) -> None:
-    """A placement answered by 429. One that was long on its way may come when its connection is gone."""
+    """A placement answered by 429. One that was long on its way may come when its connection, or its
+    process, is gone."""
     claim = claims.orders.get(row["client_id"])
-    if claim is None or claim.at_ns >= max(truth.life_ns, truth.down_ns.get(row["venue"], 0)):
+    if claim is None or (claim.life == truth.life and claim.at_ns >= truth.down_ns.get(row["venue"], 0)):
         silences.ask(row, "orders", row["retry_after_s"], row["late_ns"], truth)
-    if not row["injected"]:
+    late = claim is not None and row["mono_ns"] - (claim.sent_ns or claim.at_ns) > truth.config["flight_ns"]
+    if not row["injected"] and not late:  # one that comes late meets those of another second
         find("budget", f"{row['client_id']}: one order too many for {row['venue']}")
 
 

@@ -74,6 +74,7 @@ class Truth:
     paged_ns: dict[str, int] = field(default_factory=dict)  # venue -> when its gateway last answered with a page
     awake_ns: int = 0  # until when the process stands still
     life_ns: int = 0
+    life: int = 0  # its number
     by: str = ""  # whose life: the executor's, or the guard's
 
     def proof_ns(self, place: Place, now_ns: int) -> int:
@@ -209,7 +210,7 @@ class Truth:
         elif act == "pause":
             self.awake_ns = now_ns + row["for_ms"] * 1_000_000
         elif act == "life":
-            self.life_ns, self.awake_ns, self.by = now_ns, 0, row["by"]
+            self.life_ns, self.awake_ns, self.by, self.life = now_ns, 0, row["by"], row["life"]
             self.down_ns = dict.fromkeys(self.config["venues"], now_ns)
 
 

@@ -82,6 +82,8 @@ class ApiSession(StreamSession):
 class _OrderEntry(ApiSession):
     """Orders and cancels; their answers come by request id."""
 
+    carries_orders = True
+
     def replied(self, frame: wsapi.ApiFrame, recv_mono_ns: int) -> None:
         self._owner.answered(frame, recv_mono_ns)
 

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pipeline.economics.margin import Tier
-from pipeline.exchanges.base import HttpCall
 from pipeline.exchanges.binance import account, account_settings, symbols
 from pipeline.exchanges.binance import futures_histories as histories
 from pipeline.exchanges.binance.account_settings import AccountModes, ContractSettings
 from pipeline.exchanges.binance.market_client import SPAN_MAX_MS, TRADES_MAX, BinanceClient
 from pipeline.exchanges.parsing.venue_json import decode
+from pipeline.exchanges.rest_client import FeeCoinCall
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import (
@@ -47,6 +47,7 @@ from pipeline.model.structs import (
     OrderUpdate,
     Position,
 )
+from pipeline.model.units import NS_PER_S
 
 if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
@@ -55,6 +56,7 @@ SETTINGS_EVERY_NS = 5 * 1_000_000_000
 INCOME_PAGES_MAX = 200
 FORCED_ROWS = 100
 LISTEN_KEY = "/fapi/v1/listenKey"
+SHORT_TIMERS_MAX = 3  # each weighs 120 a minute of the 1,200 that the poller leaves
 ADD_MARGIN = 1  # ``type`` of positionMargin
 
 
@@ -68,6 +70,7 @@ _listen_key = msgspec.json.Decoder(_ListenKey)
 class BinanceFuturesClient(BinanceClient):
     """:class:`VenueClient` of Binance USDⓈ-M perpetuals."""
 
+    fee_coin_call = FeeCoinCall(account.FEE_COIN, "/fapi/v1/feeBurn", "feeBurn=true")
     has_countdown = True
     countdown_factor = 6
 
@@ -200,19 +203,23 @@ class BinanceFuturesClient(BinanceClient):
         return [row for row in asked if row is not None]
 
     async def set_countdown(self, seconds: int, symbols: Sequence[str]) -> None:
-        """See the base class. The venue's timers are of one contract each and weigh 10: they are set for
-        ``countdown_factor`` times as long, and again only when less than ``seconds`` are left."""
-        now_ns, life_ns = mono_ns(), seconds * 1_000_000_000
-        due = [
-            symbol for symbol in symbols if not seconds or self._countdown_until_ns.get(symbol, 0) < now_ns + life_ns
-        ]
+        """See the base class. The venue's timers are of one contract each and weigh 10. Of up to
+        ``SHORT_TIMERS_MAX`` contracts they are set as asked, and again when half of that is left; of more for
+        ``countdown_factor`` times as long, and again when less than ``seconds`` are left."""
+        now_ns, life_ns = mono_ns(), seconds * NS_PER_S
+        short = len(symbols) <= SHORT_TIMERS_MAX
+        factor = 1 if short else self.countdown_factor
+        least_ns, most_ns = life_ns // 2 if short else life_ns, life_ns * factor
 
         async def one(symbol: str) -> None:
-            query = f"symbol={symbol}&countdownTime={seconds * 1000 * self.countdown_factor}"
+            query = f"symbol={symbol}&countdownTime={seconds * 1000 * factor}"
             await self._signed("POST", "/fapi/v1/countdownCancelAll", query, weight=10)
-            self._countdown_until_ns[symbol] = now_ns + life_ns * self.countdown_factor
+            self._countdown_until_ns[symbol] = now_ns + most_ns
 
-        await asyncio.gather(*(one(symbol) for symbol in due))
+        def due(symbol: str) -> bool:
+            return not least_ns <= self._countdown_until_ns.get(symbol, 0) - now_ns <= most_ns
+
+        await asyncio.gather(*(one(symbol) for symbol in symbols if not seconds or due(symbol)))
 
     # --- modes, leverage, margin ---
 
@@ -288,24 +295,10 @@ class BinanceFuturesClient(BinanceClient):
 
     # --- listen key: made, kept and ended by the key's name alone, unsigned ---
 
-    async def _keyed(self, method: str) -> bytes:
-        if self._signer is None:
-            raise AuthRefused(f"{self.venue}: {LISTEN_KEY} needs credentials", venue=self.venue)
-        headers, target = {"X-MBX-APIKEY": self._signer.api_key}, self.transport.prefix + LISTEN_KEY
-        reply = await self.transport.send(
-            lambda: HttpCall(method=method, target=target, headers=headers), bucket="private", weight=1
-        )
-        self.note_left(reply, "private")
-        error = self.error_of(reply)
-        self.gateway.note(error, "private")
-        if error is not None:
-            raise error
-        return reply.body
-
     async def listen_key(self) -> str:
         """The account's key of the user stream, good for 60 minutes from now; the living one where there is one."""
-        return decode(_listen_key, await self._keyed("POST"), self.venue, "listenKey").listenKey
+        return decode(_listen_key, await self._keyed("POST", LISTEN_KEY), self.venue, "listenKey").listenKey
 
     async def renew_listen_key(self) -> None:
         """Another 60 minutes. Raises ``OrderNotFound`` (-1125) where the key is gone."""
-        await self._keyed("PUT")
+        await self._keyed("PUT", LISTEN_KEY)

@@ -20,9 +20,9 @@ from pipeline.exchanges.binance.recent_trades import RECENT
 from pipeline.exchanges.binance.signing import BinanceSigner, encode_query
 from pipeline.exchanges.parsing.rows import OwnRows
 from pipeline.exchanges.parsing.venue_json import decode
-from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, RestVenueClient
+from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, TIME_ANSWER_S, RestVenueClient
 from pipeline.exchanges.transport.throttle import SPARE, Limit
-from pipeline.model.errors import OrderNotFound, VenueError
+from pipeline.model.errors import AuthRefused, OrderNotFound, VenueError
 from pipeline.model.structs import (
     Balance,
     Credentials,
@@ -138,6 +138,21 @@ class BinanceClient(RestVenueClient):
         signed = self._signer.signed_query(query, timestamp_ms=self.clock.now_ms())
         return HttpCall(method=method, target=f"{path}?{signed}", headers={"X-MBX-APIKEY": self._signer.api_key})
 
+    async def _keyed(self, method: str, path: str, weight: float = 1.0) -> bytes:
+        """A call that names its key and is not signed: it takes neither a time nor a signature."""
+        if self._signer is None:
+            raise AuthRefused(f"{self.venue}: {path} needs credentials", venue=self.venue)
+        headers, target = {"X-MBX-APIKEY": self._signer.api_key}, self.transport.prefix + path
+        reply = await self.transport.send(
+            lambda: HttpCall(method=method, target=target, headers=headers), bucket="private", weight=weight
+        )
+        self.note_left(reply, "private")
+        error = self.error_of(reply)
+        self.gateway.note(error, "private")
+        if error is not None:
+            raise error
+        return reply.body
+
     def error_of(self, reply: HttpReply) -> VenueError | None:
         return error_of(self.venue, reply)
 
@@ -158,7 +173,8 @@ class BinanceClient(RestVenueClient):
             del self._client_ids[next(iter(self._client_ids))]
 
     async def _fetch_server_time_ms(self) -> int:
-        return decode(_time, (await self._public(self.calls.time.path)).body, self.venue, "time").serverTime
+        reply = await self._public(self.calls.time.path, answer_s=TIME_ANSWER_S)
+        return decode(_time, reply.body, self.venue, "time").serverTime
 
     async def depth_snapshot(self, symbol: str) -> bytes:
         call = self.calls.depth

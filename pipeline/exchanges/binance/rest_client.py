@@ -15,6 +15,7 @@ from pipeline.exchanges.binance.market_client import BinanceClient
 from pipeline.exchanges.parsing.announced_ends import AnnouncedEnds, Ends
 from pipeline.exchanges.parsing.coin_networks import parse_capital_config
 from pipeline.exchanges.parsing.rows import OddRows
+from pipeline.exchanges.rest_client import FeeCoinCall
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.errors import OrderNotFound
 from pipeline.model.structs import (
@@ -35,9 +36,12 @@ if TYPE_CHECKING:
 class BinanceSpotClient(BinanceClient):
     """:class:`VenueClient` of Binance spot."""
 
+    fee_coin_call = FeeCoinCall(account.FEE_COIN, "/sapi/v1/bnbBurn", "spotBNBBurn=true")
+
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials)
         self._ends = AnnouncedEnds()
+        self._begins = AnnouncedEnds()
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:
         self.symbols.update(symbols_)
@@ -60,21 +64,28 @@ class BinanceSpotClient(BinanceClient):
             prices=symbols.parse_prices(self.venue, quotes.body, self.odd_rows),
             odd=self.odd_rows,
             ends=self._ends.known,
+            begins=self._begins.known,
         )
 
     async def read_ends(self, symbols_: Sequence[str]) -> None:
         self.symbols.update(symbols_)
         if self.has_credentials:  # only a key may read it
             await self._ends.read(self._ask_ends)
+            await self._begins.read(self._ask_begins)
 
     async def _ask_ends(self) -> Ends:
         """Announced delistings of spot."""
         reply = await self._signed("GET", "/sapi/v1/spot/delist-schedule", weight=100)
         return symbols.parse_ends(self.venue, reply.body, self.symbols, self.odd_rows)
 
+    async def _ask_begins(self) -> Ends:
+        """Announced listings of spot."""
+        body = await self._keyed("GET", "/sapi/v1/spot/open-symbol-list", weight=100)
+        return symbols.parse_begins(self.venue, body, self.symbols, self.odd_rows)
+
     @property
     def ends_fault(self) -> str:
-        return self._ends.fault
+        return self._ends.fault or (self._begins.fault and f"listings: {self._begins.fault}")
 
     async def positions(self) -> list[Position]:
         return []

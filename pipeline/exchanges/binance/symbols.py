@@ -97,6 +97,11 @@ class _Delisting(msgspec.Struct):
     symbols: list[str]
 
 
+class _Opening(msgspec.Struct):
+    openTime: int
+    symbols: list[str]
+
+
 class _Ticker(msgspec.Struct):
     symbol: str
     bidPrice: Decimal
@@ -143,6 +148,7 @@ _tickers = Rows(_Ticker, or_one=True)
 _premiums = Rows(_Premium, or_one=True)
 _funding_infos = Rows(_FundingInfo)
 _delistings = Rows(_Delisting)
+_openings = Rows(_Opening)
 _brackets = Rows(_Brackets, or_one=True)
 FUNDING_INTERVAL_S = 8 * 3600  # of a contract that fundingInfo does not list
 
@@ -159,11 +165,12 @@ def parse_instruments(
     premiums: Mapping[str, Premium] | None = None,
     intervals_s: Mapping[str, int] | None = None,
     ends: Ends | None = None,
+    begins: Ends | None = None,
     odd: OddRows | None = None,
 ) -> list[InstrumentSpec]:
     """Specs of ``symbols`` from exchangeInfo, in their order; unlisted and unreadable ones are left out.
 
-    ``ends``: announced delistings, of spot; ``intervals_s``: seconds between funding times of
+    ``ends``, ``begins``: announced delistings and listings, of spot; ``intervals_s``: seconds between funding times of
     contracts that do not have the usual ones."""
     wanted = frozenset(symbols)
 
@@ -171,7 +178,8 @@ def parse_instruments(
         if row.symbol not in wanted:
             return None
         premium = (premiums or {}).get(row.symbol)
-        found = with_end(_spec(venue, market, row, fees.get(row.symbol), coins, prices, premium), ends)
+        own = _spec(venue, market, row, fees.get(row.symbol), coins, prices, premium)
+        found = with_end(with_end(own, ends), begins)
         interval_s = (intervals_s or {}).get(row.symbol)
         return msgspec.structs.replace(found, funding_interval_s=interval_s) if interval_s else found
 
@@ -269,6 +277,18 @@ def parse_ends(venue: str, payload: bytes, symbols: Collection[str] = (), odd: O
     ours = OursAmong(symbols, "symbols")
     rows = _delistings.read(payload, venue, "delist-schedule", one, odd=odd, foreign=ours)
     return ends_of({symbol: at for row in rows for symbol, at in row.items()}, ours)
+
+
+def parse_begins(venue: str, payload: bytes, symbols: Collection[str] = (), odd: OddRows | None = None) -> Ends:
+    """GET /sapi/v1/spot/open-symbol-list: ``[{"openTime":1686161202000,"symbols":["BNBBTC","BNBETH"]}]``, of those that
+    are to open. ``symbols``: ours."""
+
+    def one(row: _Opening) -> dict[str, int]:
+        return dict.fromkeys(row.symbols, announced_s(row.openTime // 1000))
+
+    ours = OursAmong(symbols, "symbols")
+    rows = _openings.read(payload, venue, "open-symbol-list", one, odd=odd, foreign=ours)
+    return Ends(unreadable=frozenset(ours.found), from_s={symbol: at for row in rows for symbol, at in row.items()})
 
 
 def parse_premiums(venue: str, payload: bytes, odd: OddRows | None = None) -> dict[str, Premium]:

@@ -26,7 +26,7 @@ from pipeline.exchanges.bybit.recent_trades import RECENT
 from pipeline.exchanges.bybit.signing import BybitSigner
 from pipeline.exchanges.parsing.rows import OwnRows
 from pipeline.exchanges.parsing.venue_json import decode
-from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, RestVenueClient
+from pipeline.exchanges.rest_client import LOOK_BACK_SLACK_MS, TIME_ANSWER_S, RestVenueClient
 from pipeline.exchanges.transport.throttle import SPARE, Limit
 from pipeline.model.errors import OrderNotFound, ProtocolViolation, VenueError
 from pipeline.model.structs import (
@@ -102,7 +102,8 @@ class BybitClient(RestVenueClient):
         return HttpCall(method=method, target=f"{path}?{query}" if query else path, headers=headers, body=body)
 
     async def _fetch_server_time_ms(self) -> int:
-        return decode(_time, (await self._public("/v5/market/time")).body, self.venue, "time").time
+        reply = await self._public("/v5/market/time", answer_s=TIME_ANSWER_S)
+        return decode(_time, reply.body, self.venue, "time").time
 
     async def _asked(self, path: str, query: str = "", bucket: str = "query") -> tuple[bytes, HttpReply]:
         """(``result`` of a signed GET, the reply)."""

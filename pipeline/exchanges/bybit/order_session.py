@@ -56,6 +56,8 @@ class _Session(StreamSession):
 class _OrderEntry(_Session):
     """Orders and cancels; their answers come by request id."""
 
+    carries_orders = True
+
     def __init__(self, owner: BybitTrading, on_change: Callable[[], None]) -> None:
         super().__init__("order entry", owner, on_change)
 

@@ -208,7 +208,7 @@ class FeedConnection:
         """Ping, ask again for what was not answered, end when silent or broken. Returns when the connection is gone."""
         loop = asyncio.get_running_loop()
         next_ping = loop.time() + self._public.ping_interval_s
-        looked_ns = mono_ns()
+        looked_ns = resumed_ns = mono_ns()
         while not self._closed.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
@@ -221,8 +221,9 @@ class FeedConnection:
             paused = now_ns - looked_ns > PAUSE_NS  # we stood still, not the venue: what came is not read yet
             looked_ns = now_ns
             if paused:
+                resumed_ns = now_ns  # nor has a ping been sent meanwhile
                 continue
-            if now_ns - link.last_frame_mono_ns > self.stall_after_s * 1e9:
+            if now_ns - max(link.last_frame_mono_ns, resumed_ns) > self.stall_after_s * 1e9:
                 self.drop(f"no frame for {self.stall_after_s:g} s")
                 continue
             if self.acked and self._silent_ns() > 3 * self.stall_after_s * 1e9:

@@ -14,6 +14,10 @@ only while
   - one step beyond it sets it back to the recorded value at once;
   - ``DISORDERS_TO_RAISE`` steps beyond the recorded value within ``DISORDER_WINDOW_NS`` raise it to the largest of
     them, until none has come for ``DISORDER_FORGET_NS``.
+
+A venue's clock that has moved is found by the time of the next frame, and asked at once. Orders are stamped by what the
+poller reads every ``MEASURE_EVERY_S``: until then the venue could refuse one leg of two for its time, so no book of it
+is proved for ``MOVED_NS``.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from pipeline.exchanges.feed.types import Counters
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import VenueError
 from pipeline.model.units import NS_PER_MS
-from pipeline.model.venue_clock import ClockEstimate
+from pipeline.model.venue_clock import MEASURE_EVERY_S, ClockEstimate
 from shm.atomics import store_relaxed
 from shm.bookring import conn_close, conn_open
 from shm.layout import CONNECTION, FEED
@@ -47,6 +51,10 @@ MARGIN = 2  # a step that has not come yet may be larger than every one that has
 FLOOR_MS = 20
 FAR_MEASURES = 10  # one a second
 FAR_FORGET_MEASURES = 600  # in time for so long: what comes after is said anew
+CLOCK_SYNC_NS = 60 * 1_000_000_000
+CLOCK_AGAIN_NS = 5 * 1_000_000_000  # where the answer's way was so long that it leaves much open
+CLOCK_DOUBTED_NS = 2 * 1_000_000_000  # where frames are late, or ahead of it
+MOVED_NS = (MEASURE_EVERY_S + 2) * 1_000_000_000  # the poller's reading, and what that and its row take
 CLOCK_ERROR_MAX_NS = 100 * NS_PER_MS  # more is not taken off what frames may be late: a slow way would prove nothing
 
 
@@ -79,6 +87,8 @@ class Proofs:
         self._connections: dict[int, FeedConnection] = {}
         self._disorders: deque[tuple[int, int]] = deque(maxlen=DISORDERS_TO_RAISE)
         self._clock = ClockEstimate()
+        self._clock_asked_ns = 0
+        self._clock_doubted = False
         self._disorder_seen_ns = 0
         self._steps: deque[tuple[int, int]] = deque()  # (when, largest step since the one before), the newest last
         self._observed_since_ns = 0  # since when, and over how many frames, no step exceeded the lag
@@ -106,9 +116,14 @@ class Proofs:
         """The venue has answered at least once what time it is."""
         return bool(self._books.mem[BOOKS.clock_known])
 
+    def clock_is_due(self, now_ns: int) -> bool:
+        """Whether the venue should be asked what time it is."""
+        known_for_ns = CLOCK_SYNC_NS if self.clock_is_sharp else CLOCK_AGAIN_NS
+        return now_ns - self._clock_asked_ns >= (CLOCK_DOUBTED_NS if self._clock_doubted else known_for_ns)
+
     async def ask_clock(self, client: VenueClient) -> None:
         """Ask the venue what time it is. That it does not say is told as long as it never has."""
-        sent_ns = mono_ns()
+        sent_ns = self._clock_asked_ns = mono_ns()
         try:
             server_ms = await client.server_time_ms()
         except VenueError as error:
@@ -120,10 +135,27 @@ class Proofs:
     def learn(self, server_ms: int, send_mono_ns: int, recv_mono_ns: int) -> None:
         """One answer of the venue's time endpoint. What its way leaves open is taken off what frames may be late, up to
         ``CLOCK_ERROR_MAX_NS``: else frames that are later than ``LATE_MS`` could pass."""
+        before_ns, error_ns, was_known = self._clock.offset_ns, self._clock.error_ns, self.clock_known
         self._clock.learn(server_ms, send_mono_ns, recv_mono_ns)
+        moved_ns, error_ns = self._clock.offset_ns - before_ns, error_ns + self._clock.error_ns
+        if was_known and abs(moved_ns) > freshness.LATE_MS * NS_PER_MS + error_ns:
+            self._moved(moved_ns // NS_PER_MS, recv_mono_ns)
+        self._clock_doubted = False
+        self._set(BOOKS.ahead_known, 0)
         self._set(BOOKS.clock_offset_ms, self._clock.offset_ns // NS_PER_MS)
         self._set(BOOKS.clock_error_ms, -(-min(self._clock.error_ns, CLOCK_ERROR_MAX_NS) // NS_PER_MS))
         self._set(BOOKS.clock_known, 1)
+
+    def _moved(self, moved_ms: int, now_ns: int) -> None:
+        self._set(BOOKS.closed_until_ns, now_ns + MOVED_NS)
+        for each in self._connections.values():
+            freshness.set_on_time(self._books.mem, self._words, each.conn, 0)
+            each.on_time = False
+        self._say(
+            "warning",
+            f"{self._venue}: its clock has moved by {moved_ms:+d} ms: no book of it is proved for "
+            f"{MOVED_NS // 1_000_000_000} s, until orders are stamped by it again; nothing to do",
+        )
 
     @property
     def clock_is_sharp(self) -> bool:
@@ -160,6 +192,8 @@ class Proofs:
             self._counters.pauses += 1
         if notice & freshness.NOTICE_LATE:
             self._counters.late_episodes += 1
+        if notice & (freshness.NOTICE_LATE | freshness.NOTICE_AHEAD):
+            self._clock_doubted = True
         if notice & freshness.NOTICE_SILENCE:
             self._counters.silences += 1
         if notice & freshness.NOTICE_TURN:

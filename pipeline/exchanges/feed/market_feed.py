@@ -29,7 +29,7 @@ from pipeline.exchanges.feed.connection import STABLE_S, ConnectionRows, FeedCon
 from pipeline.exchanges.feed.connection_proofs import Proofs
 from pipeline.exchanges.feed.frame_tap import FrameTap
 from pipeline.exchanges.feed.kept_connection import KeptConnection, Twin
-from pipeline.exchanges.feed.planned_change import first_of, overlap, replaces
+from pipeline.exchanges.feed.planned_change import first_of, opened_unless, overlap, replaces
 from pipeline.exchanges.feed.public_stream import ControlKind, PublicStream
 from pipeline.exchanges.feed.snapshots import Snapshots
 from pipeline.exchanges.feed.topics import has_room, topics_of
@@ -48,8 +48,6 @@ BAD_FRAMES_WINDOW_S = 10.0
 TICK_S = 0.1
 BEHIND_TICKER_NS = 400_000_000  # of flow: an update follows its ticker within that (recorded: 212 ms at most)
 MEASURE_S = 1.0
-CLOCK_SYNC_S = 60.0
-CLOCK_AGAIN_S = 5.0  # where the answer's way was so long that it leaves much open
 _CONTROL = int(FrameResult.CONTROL)
 _NEED_SNAPSHOT = int(FrameResult.NEED_SNAPSHOT)
 _REJECTED = int(FrameResult.REJECTED)
@@ -251,20 +249,21 @@ class MarketFeed:
             while not kept.symbols:  # a connection without subscriptions is closed by its venue
                 kept.changed.clear()
                 await kept.changed.wait()
+            heir: FeedConnection | None = None
             refused: VenueError | None = None
             try:
-                connection = kept.live = await self._connect()
+                heir = kept.live = await kept.opened(self._connect, self._end)
+                if heir.acked:  # its twin
+                    self._carried(kept)
             except VenueError as error:
                 refused = error
                 self._say("warning", error.message)
-            else:
-                heir: FeedConnection | None = connection
-                while heir is not None:
-                    connection = await self._live(kept, heir)
-                    heir = self._lost(kept, connection)
-                if connection.age_s > STABLE_S:
+            while heir is not None:
+                connection = await self._live(kept, heir)
+                heir = self._lost(kept, connection)
+                if heir is None and connection.age_s > STABLE_S:
                     pauses.reset()
-            await asyncio.sleep(pauses.next_s(refused))
+            await kept.pause(pauses.next_s(refused))
 
     async def _connect(self) -> FeedConnection:
         conn = self._connection_rows.take()
@@ -321,12 +320,13 @@ class MarketFeed:
             await connection.subscribe([topic for topic in wanted if topic not in connection.wanted])
 
     async def _change_over(self, kept: KeptConnection, old: FeedConnection) -> FeedConnection | None:
-        """Planned change: the new connection is complete before the old one goes, which carries the books until then.
-        None: the old one stays."""
+        """Planned change: the new connection is complete before the old one goes. None: that stays, or has ended."""
         try:
-            new = await self._connect()
+            new = await opened_unless(lambda: not old.is_open, self._connect, self._end)
         except VenueError as error:
             self._say("warning", f"planned change put off: {error.message}")
+            return None
+        if new is None:
             return None
         await new.subscribe(topics_of(self.public, kept.symbols, self.instruments))
         await first_of(old.watch(), new.watch(), overlap(old, new))
@@ -340,9 +340,13 @@ class MarketFeed:
             self._hand_over(new, heir)
         else:  # nor did it have everything when the old one was lost; it is the only one left
             kept.live = new
-        for symbol in kept.symbols:  # what was lost, or asked for while nobody carried it
-            self.snapshots.carried(self.instruments[symbol])
+        self._carried(kept)
         return None if kept.live is old else kept.live
+
+    def _carried(self, kept: KeptConnection) -> None:
+        """Asks for what was lost, or asked for while nobody carried it."""
+        for symbol in kept.symbols:
+            self.snapshots.carried(self.instruments[symbol])
 
     def _hand_over(self, source: FeedConnection, target: FeedConnection) -> None:
         """End ``source``. What came over it while both were subscribed came over ``target``, too; books that it does
@@ -379,7 +383,7 @@ class MarketFeed:
         if kept.live is not None:
             self._hand_over(connection, kept.live)
         else:
-            kept.down_since_ns = mono_ns()
+            kept.went_down(connection)
             self._end(connection)
         return kept.live
 
@@ -405,7 +409,7 @@ class MarketFeed:
     async def _tick(self) -> None:
         """Every ``TICK_S``: that the loop runs, which books are behind their tickers; now and then how far topics run
         apart, which books are near their horizon (:meth:`_turned` also asks), and the venue's clock."""
-        next_sync_ns = next_measure_ns = 0
+        next_measure_ns = 0
         while True:
             now_ns = mono_ns()
             self.proofs.ticked(now_ns)
@@ -419,8 +423,7 @@ class MarketFeed:
                 next_measure_ns = now_ns + int(MEASURE_S * 1e9)
                 self.proofs.measure(now_ns)
                 self.snapshots.deepen_near()
-            if now_ns >= next_sync_ns:
-                next_sync_ns = now_ns + int((CLOCK_SYNC_S if self.proofs.clock_is_sharp else CLOCK_AGAIN_S) * 1e9)
+            if self.proofs.clock_is_due(now_ns):
                 self._spawn(self.proofs.ask_clock(self.client))
             await asyncio.sleep(TICK_S)
 
@@ -440,8 +443,7 @@ class MarketFeed:
         return quiet
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._group.create_task(work)
-        self._tasks.add(task)
+        self._tasks.add(task := self._group.create_task(work))
         task.add_done_callback(self._tasks.discard)
 
     def _trouble(self, result: int, conn: int, recv_mono_ns: int) -> None:

@@ -1,9 +1,10 @@
-"""A planned change of connection: the old one and the new one run side by side until the new one has taken over."""
+"""A change of connection: when a new one is needed no more; in a planned one the old and the new one run side by side
+until the new one has taken over."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from pipeline.exchanges.feed.connection import FeedConnection
@@ -11,6 +12,28 @@ from pipeline.exchanges.feed.connection import FeedConnection
 OVERLAP_S = 1.0  # both connections run so long, complete and on time, at a planned change
 OVERLAP_MAX_S = 15.0
 OVERLAP_LOOK_S = 0.05
+
+
+async def opened_unless(
+    needless: Callable[[], bool],
+    connect: Callable[[], Awaitable[FeedConnection]],
+    end: Callable[[FeedConnection], None],
+) -> FeedConnection | None:
+    """A new connection by ``connect``; None where it is ``needless`` before it is open, which an address that answers
+    nothing may take long for. Raises what ``connect`` raises. ``end``: of one that is open in the last moment."""
+    opening = asyncio.ensure_future(connect())
+    try:
+        while not opening.done():
+            if needless():
+                return None
+            await asyncio.wait({opening}, timeout=OVERLAP_LOOK_S)
+        return opening.result()
+    finally:
+        if not opening.done():
+            opening.cancel()
+            (late,) = await asyncio.gather(opening, return_exceptions=True)
+            if isinstance(late, FeedConnection):
+                end(late)
 
 
 async def overlap(old: FeedConnection, new: FeedConnection) -> None:

@@ -40,6 +40,7 @@ LOSSES_NS = 60_000_000_000
 LOSSES_SAID_MAX = 20  # of a venue, in ``LOSSES_NS``: a storm of gaps must not be a storm of lines
 QUIET_NS = 30_000_000_000  # a book without an update of its own for so long is compared with the venue's
 QUIET_ASKED_MAX = 5  # books of a silent connection that are compared with the venue's
+TOO_FINE_AGAIN_S = 60.0  # a price of digits that no row will hold may have been the venue's slip
 COMPARE_S = 1.0  # no more than one request in that time
 NO_CONN = -1  # a book that no connection carries: nothing can prove it
 
@@ -86,6 +87,8 @@ class Snapshots:
         self._paused: set[int] = set()  # books that were lost too soon: asked for later
         self._deepening: set[int] = set()  # standing books that get a new snapshot
         self._deepened_ns: dict[int, int] = {}  # when they last asked for one, by their own time
+        self._renewing: dict[int, int] = {}  # books whose snapshot a recording needs -> not asked for before then
+        self._renewed_ns = 0  # since when it needs them
         self._compared_ns: dict[int, int] = {}  # by quiet book: when REST was asked for it
         self._differed: dict[int, int] = {}  # by quiet book that was other than REST: its update id then
         self._event = asyncio.Event()
@@ -93,7 +96,6 @@ class Snapshots:
         self._losses = 0  # since then
         self._too_fine: set[int] = set()  # books whose prices need a finer exponent than their row has
         self.wanted_digits: dict[int, int] = {}  # by instrument: most digits that a refused price needed
-        self._rest_filled: set[int] = set()  # books that show a REST snapshot without a stream behind it
         self._record: Words = np.zeros(BOOK.WORDS, dtype=np.int64)
 
     # --- asking ---
@@ -106,29 +108,38 @@ class Snapshots:
             self._event.set()
 
     def deepen_near(self) -> None:
-        """A new snapshot for every book that has come near its horizon."""
+        """A new snapshot for every book that has come near its horizon, or that a recording still needs."""
         for book_index in self._books.near_horizon():
             self.keep_updates_for_snapshot(book_index)
+        now_ns = mono_ns()
+        for book_index, due_ns in self._renewing.items():
+            if now_ns >= due_ns and self._books.is_synced(book_index) and self._deepen(book_index):
+                self._renewing[book_index] = now_ns + DEEPEN_AGAIN_NS
 
     def renew(self) -> None:
-        """A new snapshot for every standing book, while it goes on: a piece of a recording begins with them. Pushed
-        whole books get none: a new subscription would interrupt them."""
-        for book_index in () if self._pushed else self._instruments:
-            if self._books.is_synced(book_index):
-                self.keep_updates_for_snapshot(book_index)
+        """A new snapshot for every book, while it goes on: a piece of a recording begins with them. One that fails, or
+        is older than its book, is asked for again, and so is one that was on its way already: updates behind it may
+        stand in the piece before. Pushed whole books get none: a new subscription would interrupt them."""
+        if not self._pushed:
+            self._renewing, self._renewed_ns = dict.fromkeys(self._instruments, 0), mono_ns()
+        self.deepen_near()
 
     def keep_updates_for_snapshot(self, book_index: int) -> None:
         """A standing book is near the end of what its snapshot knew: a new one, while the book goes on."""
-        if book_index in self._wanted or book_index in self._running or book_index not in self._instruments:
-            return
         now_ns = self._books.venue_ns(book_index) or mono_ns()
         asked_ns = self._deepened_ns.get(book_index)
         if asked_ns is not None and 0 <= now_ns - asked_ns < DEEPEN_AGAIN_NS:
             return
-        self._deepened_ns[book_index] = now_ns
+        if self._deepen(book_index):
+            self._deepened_ns[book_index] = now_ns
+
+    def _deepen(self, book_index: int) -> bool:
+        if book_index in self._wanted or book_index in self._running or book_index not in self._instruments:
+            return False
         self._deepening.add(book_index)
         self._books.keep_updates_for_snapshot(book_index)
         self.want(book_index)
+        return True
 
     def acknowledged(self, topics: Collection[str]) -> None:
         """Book topics stand: their books may be aligned."""
@@ -175,8 +186,7 @@ class Snapshots:
         """A stream carries the book's topic now: align it (a quiet book gets no update that would ask for it)."""
         index = instrument.book_index
         self._subscribed_ns[index] = mono_ns()
-        if index in self._rest_filled:
-            self._rest_filled.discard(index)
+        if self._books.is_synced(index) and not self._stands(index):  # as REST shows it
             self._books.invalidate(index, FLAG_UNPROVED | FLAG_GAP)
         if not self._books.is_synced(index):
             self._books.request_snapshot(index)
@@ -190,29 +200,42 @@ class Snapshots:
         self._paused.discard(book_index)
         self._deepening.discard(book_index)
         self._deepened_ns.pop(book_index, None)
+        self._renewing.pop(book_index, None)
         self._subscribed_ns.pop(book_index, None)
         self._too_fine.discard(book_index)
-        self._rest_filled.discard(book_index)
         self._compared_ns.pop(book_index, None)
         self._differed.pop(book_index, None)
 
     def too_fine(self, book_index: int) -> None:
-        """A price has more digits than the row's exponent holds: halted until the catalogue brings a finer row."""
+        """A price has more digits than the row's exponent holds: halted until the catalogue brings a finer row, and
+        asked for again after a while where it brings none."""
         instrument = self._instruments.get(book_index)
-        if instrument is not None and book_index not in self._too_fine:
-            self._too_fine.add(book_index)
-            digits = self._books.needed_price_exp
-            self.wanted_digits[instrument.instrument_id] = digits
+        if instrument is None or book_index in self._too_fine:
+            return
+        self._too_fine.add(book_index)
+        asyncio.get_running_loop().call_later(TOO_FINE_AGAIN_S, self._ask_again, instrument)
+        digits, known = self._books.needed_price_exp, self.wanted_digits.get(instrument.instrument_id)
+        self.wanted_digits[instrument.instrument_id] = digits
+        if digits != known:
             self._say(
                 "warning",
                 f"{self._venue} {instrument.symbol}: halted, a price has {digits} digits after "
                 f"the point, the catalogue row holds {instrument.price_exp}",
             )
 
+    def _ask_again(self, instrument: FeedInstrument) -> None:
+        if instrument.book_index in self._too_fine and self._instruments.get(instrument.book_index) is instrument:
+            self._too_fine.discard(instrument.book_index)
+            self.carried(instrument)
+
     def whole(self, instrument: FeedInstrument) -> bool:
         """The book stands on a snapshot and a stream, or cannot (too fine: said, halted, waited for by nobody)."""
         index = instrument.book_index
-        return index in self._too_fine or (self._books.is_synced(index) and index not in self._rest_filled)
+        return index in self._too_fine or self._stands(index)
+
+    def _stands(self, index: int) -> bool:
+        """A stream carries the book on. (What REST shows while none does is of no connection.)"""
+        return self._books.is_synced(index) and self._books.conn_of(index) != NO_CONN
 
     # --- working ---
 
@@ -277,6 +300,8 @@ class Snapshots:
             self._tap.snapshot(instrument.symbol, asked_ns, payload)
         result = self._books.on_snapshot(index, payload, asked_ns, connection.conn)
         if result == SnapshotResult.SYNCED:
+            if asked_ns >= self._renewed_ns:
+                self._renewing.pop(index, None)
             self._synced_ns[index] = self._synced_ns.get(index, 0) if deepening else mono_ns()
             self._counters.deepened += deepening
             return False
@@ -394,8 +419,11 @@ class Snapshots:
                     await self.show(shown, lambda one=one: one.live is None)  # type: ignore[misc]
 
     async def show(self, instruments: Iterable[FeedInstrument], still_down: Callable[[], bool]) -> None:
-        """Books by REST, shown and flagged: no stream stands behind them, so nothing proves them afterwards."""
+        """Books by REST, shown and flagged: no stream stands behind them, so nothing proves them afterwards. But where
+        a twin's updates had waited for one."""
         for instrument in instruments:
+            if self._instruments.get(instrument.book_index) is not instrument or self._stands(instrument.book_index):
+                continue  # it is gone, or stands over the twin of the one that is down
             asked_ns = mono_ns()
             try:
                 payload = await self._client.depth_snapshot(instrument.symbol)
@@ -405,14 +433,15 @@ class Snapshots:
             index = instrument.book_index
             if not still_down():
                 return
-            if self._instruments.get(index) is not instrument:
+            if self._instruments.get(index) is not instrument or self._stands(index):
                 continue
             if self._tap is not None:
                 self._tap.snapshot(instrument.symbol, asked_ns, payload)
             if self._books.on_snapshot(index, payload, asked_ns, NO_CONN) != SnapshotResult.SYNCED:
                 continue
+            if self._books.conn_of(index) != NO_CONN:
+                continue  # updates of the twin, which could not stand in yet, go on top: they carry the book on
             self._counters.rest_books += 1
-            self._rest_filled.add(index)
             if read_book(self._words, self._feed_off, index, self._record) > 0:
                 self._record[BOOK.flags] |= FLAG_UNPROVED
                 self._record[BOOK.publish_mono_ns] = 0

@@ -20,7 +20,7 @@ import msgspec
 from pipeline.exchanges.parsing.rows import OddRows, Rows, any_row
 from pipeline.exchanges.parsing.venue_json import ABSENT, Maybe, decode, maybe_number, number
 from pipeline.model.account_fees import FeeSwitch
-from pipeline.model.errors import AccountSettingsWrong, RateLimited, VenueError
+from pipeline.model.errors import AccountSettingsWrong
 from pipeline.model.units import PPM
 
 FIX_DUAL = "POST /futures/usdt/set_position_mode?position_mode=single (no position and no order may be open)"
@@ -140,16 +140,14 @@ def check_account_mode(venue: str, mode: str) -> None:
         )
 
 
-def wrong_mode(venue: str, mode: str) -> AccountSettingsWrong:
-    """The error of a row or an account that is not in single mode."""
-    return AccountSettingsWrong(f"{venue}: position mode {mode}, wanted single; fix: {FIX_DUAL}", venue=venue)
+def wrong_mode(venue: str, mode: str, why: object = "") -> AccountSettingsWrong:
+    """The error of a row or an account that is not in single mode; ``why`` it cannot be set."""
+    found = f"{venue}: position mode {mode}, wanted single{f': {why}' if why else ''}"
+    return AccountSettingsWrong(f"{found}; fix: {FIX_DUAL}", venue=venue)
 
 
-def wrong_leverage(venue: str, symbol: str, leverage: Decimal, why: object) -> VenueError:
-    """The error of a contract that does not take the configured leverage. A rate limit stays one: it is about no
-    setting."""
-    if isinstance(why, RateLimited):
-        return why
+def wrong_leverage(venue: str, symbol: str, leverage: Decimal, why: object) -> AccountSettingsWrong:
+    """The error of a contract that does not take the configured leverage."""
     return AccountSettingsWrong(
         f"{venue}: {symbol} is not isolated at leverage {leverage}: {why}; fix: POST "
         f"/futures/usdt/positions/{symbol}/leverage?leverage={leverage}, or another detection.hedge.leverage",

@@ -24,7 +24,7 @@ from pipeline.exchanges.order_session import OrderSession
 from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.stream_session import StreamSession
 from pipeline.exchanges.transport.websocket import WsLink
-from pipeline.model.clock import wall_ms
+from pipeline.model.clock import mono_ns, wall_ms
 from pipeline.model.errors import (
     AuthRefused,
     ProtocolViolation,
@@ -39,11 +39,14 @@ if TYPE_CHECKING:
     from pipeline.model.config import VenueConfig
 
 BALANCE_REST_INTERVAL_S = 0.1  # a burst of wallet changes asks once
+LOGIN_SKEW_MAX_MS = 60_000  # a login from further away is refused
 HELD_FRAMES_MAX = 256  # frames of contracts whose multiplier is being asked
 
 
 class _OrderEntry(StreamSession):
     """The trading connection: logged in, answers matched by request id."""
+
+    carries_orders = True
 
     def __init__(self, owner: GateTrading, on_change: Callable[[], None]) -> None:
         super().__init__("order entry", owner.venue, on_change)
@@ -60,13 +63,16 @@ class _OrderEntry(StreamSession):
         return SIZE_DECIMAL
 
     async def handshake(self, link: WsLink) -> None:
-        time_s = self._owner.client.clock.now_ms() // 1000
-        frame = wsapi.login_frame(self._owner.signer, self._owner.prefix, "login", time_s)
+        clock, sent_ns = self._owner.client.clock, mono_ns()
+        frame = wsapi.login_frame(self._owner.signer, self._owner.prefix, "login", clock.now_ms() // 1000)
         reply = wsapi.parse_reply(self.venue, await self.ask(link, "login", frame))
         error = wsapi.reply_error(self.venue, reply, wall_ms())
         if error is not None:
             raise error
         self.uid = wsapi.login_uid(self.venue, reply)
+        said_ms = wsapi.reply_ms(reply)
+        if not clock.known and abs(said_ms - clock.now_ms()) <= LOGIN_SKEW_MAX_MS:
+            clock.learn(said_ms, mono_ns() - sent_ns)  # an order's expiry is a time of theirs: better than ours
 
     def on_frame(self, payload: memoryview, is_text: bool, recv_mono_ns: int) -> None:
         try:

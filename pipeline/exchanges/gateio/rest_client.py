@@ -27,9 +27,9 @@ from pipeline.exchanges.gateio.recent_trades import RECENT
 from pipeline.exchanges.gateio.signing import GateSigner
 from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.exchanges.parsing.venue_json import decode
-from pipeline.exchanges.rest_client import RestVenueClient
+from pipeline.exchanges.rest_client import TIME_ANSWER_S, FeeCoinCall, RestVenueClient
 from pipeline.model.account_fees import FeeSwitch
-from pipeline.model.errors import AccountSettingsWrong, OrderNotFound, ProtocolViolation, VenueError, VenueRejected
+from pipeline.model.errors import OrderNotFound, ProtocolViolation, RateLimited, VenueError, VenueRejected
 from pipeline.model.structs import (
     Balance,
     CoinIdentity,
@@ -112,7 +112,7 @@ class GateClient(RestVenueClient):
             self.transport.throttle.remaining(bucket, int(left))
 
     async def _fetch_server_time_ms(self) -> int:
-        reply = await self._public("/spot/time")
+        reply = await self._public("/spot/time", answer_s=TIME_ANSWER_S)
         return decode(_time, reply.body, self.venue, "spot/time").server_time
 
     def _since_s(self, since_wall_ms: int) -> int:
@@ -154,6 +154,8 @@ class GateClient(RestVenueClient):
 class GateSpotClient(GateClient):
     """:class:`VenueClient` of Gate.io spot."""
 
+    fee_coin_call = FeeCoinCall("GT", "/account/debit_fee", body=b'{"enabled":true}')
+
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
         super().__init__(venue, credentials)
         self._mode = AccountMode(self.venue, partial(self._signed, "GET", bucket="query"))
@@ -168,7 +170,8 @@ class GateSpotClient(GateClient):
         await super().close()
 
     async def _withdraw_terms(self) -> dict[str, WithdrawTerms]:
-        """None where the venue does not tell, or not soon: no instrument waits for them."""
+        """None where the venue does not tell, or not soon: no instrument waits for them. A rate limit pauses its bucket
+        by itself."""
         try:
             async with asyncio.timeout(BESIDE_TIMEOUT_S):
                 reply = await self._signed("GET", "/wallet/withdraw_status", bucket="query")
@@ -476,11 +479,10 @@ class GateFuturesClient(GateClient):
         if account_settings.is_dual(self.venue, reply.body):
             try:
                 await self._signed("POST", f"{FUTURES_PATH}/set_position_mode", "position_mode=single", bucket="query")
+            except RateLimited:
+                raise
             except VenueRejected as refused:
-                raise AccountSettingsWrong(
-                    f"{self.venue}: position mode dual, wanted single: {refused}; fix: {account_settings.FIX_DUAL}",
-                    venue=self.venue,
-                ) from refused
+                raise account_settings.wrong_mode(self.venue, "dual", refused) from refused
             reply = await self._signed("GET", f"{FUTURES_PATH}/accounts")
         account_settings.check_modes(self.venue, reply.body)
         self._modes_known = True

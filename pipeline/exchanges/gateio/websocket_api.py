@@ -85,6 +85,12 @@ def reply_error(venue: str, reply: ApiReply, now_wall_ms: int) -> VenueError | N
     return error_of_code(venue, status, own, _silence_s(reply.header, now_wall_ms))
 
 
+def reply_ms(reply: ApiReply) -> int:
+    """When the venue sent a reply, in unix ms of its clock; 0: it does not say."""
+    text = str(reply.header.response_time)
+    return int(text) if text.isdecimal() and text.isascii() else 0
+
+
 def _silence_s(header: Header, now_wall_ms: int) -> float:
     text = str(header.reset_a or header.reset_b or "")
     if not text.isdigit():

@@ -28,7 +28,7 @@ from pipeline.exchanges.parsing.venue_json import decode
 from pipeline.exchanges.stream_session import StreamSession
 from pipeline.exchanges.transport.hmac_pads import block_key
 from pipeline.exchanges.transport.http1 import Http1Connection, Http1Pool, OnLost, OnReply
-from pipeline.exchanges.transport.websocket import WsLink, tls_context
+from pipeline.exchanges.transport.websocket import WsLink
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import (
     AuthRefused,
@@ -128,7 +128,7 @@ class MexcTrading(OrderSession):
         self._pool = Http1Pool(
             host=parts.hostname or "",
             port=parts.port or (443 if secure else 80),
-            tls=tls_context() if secure else None,
+            secure=secure,
             size=POOL_SIZE,
             keep_warm_request=b"GET %b/ping HTTP/1.1\r\nHost: %b\r\n\r\n"
             % (self._prefix.encode(), parts.netloc.encode()),

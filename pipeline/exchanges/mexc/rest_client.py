@@ -21,7 +21,7 @@ from pipeline.exchanges.parsing.announced_ends import AnnouncedEnds, Ends
 from pipeline.exchanges.parsing.coin_networks import parse_capital_config
 from pipeline.exchanges.parsing.rows import OddRows
 from pipeline.exchanges.parsing.venue_json import decode
-from pipeline.exchanges.rest_client import RestVenueClient
+from pipeline.exchanges.rest_client import TIME_ANSWER_S, FeeCoinCall, RestVenueClient
 from pipeline.exchanges.transport.throttle import Limit
 from pipeline.model.account_fees import FeeSwitch
 from pipeline.model.errors import OrderNotFound, RateLimited, VenueError, VenueRejected
@@ -70,6 +70,7 @@ class MexcClient(RestVenueClient):
 
     listings = LISTINGS
     recent = RECENT
+    fee_coin_call = FeeCoinCall("MX", "/mxDeduct/enable", "mxDeductEnable=true")
     clock_refusals = frozenset(str(code) for code, kind in KIND_OF_CODE.items() if kind == "clock")
 
     def __init__(self, venue: VenueConfig, credentials: Credentials | None) -> None:
@@ -87,7 +88,7 @@ class MexcClient(RestVenueClient):
         return error_of(self.venue, reply)
 
     async def _fetch_server_time_ms(self) -> int:
-        reply = await self._public("/time")
+        reply = await self._public("/time", answer_s=TIME_ANSWER_S)
         return decode(_time, reply.body, self.venue, "time").serverTime
 
     async def instruments(self, symbols_: Sequence[str]) -> list[InstrumentSpec]:

@@ -96,6 +96,7 @@ _offline = Rows(_Offline)
 
 
 def _status(row: _Row) -> TradingStatus:
+    """Also what keeps entries away before a listing: no answer of this venue is known to say when that is."""
     if str(row.status) not in _STATUS_ONLINE or not row.isSpotTradingAllowed:
         return TradingStatus.HALTED
     return _SIDE_OF_TYPE.get(int(row.tradeSideType), TradingStatus.HALTED)

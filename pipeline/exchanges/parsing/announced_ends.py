@@ -1,4 +1,4 @@
-"""Announced ends of trading that a venue tells in a list of its own, beside the list of its instruments.
+"""Announced ends and begins of trading that a venue tells in lists of their own, beside the list of its instruments.
 
 The list must not cost the instruments: it is a reading of its own (:meth:`VenueClient.read_ends`), and their rows have
 what it said last. Where it cannot be read that stands (silence withdraws nothing), and ``fault`` says why.
@@ -23,6 +23,7 @@ class Ends(msgspec.Struct, frozen=True):
 
     until_s: dict[str, int] = {}
     unreadable: frozenset[str] = frozenset()
+    from_s: dict[str, int] = {}  # begins, where the list is of those
 
 
 class AnnouncedEnds:
@@ -44,8 +45,10 @@ class AnnouncedEnds:
             self.fault = f"{known}: {str(error) or f'no answer within {ENDS_TIMEOUT_S:.0f} s'}"
             return self.known
         self._answered = True
-        before = {symbol: at for symbol, at in self.known.until_s.items() if symbol in found.unreadable}
-        self.known, self.fault = Ends({**before, **found.until_s}, found.unreadable), ""
+        untils = {symbol: at for symbol, at in self.known.until_s.items() if symbol in found.unreadable}
+        froms = {symbol: at for symbol, at in self.known.from_s.items() if symbol in found.unreadable}
+        self.known = Ends({**untils, **found.until_s}, found.unreadable, {**froms, **found.from_s})
+        self.fault = ""
         return self.known
 
 
@@ -67,15 +70,15 @@ class OursAmong:
 
 
 def with_end(spec: InstrumentSpec, ends: Ends | None) -> InstrumentSpec:
-    """``spec`` with its announced end. One whose announcement cannot be read takes no entries, as one whose row
-    cannot."""
+    """``spec`` with its announced end and begin. One whose announcement cannot be read takes no entries, as one whose
+    row cannot."""
     if ends is None:
         return spec
     until_s = spec.trading_until_wall_s or ends.until_s.get(spec.symbol, 0)
+    from_s = spec.trading_from_wall_s or ends.from_s.get(spec.symbol, 0)
     doubt = spec.symbol in ends.unreadable
-    return msgspec.structs.replace(
-        spec, trading_until_wall_s=until_s, ending=spec.ending or doubt, unreadable=spec.unreadable or doubt
-    )
+    times = {"trading_until_wall_s": until_s, "trading_from_wall_s": from_s}
+    return msgspec.structs.replace(spec, **times, ending=spec.ending or doubt, unreadable=spec.unreadable or doubt)
 
 
 def ends_of(pairs: Mapping[str, int], ours: OursAmong) -> Ends:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import ssl
 from collections.abc import Callable
 from typing import cast
 
@@ -24,8 +23,11 @@ import httptools
 
 from pipeline.exchanges.base import HttpReply
 from pipeline.exchanges.transport.backoff import Backoff
+from pipeline.exchanges.transport.openssl import client_context, tls_context
+from pipeline.exchanges.transport.tls import TlsTransport, connect
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import VenueUnavailable
+from shm.tls.sealed import NO_SEAL
 
 REPLY_BYTES_MAX = 1024 * 1024
 REPLY_TIMEOUT_S = 10.0  # venues process an order for at most 10 s; the saga's own time-out is far shorter
@@ -86,6 +88,7 @@ class Http1Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._broken = ""
         self._fd = -1  # of a plain socket; -1 under TLS
+        self._tls: TlsTransport | None = None
         self.last_used_mono_ns = 0
 
     @property
@@ -115,24 +118,37 @@ class Http1Connection(asyncio.Protocol):
         self.last_used_mono_ns = sent_mono_ns
         self._timer = asyncio.get_running_loop().call_later(timeout_s, self._timed_out)
 
-    def plain_fd(self) -> int:
-        """The socket that takes a request's bytes now; -1: there is none (TLS). Raises ``VenueUnavailable`` when the
+    def direct_fd(self) -> int:
+        """The socket that takes a request's bytes now; -1: there is none. Raises ``VenueUnavailable`` when the
         connection is closed or closing, or does not take what it was given before."""
         transport = self._transport
+        if self._tls is not None:
+            return self._tls.direct_fd()
         if transport is None or transport.is_closing():
             raise VenueUnavailable("connection is closed; nothing was sent")
         if transport.get_write_buffer_size():
             raise VenueUnavailable("the connection does not take the bytes of before; nothing was sent")
         return self._fd
 
-    def write(self, payload: bytes) -> None:
-        """Hands bytes to the connection, behind all that it was given before; nothing where it is gone."""
-        if self._transport is not None:
-            self._transport.write(payload)
+    @property
+    def seal(self) -> int:
+        """See ``OrderLine``."""
+        return self._tls.seal if self._tls is not None else NO_SEAL
+
+    def write_rest(self, wire: memoryview, taken: int) -> None:
+        """See ``OrderLine``; nothing where it is gone."""
+        if self._tls is not None:
+            self._tls.write_rest()
+        elif self._transport is not None:
+            self._transport.write(bytes(wire[taken:]))
 
     def _write(self, transport: asyncio.Transport, payload: bytes) -> None:
-        """Into the kernel before this returns, where the socket is plain: uvloop's own ``write`` waits for the end of
-        the loop's round. Under TLS there is no way around it."""
+        """Into the kernel before this returns: uvloop's own ``write`` waits for the end of the loop's round. Our own
+        TLS does so by itself; there is no way around that of ``ssl``."""
+        if self._tls is not None:
+            if not self._tls.gives(payload):
+                raise VenueUnavailable("connection was reset before; nothing was sent")
+            return
         if self._fd < 0 or transport.get_write_buffer_size():
             transport.write(payload)
             return
@@ -160,7 +176,9 @@ class Http1Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports share no base class with asyncio's
-        if transport.get_extra_info("ssl_object") is None:
+        if isinstance(transport, TlsTransport):
+            self._tls = transport
+        elif transport.get_extra_info("ssl_object") is None:
             self._fd = transport.get_extra_info("socket").fileno()
         self.last_used_mono_ns = mono_ns()
 
@@ -178,7 +196,7 @@ class Http1Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
+        self._transport = self._tls = None
         self._fd = -1
         self._finish_lost(self._broken or (type(exc).__name__ if exc else "connection closed"))
         self._on_down(self)
@@ -225,14 +243,14 @@ class Http1Pool:
         *,
         host: str,
         port: int,
-        tls: ssl.SSLContext | None,
+        secure: bool,
         size: int,
         keep_warm_request: bytes,
         on_change: Callable[[bool], None],
         venue: str,
     ) -> None:
         self._address = (host, port)
-        self._tls = tls
+        self._secure = secure
         self._size = size
         self._keep_warm = keep_warm_request
         self._on_change = on_change
@@ -303,9 +321,7 @@ class Http1Pool:
         host, port = self._address
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Http1Connection(on_down), host, port, ssl=self._tls
-                )
+                connection = await self._connected(on_down, host, port)
         except (OSError, TimeoutError) as error:
             text = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
             raise VenueUnavailable(
@@ -314,6 +330,14 @@ class Http1Pool:
         self._connections.append(connection)
         self._changed()
         return connection, down
+
+    async def _connected(self, on_down: Callable[[Http1Connection], None], host: str, port: int) -> Http1Connection:
+        create_connection = asyncio.get_running_loop().create_connection
+        own = client_context() if self._secure else None
+        if own is not None:
+            return (await connect(create_connection, lambda: Http1Connection(on_down), host, port, own))[1]
+        tls = tls_context() if self._secure else None
+        return (await create_connection(lambda: Http1Connection(on_down), host, port, ssl=tls))[1]
 
     def _changed(self) -> None:
         up = any(connection.open for connection in self._connections)
@@ -339,5 +363,6 @@ class Http1Pool:
                         await down.wait()
                 if connection.idle and mono_ns() - connection.last_used_mono_ns >= KEEP_WARM_S * 1e9:
                     backoff.reset()
-                    connection.send(self._keep_warm, lambda _reply: None, lambda _reason: None)
+                    with contextlib.suppress(VenueUnavailable):  # reset, which is reported to ``down`` in a moment
+                        connection.send(self._keep_warm, lambda _reply: None, lambda _reason: None)
             await asyncio.sleep(backoff.next_s())

@@ -31,7 +31,6 @@ CONNECT_TIMEOUT_S = 3.0
 TOTAL_TIMEOUT_S = 10.0
 CONNECTIONS_MAX = 20
 KEEPALIVE_S = 30.0
-OWN_ANSWER_NS = 2_000_000_000  # what others measured was measured that long ago at most
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,17 +57,20 @@ class ServerClock:
         self._server_ms = server_ms
         self.synced_mono_ns = mono_ns() - trip_ns // 2
 
-    def follow(self, offset_ns: int) -> None:
-        """What another process has measured (``ClockEstimate.offset_ns``). An answer of our own that may be newer than
-        that stays."""
-        now_ns = mono_ns()
-        if now_ns - self.synced_mono_ns >= OWN_ANSWER_NS:
-            self._server_ms, self.synced_mono_ns = (now_ns + offset_ns) // 1_000_000, now_ns - OWN_ANSWER_NS
-            self._server_ms -= OWN_ANSWER_NS // 1_000_000
+    def follow(self, offset_ns: int, read_mono_ns: int) -> None:
+        """What another process has read of it at ``read_mono_ns`` (``ClockEstimate.offset_ns``). An answer of our own
+        that is newer stays."""
+        if read_mono_ns > self.synced_mono_ns:
+            self._server_ms, self.synced_mono_ns = (read_mono_ns + offset_ns) // 1_000_000, read_mono_ns
+
+    @property
+    def known(self) -> bool:
+        """Whether the venue's clock was ever read; else ours stands in for it."""
+        return self.synced_mono_ns > 0
 
     def now_ms(self) -> int:
-        """The venue's clock, as far as we know it, in unix ms; until it was asked, ours."""
-        if not self.synced_mono_ns:
+        """The venue's clock, as far as we know it, in unix ms; until it was read, ours."""
+        if not self.known:
             return wall_ms()
         return self._server_ms + (mono_ns() - self.synced_mono_ns) // 1_000_000
 

@@ -8,6 +8,7 @@ compression is never offered. Protocol pings of the server are answered by picow
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import ssl
@@ -24,13 +25,17 @@ from picows import (
 )
 
 from pipeline.exchanges.base import HttpReply
+from pipeline.exchanges.transport.openssl import ClientContext, client_context, tls_context
 from pipeline.exchanges.transport.refusals import gateway_error
+from pipeline.exchanges.transport.tls import TlsTransport, made_here
 from pipeline.model.clock import mono_ns
 from pipeline.model.errors import GatewayRefused, VenueError, VenueUnavailable
+from shm.tls.sealed import NO_SEAL
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024  # a whole 400-level book is under 64 KiB; MEXC's order lists under 1 MiB
 FRAGMENTS_MAX = 64
 HANDSHAKE_TIMEOUT_S = 5.0
+OPEN_TIMEOUT_S = 20.0  # with the way to an address that answers nothing, and TLS: else two minutes of the kernel's
 PING_IDLE_S = 10.0
 PING_REPLY_S = 5.0
 
@@ -50,7 +55,9 @@ class WsLink(WSListener):
         self._fragments: list[bytes] = []
         self._fragment_is_text = False
         self._close_reason = ""
+        self._given_up = False
         self._fd = -1
+        self._tls: TlsTransport | None = None
         self.opened_mono_ns = 0
         self.last_frame_mono_ns = 0  # any frame, pongs included
         self.frames = 0
@@ -59,8 +66,13 @@ class WsLink(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """By picows: the upgrade is done, and sends are possible from here on."""
+        if self._given_up:
+            transport.disconnect(False)
+            return
         self._transport = self._last_transport = transport
-        self._fd = transport.underlying_transport.get_extra_info("socket").fileno()
+        below = transport.underlying_transport
+        self._fd = below.get_extra_info("socket").fileno()
+        self._tls = below if isinstance(below, TlsTransport) else None
         self.opened_mono_ns = self.last_frame_mono_ns = mono_ns()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -101,7 +113,8 @@ class WsLink(WSListener):
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """By picows, once: gives the reason on, which is "connection lost" where neither end has said one."""
         self._transport = None
-        self._on_close(self._close_reason or "connection lost")
+        if not self._given_up:
+            self._on_close(self._close_reason or "connection lost")
 
     # --- our side ---
 
@@ -115,10 +128,12 @@ class WsLink(WSListener):
         self._open().send(_TEXT, payload)
         return mono_ns()
 
-    def plain_fd(self) -> int:
-        """The socket that takes a frame's bytes now; -1: there is none (TLS). Raises ``VenueUnavailable`` when the
-        connection is closed or closing, or does not take what it was given before."""
+    def direct_fd(self) -> int:
+        """The socket that takes a frame's bytes now; -1: there is none. Raises ``VenueUnavailable`` when the connection
+        is closed or closing, or does not take what it was given before."""
         transport = self._open()
+        if self._tls is not None:
+            return self._tls.direct_fd()
         if transport.underlying_transport.get_write_buffer_size():
             raise VenueUnavailable("the connection does not take the bytes of before; nothing was sent")
         return -1 if transport.is_secure else self._fd
@@ -130,10 +145,17 @@ class WsLink(WSListener):
             raise VenueUnavailable("connection is closed; nothing was sent")
         return transport
 
-    def write(self, payload: bytes) -> None:
-        """Hands a frame's bytes to the connection, behind all that it was given before; nothing where it is gone."""
-        if self._transport is not None:
-            self._transport.underlying_transport.write(payload)
+    @property
+    def seal(self) -> int:
+        """See ``OrderLine``."""
+        return self._tls.seal if self._tls is not None else NO_SEAL
+
+    def write_rest(self, wire: memoryview, taken: int) -> None:
+        """See ``OrderLine``; nothing where it is gone."""
+        if self._tls is not None:
+            self._tls.write_rest()
+        elif self._transport is not None:
+            self._transport.underlying_transport.write(bytes(wire[taken:]))
 
     async def reraise(self) -> None:
         """After the end: raise what a frame handler of ours raised. A bug must end the process, not look like a lost
@@ -141,6 +163,12 @@ class WsLink(WSListener):
         if self._last_transport is not None:
             with contextlib.suppress(WSError, OSError, EOFError):
                 await self._last_transport.wait_disconnected()
+
+    def give_up(self) -> None:
+        """Nobody waits for the upgrade any more: where it comes all the same, the connection ends and says nothing."""
+        self._given_up, self._on_frame = True, lambda payload, is_text, recv_mono_ns: None
+        if self._transport is not None:
+            self._transport.disconnect(False)
 
     def disconnect(self, reason: str) -> None:
         """End the connection now, without a closing handshake (it may be half-open); ``on_close`` follows."""
@@ -156,13 +184,6 @@ class WsLink(WSListener):
             self._transport.disconnect()
 
 
-def tls_context() -> ssl.SSLContext:
-    """TLS 1.2 at least, certificates and host names checked."""
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
 async def open_ws(
     url: str,
     *,
@@ -172,35 +193,48 @@ async def open_ws(
     headers: Mapping[str, str] | None = None,
     ping_idle_s: float = PING_IDLE_S,
     ping_reply_s: float = PING_REPLY_S,
-    tls: ssl.SSLContext | None = None,
+    own_tls: bool = False,
     error_of: Callable[[HttpReply], VenueError | None] | None = None,
 ) -> WsLink:
     """Connect and upgrade. Raises ``VenueUnavailable``, or what the answer to the upgrade says: ``RateLimited`` (429,
     418), ``GatewayRefused``, and where ``error_of`` finds the venue's own code in it that code's error.
 
-    The URL may hold a listen key: errors name the host only.
+    The URL may hold a listen key: errors name the host only. ``own_tls``: a connection that orders are sent over is
+    encrypted by tls.py, where that is possible.
     """
     host = url.partition("://")[2].partition("/")[0]
+    tls: ssl.SSLContext | ClientContext | None = None
+    if url.startswith("wss://"):
+        tls = (client_context() if own_tls else None) or tls_context()
+        if isinstance(tls, ClientContext):
+            made_here(asyncio.get_running_loop())
+    link = WsLink(on_frame, on_close)
     try:
-        _, link = await ws_connect(
-            lambda: WsLink(on_frame, on_close),
-            url,
-            ssl_context=(tls or tls_context()) if url.startswith("wss://") else None,
-            websocket_handshake_timeout=HANDSHAKE_TIMEOUT_S,
-            enable_auto_ping=True,
-            auto_ping_idle_timeout=ping_idle_s,
-            auto_ping_reply_timeout=ping_reply_s,
-            max_frame_size=FRAME_BYTES_MAX,
-            max_redirects=0,
-            extra_headers=dict(headers or {}),
-            logger_name=_log,
-        )
+        async with asyncio.timeout(OPEN_TIMEOUT_S):
+            _, opened = await ws_connect(
+                lambda: link,
+                url,
+                ssl_context=tls,  # type: ignore[arg-type]  # handed on to the loop as it is
+                use_aiofastnet=False if isinstance(tls, ClientContext) else None,
+                websocket_handshake_timeout=HANDSHAKE_TIMEOUT_S,
+                enable_auto_ping=True,
+                auto_ping_idle_timeout=ping_idle_s,
+                auto_ping_reply_timeout=ping_reply_s,
+                max_frame_size=FRAME_BYTES_MAX,
+                max_redirects=0,
+                extra_headers=dict(headers or {}),
+                logger_name=_log,
+            )
     except WSHandshakeError as error:
         raise _handshake_error(venue, host, error, error_of) from None
     except (WSError, OSError, TimeoutError, EOFError) as error:
+        link.give_up()
         text = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise VenueUnavailable(f"{venue}: cannot open a stream to {host}: {text}", venue=venue) from None
-    if not isinstance(link, WsLink):  # picows gives no listener when the peer went away during the upgrade
+    except asyncio.CancelledError:
+        link.give_up()
+        raise
+    if opened is not link:  # picows gives no listener when the peer went away during the upgrade
         raise VenueUnavailable(f"{venue}: {host} went away during the upgrade", venue=venue)
     return link
 

@@ -10,12 +10,15 @@ most the position.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
-from pipeline.execution.external_shares import may_fill
+from pipeline.execution.bounds.windows import answer_expected
+from pipeline.execution.core_context import CoreContext
+from pipeline.execution.external_shares import may_fill, of_group, stands_against
 from pipeline.execution.ledger import Ledger, Operation, Order
 from pipeline.execution.records import OrderIntentRecord
-from pipeline.model.enums import OrderSide
+from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.model.structs import ZERO
 
 SLACK = Decimal("1.01")  # fees in base coins: a leg and its repair differ by them
@@ -53,6 +56,27 @@ def may_repair(
         plain.append(signed)
     leg = max((leg.qty for leg in operation.record.legs if leg.base == asset), default=ZERO)
     return _worst(ledger, amount, plain, reducing) <= max(before, abs(amount), leg) * SLACK
+
+
+def sold_beside(
+    context: CoreContext, operation: Operation, place: Place, base: str, qty: Decimal, unsettled: Sequence[Order]
+) -> bool:
+    """Whether ``qty`` coins of a hedge that must leave may be sold on a spot instrument beside ``unsettled`` orders of
+    others there, whose answers are overdue and of which none rests against it.
+
+    The venue's coins cover it whatever those orders, and all others that sell there, execute; so nothing is sold twice.
+    What these have done stays decidable: this order's own fills are known by their ids, and no balance that may be
+    older than they are proves an order empty (``recovery/differences.py``). It is for coins that are there alone: a
+    buy would spend money whose balance every other instrument of the venue moves as well.
+    """
+    ledger, coins = context.ledger, context.ledger.expected_balance(place[0], base)
+    if coins is None or of_group(ledger, operation, unsettled):
+        return False
+    if any(answer_expected(context, order) or stands_against(order, OrderSide.SELL) for order in unsettled):
+        return False
+    sells = (order for order in ledger.unsettled.values() if order.intent.side is OrderSide.SELL)
+    here = (o for o in sells if (o.intent.venue, o.intent.base, o.intent.kind) == (place[0], base, InstrumentKind.SPOT))
+    return coins - sum((may_fill(order) for order in here), ZERO) >= qty
 
 
 def _worst(ledger: Ledger, amount: Decimal, plain: list[Decimal], reducing: dict[Place, list[Decimal]]) -> Decimal:

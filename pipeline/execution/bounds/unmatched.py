@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.execution.accounts import EXACT
-from pipeline.execution.ledger import Operation
+from pipeline.execution.external_shares import may_fill
+from pipeline.execution.ledger import Ledger, Operation
+from pipeline.model.enums import OrderSide
 from pipeline.model.structs import ZERO
 
 
@@ -46,3 +48,22 @@ def operation_start(operation: Operation, numeraire: str) -> str:
     if len(quotes) < 3:
         return quotes[0]
     return numeraire if numeraire in quotes else max(quotes, key=quotes.count)
+
+
+def opened_mono_ns(ledger: Ledger, operation: Operation) -> int:
+    """Since when an operation is open: again, where it had ended (others took a part of a leg, or a fill came late). 0
+    where that was before the host's last boot: monotonic stamps of then do not compare."""
+    started = (operation.started_mono_ns, operation.boot_epoch)
+    at_ns, epoch = operation.reopened if operation.reopened[1] else started
+    return at_ns if epoch in ledger.host_epochs else 0
+
+
+def less_in_flight(ledger: Ledger, operation: Operation, quantity: UnmatchedQuantity) -> UnmatchedQuantity:
+    """What no order that is on its way, or whose outcome is not known, may still close; dust waits for them."""
+    side = OrderSide.SELL if quantity.amount > 0 else OrderSide.BUY
+    orders = ledger.unsettled_of_operation(operation)
+    flying = sum((may_fill(o) for o in orders if o.intent.side is side and o.intent.base == quantity.asset), ZERO)
+    if not flying:
+        return quantity
+    left = max(ZERO, abs(quantity.amount) - flying)
+    return UnmatchedQuantity(quantity.asset, -int(side) * left, ZERO)

@@ -9,14 +9,15 @@ from typing import NamedTuple, Protocol
 from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Opportunity
-from pipeline.execution.hedging.attempts import ForcedAttempts
+from pipeline.execution.hedging.attempts import AccountDoubts, ForcedAttempts
 from pipeline.execution.hedging.entry_price import HedgeEntryPrices
 from pipeline.execution.hedging.exits import HedgeExits
 from pipeline.execution.hedging.netting import Netting
 from pipeline.execution.hedging.watch import HedgeWatch, exit_key_of, side_of
+from pipeline.execution.ledger import SECOND_ENGINE, UNKNOWN_PAST
 from pipeline.execution.plan import DirectionPrice, Plan
 from pipeline.execution.records import HedgeRecord
-from pipeline.model.structs import ZERO, InstrumentSpec
+from pipeline.model.structs import ZERO
 
 LOOK_NS = 250_000_000  # a threshold also moves with time, without any update of a book
 
@@ -45,7 +46,7 @@ class ExitGate(Protocol):
     def in_cooldown(self, direction_key: int) -> bool:
         """Whether the direction is in its cooldown after an operation."""
 
-    def has_budget_for(self, plan: Plan) -> bool:
+    def has_room_for(self, plan: Plan) -> bool:
         """Whether the venues' budgets take the plan's orders."""
 
     def last_fill(self, venue: str, symbol: str) -> tuple[int, int]:
@@ -54,19 +55,6 @@ class ExitGate(Protocol):
     @property
     def margin(self) -> MarginView:
         """Margin of the futures positions."""
-
-
-class AccountDoubts(Protocol):
-    """What an exit asks of the comparison of accounts with the ledger."""
-
-    def questioned(self, venue: str, symbol: str) -> bool:
-        """Whether a position is waiting for a sweep that says what it is, or the row is being read."""
-
-    def in_question(self, venue: str, symbol: str) -> bool:
-        """Whether the instrument's row is being read anew: nothing is sent there meanwhile."""
-
-    def doubtful(self, spec: InstrumentSpec) -> str:
-        """Why nothing is to be decided about an instrument by choice; "" when its account agrees with the ledger."""
 
 
 class HedgeControl:
@@ -94,11 +82,11 @@ class HedgeControl:
         self._ready = ready
         self._leave = leave
         self._looked_mono_ns = 0
+        self.lacking: dict[str, str] = {}  # hedge that would leave by choice now -> what its spot venue lacks for it
         self.watch = HedgeWatch(context, gate.last_fill)
         self.entry_prices = HedgeEntryPrices(context, self.watch)
         self.exits = HedgeExits(context, self.watch, gate.last_fill)
-        questions = account.questioned, account.in_question
-        self.attempts = ForcedAttempts(context, balances, self.exits, reconciled, *questions)
+        self.attempts = ForcedAttempts(context, balances, self.exits, reconciled, account)
         self.netting = Netting(context, self._without_doubt, price_bps)
 
     def tick(self) -> None:
@@ -173,7 +161,9 @@ class HedgeControl:
         ]
 
     def _free_to_choose(self) -> list[HedgeRecord]:
-        """Those of them that may leave by choice: nothing else makes them leave."""
+        """Those of them that may leave by choice: nothing else makes them leave, no engine we do not know may have."""
+        if self._context.ledger.breakers.keys() & {UNKNOWN_PAST, SECOND_ENGINE}:
+            return []
         return [
             hedge
             for hedge in self._at_rest()
@@ -226,8 +216,21 @@ class HedgeControl:
             return
         if self._in_doubt(hedge):
             return
+        self.lacking.pop(hedge.operation_id, None)
         plan = self.exits.chosen_plan(hedge)
         if isinstance(plan, str) or self._gate.in_cooldown(plan.opportunity.direction_key):
             return
-        if self._gate.has_budget_for(plan):
+        most = self.attempts.most_covered(plan)
+        if most is not None:  # what its spot venue would refuse leaves the contract's order alone
+            self._lacks(hedge, plan)
+            plan = self.exits.chosen_plan(hedge, most)
+        if isinstance(plan, str):
+            return
+        if self._gate.has_room_for(plan):
             self._leave(plan, hedge)
+
+    def _lacks(self, hedge: HedgeRecord, plan: Plan) -> None:
+        self.lacking = {name: text for name, text in self.lacking.items() if name in self._context.ledger.hedges}
+        first = f"bring {hedge.base} there (arb balance)" if side_of(hedge) > 0 else "bring money there (arb balance)"
+        close = f"arb close {hedge.operation_id} leaves where coins lie"
+        self.lacking[hedge.operation_id] = f"{self.attempts.short_text(plan)}; {first}, or {close}"

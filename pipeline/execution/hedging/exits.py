@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pipeline.economics.hedge_exit import leaves
+from pipeline.execution.bounds.outcomes import sold_beside
+from pipeline.execution.bounds.windows import answer_expected
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import BookView, Opportunity
+from pipeline.execution.external_shares import may_fill, of_group
 from pipeline.execution.hedging.remainders import (
     futures_leg_of_remainder,
     least_qty,
@@ -22,6 +25,7 @@ from pipeline.execution.hedging.remainders import (
     without_small_remainder,
 )
 from pipeline.execution.hedging.watch import HedgeWatch, side_of
+from pipeline.execution.ledger import Order
 from pipeline.execution.market import (
     average_price,
     best_price,
@@ -36,6 +40,7 @@ from pipeline.execution.market import (
 )
 from pipeline.execution.plan import Plan, PlannedLeg, too_far_apart
 from pipeline.execution.records import HedgeRecord
+from pipeline.model.config import HedgeExitConfig
 from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide
 from pipeline.model.fixedpoint import quantize_down, to_fp
 from pipeline.model.instruments import InstrumentRow
@@ -104,6 +109,17 @@ def _opposite(side: OrderSide) -> OrderSide:
     return OrderSide.SELL if side is OrderSide.BUY else OrderSide.BUY
 
 
+def forced_bound_bps(config: HedgeExitConfig, age_ns: int) -> Decimal:
+    """How far from the best price an exit may go that must be, by the time since it had to: it widens."""
+    step = min(age_ns // (config.forced_step_s * NS_PER_S), len(config.forced_slippage_bps) - 1)
+    return config.forced_slippage_bps[step]
+
+
+def all_bounds_ns(config: HedgeExitConfig) -> int:
+    """How long it takes until each of these bounds, the widest too, was tried for as long as it holds."""
+    return len(config.forced_slippage_bps) * config.forced_step_s * NS_PER_S
+
+
 def largest_passing(most: int, passes: Callable[[int], bool]) -> int:
     """The largest count of 1..``most`` that passes, 0 where none does; what passes at a count passes below it."""
     low, high = 0, most
@@ -134,7 +150,7 @@ class HedgeExits:
         """From now on the hedge leaves whole, at a bounded price; the first reason stands."""
         if hedge.operation_id not in self.hard:
             self.hard[hedge.operation_id] = HardExit(reason, self._context.now.mono_ns, hedge.qty, ending)
-            self._context.alert(1, "hedge_exit", f"{_name(hedge)}: {reason}")
+            self._context.alert(1, "hedge_exit", f"{named(hedge)}: {reason}")
 
     def tick(self) -> None:
         """Begins the exits that deadline, loss, funding or the end of trading demand; forgets those of hedges that have
@@ -151,7 +167,7 @@ class HedgeExits:
                     self.hard_exit(hedge, reason, ending=bool(ending))
             elif self._withdrawn(exit_, hedge):
                 del self.hard[name]
-                self._context.alert(1, "hedge_exit", f"{_name(hedge)} stays: withdrawn: {exit_.reason}")
+                self._context.alert(1, "hedge_exit", f"{named(hedge)} stays: withdrawn: {exit_.reason}")
 
     def _withdrawn(self, exit_: HardExit, hedge: HedgeRecord) -> bool:
         """Whether what made a hedge leave was announced, is so no more, and no part of it has left."""
@@ -163,26 +179,28 @@ class HedgeExits:
         """Tells an operator what keeps a hard exit from leaving: once its widest bound was tried, then every minute."""
         exit_, now_ns = self.hard[hedge.operation_id], self._context.now.mono_ns
         exit_.blocked(why, hedge.qty, now_ns)
-        config = self._context.config.detection.hedge.exit
-        tried_ns = len(config.forced_slippage_bps) * config.forced_step_s * NS_PER_S
+        tried_ns = all_bounds_ns(self._context.config.detection.hedge.exit)
         if now_ns - exit_.since_mono_ns < tried_ns or (
             exit_.said_mono_ns and now_ns - exit_.said_mono_ns < SAY_AGAIN_NS
         ):
             return
         exit_.said_mono_ns = now_ns
-        self._context.alert(2, "hedge_exit_blocked", f"{_name(hedge)} cannot leave ({exit_.reason}): {why}")
+        self._context.alert(2, "hedge_exit_blocked", f"{named(hedge)} cannot leave ({exit_.reason}): {why}")
 
     def bound_bps(self, hedge: HedgeRecord) -> Decimal:
         """How far from the best price a hard exit may go now."""
-        config = self._context.config.detection.hedge.exit
-        age_ns = self._context.now.mono_ns - self.hard[hedge.operation_id].since_mono_ns
-        step = min(age_ns // (config.forced_step_s * NS_PER_S), len(config.forced_slippage_bps) - 1)
-        return config.forced_slippage_bps[step]
+        since_ns = self.hard[hedge.operation_id].since_mono_ns
+        return forced_bound_bps(self._context.config.detection.hedge.exit, self._context.now.mono_ns - since_ns)
 
     # --- plans ---
 
-    def chosen_plan(self, hedge: HedgeRecord) -> Plan | str:
-        """The exit, whole or in part, that the threshold allows on the books of now; or why there is none."""
+    def last_fill_mono_ns(self, row: InstrumentRow) -> int:
+        """When our last fill there was heard of; 0: none."""
+        return self._last_fill(row.spec.venue, row.spec.symbol)[0]
+
+    def chosen_plan(self, hedge: HedgeRecord, most: Decimal | None = None) -> Plan | str:
+        """The exit, whole or in part, that the threshold allows on the books of now, at most ``most`` base coins; or
+        why there is none."""
         reading = self._watch.readings.get(hedge.operation_id)
         if reading is None or reading.threshold_milli_bps is None:
             return "no threshold yet"
@@ -196,22 +214,28 @@ class HedgeExits:
         if too_far_apart(min(proofs), max(proofs), skew_ns):
             return "the books' proofs are too far apart"
         for row, view, _ in leaving.sides():
-            if view.words[BOOK.recv_mono_ns] <= self._last_fill(row.spec.venue, row.spec.symbol)[0]:
+            if view.words[BOOK.recv_mono_ns] <= self.last_fill_mono_ns(row):
                 return f"{row.spec.venue}: no book later than our own fill"
         threshold = reading.threshold_milli_bps
         bound = self._context.config.risk_limits.max_slippage_bps
         if small_remainder_text(hedge, leaving.sides(), ZERO):  # nobody gains by keeping what no trade can close
             return self._rest_plan(leaving, bound)
-        qty = self._sized(leaving, bound, lambda q: self._passes(leaving, q, threshold))
+        qty = self._sized(leaving, bound, lambda q: (most is None or q <= most) and self._passes(leaving, q, threshold))
         if not qty:
             return "the basis is above the threshold"
         limits = self._protecting(leaving, qty, threshold, bound)
         return self._plan(leaving, qty, limits, forced=False)
 
-    def forced_plan(self, hedge: HedgeRecord, bound_bps: Decimal, most: Decimal | None = None) -> Plan | str:
+    def forced_plan(
+        self,
+        hedge: HedgeRecord,
+        bound_bps: Decimal,
+        most: Decimal | None = None,
+        spot: tuple[str, str] | None = None,
+    ) -> Plan | str:
         """The exit of all that both books hold within ``bound_bps`` of their best prices, at most ``most`` base coins;
-        or why there is none."""
-        leaving = self._leaving(hedge, self._context.config.detection.dead_after_ms)
+        or why there is none. ``spot``: venue and symbol of another spot instrument of the pair, where its coins lie."""
+        leaving = self._leaving(hedge, self._context.config.detection.dead_after_ms, forced=True, spot=spot)
         if isinstance(leaving, str):
             return leaving
         if small_remainder_text(hedge, leaving.sides(), self._context.config.risk_limits.max_slippage_bps):
@@ -226,12 +250,15 @@ class HedgeExits:
             limits.append(bounded_price(best, side, bound_bps, row.spec.tick))
         return self._plan(leaving, qty, limits, forced=True)
 
-    def _leaving(self, hedge: HedgeRecord, limit_ms: int) -> Leaving | str:
-        """Both books, proved within ``limit_ms``, without an unsettled order of ours; or what is missing."""
+    def _leaving(
+        self, hedge: HedgeRecord, limit_ms: int, *, forced: bool = False, spot: tuple[str, str] | None = None
+    ) -> Leaving | str:
+        """Both books, proved within ``limit_ms``, without an unsettled order of ours that forbids another one there; or
+        what is missing."""
         context = self._context
         found: list[tuple[InstrumentRow, BookView]] = []
         for venue, symbol in (
-            (hedge.spot_venue, hedge.spot_symbol),
+            spot or (hedge.spot_venue, hedge.spot_symbol),
             (hedge.futures_venue, hedge.futures_symbol),
         ):
             row = context.instruments.find(venue, symbol)
@@ -240,12 +267,31 @@ class HedgeExits:
             view = context.market.book(row.instrument_id)
             if view is None or not tradable(view, row):
                 return f"{venue} {symbol}: no book that may be traded on"
+            if not view.proof_mono_ns:
+                return f"{venue} {symbol}: no proof of its book yet"
             if not context.now.mono_ns - view.proof_mono_ns <= limit_ms * NS_PER_MS:
                 return f"{venue} {symbol}: book proved {(context.now.mono_ns - view.proof_mono_ns) // NS_PER_MS} ms ago"
-            if next(context.ledger.unsettled_of_symbol(venue, symbol), None) is not None:
+            unsettled = list(context.ledger.unsettled_of_symbol(venue, symbol))
+            if unsettled and not (forced and self._goes_beside(hedge, row, unsettled)):
                 return f"{venue} {symbol}: own order not settled"
             found.append((row, view))
         return Leaving(hedge, found[0][0], found[1][0], found[0][1], found[1][1])
+
+    def _goes_beside(self, hedge: HedgeRecord, row: InstrumentRow, unsettled: list[Order]) -> bool:
+        """Whether a leg of a hedge that must leave is closed beside ``unsettled`` orders there whose answers are
+        overdue. A contract needs no outcome of other operations': its order only reduces, and the position covers it
+        whatever they execute. Coins are sold as :func:`sold_beside` has it."""
+        ledger, place = self._context.ledger, (row.spec.venue, row.spec.symbol)
+        opened = ledger.operations[hedge.operation_id]
+        if row.spec.kind is not InstrumentKind.PERPETUAL:
+            sells = hedge.spot_side is OrderSide.BUY
+            return sells and sold_beside(self._context, opened, place, hedge.base, hedge.qty, unsettled)
+        if any(answer_expected(self._context, order) for order in unsettled):
+            return False
+        if of_group(ledger, opened, unsettled):
+            return False
+        flying = sum((may_fill(order) for order in unsettled if order.intent.side is hedge.spot_side), ZERO)
+        return -int(hedge.spot_side) * ledger.expected_position(*place) - flying >= hedge.qty
 
     def _sized(self, leaving: Leaving, bound_bps: Decimal, passes: Callable[[Decimal], bool]) -> Decimal:
         """The largest multiple of the lot, at most the whole hedge, that both books hold within ``bound_bps`` of their
@@ -376,7 +422,8 @@ def _profit(hedge: HedgeRecord, spot: PlannedLeg, futures: PlannedLeg) -> tuple[
     return entry + leaving - fees, spot.qty * spot.average
 
 
-def _name(hedge: HedgeRecord) -> str:
+def named(hedge: HedgeRecord) -> str:
+    """A hedge in words."""
     return (
         f"hedge {hedge.operation_id} of {hedge.qty} {hedge.base} "
         f"({hedge.spot_venue} {hedge.spot_symbol} against {hedge.futures_venue} {hedge.futures_symbol})"

@@ -431,7 +431,7 @@ class HedgeWatch:
             return ""
         value_bps = reading.lasting_value_bps
         if value_bps is not None and value_bps < -float(limits.max_loss_bps):
-            return f"loss: {value_bps:.1f} bps at best in {LOSS_HOLDS_S} s, at most -{limits.max_loss_bps}"
+            return f"loss: {-value_bps:.1f} bps or more for {LOSS_HOLDS_S} s, at most {limits.max_loss_bps} are borne"
         pair = self._pairs.get(pair_key(hedge))
         paid = self.funding_since_entry(hedge)[-2:]
         notional = hedge.qty * hedge.entry_futures_price

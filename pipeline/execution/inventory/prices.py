@@ -32,9 +32,9 @@ from pipeline.execution.balances import BalanceMonitor
 from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import Entered, Opportunity, Tick
 from pipeline.execution.market import mid_price, tradable
-from pipeline.model.enums import InstrumentKind, OpportunityType, Refusal
+from pipeline.model.enums import InstrumentKind, OpportunityType, OrderSide, Refusal
 from pipeline.model.instruments import InstrumentRow
-from pipeline.model.structs import Balance, Fill
+from pipeline.model.structs import Balance, Fill, InstrumentSpec
 from pipeline.model.units import NS_PER_HOUR
 from shm.layout_pages import CATALOGUE_CAPACITY, PRICE_CAPACITY
 
@@ -42,6 +42,9 @@ MBPS = 1000  # milli-bps per bps
 PAIRS_PER_REFRESH = 8
 SAMPLE_NS = 60_000_000_000
 SAMPLES = 60  # of the fill level: the flow of the last hour
+NEWEST_NS = 5_000_000_000  # the newest sample is no older, where there are events
+#: Before the first minute is over a flow counts only if it runs one way: so many fills, and so much of them net.
+EARLY_FILLS, EARLY_NET = 16, 0.8
 BUDGET_REFUSALS = frozenset({Refusal.ORDER_RATE, Refusal.IN_FLIGHT_LIMIT})
 
 
@@ -50,6 +53,7 @@ class Lane:
     """Two spot listings of one pair, and how full both ends are. Amounts in the pair's quote coin.
 
     ``x``: what was moved forward net, from the middle; between -k and k. ``flow``: (monotonic ns, x), oldest first.
+    ``fills``: of our orders on both listings, ``net``: the value that they moved forward, ``gross``: both ways.
     """
 
     first: InstrumentRow
@@ -65,6 +69,9 @@ class Lane:
     line: tuple[float, float] = (HEIGHT_MIN_BPS, HEIGHT_MIN_BPS)  # its heights, of both
     alarmed: bool = False
     flow: deque[tuple[int, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    fills: int = 0
+    net: float = 0.0
+    gross: float = 0.0
 
     @property
     def keys(self) -> tuple[int, int]:
@@ -85,12 +92,36 @@ class Lane:
             return 0.0
         return transfer_worth(self.x, self.k, *self.line, 1.0)
 
+    def note_fill(self, fill: Fill) -> None:
+        """One of our orders on either listing has filled."""
+        value = float(fill.qty * fill.price)
+        forward = (fill.venue == self.first.spec.venue) == (fill.side is OrderSide.BUY)
+        self.fills += 1
+        self.net += value if forward else -value
+        self.gross += value
+
+    def sample(self, now_ns: int) -> bool:
+        """Keeps the level for the flow: one a minute, and the newest of some seconds ago. False: it is too early."""
+        if self.flow and now_ns - self.flow[-1][0] < NEWEST_NS:
+            return False
+        if len(self.flow) > 1 and self.flow[-1][0] - self.flow[-2][0] < SAMPLE_NS:
+            self.flow.pop()  # it was the newest until now
+        self.flow.append((now_ns, self.x))
+        return True
+
     def per_hour(self) -> float:
-        """Net forward flow of the last hour; 0 where less than a minute was seen."""
+        """Net forward flow of the last hour; 0 where less than a minute was seen, unless it all runs one way."""
         if len(self.flow) < 2:
             return 0.0
         (then_ns, before), (now_ns, after) = self.flow[0], self.flow[-1]
+        one_way = self.fills >= EARLY_FILLS and abs(self.net) >= EARLY_NET * self.gross
+        if now_ns - then_ns < SAMPLE_NS and not one_way:
+            return 0.0
         return (after - before) / ((now_ns - then_ns) / NS_PER_HOUR)
+
+    def flow_ends(self) -> tuple[InstrumentSpec, InstrumentSpec]:
+        """Where the flow buys and where it sells."""
+        return (self.first.spec, self.second.spec) if self.per_hour() > 0 else (self.second.spec, self.first.spec)
 
     def hours_to_empty(self) -> float:
         """Until the direction that the flow runs in can trade no more; infinite without a flow."""
@@ -120,6 +151,7 @@ class InventoryPrices:
         self._context = context
         self._balances = balances
         self._enabled = context.config.detection.inventory_price
+        self._trades = "spot_spot" in context.config.detection.types  # else what hedges move is no flow of a lane
         self._lanes: dict[int, Lane] = {}  # by the forward direction's key, in the order of the page
         self._by_place: dict[tuple[str, str], list[int]] = {}  # (venue, symbol) and (venue, coin) -> keys
         self._due: deque[int] = deque()
@@ -166,6 +198,8 @@ class InventoryPrices:
             self.note_moved(event.venue, event.asset)
         elif isinstance(event, Fill):
             self.note_moved(event.venue, event.symbol)
+            for key in self._by_place.get((event.venue, event.symbol), ()):
+                self._lanes[key].note_fill(event)
         elif isinstance(event, Opportunity) and self._is_hit(event):
             self.note_opportunity(event.legs, event.edge_bps)
             self._budget.add(event.edge_bps, lost=self._no_room)
@@ -235,25 +269,30 @@ class InventoryPrices:
         if (forward, back) != lane.price_mbps:
             lane.price_mbps, self.changed = (forward, back), True
             self.prices.update(zip(lane.keys, lane.price_mbps, strict=True))
-        if not lane.flow or now_ns - lane.flow[-1][0] >= SAMPLE_NS:
-            lane.flow.append((now_ns, lane.x))
+        if lane.sample(now_ns) and self._trades:
             self._watch(lane)
 
     def _watch(self, lane: Lane) -> None:
-        """One alert when a direction will be empty before a transfer could bring coins back and forth."""
+        """One alert when a direction will be empty before a transfer could bring coins back and forth; it stands until
+        there is twice that time."""
         hours, bound = lane.hours_to_empty(), 2 * self.transfer_minutes(lane.first.spec.base) / 60
-        if hours >= bound:
+        if hours >= bound * (1 + lane.alarmed):
             lane.alarmed = False
         elif not lane.alarmed:
             lane.alarmed = True
-            onward = lane.per_hour() > 0
-            buy, sell = (lane.first, lane.second) if onward else (lane.second, lane.first)
+            buy, sell = lane.flow_ends()
             self._context.alert(
                 1,
                 "inventory_empty_soon",
-                f"{buy.spec.pair}: buying at {buy.spec.venue} and selling at {sell.spec.venue} is out of inventory in "
+                f"{buy.pair}: buying at {buy.venue} and selling at {sell.venue} is out of inventory in "
                 f"{hours * 60:.0f} minutes",
             )
+
+    def running_out(self) -> list[str]:
+        """Directions that will be empty before a transfer could bring coins back and forth, in words that stay."""
+        ends = (lane.flow_ends() for lane in self._lanes.values() if lane.alarmed)
+        what = "is soon out of inventory"
+        return [f"{buy.pair}: buying at {buy.venue} and selling at {sell.venue} {what}" for buy, sell in ends]
 
     def transfer_minutes(self, coin: str) -> int:
         """How long a transfer of the coin lasts."""

@@ -1,11 +1,11 @@
 """Inventory as an operator sees it: per venue and coin what is there and wanted, and which transfers would pay.
 
-The target is the configured one, else, for a coin that spot-spot trades move, the stock at which its inventory has no
-price. A proposal brings a pair of venues to that point; what it earns is the area under the price's line
-(:mod:`pipeline.economics.inventory_price`). Network, cost and time are the configured ones, else those of the venues'
-own lists of coins: the cheapest network that both know and that is open at both ends. Where a venue tells no such list
-the cost is not known: the transfer is proposed with that said, whatever it earns. What no open network carries is not
-proposed, and why is said.
+The target is the configured one, else, for what spot-spot trades move, the stock at which its inventory has no price
+between any two venues, or comes nearest to that (:mod:`pipeline.execution.inventory.moves`). Proposals bring venues to
+that point; what one earns is the area under the prices' lines (:mod:`pipeline.economics.inventory_price`). Network,
+cost and time are the configured ones, else those of the venues' own lists of coins: the cheapest network that both
+know and that is open at both ends. Where a venue tells no such list the cost is not known: the transfer is proposed
+with that said, whatever it earns. What no open network carries is not proposed, and why is said.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from decimal import Decimal
 import msgspec
 
 from pipeline.execution.balances import BalanceMonitor
+from pipeline.execution.inventory.moves import Key, Move, net_moves
 from pipeline.execution.inventory.prices import InventoryPrices, Lane
 from pipeline.model.config import InventoryConfig
-from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.network_names import network_name
 from pipeline.model.networks import CoinNetworks, Route, networks_known, routes, why_no_route
-from pipeline.model.structs import ZERO, InstrumentSpec
+from pipeline.model.structs import ZERO
 
-CASH_STEP = Decimal("0.01")
 NO_NETWORKS: CoinNetworks = {}
-Key = tuple[str, str]  # venue and asset
 
 
 class InventoryBalance(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +43,8 @@ class InventoryBalance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TransferProposal(msgspec.Struct, frozen=True, kw_only=True):
-    """Coins to send. ``worth``: of all transfers of its pair of venues together, in the pair's quote; ``cost`` of this
-    one in the same, None = unknown."""
+    """Coins to send. ``worth``: of all transfers together that serve the same pairs of venues, in their quote; ``cost``
+    of this one in the same, None = unknown."""
 
     coin: str
     from_venue: str
@@ -90,8 +88,7 @@ def transfer_proposals(
     prices: InventoryPrices, config: InventoryConfig, networks: CoinNetworks = NO_NETWORKS
 ) -> tuple[TransferProposal, ...]:
     """The transfers that would pay, the best first; for whoever asks. ``networks``: as the venues listed them."""
-    lanes = [lane for lane in prices.lanes if lane.k > 0]
-    found = [proposal for lane in lanes for proposal in _proposals(lane, prices, config, networks)]
+    found = _proposed(net_moves(prices.lanes), prices, config, networks)
     return tuple(sorted(found, key=lambda p: p.worth, reverse=True))
 
 
@@ -99,61 +96,21 @@ def blocked_transfers(
     prices: InventoryPrices, config: InventoryConfig, networks: CoinNetworks = NO_NETWORKS
 ) -> tuple[str, ...]:
     """What would be sent and cannot travel, and why, in words; for whoever asks."""
-    lanes = [lane for lane in prices.lanes if lane.k > 0 and round(lane.worth, 8)]
-    found = (_blocked(move, config, networks) for lane in lanes for move in _moves(lane))
-    return tuple(text for text in found if text)
-
-
-class _Move(msgspec.Struct, frozen=True):
-    """One asset that a pair of venues lacks at one of them; ``value`` in the pair's quote."""
-
-    asset: str
-    source: InstrumentSpec
-    to: InstrumentSpec
-    value: float
-    price: float  # quote per unit of the asset
-
-    @property
-    def qty(self) -> Decimal:
-        step = self.source.lot if self.asset == self.source.base else CASH_STEP
-        return quantize_down(Decimal(repr(self.value / self.price)), step)
-
-
-def _moves(lane: Lane) -> list[_Move]:
-    """Coins to the venue that sells too fast, and cash to the one that buys there, so far as each of them lacks it."""
-    first, second, (cash_1, cash_2), (coins_1, coins_2) = lane.first.spec, lane.second.spec, lane.cash, lane.coins
-    neutral = lane.x - lane.to_send
-    if lane.to_send > 0:
-        wanted = lane.k - neutral
-        moves = [
-            _Move(first.base, first, second, min(wanted - coins_2, coins_1), lane.mid),
-            _Move(first.quote, second, first, min(wanted - cash_1, cash_2), 1.0),
-        ]
-    else:
-        wanted = lane.k + neutral
-        moves = [
-            _Move(first.base, second, first, min(wanted - coins_1, coins_2), lane.mid),
-            _Move(first.quote, first, second, min(wanted - cash_2, cash_1), 1.0),
-        ]
-    return [move for move in moves if move.value > 0 and move.qty]
+    texts = (_blocked(move, config, networks) for move in net_moves(prices.lanes) if move.worth)
+    return tuple(text for text in texts if text)
 
 
 def _neutral(lanes: list[Lane], balances: BalanceMonitor) -> dict[Key, Decimal]:
-    """Stock of each base coin where its inventory has no price. A coin that several pairs of venues trade has no one
-    such stock, so it is left out."""
-    found: dict[Key, Decimal] = {}
-    several: set[Key] = set()
+    """Stock of each asset of the lanes after every transfer that is wanted."""
     totals = balances.totals()
-    for lane in lanes:
-        sent = {(m.source.venue, m.asset): -m.qty for m in _moves(lane)} | {
-            (m.to.venue, m.asset): m.qty for m in _moves(lane)
-        }
-        for spec in (lane.first.spec, lane.second.spec):
-            key = (spec.venue, spec.base)
-            if key in found:
-                several.add(key)
-            found[key] = totals.get(key, ZERO) + sent.get(key, ZERO)
-    return {key: amount for key, amount in found.items() if key not in several}
+    specs = [spec for lane in lanes for spec in (lane.first.spec, lane.second.spec)]
+    found = {
+        key: totals.get(key, ZERO) for spec in specs for key in ((spec.venue, spec.base), (spec.venue, spec.quote))
+    }
+    for move in net_moves(lanes):
+        found[move.source, move.asset] -= move.qty
+        found[move.to, move.asset] += move.qty
+    return found
 
 
 def _hours(lanes: list[Lane]) -> dict[Key, float]:
@@ -163,43 +120,49 @@ def _hours(lanes: list[Lane]) -> dict[Key, float]:
         hours = lane.hours_to_empty()
         if math.isinf(hours):
             continue
-        onward = lane.per_hour() > 0
-        buy, sell = (lane.first.spec, lane.second.spec) if onward else (lane.second.spec, lane.first.spec)
+        buy, sell = lane.flow_ends()
         for key in ((buy.venue, buy.quote), (sell.venue, sell.base)):
             found[key] = min(hours, found.get(key, math.inf))
     return found
 
 
-def _proposals(
-    lane: Lane, prices: InventoryPrices, config: InventoryConfig, networks: CoinNetworks
+def _proposed(
+    moves: list[Move], prices: InventoryPrices, config: InventoryConfig, networks: CoinNetworks
 ) -> list[TransferProposal]:
-    """Everything that one pair of venues lacks; nothing where the known costs together are too much for its worth."""
-    found = [(move, route) for move in _moves(lane) if (route := _route(move, config, networks)) is not None]
-    worth = Decimal(repr(round(lane.worth, 8)))
-    costs = [None if route.cost is None else route.cost * Decimal(repr(move.price)) for move, route in found]
-    if not worth or worth < sum((cost for cost in costs if cost is not None), ZERO) * config.propose_worth_per_cost:
-        return []
-    return [
-        TransferProposal(
-            coin=move.asset,
-            from_venue=move.source.venue,
-            to_venue=move.to.venue,
-            qty=move.qty,
-            network=route.network,
-            cost=cost,
-            minutes=prices.transfer_minutes(move.asset) if route.minutes is None else route.minutes,
-            worth=worth,
+    """The moves that can travel and earn enough: what a move earns, it earns together with those that serve the same
+    lanes, so all of their known costs count."""
+    routed = [(move, route) for move in moves if (route := _route(move, config, networks)) is not None]
+    costs = [None if route.cost is None else route.cost * Decimal(repr(move.price)) for move, route in routed]
+    found = []
+    for (move, route), cost in zip(routed, costs, strict=True):
+        lanes = {id(lane) for lane, _ in move.serves}
+        known = [
+            other_cost
+            for (other, _), other_cost in zip(routed, costs, strict=True)
+            if other_cost is not None and any(id(lane) in lanes for lane, _ in other.serves)
+        ]
+        if not move.worth or move.worth < sum(known, ZERO) * config.propose_worth_per_cost:
+            continue
+        found.append(
+            TransferProposal(
+                coin=move.asset,
+                from_venue=move.source,
+                to_venue=move.to,
+                qty=move.qty,
+                network=route.network,
+                cost=cost,
+                minutes=prices.transfer_minutes(move.asset) if route.minutes is None else route.minutes,
+                worth=move.worth,
+            )
         )
-        for (move, route), cost in zip(found, costs, strict=True)
-    ]
+    return found
 
 
-def _route(move: _Move, config: InventoryConfig, networks: CoinNetworks) -> Route | None:
+def _route(move: Move, config: InventoryConfig, networks: CoinNetworks) -> Route | None:
     """How a move travels: as configured, else the cheapest open network; None where none is open at both ends."""
     own = config.transfers.get(move.asset)
-    source, to = move.source.venue, move.to.venue
-    listed = networks_known(networks, source) and networks_known(networks, to)
-    open_now = routes(networks, move.asset, source, to, move.qty) if listed else []
+    listed = networks_known(networks, move.source) and networks_known(networks, move.to)
+    open_now = routes(networks, move.asset, move.source, move.to, move.qty) if listed else []
     if own is not None:
         closed = listed and own.network and network_name(own.network) not in {route.network for route in open_now}
         return None if closed else Route(own.network, own.fee, own.minutes)
@@ -208,11 +171,11 @@ def _route(move: _Move, config: InventoryConfig, networks: CoinNetworks) -> Rout
     return open_now[0] if open_now else None
 
 
-def _blocked(move: _Move, config: InventoryConfig, networks: CoinNetworks) -> str:
+def _blocked(move: Move, config: InventoryConfig, networks: CoinNetworks) -> str:
     """What a move is and why it cannot travel; "" where it can."""
     if _route(move, config, networks) is not None:
         return ""
-    own, source, to = config.transfers.get(move.asset), move.source.venue, move.to.venue
+    own = config.transfers.get(move.asset)
     network = network_name(own.network) if own is not None else ""
-    why = why_no_route(networks, move.asset, source, to, move.qty, network)
-    return f"{move.qty} {move.asset} from {source} to {to}: {why}"
+    why = why_no_route(networks, move.asset, move.source, move.to, move.qty, network)
+    return f"{move.qty} {move.asset} from {move.source} to {move.to}: {why}"

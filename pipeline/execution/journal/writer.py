@@ -96,6 +96,8 @@ class Journal:
         self._wake = threading.Event()
         self._stopping = False
         self._sync_lock = threading.Lock()
+        self._synced = threading.Condition()
+        self._missed_seq = 0  # newest record whose sync was waited for in vain
         self._spare_lock = threading.Lock()
         self._folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._file = os.open(segment_path(directory, position.index), os.O_RDWR | os.O_CLOEXEC)
@@ -251,6 +253,24 @@ class Journal:
                 self._retired.remove(descriptor)
                 os.close(descriptor)
             self.synced_seq = target
+        with self._synced:
+            self._synced.notify_all()
+
+    def sync_within(self, wait_s: float) -> bool:
+        """As :meth:`sync`, by the background thread; False where the device has not answered in ``wait_s``, or still
+        does not answer after it was waited for. What was appended survives this process all the same."""
+        target = self._seq - 1
+        self.kick()
+        with self._synced:
+            missed = self.synced_seq < self._missed_seq
+            ended = self._synced.wait_for(
+                lambda: self.synced_seq >= target or self._error is not None, 0 if missed else wait_s
+            )
+        if self._error is not None:
+            raise JournalError(f"journal sync failed: {self._error}")
+        if not ended:
+            self._missed_seq = max(self._missed_seq, target)
+        return ended
 
     def kick(self) -> None:
         """Asks the background thread to sync soon, where anything is to be synced or the next segment is missing; costs
@@ -345,4 +365,6 @@ class Journal:
                 try:
                     self.sync()
                 except JournalError:
+                    with self._synced:
+                        self._synced.notify_all()
                     return  # ``failed`` shows it to the owner

@@ -7,6 +7,7 @@ what has ended; None where nothing has.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,6 +22,24 @@ class EndedOperation(NamedTuple):
 
     outcome: Outcome | None
     closes: str
+
+
+class OpenTrips(NamedTuple):
+    """Open hedges by what leaving would bring now (V of ``economics/hedge_exit.py``): above 0, below 0, not known."""
+
+    won: int = 0
+    lost: int = 0
+    unknown: int = 0
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]]) -> OpenTrips:
+        """Of open hedges as the executor shows them."""
+        said = [row.get("value_of_leaving_bps") for row in rows]
+        known = [Decimal(str(value)) for value in said if value is not None]
+        return cls(sum(v > 0 for v in known), sum(v < 0 for v in known), len(said) - len(known))
+
+
+NONE_OPEN = OpenTrips()
 
 
 class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,8 +72,14 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def win_rate(self) -> float | None:
-        """Round trips that gained, of those that gained or lost."""
+        """Closed round trips that gained, of those that gained or lost: it leaves out what stays open because it
+        loses."""
         return _rate(self.won, self.won + self.lost)
+
+    def win_rate_with(self, open_: OpenTrips) -> float | None:
+        """The same, with the open hedges by what leaving would bring now."""
+        won = self.won + open_.won
+        return _rate(won, won + self.lost + open_.lost)
 
     @classmethod
     def of(cls, fields: Mapping[str, int]) -> OperationCounts:
@@ -65,12 +90,20 @@ class OperationCounts(msgspec.Struct, frozen=True, kw_only=True):
         """The counts as ``arb`` prints them under ``operations``."""
         return {"total": self.total, **msgspec.structs.asdict(self)}
 
-    def text(self) -> str:
+    def trips_text(self, open_: OpenTrips) -> str:
+        """Round trips won and lost, and beside the win rate of the closed ones that with the open ones."""
+        text = f"{self.won} won, {self.lost} lost, win rate {share(self.win_rate)}"
+        if open_ == NONE_OPEN:
+            return text
+        value = f"{open_.won} would win, {open_.lost} lose" + (f", {open_.unknown} not known" if open_.unknown else "")
+        return f"{text} of the closed, {share(self.win_rate_with(open_))} with the {sum(open_)} open ({value})"
+
+    def text(self, open_: OpenTrips = NONE_OPEN) -> str:
         """The counts in one line."""
         return (
             f"{self.total} ({self.entries} entries, {self.exits} hedge exits): {self.completed} completed, "
             f"{self.failed} failed, {self.recovered} recovered, {self.unresolved} unresolved; success "
-            f"{share(self.success_rate)}; round trips {self.won} won, {self.lost} lost, win rate {share(self.win_rate)}"
+            f"{share(self.success_rate)}; round trips {self.trips_text(open_)}"
         )
 
 

@@ -18,6 +18,7 @@ earlier builds are passed over then, and the whole journal is replayed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
@@ -45,7 +46,7 @@ from pipeline.execution.journal import (
 from pipeline.execution.ledger import AUDIT_MAX, FUNDING_KEPT, Ledger, Operation, Order
 from pipeline.execution.records import HedgeRecord, OperationStateRecord, Outcome, RecoveryRecord
 from pipeline.execution.results.round_trips import RoundTrips
-from pipeline.execution.settled.identities import CHUNK, IDENTITY_BYTES, Chunk
+from pipeline.execution.settled.identities import CHUNK, IDENTITY_BYTES, Chunk, SettledIds
 from pipeline.model.errors import JournalError
 from pipeline.model.structs import ZERO
 
@@ -103,6 +104,8 @@ class LedgerState(msgspec.Struct, frozen=True):
     peak_pnl: Decimal = ZERO
     offset_entries: dict[Key, Decimal] = {}
     rearmed_mono_ns: dict[str, int] = {}
+    funding_at: dict[Key, int] = {}
+    known_until_wall_ns: int = 0
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -212,14 +215,8 @@ def write_checkpoint(
     ``passing`` is called at the places where a death matters: ``checkpointing``, a file is whole and has not its name
     yet; ``checkpointed``, the old ones have not gone yet. Raises OSError (a full disk): the checkpoints before stay.
     """
-    chunks: list[bytes] = []
-    for number, chunk in enumerate(ledger.settled.full, 1):
-        content = chunk.tobytes()
-        chunks.append(_digest(content))
-        path = _chunk_path(directory, number, chunks[-1])
-        if not path.exists() or path.read_bytes() != content:
-            _write(path, content, passing)
     settled = ledger.settled
+    chunks = [_kept_chunk(directory, number, settled, passing) for number in range(1, len(settled.full) + 1)]
     kept = Checkpoint(position, state_of(ledger), chunks, settled.newest(), settled.digest, ledger.digest())
     body = _ENCODER.encode(kept)
     path = directory / f"checkpoint-{position.next_seq:016d}.bin"
@@ -248,6 +245,8 @@ def set_unfit_aside(directory: Path) -> list[str]:
         if problem:
             path.rename(path.with_suffix(".unfit"))
             found.append(problem)
+    for old in sorted(directory.glob("checkpoint-*.unfit"), key=lambda path: path.stat().st_mtime_ns)[:-KEPT]:
+        old.unlink(missing_ok=True)
     return found
 
 
@@ -276,12 +275,52 @@ def read_checkpoint(path: Path) -> tuple[Ledger, JournalPosition]:
     return ledger, kept.position
 
 
+# --- identities ---
+
+
+def _mapped(path: Path) -> Chunk:
+    """The file's content, read by the kernel where it is looked at. Raises OSError, ValueError for one that is too
+    short."""
+    return np.memmap(path, np.uint64, "r", shape=(CHUNK, IDENTITY_BYTES // 8))
+
+
 def _read_chunk(directory: Path, number: int, want: bytes) -> Chunk:
     path = _chunk_path(directory, number, want)
     content = path.read_bytes()
     if len(content) != CHUNK * IDENTITY_BYTES or _digest(content) != want:
         raise JournalError(f"identities of settled orders damaged: path={path}")
-    return np.frombuffer(content, np.uint64).reshape(-1, 2)
+    return _mapped(path)
+
+
+def _kept_chunk(directory: Path, number: int, settled: SettledIds, passing: Callable[[str], None]) -> bytes:
+    """Hash of the full array of this number; its file is there, and mapped in its place. One that is mapped already was
+    checked before, and is written again only where its file has gone."""
+    chunk = settled.full[number - 1]
+    if (
+        isinstance(chunk, np.memmap)
+        and (kept := Path(str(chunk.filename))).exists()
+        and kept.parent.samefile(directory)
+    ):
+        return bytes.fromhex(kept.stem.rpartition("-")[2])
+    content = chunk.tobytes()
+    digest = _digest(content)
+    path = _chunk_path(directory, number, digest)
+    if not path.exists() or path.read_bytes() != content:
+        _write(path, content, passing)
+    settled.full[number - 1] = _mapped(path)
+    return digest
+
+
+def map_settled(directory: Path, settled: SettledIds) -> None:
+    """Puts the mapping of its file in the place of each full array that the recorder has written. Called in a thread
+    beside the one that the ledger is folded in: a full array does not change. What cannot be read now stays as it is.
+    """
+    for at in settled.in_memory:
+        for path in directory.glob(f"settled-{at + 1:08d}-*.ids"):
+            with contextlib.suppress(OSError, ValueError):
+                mapped = _mapped(path)
+                if np.array_equal(mapped, settled.full[at]):  # another one is of another journal
+                    settled.full[at] = mapped
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """Identities of orders and fills that have left memory: 16 bytes each, so that none is ever taken for new.
 
 Looked up only for messages about orders that are no longer in memory: rare, so that a scan does. They lie in arrays of
-``CHUNK`` in the order of their coming; a checkpoint writes each full one to a file of its own.
+``CHUNK`` in the order of their coming; a checkpoint writes each full one to a file of its own, whose mapping then takes
+the array's place (``checkpoint.py``): what a process holds of them does not grow, the kernel reads what is looked up.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class SettledIds:
     """A set of identities that only grows. ``digest``: 16 bytes over all of them in their order, for comparisons."""
 
     def __init__(self) -> None:
-        self.full: list[Chunk] = []
+        self.full: list[Chunk] = []  # one may be replaced by the mapping of its file, in any thread
         self.digest = bytes(16)
         self._open: Chunk = np.zeros((CHUNK, 2), np.uint64)
         self._octets = memoryview(self._open.data).cast("B")
@@ -64,6 +65,11 @@ class SettledIds:
         self._octets = memoryview(self._open.data).cast("B")
         self._octets[: len(content)] = content
         self._used = len(content) // IDENTITY_BYTES
+
+    @property
+    def in_memory(self) -> list[int]:
+        """Which full arrays are not the mapping of a file."""
+        return [at for at, rows in enumerate(self.full) if not isinstance(rows, np.memmap)]
 
     def __contains__(self, one: object) -> bool:
         if not isinstance(one, bytes):

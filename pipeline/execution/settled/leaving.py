@@ -1,4 +1,4 @@
-"""The ledger's part of an operation's leaving: what is removed, and what stays."""
+"""The ledger's part of what leaves memory: what is removed of operations and of funding payments, and what stays."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from pipeline.execution.settled.identities import (
     venue_order_identity,
 )
 
+FUNDING_SEEN_MAX = 4_096  # payments; beyond it those go that no question can bring any more
+FUNDING_KNOWN_MS = 86_400_000  # before a venue's newest payment: one that is older is never booked, known or not
+
 
 class Memory(Protocol):
     """The parts of the ledger that shrink when an operation leaves; the ledger, which imports this file, is one."""
@@ -25,6 +28,9 @@ class Memory(Protocol):
     recoveries: dict[str, RecoveryRecord]
     since_wall_ns: dict[str, int]
     settled: SettledIds
+    funding_seen: set[tuple[str, str]]
+    funding_at: dict[tuple[str, str], int]
+    funding_wall_ms: dict[str, int]
     retired_operations: int
     round_trips: RoundTrips
 
@@ -55,3 +61,20 @@ def retire(ledger: Memory, record: RetiredRecord) -> None:
     for recovery_id in [r.recovery_id for r in ledger.recoveries.values() if r.operation_id in gone]:
         del ledger.recoveries[recovery_id]
         ledger.since_wall_ns.pop(recovery_id, None)
+
+
+def remember_funding(ledger: Memory, key: tuple[str, str], at_ms: int) -> None:
+    """A payment (venue, its id) is booked that the venue stamped ``at_ms``: it is known until it is too old to
+    be booked."""
+    ledger.funding_seen.add(key)
+    ledger.funding_at[key] = at_ms
+    if len(ledger.funding_at) > FUNDING_SEEN_MAX:
+        for old in [one for one, ms in ledger.funding_at.items() if funding_too_old(ledger, one[0], ms)]:
+            del ledger.funding_at[old]
+            ledger.funding_seen.discard(old)
+
+
+def funding_too_old(ledger: Memory, venue: str, at_ms: int) -> bool:
+    """Whether a payment that the venue stamped ``at_ms`` is not booked any more: questions reach back an hour, and
+    which ones are known may be forgotten."""
+    return at_ms < ledger.funding_wall_ms.get(venue, 0) - FUNDING_KNOWN_MS

@@ -126,3 +126,12 @@ class CloseEvent:
 
 AccountEvent = OrderEvent | TradeEvent | BalanceEvent | PositionEvent | ForcedEvent | CloseEvent
 AccountCallback = Callable[[AccountEvent], None]
+
+
+def symbol_of(event: AccountEvent) -> str:
+    """Whose event it is; "" where money moved for no symbol."""
+    if isinstance(event, BalanceEvent):
+        return event.symbol
+    if isinstance(event, (OrderEvent, TradeEvent)):
+        return event.order.symbol
+    return event.position.symbol if isinstance(event, PositionEvent) else event.close.symbol

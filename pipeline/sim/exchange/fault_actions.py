@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from collections.abc import Callable
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Any
 
 import msgspec
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce, TradingStatus
 from pipeline.sim.exchange.accounts import ACCOUNT_MODES, SimAccount
 from pipeline.sim.exchange.decimals import ZERO
-from pipeline.sim.exchange.faults import ACTION_KINDS, BadFault, FaultRule
+from pipeline.sim.exchange.fault_kinds import FUNDING_RATE_MAX
+from pipeline.sim.exchange.faults import ACTION_KINDS, BadFault, FaultRule, number
 from pipeline.sim.exchange.futures.delisting import announce
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.orders import SimOrderRequest, SimReject
 from pipeline.sim.exchange.venue import SimVenue
 
+PRICE_RISE_MAX = 9  # tenfold: beyond it books of integers lose their depth
 _FORCED = {"liquidate": "liquidation", "adl": "adl"}
 _OF_ACCOUNTS = frozenset({"cancel_orders", "change_leverage", *_FORCED})
+OF_THE_SERVER = frozenset({"disconnect", "burst", "move_price"})  # they need sockets or the market
+
+
+def rule_of(raw: Any) -> FaultRule:
+    """``FaultRule.parse``, and what an action could not do on any venue is refused now and not at its time."""
+    rule = FaultRule.parse(raw)
+    if rule.kind in _CHECKS:
+        _CHECKS[rule.kind](rule)
+    return rule
 
 
 def apply_action(venues: dict[str, SimVenue], rule: FaultRule) -> int:
     """Carries out a rule of ``ACTION_KINDS`` on the venues that it names; returns how many objects it changed.
 
-    Not ``disconnect`` and ``burst``, which need sockets and the market: the server does those. Raises ``BadFault``.
+    Not those of ``OF_THE_SERVER``. Raises ``BadFault``.
     """
-    if rule.kind not in ACTION_KINDS:
-        raise BadFault(f"not an action: {rule.kind}")
+    if rule.kind not in ACTION_KINDS - OF_THE_SERVER:
+        raise BadFault(f"{rule.kind}: nothing that a venue does by itself", rule.kind)
     touched = 0
     for venue in venues.values():
         if rule.venue not in ("*", venue.name):
@@ -46,46 +59,56 @@ def apply_action(venues: dict[str, SimVenue], rule: FaultRule) -> int:
 
 
 def _move_money(venue: SimVenue, rule: FaultRule) -> int:
-    amount = Decimal(str(rule.amount)) * (1 if rule.kind == "deposit" else -1)
-    touched = 0
+    touched, amount = 0, _money(rule) if rule.kind == "deposit" else -_money(rule)
     for account in {id(one): one for one in venue.accounts.values()}.values():
-        if amount and account.wallet(rule.asset).free + amount >= ZERO:
+        if account.wallet(rule.asset).free + amount >= ZERO:
             venue.settlement.external(account, rule.asset, amount, rule.kind)
             touched += 1
     return touched
 
 
+def _money(rule: FaultRule) -> Decimal:
+    amount = Decimal(rule.amount)
+    if amount <= 0:
+        raise BadFault(f"{rule.kind}: amount: found {rule.amount}, wanted more than 0", rule.kind)
+    return amount
+
+
 def _change_mode(venue: SimVenue, mode: str) -> int:
-    if mode not in (*ACCOUNT_MODES, "single", "dual"):
-        raise BadFault(f"change_mode wants single, dual or one of {ACCOUNT_MODES} as text: text={mode!r}")
     accounts = list({id(one): one for one in venue.accounts.values()}.values())
     for account in accounts:
         if mode in ACCOUNT_MODES:
             account.account_mode = mode
         elif any(row.qty for row in account.positions.values()) or venue.open_orders(account):
-            raise BadFault(f"change_mode {mode}: the account has positions or orders")
+            raise BadFault(
+                f"change_mode: found positions or orders of the account on {venue.name}, wanted none for {mode}",
+                "change_mode",
+            )
         else:
             account.dual_side = mode == "dual"
     return len(accounts)
 
 
 def _change_leverage(venue: SimVenue, account: SimAccount, symbol: str, rule: FaultRule) -> None:
-    if rule.text not in ("", "isolated", "cross"):
-        raise BadFault(f"change_leverage wants isolated or cross as text: text={rule.text!r}")
-    leverage, is_cross = Decimal(str(rule.amount)), rule.text == "cross" if rule.text else None
-    if leverage < 1:
-        raise BadFault(f"change_leverage wants an amount from 1: amount={rule.amount}")
+    leverage, is_cross = _leverage(rule), rule.text == "cross" if rule.text else None
     try:
         venue.set_leverage(account, symbol, leverage, is_cross=is_cross)
     except SimReject as refusal:
-        raise BadFault(str(refusal)) from refusal
+        raise BadFault(f"{rule.kind}: {venue.name} refuses: {refusal}", rule.kind) from refusal
+
+
+def _leverage(rule: FaultRule) -> Decimal:
+    leverage = Decimal(rule.amount)
+    if leverage < 1:
+        raise BadFault(f"change_leverage: amount: found {rule.amount}, wanted a leverage from 1", rule.kind)
+    return leverage
 
 
 def _switch_wallet(venue: SimVenue, rule: FaultRule) -> int:
     is_open = rule.kind == "open_wallet"
     touched = 0
     for row in venue.instruments.values():
-        if rule.asset in ("", "*", row.base):
+        if rule.asset in ("*", row.base):
             row.identity = msgspec.structs.replace(row.identity, deposit_enabled=is_open, withdraw_enabled=is_open)
             touched += 1
     return touched
@@ -107,9 +130,7 @@ def _act_on_symbol(venue: SimVenue, row: SimInstrument, rule: FaultRule) -> int:
     elif rule.kind == "resume_symbol":
         row.status = TradingStatus.TRADING
     elif rule.kind == "funding":
-        if not row.is_futures:
-            return 0
-        venue.apply_funding(symbol)
+        return venue.apply_funding(symbol, _funding_rate(rule)) if row.is_futures else 0
     elif rule.kind == "announce_delisting":
         starts_in_ns, lasts_ns = int(rule.delay_ms * NS_PER_MS), int(rule.duration_ms * NS_PER_MS)
         announce(venue, symbol, starts_in_ns=starts_in_ns, lasts_ns=lasts_ns)
@@ -130,55 +151,86 @@ def _act_on_account(venue: SimVenue, account: SimAccount, row: SimInstrument, ru
     if rule.kind == "change_leverage":
         _change_leverage(venue, account, row.symbol, rule)
         return 1
-    price = _price(rule.text) if rule.kind == "adl" and rule.text else None
+    price = _price(rule) if rule.kind == "adl" and rule.text else None
     qty = _base_qty(row, rule)
     return int(venue.force_close(account, row.symbol, _FORCED[rule.kind], qty=qty, price=price) is not None)
 
 
+def price_factor(rule: FaultRule) -> float:
+    """What ``move_price`` multiplies a price with: ``amount`` is in bps, or in percent with that sign."""
+    size = Decimal(rule.amount.removesuffix("%")) / (100 if rule.amount.endswith("%") else 10_000)
+    if not -1 < size <= PRICE_RISE_MAX:
+        wanted = f"bps, or percent as in -30%, above -100% and at most +{PRICE_RISE_MAX * 100}%"
+        raise BadFault(f"move_price: amount: found {rule.amount}, wanted {wanted}", rule.kind)
+    return float(1 + size)
+
+
+def _funding_rate(rule: FaultRule) -> Decimal | None:
+    """The rate of a payment by hand; None: the contract's own."""
+    rate = number(rule.amount)
+    if rate is not None and abs(rate) > Decimal(FUNDING_RATE_MAX):
+        wanted = f"a rate from -{FUNDING_RATE_MAX} to {FUNDING_RATE_MAX} (0.0015 = 15 bps)"
+        raise BadFault(f"funding: amount: found {rule.amount}, wanted {wanted}", rule.kind)
+    return rate
+
+
 def _change_fee(row: SimInstrument, rule: FaultRule) -> None:
-    taker, maker = Decimal(str(rule.amount)), _number(rule.text) if rule.text else Decimal(row.maker_fee_ppm)
-    if taker != int(taker) or maker is None or maker != int(maker):
-        raise BadFault(f"change_fee wants whole ppm: amount={rule.amount} text={rule.text!r}")
-    row.taker_fee_ppm, row.maker_fee_ppm = int(taker), int(maker)
+    maker_ppm = _maker_ppm(rule)
+    row.taker_fee_ppm = int(Decimal(rule.amount))
+    row.maker_fee_ppm = row.maker_fee_ppm if maker_ppm is None else maker_ppm
+
+
+def _maker_ppm(rule: FaultRule) -> int | None:
+    """None: as before."""
+    maker = number(rule.text) if rule.text else None
+    if rule.text and (maker is None or maker != int(maker)):
+        raise BadFault(f"change_fee: text: found {rule.text!r}, wanted whole ppm", rule.kind)
+    return None if maker is None else int(maker)
 
 
 def _base_qty(row: SimInstrument, rule: FaultRule) -> Decimal:
     """``amount`` in base coins, 0 = all; raises ``BadFault`` off the book's unit."""
-    qty = Decimal(str(rule.amount))
-    if qty < 0 or qty % row.unit:
-        raise BadFault(f"{rule.kind} wants an amount from 0 in steps of {row.unit} {row.base}: amount={rule.amount}")
+    qty = _part(rule)
+    if qty % row.unit:
+        wanted = f"from 0 in steps of {row.unit} {row.base}"
+        raise BadFault(f"{rule.kind}: amount: found {rule.amount}, wanted {wanted}", rule.kind)
     return qty
 
 
-def _price(text: str) -> Decimal:
-    price = _number(text)
+def _part(rule: FaultRule) -> Decimal:
+    qty = Decimal(rule.amount)
+    if qty < 0:
+        raise BadFault(
+            f"{rule.kind}: amount: found {rule.amount}, wanted from 0 (base coins; 0 = all of it)", rule.kind
+        )
+    return qty
+
+
+def _price(rule: FaultRule) -> Decimal:
+    price = number(rule.text)
     if price is None or price <= 0:
-        raise BadFault(f"adl wants a price as text: text={text!r}")
+        raise BadFault(f"{rule.kind}: text: found {rule.text!r}, wanted a price above 0", rule.kind)
     return price
 
 
-def _number(text: str) -> Decimal | None:
-    """A finite number, or None."""
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        return None
-    return value if value.is_finite() else None
-
-
 def _change_row(row: SimInstrument, rule: FaultRule) -> None:
-    factor = Decimal(str(rule.amount))
-    if factor < 1 or factor != int(factor):
-        raise BadFault(f"{rule.kind} wants a whole factor from 1: amount={rule.amount}")
+    factor = _factor(rule)
     if rule.kind == "change_tick":
-        row.coarsen_tick(int(factor))
+        row.coarsen_tick(factor)
     else:
-        row.coarsen_lot(int(factor))
+        row.coarsen_lot(factor)
+
+
+def _factor(rule: FaultRule) -> int:
+    factor = int(Decimal(rule.amount))
+    if factor < 1:
+        raise BadFault(f"{rule.kind}: amount: found {rule.amount}, wanted a whole factor from 1", rule.kind)
+    return factor
 
 
 def _manual_order(venue: SimVenue, row: SimInstrument, rule: FaultRule) -> None:
-    account, amount = next(iter(venue.accounts.values())), Decimal(str(rule.amount))
-    price = _order_price(row, str(rule.price), is_buy=amount > 0) if rule.price else ZERO
+    account, amount = next(iter(venue.accounts.values())), _ordered(rule)
+    price = _order_price(row, rule.price, is_buy=amount > 0) if rule.price else ZERO
     request = SimOrderRequest(
         symbol=row.symbol,
         side=OrderSide.BUY if amount > 0 else OrderSide.SELL,
@@ -191,13 +243,56 @@ def _manual_order(venue: SimVenue, row: SimInstrument, rule: FaultRule) -> None:
     try:
         venue.place(account, request)
     except SimReject as refusal:
-        raise BadFault(str(refusal)) from refusal
+        raise BadFault(f"{rule.kind}: {venue.name} refuses: {refusal}", rule.kind) from refusal
+
+
+def _ordered(rule: FaultRule) -> Decimal:
+    amount = Decimal(rule.amount)
+    if not amount:
+        raise BadFault("manual_order: amount: found 0, wanted base coins; negative sells", rule.kind)
+    return amount
 
 
 def _order_price(row: SimInstrument, text: str, *, is_buy: bool) -> Decimal:
     """A number, or percent from the mark, to the tick that is further from it."""
-    value = _number(text.removesuffix("%"))
-    price = row.reference_price() * (1 + value / 100) if value is not None and text.endswith("%") else value
-    if price is None or price <= 0:
-        raise BadFault(f"manual_order wants a price, or percent from the mark: price={text!r}")
+    factor, price = _asked_price(text)
+    price = price or row.reference_price() * factor
     return (price / row.tick).to_integral_value(ROUND_FLOOR if is_buy else ROUND_CEILING) * row.tick
+
+
+def _asked_price(text: str) -> tuple[Decimal, Decimal]:
+    """(factor of the mark, 0), or (0, price)."""
+    value = number(text.removesuffix("%"))
+    found = (1 + value / 100 if text.endswith("%") else value) if value is not None else ZERO
+    if found <= 0:
+        wanted = "a price above 0, or percent from the mark as in -3%"
+        raise BadFault(f"manual_order: price: found {text!r}, wanted {wanted}", "manual_order")
+    return (found, ZERO) if text.endswith("%") else (ZERO, found)
+
+
+def _check_forced(rule: FaultRule) -> None:
+    _part(rule)
+    if rule.text:
+        _price(rule)
+
+
+def _check_order(rule: FaultRule) -> None:
+    _ordered(rule)
+    if rule.price:
+        _asked_price(rule.price)
+
+
+#: What each refuses whatever the venues are like.
+_CHECKS: dict[str, Callable[[FaultRule], object]] = {
+    "move_price": price_factor,
+    "withdraw": _money,
+    "deposit": _money,
+    "liquidate": _part,
+    "adl": _check_forced,
+    "funding": _funding_rate,
+    "manual_order": _check_order,
+    "change_tick": _factor,
+    "change_lot": _factor,
+    "change_fee": _maker_ppm,
+    "change_leverage": _leverage,
+}

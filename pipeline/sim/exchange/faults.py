@@ -1,164 +1,40 @@
 """Fault rules: what to break, where, how often. Rules come from ``POST /faults``, a scenario file or a test.
 
-A rule names a ``kind``, the ``venue`` and the ``target`` it hits ("*" = any), lets ``after`` matches pass, then hits
-``count`` matches (0 = all) with ``probability``, within ``duration_ms`` of its arming (0 = for ever). ``at_s`` puts
-off the arming, or what is done at once, by so many seconds. What is done at once reads no ``target`` (`disconnect`
-apart): it hits the ``symbol`` or ``asset`` that the rule names.
-
-| kind | target, or the field that is read instead | what happens |
-|---|---|---|
-| http_error | operation | ``status`` (default 503), nothing executed |
-| http_error_after | operation | executed, then ``status``: the outcome is unknown to the client |
-| drop_request | operation | connection closed, nothing executed |
-| drop_response | operation | executed, connection closed without a reply |
-| delay_request / delay_response | operation | ``delay_ms`` before / after it is executed |
-| stale | query operations | the answer is ``delay_ms`` old: balances, orders, trades, positions, books of money then |
-| reject | place | the venue refuses with ``reason`` (a RejectReason) |
-| late_fill | place | the order ends with nothing filled; ``delay_ms`` later it has filled whole, at its own price |
-| rate_limit | operation | 429 with Retry-After ``retry_after_s`` |
-| gateway_page | operation; public, private | REST request or upgrade answered by the edge before the venue: HTML under
-  ``status`` (default 403), nothing executed; sockets that stand go on |
-| drop_delta / duplicate_delta / reorder_delta | depth | one book delta lost / sent twice / swapped with its successor |
-| stall | public, private | stream silent while the rule lives; the socket stays open |
-| delay_stream | public, private | ``delay_ms`` late, in order |
-| corrupt | public, private | the frame's last third is cut off |
-| bad_number | public | ``text`` (default NaN) instead of the first decimal number of a text frame |
-| crossed_delta | depth | one delta carries a bid above the best ask |
-| drop_event / duplicate_event / reorder_event | private | one account event lost / sent twice / after its successor |
-| overfill | private | one fill reported with twice its quantity |
-| unnamed_fee | private | one fill reported without its fee and that one's coin |
-| refuse_connect | public, private | handshake answered with ``status`` (default 429) |
-| disconnect | public, private, all | sockets closed now |
-| halt_symbol / resume_symbol, close_wallet / open_wallet | symbol / asset | instrument status, coin switches |
-| withdraw / deposit | asset | ``amount`` leaves or enters without a request of the client |
-| cancel_orders, funding | symbol | what the venue does by itself |
-| liquidate | symbol | positions are closed at the market; ``amount`` base coins of each, 0 = all |
-| adl | symbol | the same off the book, at the price in ``text`` (default the mark) |
-| manual_order | symbol | an order of ``amount`` base coins (negative sells) by another client of the account: at the
-  market, or resting at ``price`` (a number, or percent from the mark as in -3%); ``client_id``: its own, without the
-  venue's prefix |
-| change_tick, change_lot | symbol | the instrument row's tick or lot times ``amount`` (a whole number) |
-| change_fee | symbol | the account pays ``amount`` ppm as taker, ``text`` ppm as maker (default: as before) |
-| change_leverage | symbol | another client sets leverage ``amount`` and, by ``text``, isolated or cross |
-| change_mode | - | another client sets the mode in ``text``: single, dual; classic, multi_currency, portfolio, ... |
-| announce_delisting | symbol | reduce-only after ``delay_ms``, then for ``duration_ms``; settlement at the end |
-| burst | - | ``amount`` market events at once on every listing of the venue |
-| clock_skew | - | the venue's clock moves by ``delay_ms`` (may be negative) |
+``fault_kinds`` has the table of the kinds and their fields. ``at_s`` puts off the arming, or what is done at once, by
+so many seconds.
 """
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from pipeline.sim.exchange.latency import NS_PER_MS, ManualClock
+from pipeline.sim.exchange.fault_kinds import ACTION, FAULT_KINDS, REQUEST, STALE_OPERATIONS
+from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
 
-REQUEST_KINDS = frozenset(
-    {
-        "http_error",
-        "http_error_after",
-        "drop_request",
-        "drop_response",
-        "delay_request",
-        "delay_response",
-        "stale",
-        "reject",
-        "late_fill",
-        "rate_limit",
-        "gateway_page",
-    }
+REQUEST_KINDS, ACTION_KINDS = (
+    frozenset(name for name, kind in FAULT_KINDS.items() if kind.acts_on == which) for which in (REQUEST, ACTION)
 )
-STREAM_KINDS = frozenset(
-    {
-        "drop_delta",
-        "duplicate_delta",
-        "reorder_delta",
-        "stall",
-        "delay_stream",
-        "corrupt",
-        "bad_number",
-        "crossed_delta",
-        "drop_event",
-        "duplicate_event",
-        "reorder_event",
-        "overfill",
-        "unnamed_fee",
-        "refuse_connect",
-    }
-)
-ACTION_KINDS = frozenset(
-    {
-        "disconnect",
-        "halt_symbol",
-        "resume_symbol",
-        "close_wallet",
-        "open_wallet",
-        "withdraw",
-        "deposit",
-        "cancel_orders",
-        "liquidate",
-        "adl",
-        "funding",
-        "manual_order",
-        "change_tick",
-        "change_lot",
-        "change_fee",
-        "change_leverage",
-        "change_mode",
-        "announce_delisting",
-        "burst",
-        "clock_skew",
-    }
-)
-# Stale answers are for questions about the account; a rule for "*" leaves everything else alone.
-STALE_OPERATIONS = frozenset(
-    {"order", "open_orders", "finished_orders", "trades", "balances", "positions", "account_book"}
-)
-KINDS = REQUEST_KINDS | STREAM_KINDS | ACTION_KINDS
-
-UPGRADES = ("public", "private")  # handshakes of WebSockets are requests as well
-# Operations that dialects name when they classify a request.
-OPERATIONS = (
-    "place",
-    "amend",
-    "cancel",
-    "cancel_all",
-    "order",
-    "open_orders",
-    "finished_orders",
-    "trades",
-    "balances",
-    "account_book",
-    "positions",
-    "fees",
-    "leverage",
-    "depth",
-    "instruments",
-    "currencies",
-    "time",
-    "ticker",
-    "public_trades",
-    "candles",
-    "listen_key",
-    "countdown",
-    "login",
-    "other",
-)
-
-
 # Those that change orders: ``SimVenue.submit*`` brings their latency, and keys need the permission to trade.
 ORDER_OPERATIONS = frozenset({"place", "amend", "cancel", "cancel_all"})
 
 
 class BadFault(ValueError):
-    """A fault rule that cannot be understood; the text says what was found and what is known."""
+    """A fault rule that cannot be understood, or not be carried out; the text says what was found and what is wanted.
+    ``kind``: the kind that the rule names; "" where there is no such kind."""
+
+    def __init__(self, text: str, kind: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 @dataclass(slots=True)
 class FaultRule:
-    """One rule: the module's table says what each ``kind`` does and which fields it reads. ``rule_id`` and below are
+    """One rule: ``fault_kinds`` says what each ``kind`` does and which fields it reads. ``rule_id`` and below are
     counted.
     """
 
@@ -186,32 +62,63 @@ class FaultRule:
     hits: int = 0
 
     @classmethod
-    def parse(cls, raw: dict[str, Any]) -> FaultRule:
-        """Raises ``BadFault`` for an unknown kind or field, and for a target that the kind does not read."""
-        allowed = {"venue", "target", "symbol", "after", "count", "probability", "duration_ms", "delay_ms", "status"}
-        allowed |= {"kind", "retry_after_s", "reason", "text", "asset", "amount", "price", "client_id", "at_s"}
-        unknown = sorted(set(raw) - allowed)
+    def parse(cls, raw: Any) -> FaultRule:
+        """Raises ``BadFault`` for an unknown kind, for a field that the kind does not read, and for a value that the
+        field does not take."""
+        if not isinstance(raw, dict):
+            raise BadFault(f"a rule: found {raw!r}, wanted an object with a kind")
+        kind = raw.get("kind")
+        if not isinstance(kind, str) or kind not in FAULT_KINDS:
+            found = "no kind" if kind is None else repr(kind)
+            raise BadFault(f"kind: found {found}, wanted one of {', '.join(sorted(FAULT_KINDS))}")
+        known = FAULT_KINDS[kind].fields
+        unknown = sorted(set(map(str, raw)) - {"kind", *known})
         if unknown:
-            raise BadFault(f"unknown fault fields: {unknown}; known: {sorted(allowed)}")
-        if raw.get("kind") not in KINDS:
-            raise BadFault(f"unknown fault kind: {raw.get('kind')!r}; known: {sorted(KINDS)}")
-        try:
-            Decimal(str(raw.get("amount", "0")))
-            rule = cls(**raw)
-        except (TypeError, InvalidOperation) as error:
-            raise BadFault(f"bad fault: {error}") from error
-        if rule.kind in REQUEST_KINDS and rule.target not in ("*", *UPGRADES, *OPERATIONS):
-            known = ", ".join((*UPGRADES, *OPERATIONS))
             raise BadFault(
-                f"{rule.kind}: no request is called {rule.target!r}, the rule would never hit; known: {known}"
+                f"{kind}: found {', '.join(unknown)}, which it does not read; it reads {', '.join(known)}", kind
             )
-        if rule.kind in ACTION_KINDS - {"disconnect"} and rule.target != "*":
-            raise BadFault(f"{rule.kind} reads no target: {rule.target!r}; name it as venue, symbol or asset")
-        if rule.kind in ("withdraw", "deposit") and not rule.asset:
-            raise BadFault(f"{rule.kind} wants an asset, e.g. USDT")
-        if rule.kind in ("stall", "delay_stream", "stale") and "count" not in raw:
-            rule.count = 0  # these last: for duration_ms, or until removed
-        return rule
+        lacking = [name for name, row in known.items() if row.required and raw.get(name) in (None, "")]
+        if lacking:
+            wanted = "; ".join(f"{name} ({known[name].unit}): {known[name].says}" for name in lacking)
+            raise BadFault(f"{kind}: found no {', no '.join(lacking)}; wanted {wanted}", kind)
+        values = {name: row.default for name, row in known.items() if not row.required} | raw
+        return cls(**{name: value if name == "kind" else _read(kind, name, value) for name, value in values.items()})
+
+
+_WHOLE = frozenset({"after", "count", "status"})
+_NUMBERS = frozenset({"probability", "duration_ms", "delay_ms", "retry_after_s", "at_s"})
+
+
+def _read(kind: str, name: str, value: Any) -> Any:
+    """The value of a field as the rule keeps it; raises ``BadFault``."""
+    row = FAULT_KINDS[kind].fields[name]
+    if name in _NUMBERS or name in _WHOLE:
+        least = -math.inf if kind == "clock_skew" and name == "delay_ms" else 0
+        most = 1 if name == "probability" else math.inf
+        is_number = isinstance(value, int if name in _WHOLE else (int, float)) and not isinstance(value, bool)
+        if not is_number or not least <= value <= most or math.isinf(value):
+            wanted = f"a number ({row.unit})" + ("" if least else ", from 0") + (", at most 1" if most == 1 else "")
+            raise BadFault(f"{kind}: {name}: found {value!r}, wanted {wanted}", kind)
+        return value
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, Decimal)):
+        raise BadFault(f"{kind}: {name}: found {value!r}, wanted {row.unit}", kind)
+    text = str(value)
+    if row.choices and text not in row.choices:
+        raise BadFault(f"{kind}: {name}: found {text!r}, wanted one of {', '.join(filter(None, row.choices))}", kind)
+    if name == "amount" and text:
+        amount = number(text.removesuffix("%") if "%" in row.unit else text)
+        if amount is None or ("whole" in row.unit and amount != int(amount)):
+            raise BadFault(f"{kind}: {name}: found {text!r}, wanted a number ({row.unit})", kind)
+    return text
+
+
+def number(text: str) -> Decimal | None:
+    """A finite number, or None."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
+    return value if value.is_finite() else None
 
 
 @dataclass(slots=True, frozen=True)
@@ -247,35 +154,56 @@ class FaultPlan:
     clock: ManualClock
     rng: random.Random
     rules: list[FaultRule] = field(default_factory=list)
+    waiting: list[FaultRule] = field(default_factory=list)  # for their ``at_s``
     retired: list[FaultRule] = field(default_factory=list)
     _next_id: int = 1
 
     def add(self, rule: FaultRule) -> int:
         """Arms a rule; returns its id."""
-        rule.rule_id = self._next_id
-        self._next_id += 1
         rule.armed_ns = self.clock.mono_ns()
         self.rules.append(rule)
+        return self._named(rule)
+
+    def put_off(self, rule: FaultRule, due: Callable[[FaultRule], None]) -> int:
+        """Keeps a rule for its ``at_s``, when ``due`` gets it unless it has been removed; returns its id."""
+
+        def at_its_time() -> None:
+            if rule in self.waiting:
+                self.waiting.remove(rule)
+                due(rule)
+
+        self.waiting.append(rule)
+        self.clock.call_later(int(rule.at_s * NS_PER_S), at_its_time)
+        return self._named(rule)
+
+    def _named(self, rule: FaultRule) -> int:
+        """Its id, from when it is known first."""
+        if not rule.rule_id:
+            rule.rule_id = self._next_id
+            self._next_id += 1
         return rule.rule_id
 
     def remove(self, rule_id: int) -> bool:
-        """Disarms a rule; False when no armed rule has the id."""
-        for rule in self.rules:
-            if rule.rule_id == rule_id:
-                self.rules.remove(rule)
-                self.retired.append(rule)
-                return True
+        """Disarms a rule, or one that waits; False when none has the id."""
+        for rules in (self.rules, self.waiting):
+            for rule in rules:
+                if rule.rule_id == rule_id:
+                    rules.remove(rule)
+                    self.retired.append(rule)
+                    return True
         return False
 
     def clear(self) -> None:
-        """Disarms every rule."""
-        self.retired.extend(self.rules)
+        """Disarms every rule, and those that wait."""
+        self.retired += self.rules + self.waiting
         self.rules.clear()
+        self.waiting.clear()
 
     def describe(self) -> dict[str, Any]:
-        """Armed and retired rules, JSON-ready, with what they have seen and hit."""
+        """Armed and retired rules, JSON-ready, with what they have seen and hit; armed: also those that wait for their
+        ``at_s``, which is 0 as soon as they do not."""
         return {
-            "armed": [asdict(rule) for rule in self.rules],
+            "armed": [asdict(rule) for rule in self.rules + self.waiting],
             "retired": [asdict(rule) for rule in self.retired],
         }
 
@@ -296,11 +224,11 @@ class FaultPlan:
                 continue
             found.setdefault("rule_id", rule.rule_id)
             if rule.kind == "http_error":
-                found["status"] = rule.status or 503
+                found["status"] = rule.status
             elif rule.kind == "http_error_after":
-                found["status_after"] = rule.status or 503
+                found["status_after"] = rule.status
             elif rule.kind == "gateway_page":
-                found["page_status"] = rule.status or 403
+                found["page_status"] = rule.status
             elif rule.kind == "rate_limit":
                 found["status"] = 429
                 found["retry_after_s"] = rule.retry_after_s

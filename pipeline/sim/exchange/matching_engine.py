@@ -64,7 +64,7 @@ class MatchingEngine(VenueCore):
         check_status(row, request, self.now_ms())
         self._check_open_orders(account, request)
         if self.faults.rules and (rule := self.faults.stream("reject", self.name, "place", row.symbol)) is not None:
-            raise SimReject(RejectReason(rule.reason), rule.text or "injected")
+            raise SimReject(RejectReason(rule.reason), rule.text)
         side = BID if request.side is OrderSide.BUY else ASK
         book = self.books[request.symbol]
         limit = None if request.kind is OrderKind.MARKET else row.ticks(request.price)

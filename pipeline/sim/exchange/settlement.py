@@ -296,11 +296,10 @@ class Settlement:
             self._push(account, CloseEvent(ended, self._now_ms()))
         return Settled(fees, realised, closed)
 
-    def fund(self, account: SimAccount, instrument: SimInstrument, mark: Decimal, rate: Decimal) -> None:
-        """Pays (long, positive rate) or receives funding on what is open."""
-        for position in positions_of(account, instrument.symbol):
-            if not position.qty:
-                continue
+    def fund(self, account: SimAccount, instrument: SimInstrument, mark: Decimal, rate: Decimal) -> int:
+        """Pays (long, positive rate) or receives funding on what is open: how many positions."""
+        held = [position for position in positions_of(account, instrument.symbol) if position.qty]
+        for position in held:
             paid = (position.qty * mark * rate).quantize(MONEY_STEP, ROUND_HALF_EVEN).normalize() + ZERO
             asset, symbol = instrument.quote, instrument.symbol
             ref = f"funding:{symbol}:{self._now_ms()}"
@@ -309,6 +308,7 @@ class Settlement:
             position.paid_funding += paid
             self._balance(account, asset, -paid, ZERO, "fund", symbol, 0)
             self._position(account, position)
+        return len(held)
 
     def add_margin(self, account: SimAccount, position: SimPosition, change: Decimal, available: Decimal) -> None:
         """Moves money into (or out of) one position's margin by hand; raises ``SimReject`` when it is not there."""

@@ -9,6 +9,7 @@ around them (order, matching, acknowledgement). Pushes come by callback after fe
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TypeVar
 
 from pipeline.model.enums import OrderSide
@@ -143,10 +144,11 @@ class SimVenue(Liquidator):
 
     # --- called by the market and by faults ---
 
-    def apply_funding(self, symbol: str) -> None:
-        """Charges funding to every position of the symbol and schedules the next time."""
-        row = self.instruments[symbol]
-        mark = self.mark_price(symbol)
-        self.funding_paid.setdefault(symbol, []).append((self.now_ms() // 1000, row.funding_rate))
+    def apply_funding(self, symbol: str, rate: Decimal | None = None) -> int:
+        """Charges funding to every position of the symbol, at ``rate`` or the contract's own; how many there are."""
+        row, paid = self.instruments[symbol], 0
+        mark, rate = self.mark_price(symbol), row.funding_rate if rate is None else rate
+        self.funding_paid.setdefault(symbol, []).append((self.now_ms() // 1000, rate))
         for account in {id(one): one for one in self.accounts.values()}.values():
-            self.settlement.fund(account, row, mark, row.funding_rate)
+            paid += self.settlement.fund(account, row, mark, rate)
+        return paid

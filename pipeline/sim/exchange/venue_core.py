@@ -12,7 +12,7 @@ from pipeline.model.enums import InstrumentKind, OrderSide
 from pipeline.sim.exchange.accounts import ApiKey, SimAccount, SimPosition
 from pipeline.sim.exchange.candles import CandleSeries
 from pipeline.sim.exchange.decimals import ZERO
-from pipeline.sim.exchange.events import AccountCallback, AccountEvent, MarketCallback, TradeEvent
+from pipeline.sim.exchange.events import AccountCallback, AccountEvent, MarketCallback, TradeEvent, symbol_of
 from pipeline.sim.exchange.faults import FaultPlan
 from pipeline.sim.exchange.futures.margin import MarginAccount, backing, liquidation_price, required_margin, unrealised
 from pipeline.sim.exchange.futures.positions import position_of, positions_of
@@ -257,21 +257,21 @@ class VenueCore:
         copies = 1
         held, self._held_event = self._held_event, None
         if self.faults.rules:
-            if self.faults.stream("stall", self.name, "private") or self.faults.stream(
-                "drop_event", self.name, "private"
-            ):
+            hits = partial(self.faults.stream, venue=self.name, target="private", symbol=symbol_of(event))
+            if hits("stall") or hits("drop_event"):
                 return
-            if self.faults.stream("duplicate_event", self.name, "private"):
+            if hits("duplicate_event"):
                 copies = 2
-            if held is None and self.faults.stream("reorder_event", self.name, "private"):
+            if held is None and hits("reorder_event"):
                 self._held_event = event
                 return
-            if isinstance(event, TradeEvent) and self.faults.stream("overfill", self.name, "private"):
-                trade = replace(event.trade, qty=event.trade.qty * 2, quote=event.trade.quote * 2)
+            if isinstance(event, TradeEvent) and hits("overfill"):
+                qty = event.trade.qty + event.order.qty
+                trade = replace(event.trade, qty=qty, quote=event.trade.quote * qty / event.trade.qty)
                 event = replace(event, trade=trade)
-            if isinstance(event, TradeEvent) and self.faults.stream("unnamed_fee", self.name, "private"):
+            if isinstance(event, TradeEvent) and hits("unnamed_fee"):
                 event = replace(event, trade=replace(event.trade, fee=ZERO, fee_asset="", coin_fee=ZERO, coin_asset=""))
-            delay = self.faults.stream("delay_stream", self.name, "private")
+            delay = hits("delay_stream")
             self._private_link.extra_ns = int(delay.delay_ms * NS_PER_MS) if delay is not None else 0
 
         def deliver() -> None:

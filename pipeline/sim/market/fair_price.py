@@ -1,8 +1,8 @@
 """The latent fair price of a pair, as leading and lagging venues see it.
 
-A geometric random walk at random times with occasional jumps, times a scenario's path; a venue that lags by L
-milliseconds perceives the price of L milliseconds ago. All draws come from one generator per pair, seeded by (seed,
-pair), so that the walk depends on nothing else.
+A geometric random walk at random times with occasional jumps, times a scenario's path and moves by hand; a venue that
+lags by L milliseconds perceives the price of L milliseconds ago. All draws come from one generator per pair, seeded by
+(seed, pair), so that the walk depends on nothing else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import random
 from bisect import bisect_right
 
 from pipeline.sim.exchange.latency import NS_PER_S
-from pipeline.sim.exchange.paths import PathClock
+from pipeline.sim.exchange.paths import Moves, PathClock
 from pipeline.sim.scenarios.specs import PairSpec
 
 BPS = 1e-4
@@ -37,6 +37,7 @@ class FairPrice:
         self._prices: list[float] = [spec.price]
         self._spec = spec
         self._paths = paths
+        self.moves = Moves()  # by hand
 
     @property
     def now(self) -> float:
@@ -44,18 +45,18 @@ class FairPrice:
         return self._prices[-1] * self._factor(self._times[-1])
 
     def _factor(self, when_ns: int) -> float:
-        return self._spec.factor_at(self._paths.at_s(when_ns))
+        return self._spec.factor_at(self._paths.at_s(when_ns)) * self.moves.factor_at(when_ns)
 
     def next_delay_ns(self) -> int:
         return max(1, int(self._rng.expovariate(self._rate_per_s) * NS_PER_S))
 
     def move(self, now_ns: int) -> float:
-        """One update; returns its size in bps, the path's share included."""
+        """One update; returns its size in bps, the share of the path and of moves by hand included."""
         if self._rng.random() < self._jump_share:
             step = self._rng.uniform(-self._jump_bps, self._jump_bps)
         else:
             step = self._rng.gauss(0.0, self._move_bps)
-        drift = self._factor(now_ns) / self._factor(self._times[-1]) if self._spec.path else 1.0
+        drift = self._factor(now_ns) / self._factor(self._times[-1])
         self._times.append(now_ns)
         self._prices.append(self._prices[-1] * (1.0 + step * BPS))
         if len(self._times) > HISTORY_MAX:

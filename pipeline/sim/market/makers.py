@@ -17,7 +17,7 @@ from pipeline.model.enums import OrderSide
 from pipeline.sim.exchange.instruments import SimInstrument
 from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S
 from pipeline.sim.exchange.order_book import ASK, BID, SimBook
-from pipeline.sim.exchange.paths import PathClock
+from pipeline.sim.exchange.paths import Moves, PathClock
 from pipeline.sim.exchange.venue import SimVenue
 from pipeline.sim.market.fair_price import BPS, DerivedPrice, FairPrice, Hawkes
 from pipeline.sim.scenarios.specs import ListingSpec, PairSpec
@@ -57,6 +57,7 @@ class Maker:
         self._unit = float(instrument.unit)
         self._listing = listing
         self._paths = paths
+        self.moves = Moves()  # by hand, of this book alone
         self._offset = 1.0 + listing.basis_at(0.0) * BPS
         self._half_spread_bps = pair.spread_bps * listing.spread / 2.0
         self._tightness = 1.0
@@ -126,8 +127,6 @@ class Maker:
     def step(self, now_ns: int) -> None:
         """One market event at market time ``now_ns``."""
         rng = self.rng
-        if isinstance(self._listing.basis_bps, tuple):
-            self._offset = 1.0 + self._listing.basis_at(self._paths.at_s(now_ns)) * BPS
         keep = math.exp(-max(0, now_ns - self._stepped_ns) / (NOISE_DECAY_S * NS_PER_S))
         self._stepped_ns = max(self._stepped_ns, now_ns)  # a burst is of now, and steps may be late
         draw = self.spec.noise_bps * rng.gauss(0.0, 1.0)
@@ -146,6 +145,9 @@ class Maker:
 
     def reprice(self, now_ns: int) -> None:
         """Withdraws quotes beyond the target, improves a best that lags behind it."""
+        if self.moves or isinstance(self._listing.basis_bps, tuple):
+            basis = 1.0 + self._listing.basis_at(self._paths.at_s(now_ns)) * BPS
+            self._offset = basis * self.moves.factor_at(now_ns)
         bid, ask = self.targets(now_ns)
         slack = (ask - bid) // 4
         if self.bid_cap is not None:

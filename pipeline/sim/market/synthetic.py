@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.model.enums import OrderSide
-from pipeline.sim.exchange.latency import NS_PER_S, ManualClock
+from pipeline.sim.exchange.faults import BadFault
+from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.paths import PathClock
 from pipeline.sim.exchange.venue import SimVenue
@@ -22,6 +23,7 @@ from pipeline.sim.market.makers import Maker
 from pipeline.sim.scenarios.specs import Scenario
 
 Action = Callable[[int], None]  # takes market time in ns
+FOLLOW_NS = 50 * NS_PER_MS  # how often makers look at a price that moves by hand, beside their own events
 
 
 class SyntheticMarket:
@@ -207,6 +209,46 @@ class SyntheticMarket:
                         maker.step(now_ns)
                         count += 1
         return count
+
+    def move_price(self, venue: str, symbol: str, factor: float, lasts_ns: int) -> int:
+        """Multiplies a price along the time from now on: a pair's fair one ("*" = all venues), or a listing's own.
+        ``symbol``: a pair, or as a venue writes it. How many listings follow; raises ``BadFault``."""
+        found = {
+            pair: [one for one in rows if venue in ("*", one.venue.name) and symbol in (pair, one.instrument.symbol)]
+            for pair, rows in self.makers.items()
+        }
+        found = {pair: rows for pair, rows in found.items() if rows}
+        self._now_ns = now_ns = max(self._now_ns, self._clock.mono_ns() - self._origin_ns)
+        for pair, rows in found.items():
+            fair = self.fair[pair]
+            if venue != "*":
+                for maker in rows:
+                    maker.moves.add(now_ns, lasts_ns, factor)
+            elif isinstance(fair, FairPrice):
+                fair.moves.add(now_ns, lasts_ns, factor)
+                rows[:] = [
+                    one for name in (pair, *self._derived_from.get(pair, ())) for one in self.makers.get(name, ())
+                ]
+            else:
+                raise BadFault(
+                    f"move_price: found {pair}, which follows two other pairs on all venues; wanted one of those, or a "
+                    "venue",
+                    "move_price",
+                )
+            self._follow(rows, now_ns, now_ns + lasts_ns)
+        return sum(map(len, found.values()))
+
+    def _follow(self, makers: list[Maker], now_ns: int, until_ns: int) -> None:
+        """The makers reprice along a move, and once more when each has perceived its end."""
+        last_ns = until_ns + max(maker.lag_ns for maker in makers) + 1
+
+        def follow(at_ns: int) -> None:
+            for maker in makers:
+                maker.reprice(at_ns)
+            if at_ns < last_ns:
+                self.call_at(min(at_ns + FOLLOW_NS, last_ns), follow)
+
+        self.call_at(now_ns, follow)
 
     def describe(self) -> dict[str, Any]:
         """Events so far and market time in seconds."""

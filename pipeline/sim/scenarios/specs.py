@@ -20,6 +20,7 @@ from pipeline.model.dialects import add_root
 from pipeline.model.enums import InstrumentKind
 from pipeline.model.errors import ConfigInvalid
 from pipeline.sim.exchange.accounts import ACCOUNT_MODES
+from pipeline.sim.exchange.fault_kinds import ACTION, FAULT_KINDS
 from pipeline.sim.exchange.latency import LatencyProfile
 from pipeline.sim.exchange.paths import Path as TimePath
 from pipeline.sim.exchange.paths import path_error, value_at
@@ -245,10 +246,28 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         }
         return msgspec.structs.replace(self, exchanges=exchanges, pairs=pairs)
 
+    def lasts_s(self) -> float:
+        """When the last thing is over that is prepared for a time: faults have begun, what the world does has ended,
+        paths too. 0 = nothing is."""
+        times = [float(raw.get("at_s", 0)) + _acts_for_s(raw) for raw in self.faults]
+        paths = [pair.path for pair in self.pairs.values()]
+        for listing in (row for pair in self.pairs.values() for row in pair.listings.values()):
+            paths.append(listing.funding_path)
+            paths.append(listing.basis_bps if isinstance(listing.basis_bps, tuple) else ())
+        return max([0.0, *times, *(path[-1][0] for path in paths if path)])
+
     def venue(self, name: str) -> VenueSpec:
         """The venue of a name; raises ``KeyError``."""
         exchange, _, market = name.rpartition("_")
         return self.exchanges[exchange].venues[market]
+
+
+def _acts_for_s(raw: dict[str, Any]) -> float:
+    """How long an action goes on from its time; a rule is armed then."""
+    kind = FAULT_KINDS.get(raw.get("kind", ""))
+    if kind is None or kind.acts_on != ACTION or "duration_ms" not in kind.fields:
+        return 0.0
+    return (float(raw.get("delay_ms", 0)) + float(raw.get("duration_ms", 0))) / 1000
 
 
 def scenario_names() -> list[str]:

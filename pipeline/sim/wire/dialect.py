@@ -154,10 +154,10 @@ class SimSocket:
             venue=self.venue, via="ws", operation="connect", detail={"path": self.request.path, "scope": self.scope}
         )
         if rule is not None:
-            return web.Response(status=rule.status or 429, text="refused")
+            return web.Response(status=rule.status, text="refused")
         rule = self.dialect.host.faults.stream("gateway_page", self.venue, self.scope)
         if rule is not None:
-            return gateway_page(rule.status or 403)
+            return gateway_page(rule.status)
         await self.response.prepare(self.request)
         self.dialect.sockets.add(self)
         self._writer = asyncio.create_task(self._write())
@@ -182,7 +182,7 @@ class SimSocket:
         if isinstance(frame, str) and _NUMBER.search(frame):
             rule = faults.stream("bad_number", self.venue, self.scope)
             if rule is not None:
-                return _NUMBER.sub(f'"{rule.text or "NaN"}"', frame, count=1)
+                return _NUMBER.sub(f'"{rule.text}"', frame, count=1)
         return frame
 
     def kill(self) -> None:

@@ -1,9 +1,10 @@
 """Everything but the scanners that reads what others have written: venues' answers and pushes, HTTP, configuration,
-journals, segments, requests at control sockets. A reader may refuse by its documented errors and by nothing else, and
-no number that it takes is NaN or infinite."""
+journals, segments, requests at control sockets. A reader may refuse by its documented errors and by nothing else, no
+number that it takes is NaN or infinite, and what it has read it does not keep."""
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import tempfile
@@ -44,10 +45,13 @@ from tests.campaigns.fuzz.mutate import mutated
 from tests.campaigns.fuzz.parsers import parsers
 from tests.campaigns.fuzz.samples import WORDS, sample_bytes
 from tests.campaigns.fuzz.structured import json_mutated, protobuf_mutated
+from tests.campaigns.level_fit import own_bytes
 from workers.control_socket import decoded
 
 HANG_MS = 250.0  # of one input, in time of this thread
 FINDINGS_MAX = 20
+WARM = 500  # inputs behind which memory is to be level: modules, pools and caches are there
+GROWN_BYTES_MAX = 64 * 1024 * 1024
 SLOW, SLOW_SHARE = ("configuration", "journal"), 0.3  # they read files
 MULTIPLIERS = {"BTC_USDT": Decimal("0.0001")}
 CONFIG = b"""engine_name: demo
@@ -312,17 +316,26 @@ def drawn(reader: Reader, rng: random.Random) -> bytes:
 
 def read_all(inputs: int, rng: random.Random) -> dict[str, Any]:
     """``inputs`` mutations over all readers, each as often as the others."""
-    findings: list[dict[str, str]] = []
-    done = 0
     with ExitStack() as stack:
-        readers = [*venue_readers(), *file_readers(stack)]
-        while done < inputs:
-            reader = rng.choice(readers)
-            if reader.name in SLOW and rng.random() > SLOW_SHARE:
-                continue
-            done += 1
-            data = drawn(reader, rng)
-            wrong = judged(reader, data)
-            if wrong and len(findings) < FINDINGS_MAX:
-                findings.append({"reader": reader.name, "input": data.hex(), "wrong": wrong})
-    return {"inputs": done, "readers": len(readers), "findings": findings}
+        return read_by([*venue_readers(), *file_readers(stack)], inputs, rng)
+
+
+def read_by(readers: list[Reader], inputs: int, rng: random.Random) -> dict[str, Any]:
+    """:func:`read_all` with these readers."""
+    findings: list[dict[str, str]] = []
+    done = before = 0
+    while done < inputs:
+        reader = rng.choice(readers)
+        if reader.name in SLOW and rng.random() > SLOW_SHARE:
+            continue
+        done += 1
+        data = drawn(reader, rng)
+        wrong = judged(reader, data)
+        if wrong and len(findings) < FINDINGS_MAX:
+            findings.append({"reader": reader.name, "input": data.hex(), "wrong": wrong})
+        if done == WARM:
+            before = own_bytes(os.getpid())
+    grown = own_bytes(os.getpid()) - before if before else 0
+    if grown > GROWN_BYTES_MAX:
+        findings.append({"reader": "all of them", "input": "", "wrong": f"{grown:,} bytes more than at first"})
+    return {"inputs": done, "readers": len(readers), "grown_bytes": grown, "findings": findings}

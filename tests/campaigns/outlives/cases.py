@@ -46,7 +46,9 @@ from tests.worlds.instance_rig import (
     segments_of,
     stand_still,
     state_of,
+    taken_over,
     takeover,
+    takeovers,
 )
 from tests.worlds.waiting import until
 from workers.demo.summary import JournalTotals
@@ -258,14 +260,21 @@ def flatten_while_stopped(rig: Rig, names: Sequence[str]) -> str:
 
 
 def hang_until_ended(rig: Rig, names: Sequence[str]) -> str:
-    """A process that stays stopped: its watchdog (of the supervisor, or of the guard for the executor) ends it."""
-    (name,) = names
+    """Processes that stay stopped, with one leg filled and the other on its way: their watchdog (of the supervisor, or
+    of the guard for the executor) ends them. Nobody ends a supervisor that hangs, but its unit: nothing is naked while
+    it does, whoever hangs beside it."""
     began, life = time.monotonic(), rig.engine.describe()["started_wall_ns"]
     half_done(rig, "gateio_futures")
-    pid = pid_of(rig, name)
-    os.kill(pid, signal.SIGSTOP)
-    until(lambda: state_of(pid) in "ZX", "the end of what hangs")
-    if name == "fork server":
+    pids, before = [pid_of(rig, name) for name in names], takeovers(rig)
+    with stopped(*pids):
+        if "supervisor" not in names:
+            until(lambda: all(state_of(pid) in "ZX" for pid in pids), "the end of what hangs")
+        elif "executor" in names:
+            taken_over(rig, before)
+            nothing_naked(rig)
+        else:
+            whole_again(rig)
+    if "fork server" in names and "supervisor" not in names:
         rig.begun_anew(life)
     well_again(rig)
     return f"trades after {time.monotonic() - began:5.1f} s"
@@ -298,29 +307,51 @@ def kill_in_flight(rig: Rig, names: Sequence[str]) -> str:
 
 def kill_beside_stopped(rig: Rig, names: Sequence[str]) -> str:
     """SIGKILL of the second while the first is stopped, with one leg filled and the other on its way."""
-    began = time.monotonic()
+    began, life = time.monotonic(), rig.engine.describe()["started_wall_ns"]
     first, second = names
     half_done(rig, "gateio_spot")
-    pid = pid_of(rig, second)
+    pids, pid, before = rig.pids(), pid_of(rig, second), takeovers(rig)
     with stopped(pid_of(rig, first)):
         os.kill(pid, signal.SIGKILL)
+        if second == "supervisor":
+            rig.engine.stop()
         if {first, second} == {"supervisor", "executor"}:
-            until(lambda: takeover(rig).get("flat") is not None, "the guard's takeover")
-            nothing_naked(rig)
+            _executors_part_ended(rig, before)
         else:
             whole_again(rig)
+    if second == "supervisor":
+        until(lambda: all(state_of(one) in "ZX" for one in pids), "the end of every process")
+        rig.start_again()
+    elif second == "fork server":
+        rig.begun_anew(life)
     well_again(rig)
     return f"trades after {time.monotonic() - began:5.1f} s"
 
 
+def _executors_part_ended(rig: Rig, before: int) -> None:
+    """Waits for what the guard does in the place of an executor that has died or hangs, with nobody to start it, behind
+    its first ``before`` takeovers."""
+    guard = LivenessView.attach(rig.instance, "guard", missing_ok=True)
+
+    def ended() -> bool:
+        return not guard.alive() or (takeovers(rig) > before and takeover(rig).get("flat") is not None)
+
+    until(ended, "the guard's takeover")
+    ledger = replayed(rig.engine.state_dir)
+    assert ledger is not None and not ledger.open_operations, "open operations are left"
+    nothing_naked(rig)
+
+
 def no_disk(rig: Rig, names: Sequence[str]) -> str:
-    """A full disk with open legs while these processes are killed once each; flat by the shell in the midst of it."""
+    """A full disk with open legs while these processes are killed once each: what is half done ends by itself; hedges
+    by the shell, in the midst of it."""
     holds_a_hedge(rig)
     half_done(rig, "gateio_spot")
     with disk_full(rig):
         for name in names:
             rig.kill(name)
         until(lambda: _refused(rig), "no new risk")
+        whole_again(rig)
         assert rig.engine.alive() and _flatten(rig), "not flat"
         nothing_naked(rig)
     rig.resume()  # a flatten drains
@@ -377,15 +408,15 @@ def cases(what: Sequence[str], *, pairs: bool) -> list[tuple[str, Case, tuple[st
         found += [("no descriptors", no_files, names) for names in sets(STOPPED)]
         found += [("full disk, killed", no_disk, names) for names in [(), *sets(KILLED[2:])]]
     if "hang" in what:
-        found += [("hang", hang_until_ended, (name,)) for name in STOPPED[1:]]
+        found += [("hang", hang_until_ended, names) for names in sets(STOPPED) if names != ("supervisor",)]
     if "kill" in what:
         found += [("kill", kill_in_flight, names) for names in sets(KILLED)]
         if pairs:
             found += [
                 ("kill beside stopped", kill_beside_stopped, (first, second))
                 for first in KILLED
-                for second in KILLED[2:]
-                if first not in (second, "executor")
+                for second in KILLED
+                if first != second
             ]
     return found
 

@@ -4,50 +4,19 @@ solves it."""
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
-import msgspec
 import pytest
 
 from pipeline.execution.external_records import ExternalFillRecord
 from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import HedgeRecord
 from pipeline.model.enums import OrderSide
-from tests.worlds.instance_rig import Rig, arb, is_judged, running
+from tests.worlds.instance_rig import SEEDS, Rig, answer, is_judged, reason, running, trades_again
 from tests.worlds.waiting import until
-from workers.view.status import read_status
 
 pytestmark = [pytest.mark.e2e, pytest.mark.campaign]
 
 FUTURES = "gateio_futures"
-
-
-def answer(rig: Rig, *command: str) -> tuple[int, dict[str, Any]]:
-    """Exit code and the one object of a command with ``--json``."""
-    done = arb(*command, "--instance", rig.instance, "--json")
-    assert done.stdout.count("\n") == 1, (command, done.stdout, done.stderr)
-    return done.returncode, msgspec.json.decode(done.stdout)
-
-
-def trades_again(rig: Rig) -> None:
-    def entries() -> int:
-        return int(read_status(rig.instance)["orders"].get("entries", 0))
-
-    seen = entries()
-    until(lambda: entries() > seen, "another entry")
-
-
-def reason(rig: Rig, begins: str) -> dict[str, Any]:
-    """The reason of `arb status` that begins so, once it is there."""
-    found: list[dict[str, Any]] = []
-
-    def is_there() -> bool:
-        reply = answer(rig, "status")[1]
-        found[:] = [row for row in [*reply["reasons"], *reply.get("notes", [])] if row["what"].startswith(begins)]
-        return bool(found)
-
-    until(is_there, f"the reason {begins!r}")
-    return found[0]
 
 
 def solves(rig: Rig, solve: str) -> None:
@@ -88,8 +57,9 @@ def other_leg_follows(rig: Rig) -> None:
     until(over, "the other leg's end")
 
 
-def test_an_order_of_others_stops_its_venue_until_the_command_that_status_names() -> None:
-    with running() as rig:
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_order_of_others_stops_its_venue_until_the_command_that_status_names(seed: int) -> None:
+    with running(seed=seed) as rig:
         until(lambda: bool(hedges(rig)), "an open hedge")
         held = next(iter(hedges(rig).values()))
         back = held.qty if held.spot_side is OrderSide.BUY else -held.qty
@@ -103,8 +73,9 @@ def test_an_order_of_others_stops_its_venue_until_the_command_that_status_names(
         is_judged(rig)
 
 
-def test_a_trade_of_others_in_a_pair_of_coins_is_seen_as_both_and_adopted() -> None:
-    with running() as rig:
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_trade_of_others_in_a_pair_of_coins_is_seen_as_both_and_adopted(seed: int) -> None:
+    with running(seed=seed) as rig:
         trades_again(rig)
         rig.fault(kind="manual_order", venue="gateio_spot", symbol="ETH_BTC", amount="0.3")
         until(lambda: bool(foreign(rig)), "the notice")
@@ -122,8 +93,9 @@ def test_a_trade_of_others_in_a_pair_of_coins_is_seen_as_both_and_adopted() -> N
         assert engine == venues
 
 
-def test_what_a_venue_settles_leaves_no_leg_and_stops_nothing() -> None:
-    with running() as rig:
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_a_venue_settles_leaves_no_leg_and_stops_nothing(seed: int) -> None:
+    with running(seed=seed) as rig:
         until(lambda: bool(hedges(rig)), "an open hedge")
         contract = next(iter(hedges(rig).values())).futures_symbol
         rule = {"kind": "reject", "target": "place", "reason": "price_band"}  # so that it cannot leave before

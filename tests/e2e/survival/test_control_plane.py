@@ -14,7 +14,19 @@ import pytest
 from pipeline.model.enums import ProcessState
 from shm.liveness import LivenessView
 from shm.pages import HaltPage
-from tests.campaigns.outlives.cases import SMALL, disk_full, kept, nothing_naked, pid_of, stopped, trades_on, well_again
+from tests.campaigns.outlives.cases import (
+    SMALL,
+    disk_full,
+    hang_until_ended,
+    kept,
+    kill_beside_stopped,
+    nothing_naked,
+    pid_of,
+    stopped,
+    trades_on,
+    well_again,
+    whole_again,
+)
 from tests.exhausted import no_descriptors
 from tests.worlds.instance_rig import (
     LIVELY,
@@ -54,6 +66,8 @@ def test_a_full_disk_with_open_legs_ends_flat() -> None:
                 "entries refused for the journal's room",
             )
             before = rig.engine.process_pid("executor")
+            whole_again(rig)  # what was half done has ended, and by nobody's command
+            assert rig.engine.process_pid("executor") == before, "the reserve of the journal was enough"
             until(lambda: arb("flatten", "--instance", rig.instance).returncode == 0, "flat, if not in one answer")
             nothing_naked(rig)
             assert rig.engine.process_pid("executor") == before, "the reserve of the journal was enough"
@@ -108,12 +122,13 @@ def test_what_hangs_and_what_has_no_descriptors_keeps_nobody_from_a_halt_or_from
 
 
 def test_where_the_supervisor_hangs_the_guard_ends_what_a_killed_executor_leaves() -> None:
-    with running(guard={"restart_within_ms": 2000}) as rig:
+    with running(guard={"hung_after_ms": 2000}) as rig:
         holds_a_hedge(rig)
         half_done(rig, "gateio_futures")
         with stopped(rig.engine.pid):
             rig.kill("executor")
             ended = taken_over(rig)
+            assert "what starts it has stood still" in read_halt(rig.engine.state_dir).reason
             assert ended["flat"] and not ended["left"]
             nothing_naked(rig)
         well_again(rig)
@@ -122,6 +137,45 @@ def test_where_the_supervisor_hangs_the_guard_ends_what_a_killed_executor_leaves
             rig.kill("guard")
             next_pid(rig, "guard", before)
         well_again(rig)
+        is_judged(rig)
+
+
+def test_two_that_hang_with_a_leg_alone_leave_nothing_naked() -> None:
+    with running() as rig:
+        # The first leaves a guard that still says how its takeover ended when the second begins.
+        for names in (("executor",), ("supervisor", "executor"), ("executor", "guard"), ("supervisor", "guard")):
+            before = pid_of(rig, "executor")
+            hang_until_ended(rig, names)
+            whole_again(rig)
+            assert "executor" not in names or pid_of(rig, "executor") != before, "one that hung trades again"
+        is_judged(rig)
+
+
+def test_where_the_supervisor_is_killed_the_guard_ends_what_an_executor_that_hangs_leaves() -> None:
+    """With the windows as given: the proof of an order in flight takes longer than what is left of the guard's time
+    where it waits for an executor that stands still to end."""
+    with running(execution={}, guard={"hung_after_ms": 2000}) as rig:
+        guard = LivenessView.attach(rig.instance, "guard")
+        half_done(rig, "gateio_spot")
+        with stopped(pid_of(rig, "executor")):
+            rig.kill_instance()
+            until(lambda: not guard.alive(), "the orphaned guard's end")
+            ledger = replayed(rig.engine.state_dir)
+            assert ledger is not None and not (ledger.open_operations or ledger.unsettled)
+            nothing_naked(rig)
+        assert "the executor hangs" in str(read_halt(rig.engine.state_dir))
+        rig.start_again()
+        well_again(rig)
+        is_judged(rig)
+
+
+@pytest.mark.parametrize(
+    "names", [("executor", "guard"), ("guard", "supervisor"), ("executor", "fork server")], ids=" stopped, killed ".join
+)
+def test_one_that_stands_still_beside_one_that_is_killed_leaves_nothing_naked(names: tuple[str, str]) -> None:
+    with running(guard={"hung_after_ms": 2000}) as rig:
+        kill_beside_stopped(rig, names)
+        whole_again(rig)
         is_judged(rig)
 
 

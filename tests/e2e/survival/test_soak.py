@@ -65,6 +65,18 @@ def test_a_leak_is_seen_through_restarts_and_beside_what_is_in_memory(restart_s:
         assert levels["executor", MEMORY].value == pytest.approx(3000, rel=0.2)
 
 
+def test_a_step_is_no_leak_and_a_leak_that_goes_up_in_steps_is_one() -> None:
+    """Two megabytes when a feed first sees an edge's pages; arenas of a megabyte that a leak fills one by one."""
+    rng = np.random.default_rng(3)
+    x = np.arange(0.0, 4000.0, 4.0)
+    noise = rng.normal(0, 20_000, len(x))
+    (step,) = slopes([(x[:, None], BASE + 2e6 * (x > 2800) + noise)]) or []
+    assert abs(step.value) < BYTES_PER_OPERATION and step.at_most(BYTES_PER_OPERATION)
+    assert too_steep(("feed.mexc", MEMORY), step) == ""
+    (leak,) = slopes([(x[:, None], BASE + np.floor(2000.0 * x / 2**20) * 2**20 + noise)]) or []
+    assert not leak.at_most(BYTES_PER_OPERATION), leak
+
+
 def test_a_short_run_cannot_tell_a_leak_from_what_is_held() -> None:
     samples = samples_of(3000.0, minutes=4)
     levels = levels_of(samples)
@@ -92,6 +104,16 @@ else:
     fresh = bytearray(b"x") * (20 << 20)
     print(json.dumps([*first, *unshared, own_bytes(os.getpid()) if fresh else 0]))
 """
+
+
+def test_who_holds_nothing_an_operation_may_touch_new_pages_and_not_go_on() -> None:
+    """315 bytes an operation were below the one bound of all processes, however long they went on."""
+    soon, later = (levels_of(samples_of(315.0, minutes=minutes))["detector", MEMORY] for minutes in (20, 90))
+    assert too_steep(("detector", MEMORY), soon) == ""
+    assert "holds nothing an operation" in too_steep(("detector", MEMORY), later)
+    assert too_steep(("executor", MEMORY), later) == "", "its identities of what is settled come to its bound"
+    level = levels_of(samples_of(0.0, minutes=90))["detector", MEMORY]
+    assert too_steep(("detector", MEMORY), level) == ""
 
 
 def test_pages_that_a_forked_process_unshares_are_no_growth_and_new_ones_are() -> None:
@@ -132,6 +154,7 @@ def test_what_comes_back_too_late_is_named_by_its_limit() -> None:
     assert slow_recoveries(found, [], [40.0]) == [], "a venue that answers with pages cannot be reconciled with"
     (late,) = slow_recoveries([*found[:2], Recovery("feed.gateio", 12.0, 2100.0)], [], [])
     assert late.startswith("feeds and detector: READY again after 2100 ms")
+    assert slow_recoveries([Recovery("feed.gateio", 12.0, 10_100.0)], [], [], [5.0]) == [], "a 429 has its time"
 
 
 def test_a_breaker_that_no_trouble_explains_is_a_failure_though_it_was_re_armed() -> None:
@@ -151,8 +174,13 @@ def test_a_run_that_tried_nothing_or_stood_alone_for_minutes_is_named() -> None:
     steps, guard = ["kill guard", "403 pages", "kill detector"], Recovery("guard", 10.0, 100.0)
     assert not_tried(steps, [guard], 0) == ["detector was killed, and not seen READY again", "no operation"]
     assert not_tried(steps, [guard, Recovery("detector", 11.0, 50.0)], 7) == []
-    assert too_naked([10.0, 59_000.0], 0.9) == []
-    assert len(too_naked([10.0, 61_000.0], 0.4)) == 2
+    seldom, often = [10.0] * 99 + [34_000.0], [10.0] * 90 + [5000.0] * 10
+    assert too_naked(seldom, 0.9) == []
+    assert len(too_naked([*seldom, 36_000.0], 0.4)) == 3
+    (late,) = too_naked(often, 0.95)
+    assert "5000 ms (p99), wanted 1000" in late
+    (down,) = too_naked([10.0], 0.85)
+    assert "85 % of the time, wanted 90" in down
 
 
 @pytest.mark.e2e

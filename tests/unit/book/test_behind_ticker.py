@@ -19,6 +19,7 @@ from pipeline.book.results import SnapshotResult
 from pipeline.book.tickers import flow_ns
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec, recording_shapes
+from pipeline.exchanges.feed.market_feed import BEHIND_TICKER_NS, TICK_S
 from shm import bookring
 from shm.layout import feed_segment_words
 from tests.naive.tickers import Lead
@@ -26,6 +27,7 @@ from tests.worlds.venue_books_rig import watch_from
 
 S, MS = 1_000_000_000, 1_000_000
 MAX_BEHIND_NS = 400 * MS
+NOTICED_MS_MAX = 500  # after the ticker whose update is lost, looked at every ``TICK_S``
 CONN, NEXT_CONN = 3, 4
 BTC, ETH = "BTC_USDT", "ETH_USDT"
 
@@ -81,6 +83,17 @@ def test_a_book_is_lost_when_its_update_does_not_come_while_others_do() -> None:
     rig.others(10 * S + 450 * MS, 10 * S + 450 * MS)
     assert rig.behind() == [0] and rig.books.counters.gaps == 1 and not rig.books.is_synced(0)
     assert rig.behind() == []
+
+
+def test_a_feed_notices_a_lost_update_within_half_a_second() -> None:
+    assert BEHIND_TICKER_NS == MAX_BEHIND_NS, "what is tried here is what feeds do"
+    rig, tick_ns = Rig(), int(TICK_S * S)
+    rig.ticker(105, 10 * S)
+    for now_ns in range(10 * S, 11 * S, tick_ns):
+        rig.others(now_ns - tick_ns + 10 * MS, now_ns, 10 * MS)
+        if rig.behind():
+            break
+    assert now_ns - 10 * S <= NOTICED_MS_MAX * MS
 
 
 def test_time_in_which_nothing_comes_is_not_counted() -> None:

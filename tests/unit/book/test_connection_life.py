@@ -124,6 +124,36 @@ def test_a_book_that_waits_goes_on_waiting_under_the_next_connection() -> None:
     assert rig.books.needs_snapshot() == [2] and rig.books.invalidate_connection(CONN) == []
 
 
+def test_a_snapshot_that_is_older_than_its_question_proves_no_book_whose_connection_has_ended() -> None:
+    """A venue's cache answers with a book from before an update that we have had already; the next connection had not
+    been there when that one's successor came."""
+    rig = Rig()
+    assert rig.frame(spot_update(9, 9)) is FrameResult.NEED_SNAPSHOT
+    assert rig.frame(spot_update(10, 10)) is FrameResult.BUFFERED
+    assert rig.books.invalidate_connection(CONN) == []
+    bookring.conn_open(rig.words, 0, NEXT_CONN, 1, 0)
+    for asked_after_ns in (10, 20):
+        asked_ns = rig.time + asked_after_ns
+        assert rig.books.on_snapshot(2, snapshot(9), asked_ns, NEXT_CONN) is SnapshotResult.STALE
+        assert not rig.books.is_synced(2) and rig.books.needs_snapshot() == [2]
+    assert rig.books.counters.stale_snapshots == 2
+    assert rig.books.on_snapshot(2, snapshot(12), rig.time + 30, NEXT_CONN) is SnapshotResult.SYNCED
+    record = rig.read()
+    assert (record[BOOK.update_id], record[BOOK.conn]) == (12, NEXT_CONN)
+
+
+def test_an_update_behind_the_question_is_carried_on_by_the_connection_that_it_was_asked_over() -> None:
+    rig = Rig()
+    assert rig.frame(spot_update(9, 9)) is FrameResult.NEED_SNAPSHOT
+    asked_ns = rig.time + 5
+    assert rig.frame(spot_update(10, 10)) is FrameResult.BUFFERED
+    bookring.conn_open(rig.words, 0, NEXT_CONN, 1, 0)
+    assert rig.books.invalidate_connection(CONN) == []
+    assert rig.books.on_snapshot(2, snapshot(9), asked_ns, NEXT_CONN) is SnapshotResult.SYNCED
+    record = rig.read()
+    assert (record[BOOK.update_id], record[BOOK.conn]) == (10, NEXT_CONN)
+
+
 class Contracts(Rig):
     """Two contracts of Gate.io, whose frames name the symbol behind the levels, on a connection with other topics."""
 

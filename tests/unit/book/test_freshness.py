@@ -18,6 +18,7 @@ from pipeline.exchanges.feed import connection_proofs as pf
 from pipeline.exchanges.feed.connection_proofs import Proofs
 from pipeline.exchanges.feed.snapshots import Snapshots
 from pipeline.exchanges.feed.types import Counters, FeedInstrument
+from pipeline.model.clock import mono_ns
 from shm import bookring
 from shm.layout import BOOK, CONNECTION, FEED, feed_segment_words
 from tests.naive.freshness import Clock, Judge
@@ -176,6 +177,50 @@ def test_a_late_frame_is_unproved_when_it_is_published_and_frames_of_now_end_tha
     assert rig.proof() == 0, "too soon after the late one"
     rig.frame(NOW_MS + 1300, 11 * S + 300 * MS)
     assert rig.stream.on_time and rig.proof() == 11 * S + 300 * MS
+
+
+@pytest.mark.parametrize("moved_ms", [1200, -1200, 5 * 3_600_000])
+def test_a_venues_clock_that_moves_is_asked_at_once_and_proves_nothing_until_orders_go_by_it(moved_ms: int) -> None:
+    """The poller, whose reading stamps orders, finds it within seconds: before, one leg of two would be refused."""
+    rig = Rig()
+    rig.proofs.learn(NOW_MS, 10 * S, 10 * S)
+    rig.proofs._clock_asked_ns = 8 * S
+    rig.frame(NOW_MS, 10 * S)
+    assert rig.proof() == 10 * S and not rig.proofs.clock_is_due(10 * S)
+    for at_ms in (100, 200, 600):
+        rig.frame(NOW_MS + at_ms + moved_ms, 10 * S + at_ms * MS)
+        assert rig.proof() == 0 and not rig.stream.on_time and rig.proofs.clock_is_due(10 * S + at_ms * MS)
+    rig.proofs.learn(NOW_MS + 700 + moved_ms, 10 * S + 700 * MS, 10 * S + 700 * MS)
+    assert f"its clock has moved by {moved_ms:+d} ms" in rig.said[-1]
+    for at_ms in (800, 1100, 6000):
+        rig.frame(NOW_MS + at_ms + moved_ms, 10 * S + at_ms * MS)
+        assert rig.proof() == 0 and not rig.stream.on_time
+    at_ms = 700 + pf.MOVED_NS // MS
+    rig.frame(NOW_MS + at_ms + moved_ms, 10 * S + at_ms * MS)
+    assert rig.stream.on_time and rig.proof() == 10 * S + at_ms * MS and not rig.proofs.clock_is_due(12 * S)
+
+
+def test_frames_that_are_late_by_a_clock_that_has_not_moved_are_waited_for_no_longer() -> None:
+    rig = Rig()
+    rig.proofs.learn(NOW_MS, 10 * S, 10 * S)
+    rig.frame(NOW_MS, 10 * S)
+    rig.frame(NOW_MS + 100, 12 * S)
+    assert rig.proof() == 0 and rig.proofs.clock_is_due(mono_ns())
+    rig.proofs.learn(NOW_MS + 2100, 12 * S + 100 * MS, 12 * S + 100 * MS)
+    rig.frame(NOW_MS + 2300, 12 * S + 300 * MS)
+    assert rig.stream.on_time and not rig.said
+
+
+def test_a_stream_whose_hosts_are_ahead_of_the_one_that_tells_the_time_is_as_good_as_any() -> None:
+    rig = Rig()
+    rig.proofs.learn(NOW_MS, 10 * S, 10 * S)
+    rig.frame(NOW_MS + 900, 10 * S)
+    assert rig.stream.on_time
+    rig.frame(NOW_MS + 2000, 10 * S + 500 * MS)
+    assert not rig.stream.on_time
+    rig.proofs.learn(NOW_MS + 600, 10 * S + 600 * MS, 10 * S + 600 * MS)  # which has not moved
+    rig.frame(NOW_MS + 2300, 10 * S + 800 * MS)
+    assert rig.stream.on_time and not rig.said
 
 
 def test_a_long_way_to_the_venue_leaves_its_books_proved_up_to_a_quarter_of_a_second() -> None:

@@ -18,12 +18,14 @@ from pipeline.chaos.runner import play, run
 from pipeline.chaos.schedule import Schedule, draw, read
 from pipeline.chaos.shrink import shrink
 from pipeline.chaos.tape import Row
+from tests.campaigns.whole import PARTS
 from tests.command_line import assert_contract
 from tests.paths import REPO
 from tests.planted.engine_bugs import planted
 from workers.cli.main import main
 
 SLICE = 1_000
+SCOPES = {"per_venue", "per_asset", "per_pair"}
 #: Seeds that have shown a fault of the engine, and which: it stays mended.
 FOUND = {
     61: "what a hedge's other leg did not hold any more was called dust",
@@ -39,10 +41,14 @@ FOUND = {
     387: "dust was taken along and left more than it was",
     2542: "an order that ended with nothing executes later",
     501403: "what an exit had sold of another hedge's contract was never bought back",
+    30176: "a hedge that a repair left behind during a takeover was asked for 20 s later",
+    2005564: "a leg alone could not be closed while another hedge held as much of its contract the other way",
+    9224: "the same, with a page of a gateway in the way of the other leg",
+    2004481: "the same of a hedge's share of the contract that a repair had sold twice",
+    2000841: "what a forced close without its execution had cost was less than a wallet's tolerance, and never booked",
     500148: "a leg of an order without an answer was liquidated, and its money was booked as others' doing",
 }
 PAIRS = 200  # of deaths, behind every single one
-PARTS = 20  # of the slice: one test each, so that two processes share it
 
 
 def wrong(schedule: Schedule) -> str:
@@ -71,7 +77,20 @@ def test_every_tenth_random_schedule_goes_through_the_wires_formats() -> None:
     assert [seed for seed in range(40) if draw(seed).wire] == [6, 16, 26, 36]
 
 
-@pytest.mark.parametrize("seed", range(8))
+def test_every_twentieth_random_schedule_may_lose_little_on_a_day_and_another_on_all_days() -> None:
+    assert [seed for seed in range(60) if "max_daily_loss_usd" in draw(seed).limits] == [14, 34, 54]
+    assert [seed for seed in range(60) if "max_total_loss_usd" in draw(seed).limits] == [12, 32, 52]
+
+
+def test_two_of_twenty_random_schedules_have_a_limit_of_a_scope_or_of_what_stands_alone() -> None:
+    drawn = {seed: draw(seed).limits for seed in range(100)}
+    assert [seed for seed, limits in drawn.items() if "max_naked_usd_s" in limits] == [19, 39, 59, 79, 99]
+    scoped = [seed for seed, limits in drawn.items() if not limits.keys().isdisjoint(SCOPES)]
+    assert scoped == [17, 37, 57, 77, 97]
+    assert {name for seed in scoped for name in drawn[seed]} >= SCOPES
+
+
+@pytest.mark.parametrize("seed", [*range(8), 17, 19])
 def test_a_random_schedule_breaks_no_rule(seed: int) -> None:
     assert not wrong(draw(seed))
 
@@ -79,6 +98,17 @@ def test_a_random_schedule_breaks_no_rule(seed: int) -> None:
 @pytest.mark.parametrize("seed", FOUND, ids=lambda seed: f"{seed}-{FOUND[seed]}".replace(" ", "_"))
 def test_a_fault_that_was_found_stays_mended(seed: int) -> None:
     assert not wrong(draw(seed))
+
+
+@pytest.mark.parametrize("seed", [701064, 701426])
+def test_hedges_that_fill_a_limit_are_no_engine_that_trades_no_more(seed: int) -> None:
+    """With both coins hedged no direction had room for another one: the operator closes them first."""
+    assert not wrong(draw(seed))
+
+
+def test_what_a_venue_tells_a_process_that_has_ended_is_no_silence_of_the_next_one() -> None:
+    """A 429 that was 1.5 s on its way; the process had died in the instant in which it sent."""
+    assert not wrong(draw(3820))
 
 
 @pytest.mark.parametrize("seed", [500882, 600970])
@@ -167,7 +197,7 @@ def test_a_violation_is_told_with_its_seed_and_fails_the_command(capsys: pytest.
         assert main(["chaos", "--seeds", "1:1", "--directed", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert_contract("chaos", found)
-    assert {row["invariant"] for row in found["violations"]} == {"naked"}
+    assert {row["invariant"] for row in found["violations"]} == {"naked", "naked value", "unhedged"}
     assert all(read(row["shrunk"]) and read(row["schedule"]).seed == row["seed"] for row in found["violations"])
 
 

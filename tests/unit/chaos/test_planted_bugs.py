@@ -13,11 +13,12 @@ import pytest
 from pipeline.chaos.directed import directed
 from pipeline.chaos.runner import run
 from pipeline.chaos.schedule import draw
+from pipeline.model.config import LimitConfig, RiskLimits, VenueLimitConfig
 from tests.command_line import assert_contract
 from tests.paths import REPO
 from tests.planted.__main__ import seen
 from tests.planted.engine_bugs import MUTANTS, planted
-from tests.planted.rules import RULE_OF
+from tests.planted.rules import BUG_OF_LIMIT, NOT_OF_ENTRIES, RULE_OF
 from workers.cli import commands_chaos
 from workers.cli.main import main
 
@@ -33,8 +34,18 @@ def test_each_rule_is_the_first_to_see_a_planted_bug() -> None:
     """Each rule that the checker or its runner may name: one that nothing breaks may have gone blind."""
     sources = [*(REPO / "pipeline" / "chaos" / "checker").glob("*.py"), REPO / "pipeline" / "chaos" / "runner.py"]
     rules = {rule for path in sources for rule in re.findall(r'\bfind\(\s*"([^"]+)"', path.read_text())}
-    assert len(rules) >= 39 and rules == set(RULE_OF.values())
+    assert len(rules) >= 40 and rules == set(RULE_OF.values())
     assert RULE_OF.keys() == MUTANTS.keys()
+
+
+def test_each_limit_has_a_planted_bug_that_ignores_it() -> None:
+    """A field of the configuration that the checker does not judge would be found by nobody."""
+    fields = set(RiskLimits.__struct_fields__)
+    scopes = {"per_venue": VenueLimitConfig, "per_asset": LimitConfig, "per_pair": LimitConfig}
+    limits = fields - scopes.keys()
+    limits |= {f"{scope}.{field}" for scope, kind in scopes.items() for field in kind.__struct_fields__}
+    assert BUG_OF_LIMIT.keys() | NOT_OF_ENTRIES.keys() == limits
+    assert set(BUG_OF_LIMIT.values()) <= MUTANTS.keys()
 
 
 def test_a_margin_that_is_called_short_is_seen_and_one_that_is_short_is_not() -> None:

@@ -49,11 +49,11 @@ def entries() -> Entries:
     ]
 
 
-def broken(found: Entries, acts: list[dict[str, Any]] | None = None) -> set[str]:
+def broken(found: Entries, acts: list[dict[str, Any]] | None = None, slow: int = 1) -> set[str]:
     """Rules that are broken, with the ledger as its control endpoint serves it."""
     served = [plain(row) for row in played().ledger.rows if row["kind"] not in OURS]
     judge = Judge()
-    for row in recorded_tape(played().config, served, found, acts or [], ENDING):
+    for row in recorded_tape(played().config, served, found, acts or [], ENDING, slow):
         judge.look(row)
     return {one.rule for one in judge.violations}
 
@@ -95,6 +95,11 @@ def test_a_good_run_breaks_no_rule() -> None:
 )
 def test_a_wrong_fact_is_found(rule: str, wrong: Callable[[], Entries]) -> None:
     assert rule in broken(wrong())
+
+
+def test_on_a_slow_host_a_way_takes_longer_and_what_is_counted_stays_judged() -> None:
+    assert "books" not in broken(changed(OperationRecord, older), slow=10)
+    assert "fills" in broken(changed(FillRecord, lambda record: None), slow=10)
 
 
 def test_an_entry_that_leaves_behind_the_latch_or_the_lease_is_found() -> None:

@@ -16,7 +16,7 @@ import typer
 import yaml
 from typer.core import TyperGroup
 
-from pipeline.model.config import EngineConfig
+from pipeline.model.config import ENV_ELSEWHERE, EngineConfig
 from pipeline.model.config_load import load_config
 from pipeline.model.enums import Mode
 from tests.paths import REPO
@@ -137,6 +137,7 @@ def test_the_image_runs_as_its_own_user_and_starts_the_engine() -> None:
     assert "arb" in tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["scripts"]
     assert env["PATH"].startswith(f"{of('WORKDIR')[0]}/.venv/bin:")
     parse(yaml.safe_load(of("CMD")[0]))
+    assert env["ARB_AWAIT_ROOM"] and "ARB_AWAIT_ROOM" in ENV_ELSEWHERE, "without room it would be started for ever"
 
 
 def test_the_configuration_that_comes_along_is_valid_and_trades_nothing(state_dir: Path) -> None:

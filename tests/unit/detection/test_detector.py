@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import tracemalloc
 from decimal import Decimal
 
 import numpy as np
@@ -21,7 +23,9 @@ from pipeline.rehearsal.instruments import spec, venue_refs
 from shm.bookring import conn_open, init_feed
 from shm.layout import HEADER, LEG, OPPORTUNITY, QUEUE
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE, CATALOGUE_CAPACITY, CATALOGUE_ROW, INVENTORY, INVENTORY_PRICE
+from shm.metrics import Metrics
 from shm.pages import write_row
+from shm.queue import pop
 from tests.worlds.detector_world import BOOKS, SPEC, DetectorWorld
 
 
@@ -267,3 +271,39 @@ def test_prices_on_the_executors_page_move_thresholds_and_survive_another_catalo
     price(0)
     detector.step(budget_ns=0)
     assert thresholds() == before
+
+
+def test_opportunities_leave_nothing_in_memory() -> None:
+    """Nor what is done around them: rates, counters, a catalogue that is read again."""
+    setup, out = DetectorWorld(cooldown_ms=0), np.zeros(OPPORTUNITY.WORDS, np.int64)
+    detector, metrics = setup.detector(), Metrics.private("detector")
+    ports = setup.ports
+
+    def offers(count: int) -> int:
+        found = 0
+        for _ in range(count):
+            setup.dislocate()
+            detector.step(0, 0)
+            while pop(ports.opps, 0, ports.opps_cursor, 0, out):
+                found += 1
+            setup.publish(2, "60000", "60010")
+            detector.step(0, 0)
+            detector.publish_counters(metrics)
+            detector.refresh_caps()
+        detector.refresh_catalogue()
+        return found
+
+    offers(200)
+    tracemalloc.start()
+    try:
+        offers(200)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        found = offers(4000)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == 4000
+    # the smallest object that could be kept for each takes 32 bytes; what other threads of the tests keep is less
+    assert after - before < 32 * found, f"{(after - before) / found} bytes an opportunity"

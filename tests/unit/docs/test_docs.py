@@ -75,8 +75,14 @@ def test_every_breaker_that_the_core_trips_is_told() -> None:
 def test_reasons_are_read_out_of_the_source() -> None:
     found = [call.arguments for call in reasons()]
     assert len(found) > 40
-    assert any(one["what"].startswith("HALTED by …") and one["solve"] == "arb resume --reason R" for one in found)
+    assert any(one["what"].startswith("HALTED by …") and one["solve"] == "arb resume --reason R…" for one in found)
     assert all(one.keys() >= {"what", "solve", "effect"} for one in found)
+
+
+def test_no_reason_of_the_reference_is_a_docstring_or_nothing() -> None:
+    page = (DOCS / "reference" / "alerts.md").read_text()
+    rows = page.partition("## Reasons")[2].partition("## Alerts of the executor")[0].splitlines()
+    assert len(rows) > 40 and not [row for row in rows if "``" in row or row.startswith("| … |")]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)

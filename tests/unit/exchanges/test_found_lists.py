@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.book.memory import FP_LIMIT
@@ -115,6 +116,15 @@ def test_a_dated_contract_without_funding_costs_the_perpetual_nothing() -> None:
     assert premiums["BTCUSDT"].rate == Decimal("0.0001") and premiums["BTCUSDT_250328"].rate == 0
     (perpetual,) = binance.parse_premiums("b", case("instruments/A2_premiumIndex_perp_only.json")).values()
     assert perpetual == premiums["BTCUSDT"]
+
+
+def test_a_contract_that_pays_funding_more_often_than_others_does_so_here() -> None:
+    """The list of contracts does not tell it."""
+    payload, often = case("instruments/Q_binance_exchangeInfo_4h.json"), {"AUCTIONUSDT": 14_400}
+    terms: dict[str, Any] = {"fees": {}, "coins": {}, "prices": {}}
+    for intervals_s in (often, {}):
+        (spec,) = binance.parse_instruments("b", "futures", payload, ["AUCTIONUSDT"], intervals_s=intervals_s, **terms)
+        assert spec.funding_interval_s == intervals_s.get("AUCTIONUSDT", 28_800)
 
 
 @pytest.mark.parametrize("name", ["S_mexc_getall_null_network.json", "S_mexc_getall_null_enable.json"])
@@ -355,3 +365,10 @@ def test_exponents_and_wrappers_of_frames(name: str, result: FrameResult) -> Non
     rig = Rig(price_exp=8)
     rig.live()
     assert rig.frame(case(f"books/{name}")) is result
+
+
+def test_a_fee_that_was_taken_in_points_is_one_of_points() -> None:
+    (row,) = msgspec.json.decode(case("orders/P_gate_trade_point_fee.json"), type=list[gate_orders.SpotTrade])
+    fill = gate_orders.spot_fill("g", row, 1, "rest")
+    assert (fill.fee, fill.fee_asset, fill.extra_fees) == (Decimal("0.4024342356"), "POINT", ())
+    assert (fill.qty, fill.price, fill.client_id) == (Decimal("3081.426"), Decimal("0.0653"), "a")

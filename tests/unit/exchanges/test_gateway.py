@@ -3,25 +3,48 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from aiohttp import web
 from picows import WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
+from pipeline.exchanges import rest_client
 from pipeline.exchanges.base import HttpCall
+from pipeline.exchanges.factory import make_trading, make_venue
 from pipeline.exchanges.mexc.order_session import _PrivateStream as MexcStream
+from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.exchanges.transport.backoff import ReconnectPauses
 from pipeline.exchanges.transport.gateway_watch import GatewayWatch
 from pipeline.exchanges.transport.rest import RestTransport
 from pipeline.exchanges.transport.throttle import Limit, Throttle
 from pipeline.exchanges.transport.websocket import open_ws
 from pipeline.model.enums import OrderState
-from pipeline.model.errors import AuthRefused, GatewayRefused, OutcomeUnknown, RateLimited, VenueError, VenueRejected
-from pipeline.model.structs import OrderUpdate
+from pipeline.model.errors import (
+    AuthRefused,
+    ClockRefused,
+    GatewayRefused,
+    OutcomeUnknown,
+    RateLimited,
+    VenueError,
+    VenueRejected,
+)
+from pipeline.model.structs import Credentials, OrderUpdate
 from pipeline.model.venue_events import OutcomeKind, PlaceOutcome, SessionState
-from tests.worlds.exchange_world import TRADED, Events, world
+from tests.worlds.exchange_world import SESSIONS, TRADED, Events, market_of, world
 from tests.worlds.trading_venue import trading_venue
 from tests.worlds.waiting import until_async as until
+
+#: Where the question for a venue's time is asked.
+CLIENTS = {
+    "mexc_spot": "mexc.rest_client",
+    "gateio_spot": "gateio.rest_client",
+    "gateio_futures": "gateio.rest_client",
+    "binance_spot": "binance.market_client",
+    "binance_futures": "binance.market_client",
+    "bybit_spot": "bybit.market_client",
+    "bybitperp_futures": "bybit.market_client",
+}
 
 
 def test_answers_of_a_rate_limit_are_counted_and_those_of_gateways_apart() -> None:
@@ -126,11 +149,87 @@ def test_a_page_to_a_question_is_the_gateways_and_the_next_one_is_answered(name:
     asyncio.run(body())
 
 
+@pytest.mark.parametrize("name", TRADED)
+def test_pages_to_the_question_for_the_time_cost_nothing_that_is_signed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest_client, "CLOCK_SYNC_INTERVAL_NS", 0)
+
+    async def body() -> None:
+        async with trading_venue(name) as it:
+            await it.client.server_time_ms()
+            it.box.fault(kind="gateway_page", target="time", count=0)  # futures ask the spot market for it
+            for _ in range(3):
+                assert await it.client.balances()
+            asked = [row for row in it.box.server.ledger.rows if row.get("operation") == "time" and row.get("fault")]
+            assert len(asked) == 1, "not with each of them"
+            await it.trading.close()
+            await it.trading.connect()
+            it.trading.place(it.buy("g1"))
+            await it.events.one(OrderUpdate, client_id="g1", state=OrderState.FILLED)
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("silence", [False, True])
+@pytest.mark.parametrize("name", SESSIONS)
+def test_a_process_that_never_heard_the_time_trades_all_the_same(
+    name: str, silence: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages, or nothing at all, to the question for the time: a session starts by our own clock, and says so."""
+    monkeypatch.setattr(f"pipeline.exchanges.{CLIENTS[name]}.TIME_ANSWER_S", 0.05)
+
+    async def body() -> None:
+        async with trading_venue(name, market_of(name)) as it:
+            rule = {"kind": "delay_request", "delay_ms": 60_000.0} if silence else {"kind": "gateway_page"}
+            it.box.fault(**rule, target="time", count=0)
+            config, credentials = it.box.venue(name), it.box.credentials(name)
+            fresh, client = make_trading(config, credentials, it.events), make_venue(config, credentials)
+            assert await client.balances()
+            await fresh.connect()
+            up = it.events.of(SessionState, state="up")[-1]
+            assert up.clock_known is name.startswith("gateio"), "its login tells the time"
+            fresh.place(it.buy("g1"))
+            await it.events.one(OrderUpdate, client_id="g1", state=OrderState.FILLED)
+            asked = [row for row in it.box.server.ledger.rows if row.get("operation") == "time" and row.get("fault")]
+            assert len(asked) <= 3, "each client once, and not with each question"
+            await fresh.close()
+            await client.close()
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("name", SESSIONS)
+def test_by_a_wrong_clock_of_ours_nothing_is_taken_and_the_venues_refusal_is_told(name: str) -> None:
+    """Where a login is not bound to the time (listen keys, Bybit's), an order is: refused, so that none is in doubt."""
+
+    async def body() -> None:
+        async with trading_venue(name, market_of(name)) as it:
+            it.box.fault(kind="gateway_page", target="time", count=0)
+            it.box.fault(kind="clock_skew", venue=name, delay_ms=-3_600_000.0)
+            client = make_venue(it.box.venue(name), it.box.credentials(name))
+            assert isinstance(client, RestVenueClient)
+            with pytest.raises(VenueRejected) as caught:
+                await client.balances()
+            assert client.is_clock_error(caught.value)
+            events = Events()
+            fresh = make_trading(it.box.venue(name), it.box.credentials(name), events)
+            with contextlib.suppress(VenueRejected):
+                await fresh.connect()
+            if fresh.connected:
+                fresh.place(it.buy("g1"))
+                outcome = await events.one(PlaceOutcome, client_id="g1")
+                assert outcome.kind is OutcomeKind.REJECTED and isinstance(outcome.error, ClockRefused)
+            else:
+                assert name in (*TRADED, "binance_spot")
+            await fresh.close()
+            await client.close()
+
+    asyncio.run(body())
+
+
 def test_a_wrong_key_is_still_a_refused_key() -> None:
     async def body() -> None:
-        from pipeline.exchanges.factory import make_trading
-        from pipeline.model.structs import Credentials
-
         async with world() as box:
             wrong = Credentials(api_key="wrongkey", api_secret="secret", uid="1")
             for name in TRADED:
@@ -156,13 +255,13 @@ def test_the_silence_after_pages_grows_and_ends_with_the_venues_own_answer() -> 
     watch = GatewayWatch(throttle, clock_ns=clock)
     page = GatewayRefused("page", code=403)
     pauses = []
-    for _ in range(12):
+    for _ in range(60):
         watch.note(page, "query")
         watch.note(page, "query")  # left before the silence: does not lengthen it
         pauses.append(throttle.delay_s("query"))
         assert throttle.delay_s("order") == 0.0, "the other buckets go on"
         clock.now_ns += int(pauses[-1] * 1e9) + 1
-    assert watch.count == 24 and watch.since_mono_ns == 1_000_000_000
+    assert watch.count == 120 and watch.since_mono_ns == 1_000_000_000
     assert pauses[-1] > 2 * pauses[0] and all(0 < pause <= 300 for pause in pauses)
     watch.note(VenueRejected("own code"), "query")
     assert watch.since_mono_ns == 0
@@ -185,7 +284,7 @@ def test_a_path_that_is_refused_for_long_is_not_asked_sooner_because_another_ans
     throttle = Throttle({"order": Limit(100, 1), "query": Limit(100, 1)}, clock_ns=clock)
     watch = GatewayWatch(throttle, clock_ns=clock)
     pauses = []
-    for _ in range(12):
+    for _ in range(60):
         watch.note(GatewayRefused("page", code=403), "query")
         pauses.append(throttle.delay_s("query"))
         clock.now_ns += int(pauses[-1] * 1e9) + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import aiohttp
 import pytest
 
 from pipeline.exchanges.base import VenueClient
@@ -43,6 +44,23 @@ def test_an_announced_delisting_is_read_with_the_instrument(name: str) -> None:
                 assert others and all(not spec.trading_until_wall_s for spec in others)
             finally:
                 await client.close()
+
+    asyncio.run(body())
+
+
+def test_announced_listings_of_binance_are_asked_for_by_the_key_alone() -> None:
+    async def body() -> None:
+        async with world("five_venues") as box:
+            venue = box.venue("binance_spot")
+            client = make_venue(venue, box.credentials(venue.name))
+            try:
+                await read(client, venue.symbols)
+                assert client.ends_fault == "", "unsigned and without a time, which that call does not take"
+            finally:
+                await client.close()
+            url = f"{venue.rest}/sapi/v1/spot/open-symbol-list"
+            async with aiohttp.ClientSession() as stranger, stranger.get(url) as answer:
+                assert (answer.status, (await answer.json())["code"]) == (401, -2015)
 
     asyncio.run(body())
 

@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
 from pipeline.exchanges.factory import make_public_stream, make_trading, make_venue
@@ -32,27 +31,12 @@ from pipeline.model.errors import (
 from pipeline.model.fixedpoint import quantize_down
 from pipeline.model.structs import Balance, Credentials, Fill, OrderRequest, OrderUpdate, Position
 from pipeline.model.venue_events import CancelOutcome, OutcomeKind, PlaceOutcome, SessionState
-from pipeline.sim.scenarios.specs import Scenario, load_scenario
-from pipeline.templates import template
-from pipeline.templates.slots import ENTRY_LEG
-from pipeline.templates.template import OrderTerms, TemplateTable
-from pipeline.templates.template_writer import fill_template
-from tests.naive.orders import framed, hex_signature
-from tests.worlds.exchange_world import TRADED, Events, world
+from tests.worlds.exchange_world import SESSIONS, STAMPED, TRADED, Events, market_of, world
 from tests.worlds.trading_venue import TradingVenue, trading_venue
 from tests.worlds.waiting import WAIT_S
 from tests.worlds.waiting import until_async as until
 
-STAMPED = ("binance_spot", "binance_futures", "bybit_spot", "bybitperp_futures")
-SESSIONS = (*TRADED, *STAMPED)
 SIGNED_ORDERS = ("mexc_spot", *STAMPED)  # whose orders themselves carry a timestamp
-
-
-def market_of(name: str) -> str | Scenario:
-    """A market that has the venue; the accounts of the last two are alone on their exchanges."""
-    if name in TRADED:
-        return "demo"
-    return "five_venues" if name.startswith("binance") else load_scenario("seven_venues").only([name])
 
 
 def on(name: str, scenario: Callable[[TradingVenue], Awaitable[None]]) -> None:
@@ -172,7 +156,7 @@ def test_not_executed_and_no_good_answer_is_unknown_too_and_nothing_is_sent_agai
 @pytest.mark.parametrize("name", SESSIONS)
 def test_after_a_429_nothing_is_sent_until_its_time_is_over(name: str) -> None:
     async def scenario(it: TradingVenue) -> None:
-        it.box.fault(kind="rate_limit", venue=name, target="place", retry_after_s=2.0)
+        it.box.fault(kind="rate_limit", venue=name, target="place", retry_after_s=3600.0)
         it.trading.place(it.buy("l1"))
         outcome = await it.events.one(PlaceOutcome, client_id="l1")
         wanted = OutcomeKind.UNKNOWN if it.trading.throttled_is_unknown else OutcomeKind.REJECTED
@@ -236,7 +220,7 @@ def test_nothing_is_sent_for_an_expired_order_or_words_that_could_break_a_templa
             with pytest.raises(VenueUnavailable):
                 it.trading.place(OrderRequest(**fields))
         it.trading.place(it.buy("e2"))  # over the same socket: what was sent before it would be answered before it
-        await it.events.one(OrderUpdate, client_id="e2", state=OrderState.FILLED)
+        await it.events.one(PlaceOutcome, client_id="e2")
         assert {outcome.client_id for outcome in it.events.of(PlaceOutcome)} == {"e2"}
         assert [order.client_id for order in await it.client.finished_orders(it.spec.symbol, it.began_ms)] == ["e2"]
 
@@ -358,38 +342,12 @@ def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str, ta
     ``taken``: bytes that the plain socket takes at once; None: the session sends them."""
 
     async def scenario(it: TradingVenue) -> None:
-        spec = it.spec
-        terms = OrderTerms(
-            symbol=spec.symbol, side=OrderSide.BUY, tick=spec.tick, lot=spec.lot, multiplier=spec.multiplier,
-            id_prefix="s1x", window_ms=5000,
-        )  # fmt: skip
-        pieces = it.trading.template(terms)
-        assert pieces is not None
-        book = TemplateTable()
-        book.add(pieces)
-        program, pool = book.freeze(np.zeros(0, np.int64))
-        wanted = it.buy("s1x1")
-        slots, out = np.zeros(template.SLOTS, np.int64), np.zeros(2048, np.uint8)
-        leg = slots[template.LEG_SLOTS : 2 * template.LEG_SLOTS]
-        leg[ENTRY_LEG.lots], leg[ENTRY_LEG.ticks] = wanted.qty / spec.lot, wanted.price / spec.tick
-        fill_template(program, pool, 0, slots, 0, out, 0)  # compiled before the order's time window begins
-        now_ms = it.trading.now_ms()
-        leg[ENTRY_LEG.client], leg[ENTRY_LEG.now_ms], leg[ENTRY_LEG.now_s] = 1, now_ms, now_ms // 1000
-        leg[ENTRY_LEG.expiry_ms] = now_ms + 5000
-        size = fill_template(program, pool, 0, slots, 0, out, 0)
-        view = memoryview(out.data).cast("B")[:size]
-        marks = [int(leg[slot]) for slot in (ENTRY_LEG.sign_from, ENTRY_LEG.sign_to, ENTRY_LEG.signature)]
-        keys = [piece.prefix for piece in pieces if isinstance(piece, template.Placeholder) and piece.prefix]
-        if it.trading.signs_orders:
-            it.trading.sign(view, *marks)
-        elif keys:
-            start, stop, place = marks
-            view[place : place + 64] = hex_signature(keys[0], bytes(view[start:stop])).encode()
+        spec, wanted = it.spec, it.buy("s1x1")
+        payload, wire = it.filled_template()
         if taken is None:
-            it.trading.launch(spec.symbol, "s1x1", bytes(view))
+            it.trading.launch(spec.symbol, "s1x1", payload)
         else:
-            wire = framed(bytes(view), 0x9A0B7F01) if template.TEXT_FRAME in pieces else bytes(view)
-            found = it.trading.plain_line()
+            found = it.trading.direct_line()
             assert found is not None
             line, fd = found
             sent = os.write(fd, wire[:taken])
@@ -400,9 +358,9 @@ def test_an_order_made_of_a_template_is_the_order_that_is_prepared(name: str, ta
         assert end.filled_qty == wanted.qty
         await it.trading.close()
         with pytest.raises(VenueUnavailable):
-            it.trading.plain_line()
+            it.trading.direct_line()
         with pytest.raises(VenueUnavailable):
-            it.trading.launch(spec.symbol, "s1x2", bytes(view))
+            it.trading.launch(spec.symbol, "s1x2", payload)
 
     on(name, scenario)
 

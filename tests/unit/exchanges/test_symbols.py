@@ -225,6 +225,22 @@ def test_binance_contract_that_is_delivered_and_perpetual_that_never_is() -> Non
     assert ends.until_s == {"XYZUSDT": 1700000000, "ABCUSDT": 1700000000}
 
 
+def test_binance_spot_announces_listings_in_a_list_of_its_own() -> None:
+    """The row may say that it is traded before it is."""
+    begins = binance.parse_begins("b", b'[{"openTime":1795888266000,"symbols":["NEWUSDT","NEWUSDC"]}]', ["NEWUSDT"])
+    assert begins.from_s == {"NEWUSDT": 1795888266, "NEWUSDC": 1795888266} and not begins.unreadable
+    filters = [{"filterType": "PRICE_FILTER", "tickSize": "0.1"}, {"filterType": "LOT_SIZE", "stepSize": "0.001"}]
+    row = {"symbol": "NEWUSDT", "status": "TRADING", "baseAsset": "NEW", "quoteAsset": "USDT", "filters": filters}
+    body = json.dumps({"symbols": [row | {"isSpotTradingAllowed": True}]}).encode()
+    (spec,) = binance.parse_instruments("b", "spot", body, ["NEWUSDT"], fees={}, coins={}, prices={}, begins=begins)
+    assert spec.status is TradingStatus.TRADING and spec.trading_from_wall_s == 1795888266
+    assert at_time(spec, 1795888265, 2).status is TradingStatus.HALTED
+    assert at_time(spec, 1795888266, 2).status is TradingStatus.TRADING
+    odd = OddRows()
+    doubt = binance.parse_begins("b", b'[{"openTime":"soon","symbols":["NEWUSDT"]}]', ["NEWUSDT"], odd)
+    assert doubt == Ends(unreadable=frozenset({"NEWUSDT"})) and odd.count == 1
+
+
 ODD_END = {"symbol": "BROCKUSDT", "symbols": ["BROCKUSDT"], "delistTime": "soon", "offlineTime": "soon"}
 FOREIGN = {"symbol": "AAAUSDT", "symbols": ["AAAUSDT"], "delistTime": None, "offlineTime": None}
 KNOWN = {"symbol": "XYZUSDT", "symbols": ["XYZUSDT"], "delistTime": 1700000000000, "offlineTime": 1700000000000}

@@ -121,7 +121,7 @@ def test_crash_points_are_a_no_op_when_unset_and_refuse_unknown_names() -> None:
         crash_points("")(name)
     with pytest.raises(ValueError, match="no crash point"):
         crash_points("nowhere:1")
-    for wrong in ("sent:1,halt", "sent:0", "sent:1,life=x", "sent:1,sleep"):
+    for wrong in ("sent:1,halt", "sent:0", "sent:1,life=x", "sent:1,sleep", "launch_first,stop", "launch_second,raise"):
         with pytest.raises(ValueError, match="wanted"):
             crash_points(wrong)
 

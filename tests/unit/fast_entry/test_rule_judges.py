@@ -56,7 +56,7 @@ ASKED: dict[CodeType, Callable[[Any, FrameType], bool]] = {
     Gate._breaker_for.__code__: lambda name, _: bool(name),
     Gate._already_open.__code__: lambda refused, _: refused is not None,
     Scopes.disabled.__code__: lambda scope, _: bool(scope),
-    Gate.has_budget.__code__: lambda room, _: not room,
+    Gate.has_room.__code__: lambda room, _: not room,
 }
 #: Parts of a judge: the row names the judge.
 PARTS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import random
 import re
 from contextlib import ExitStack
@@ -54,6 +55,19 @@ def test_a_reader_that_raises_something_else_or_takes_a_nan_is_found() -> None:
     assert readers.judged(readers.Reader("x", [b"1"], lambda data: [{"a": Decimal("NaN")}]), b"1") != ""
     assert readers.judged(readers.Reader("x", [b"1"], lambda data: (float("inf"),)), b"1") != ""
     assert not readers.odd_number([Decimal(1), 2.5, {"a": UnreadableRow(what="fills", name="BTC_USDT")}])
+
+
+def test_a_reader_that_keeps_what_it_has_read_is_found() -> None:
+    kept: list[mmap.mmap] = []
+
+    def keep(_data: object) -> None:
+        """In pages of its own: the heap of a process that has run many tests may have as much room already."""
+        kept.append(mmap.mmap(-1, 256 * 1024, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        kept[-1].write(b"x" * 256 * 1024)
+
+    keeps = readers.Reader("x", [b"1"], keep)
+    found = readers.read_by([keeps], readers.WARM + 400, random.Random("fixed"))
+    assert [row["reader"] for row in found["findings"]] == ["all of them"], found["grown_bytes"]
 
 
 def test_two_thousand_inputs_for_all_readers() -> None:

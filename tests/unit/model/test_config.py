@@ -65,6 +65,14 @@ def test_a_coin_that_yaml_reads_as_a_boolean_is_named_by_its_path() -> None:
         load_config(REPO / "tests" / "cases" / "yaml_bool.yaml", {})
 
 
+def test_symbols_that_no_order_can_name_are_named_by_their_paths() -> None:
+    with pytest.raises(ConfigInvalid) as refused:
+        load_config(REPO / "tests" / "cases" / "unicode.yaml", {})
+    for place in ("binance.markets.futures", "gateio.markets.spot"):
+        assert f"exchanges.{place}.symbols: found '币安人生" in str(refused.value)
+    assert "1INCH_USDT" not in str(refused.value)
+
+
 def test_process_settings_fall_back_to_the_kind_of_process(config_file: Path) -> None:
     config = load_config(config_file, {})
     assert config.process("feed.mexc").cpus == (0,)

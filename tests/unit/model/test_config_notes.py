@@ -71,6 +71,7 @@ def test_a_canary_narrows_every_limit_is_told_and_is_widened_by_a_reload() -> No
     assert canary.detection.max_notional_usd == 10 and limits.max_open_operations == 1
     assert limits.max_total_exposure_usd == limits.max_position_size_usd == limits.warn_exposure_usd == 40
     assert (limits.max_daily_loss_usd, limits.total_loss_usd) == (2, 8)
+    assert (canary.naked_usd_s, own.naked_usd_s) == (10 * 15, 2000 * 15), "where none is set, by the largest entry"
     assert limits.per_venue["gateio_spot"].max_exposure_usd == 40 and limits.per_asset["BTC"].max_exposure_usd is None
     assert limits.min_profit_usd == Decimal("0.0025"), "0.50 of 2000 USD, for 10: as strict in bps, or it never trades"
     assert canary.as_canary() == canary and own.as_canary() == own

@@ -8,8 +8,20 @@ import msgspec
 import pytest
 
 from pipeline.model.catalogue_row import row_to_words, text_to_words, words_to_row, words_to_text
+from pipeline.model.config import TRUSTED_COINS
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, TradingStatus
-from pipeline.model.instruments import NOT_TRADED, QUARANTINED, VenueRef, build_rows, first_epoch, wallet_open
+from pipeline.model.instruments import (
+    NOT_TRADED,
+    QUARANTINED,
+    READINGS_AGREED,
+    InstrumentRow,
+    NewestPrices,
+    VenueRef,
+    build_rows,
+    first_epoch,
+    judged_again,
+    wallet_open,
+)
 from pipeline.model.structs import CoinIdentity, InstrumentSpec
 
 VENUES = [
@@ -82,6 +94,63 @@ def test_prices_too_far_apart_are_doubt() -> None:
     rows = build_rows([spec("mexc_spot", price="100"), spec("gateio_spot", price="130")], VENUES)
     assert {row.pair_id for row in rows} == {QUARANTINED}
     assert "plausible" in rows[0].quarantine_reason
+
+
+def test_what_was_quarantined_for_its_price_is_paired_once_the_prices_agree_and_not_for_want_of_one() -> None:
+    eth = [spec("mexc_spot", "ETH"), spec("gateio_spot", "ETH")]
+    rows = build_rows([*eth, spec("mexc_spot", price="100"), spec("gateio_spot", price="130")], VENUES)
+    assert [(row.pair_id, row.prices_apart) for row in rows[2:]] == [(QUARANTINED, True)] * 2
+    assert judged_again(rows, VENUES, {}, ()) == [], "its first prices stand where none is known by now"
+    newest = {("gateio_spot", "BTC_USDT"): Decimal(131)}
+    assert judged_again(rows, VENUES, newest, ()) == [], "the doubt that is known stands"
+    newest["gateio_spot", "BTC_USDT"] = Decimal(101)
+    back = judged_again(rows, VENUES, newest, ())
+    assert [(row.instrument_id, row.pair_id, row.quarantine_reason) for row in back] == [(2, 1, ""), (3, 1, "")]
+    assert [row.spec.reference_price for row in back] == [100, 101] and not any(row.prices_apart for row in back)
+    assert judged_again([*rows[:2], *back], VENUES, newest, ()) == []
+
+
+def test_a_doubt_about_a_price_ends_after_readings_in_agreement_of_prices_of_one_time() -> None:
+    def reading(at_s: int, mexc: str = "", gateio: str = "") -> list[InstrumentRow]:
+        listed = [spec("mexc_spot", price=mexc)] if mexc else []
+        prices.read([*listed, *([spec("gateio_spot", price=gateio)] if gateio else [])], at_s)
+        return prices.judged(rows, VENUES, (), TRUSTED_COINS)
+
+    rows = build_rows([spec("mexc_spot", price="100"), spec("gateio_spot", price="130")], VENUES)
+    assert all(row.prices_apart for row in rows)
+    prices = NewestPrices()
+    for at_s in range(0, 961, 120):  # two coins of one ticker that pass each other
+        assert reading(at_s + 1, "100", "101" if at_s % 480 else "130") == []
+    for at_s in range(1080, 12_000, 120):  # one does not answer: by chance the other one is near its last price
+        assert reading(at_s + 1, mexc="101") == []
+    for at_s in range(12_000, 12_000 + 120 * (READINGS_AGREED - 1), 120):
+        assert reading(at_s + 1, "100", "101") == reading(at_s + 1) == []
+    assert {row.pair_id for row in reading(20_000, "100", "101")} == {0}
+
+
+def test_what_is_in_conflict_with_a_paired_one_stays_in_quarantine_whatever_the_others_say() -> None:
+    names = ("mexc_spot", "binance_spot", "gateio_spot")
+    rows = build_rows([spec(names[0]), spec(names[1]), spec(names[2], price="130")], VENUES)
+    assert [row.pair_id for row in rows] == [0, 0, QUARANTINED]
+    moved = {(names[1], "BTC_USDT"): Decimal(130)}  # the odd one has a majority now, and the first one is paired
+    assert judged_again(rows, VENUES, moved, ()) == []
+    (back,) = judged_again(rows, VENUES, moved, {(names[0], "BTC_USDT")})
+    assert (back.instrument_id, back.pair_id) == (2, 0), "a removed one has no vote"
+
+
+def test_a_doubt_that_becomes_another_one_is_reported_and_one_that_ends_pairs() -> None:
+    a, b = spec("mexc_spot", identity=coin(("eth", "0xaa"))), spec("gateio_spot", price="130")
+    rows = build_rows([a, b], VENUES)
+    other = msgspec.structs.replace(rows[1], spec=msgspec.structs.replace(b, identity=coin(("eth", "0xbb"))))
+    changed = judged_again([rows[0], other], VENUES, {}, ())
+    assert [(row.pair_id, "0xbb" in row.quarantine_reason) for row in changed] == [(QUARANTINED, True)] * 2
+    contradicted = build_rows([a, msgspec.structs.replace(other.spec, reference_price=Decimal(100))], VENUES)
+    silent = msgspec.structs.replace(contradicted[0], spec=msgspec.structs.replace(a, identity=None))
+    assert judged_again([silent, contradicted[1]], VENUES, {}, ()) == [], "a trusted coin that says nothing now"
+    nova = build_rows([spec("mexc_spot", "NOVA"), spec("gateio_spot", "NOVA", identity=coin(("eth", "0xaa")))], VENUES)
+    known = msgspec.structs.replace(nova[0].spec, identity=coin(("eth", "0xaa")))
+    answered = [msgspec.structs.replace(nova[0], spec=known), nova[1]]
+    assert nova[0].pair_id == QUARANTINED and [row.pair_id for row in judged_again(answered, VENUES, {}, ())] == [0]
 
 
 def test_a_venue_that_tells_nothing_of_a_coin_does_not_pair_it() -> None:

@@ -33,6 +33,7 @@ class Kept:
     def __init__(self) -> None:
         self.pairs = [socket.socketpair() for _ in range(2)]
         self.fds = (self.pairs[0][0].fileno(), self.pairs[1][0].fileno())
+        self.seals = (0, 0)
         self.came: list[list[bytes]] = []
 
     def drain(self) -> None:

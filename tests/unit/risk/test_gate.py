@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from pipeline.execution.events import BookView, CatalogueChanged, Command, CommandKind, Opportunity
-from pipeline.model.config import LimitConfig, RiskLimits, VenueLimitConfig
+from pipeline.model.config import FeatureConfig, LimitConfig, RiskLimits, VenueLimitConfig
 from pipeline.model.enums import OpportunityType, Refusal
 from pipeline.model.structs import Balance, CoinIdentity
 from pipeline.model.venue_events import SessionState
@@ -186,7 +186,7 @@ def test_no_new_intent_before_the_book_is_later_than_our_own_fill() -> None:
         ({"per_asset": {"BTC": LimitConfig(max_exposure_usd=Decimal(50))}}, Refusal.EXPOSURE_LIMIT),
         ({"per_pair": {"BTC/USDT": LimitConfig(enabled=False)}}, Refusal.INSTRUMENT_BLOCKED),
         ({"per_venue": {"gateio_spot": VenueLimitConfig(max_orders_per_s=0)}}, Refusal.ORDER_RATE),
-        ({"max_position_size_usd": Decimal("NaN")}, None),
+        ({"max_position_size_usd": Decimal("NaN"), "max_naked_usd_s": Decimal(50_000)}, None),
     ],
 )
 def test_limits(limits: dict[str, Any], wanted: Refusal | None) -> None:
@@ -279,6 +279,47 @@ def test_a_full_journal_refuses_before_anything_is_sent() -> None:
     world = ready_world()
     world.journal_room = False
     assert refusal(world, offer(world)) is Refusal.JOURNAL_FULL
+
+
+def no_balance(world: World) -> None:
+    world.now_ns += world.config.execution.balance_refresh_interval_ms * 1_000_000 + 1
+
+
+def no_room(world: World) -> None:
+    world.journal_room = False
+
+
+def own_fill(world: World) -> None:
+    world.core.risk.gate.note_fill("mexc_spot", "BTCUSDT", world.now_ns, world.now().wall_ms)
+
+
+def no_budget(world: World) -> None:
+    world.core.risk.gate.order_budget = lambda venue, orders: orders <= 1
+
+
+def objection(world: World) -> None:
+    world.core.risk.gate.user_check = lambda plan: "not today"
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "wanted"),
+    [
+        (no_balance, Refusal.BALANCE_UNPROVED),
+        (no_room, Refusal.JOURNAL_FULL),
+        (own_fill, Refusal.NOT_AFTER_OWN_FILL),
+        (no_budget, Refusal.ORDER_RATE),
+        (objection, Refusal.BREAKER),
+    ],
+)
+def test_without_risk_checks_no_limit_binds_and_all_else_does(
+    obstacle: Callable[[World], None], wanted: Refusal
+) -> None:
+    settings = {"features": FeatureConfig(enable_risk_checks=False), "limits": {"min_profit_usd": Decimal(10**6)}}
+    world = ready_world(**settings)
+    assert refusal(world, offer(world)) is Refusal.NONE, "beyond a limit"
+    world = ready_world(**settings)
+    obstacle(world)
+    assert refusal(world, offer(world)) is wanted
 
 
 def test_the_users_own_check_may_refuse() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pipeline.trade_state import Effect
-from tests.worlds.execution_starts import ADOPTED, TRIPS, Operator, held_world, ready_world
+from tests.worlds.execution_starts import ADOPTED, TRIPS, Operator, held_world, mended, ready_world
 from tests.worlds.execution_world import Faults, World
 from workers.cli.closing import EXECUTOR_SOCKET
 from workers.cli.main import main
@@ -101,6 +101,7 @@ def test_the_last_command_beside_a_breaker_rearms_it(
         command = DECIDES.findall(reason.solve)[-1]
         assert ("--adopt" in command) is (name in ADOPTED)
         world.faults = Faults()
+        mended(world, name)
         assert main(typed(command)) in (0, 1)
     assert name not in world.core.ledger.breakers, capsys.readouterr()
 

@@ -120,7 +120,7 @@ def test_inventory_of_a_dead_executor_is_blocked(instance: str) -> None:
 
 def test_account_rows_are_appended_in_order_and_replaced_in_place(instance: str) -> None:
     page, reader = AccountPage.create(instance), AccountPage.attach(instance)
-    page.write_venue(2, row_of(10, 20, 1))
+    page.write_venue(2, row_of(10, 20, 1, width=16))
     page.write_balance(0, row_of(2))
     page.write_balance(1, row_of(3))
     page.write_balance(0, row_of(4))
@@ -134,7 +134,7 @@ def test_account_rows_are_appended_in_order_and_replaced_in_place(instance: str)
         lambda: page.write_balance(3, row_of(1)),
         lambda: page.write_balance(0, row_of(1, width=9)),
         lambda: page.write_position(-1, row_of(1, width=16)),
-        lambda: page.write_venue(VENUE_CAPACITY, row_of(1)),
+        lambda: page.write_venue(VENUE_CAPACITY, row_of(1, width=16)),
     ):
         with pytest.raises(ShmError, match="refused"):
             wrong()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import signal
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any
 
 import aiohttp
 import pytest
 
 from pipeline.model.enums import InstrumentKind
+from pipeline.sim.exchange.fault_kinds import FAULT_KINDS
 from pipeline.sim.scenarios.specs import load_scenario
 from pipeline.sim.server import SimExchangeServer, serve_until_stopped
 from tests.worlds.waiting import until_async
@@ -165,6 +168,31 @@ def test_timed_faults_of_a_scenario_count_from_the_start_or_from_the_word_to_beg
     serve(body, scenario={**BINANCE, "faults": [fault]}, waits=waits)
 
 
+def test_a_posted_rule_that_waits_for_its_time_is_shown_and_can_be_taken_back() -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        faults = f"{info['control']}/faults"
+        fall = {"kind": "move_price", "symbol": "BTC/USDT", "amount": "-30%", "at_s": 3600}
+        late = {"kind": "stall", "venue": "binance_spot", "target": "private", "at_s": 0.01}
+        skews = [{"kind": "clock_skew", "delay_ms": skew, "at_s": at_s} for skew, at_s in ((7, 3600), (9, 0.02))]
+        async with client.post(faults, json=[fall, fall, late, *skews]) as answer:
+            assert await answer.json() == {"ids": [1, 2, 3, 4, 5]}
+        for taken_back, status in ((4, 200), (1, 200), (1, 404)):
+            async with client.delete(f"{faults}/{taken_back}") as answer:
+                assert answer.status == status
+        await until_async(lambda: server.venues["binance_spot"].skew_ms == 9, "the other skew")
+        armed = (await fetch(client, faults))["armed"]
+        assert [(row["kind"], row["rule_id"], row["at_s"]) for row in armed] == [
+            ("stall", 3, 0),
+            ("move_price", 2, 3600),
+        ]
+        async with client.delete(faults) as answer:
+            assert await answer.json() == {"cleared": True}
+        assert (await fetch(client, faults))["armed"] == []
+        assert [row["fault"] for row in server.ledger.of_kind("fault")] == ["stall", "clock_skew"]
+
+    serve(body)
+
+
 def test_request_faults_reach_the_wire_and_the_ledger() -> None:
     async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
         url = f"{info['venues']['binance_spot']['rest']}/api/v3/depth?symbol=BTCUSDT"
@@ -197,6 +225,53 @@ def test_request_faults_reach_the_wire_and_the_ledger() -> None:
     serve(body)
 
 
+def test_the_control_url_says_what_can_be_broken_and_what_a_wrong_rule_lacks() -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        async def refused(rule: Any) -> dict[str, Any]:
+            async with client.post(f"{info['control']}/faults", json=rule) as answer:
+                assert answer.status == 400
+                said: dict[str, Any] = await answer.json()
+                assert said["all_kinds"] == "GET /faults" and said["example"]
+                return said
+
+        kinds = (await fetch(client, f"{info['control']}/faults"))["kinds"]
+        assert kinds["stall"]["fields"]["duration_ms"]["unit"] == "ms"
+        assert {"deposit", "withdraw", "liquidate", "adl", "manual_order", "funding", "change_mode"} <= set(kinds)
+        said = await refused({"kind": "funding", "symbol": "BTCUSDT", "rate": "36"})
+        assert said["error"].startswith("funding: found rate, which it does not read; it reads venue, symbol, amount")
+        own = {"venue": "binance_futures", "symbol": "BTCUSDT", "amount": "0.0015"}
+        assert said["example"] == kinds["funding"]["example"] == {"kind": "funding", **own}
+        assert said["fields"] == kinds["funding"]["fields"]
+        for rule, words in (
+            ({"kind": "stall", "venue": "binance"}, "stall: venue: found binance, wanted * or one of binance_spot"),
+            ({"kind": "halt_symbol", "symbol": "BTC_USDT"}, "symbol: found BTC_USDT, wanted one of BTCUSDT"),
+            ({"kind": "nonsense"}, "kind: found 'nonsense', wanted one of adl, "),
+            (7, "a rule: found 7, wanted an object with a kind"),
+            ({"kind": "move_price", "symbol": "BTC/USDT", "amount": "-100%"}, "move_price: amount: found -100%"),
+            (
+                {"kind": "move_price", "symbol": "BTC/USDT", "amount": "-150%", "at_s": 5},
+                "move_price: amount: found -150%",
+            ),
+        ):
+            assert words in (await refused(rule))["error"]
+        said = await refused([{"kind": "clock_skew", "delay_ms": 5}, {"kind": "liquidate", "amount": "0.00003"}])
+        assert said["done_before"] == [2], "what came before the wrong one is done"
+        async with client.post(f"{info['control']}/faults", data="kind=stall") as answer:
+            assert answer.status == 400 and "wanted one rule or a list" in (await answer.json())["error"]
+        rise = {"kind": "move_price", "symbol": "BTC/USDT", "amount": "3%"}
+        before = server.venues["binance_spot"].mark_price("BTCUSDT")
+        async with client.post(f"{info['control']}/faults", json=rise) as answer:
+            assert (await answer.json())["ids"] == [2]
+        await until_async(
+            lambda: server.venues["binance_spot"].mark_price("BTCUSDT") > before * Decimal("1.02"), "the rise"
+        )
+        other = {"kind": "move_price", "symbol": "DOGE/USDT", "amount": "3%"}
+        async with client.post(f"{info['control']}/faults", json=other) as answer:
+            assert (await answer.json())["touched_nothing"] == ["move_price found nothing to act on: symbol DOGE/USDT"]
+
+    serve(body)
+
+
 def test_disconnect_closes_streams_and_refused_handshakes_say_so() -> None:
     async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
         url = f"{info['venues']['binance_spot']['ws']}/ws/btcusdt@depth@100ms"
@@ -218,6 +293,42 @@ def test_disconnect_closes_streams_and_refused_handshakes_say_so() -> None:
     serve(body)
 
 
+@pytest.mark.parametrize("kind", ["corrupt", "bad_number", "refuse_connect", "gateway_page"])
+def test_a_fault_of_frames_or_handshakes_hits_the_sockets_that_it_targets(kind: str) -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        url = f"{info['venues']['binance_spot']['ws']}/ws/btcusdt@depth@100ms"
+        targets = set(FAULT_KINDS[kind].fields["target"].choices) & {"private", "public"}
+        for target in sorted(targets):  # the other sockets' first
+            async with client.post(f"{info['control']}/faults", json={"kind": kind, "target": target}) as answer:
+                assert answer.status == 200
+            with contextlib.suppress(aiohttp.WSServerHandshakeError):
+                async with client.ws_connect(url) as stream:
+                    await stream.receive()
+            (rule,) = server.faults.rules + server.faults.retired
+            assert bool(rule.hits) == (target == "public")
+            server.faults.clear()
+            server.faults.retired.clear()
+
+    serve(body)
+
+
+def test_a_fault_of_one_symbol_leaves_orders_alone_that_name_another_in_their_body() -> None:
+    async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
+        for venue, path, name in (
+            ("gateio_spot", "/spot/orders", "currency_pair"),
+            ("gateio_futures", "/futures/usdt/orders", "contract"),
+        ):
+            rule = {"kind": "http_error", "venue": venue, "target": "place", "symbol": "ETH_USDT"}
+            async with client.post(f"{info['control']}/faults", json=rule) as answer:
+                assert answer.status == 200
+            for symbol, status in (("BTC_USDT", 400), ("ETH_USDT", 503)):  # 400: it is not signed
+                url = f"{info['venues'][venue]['rest']}{path}"
+                async with client.post(url, json={name: symbol, "text": "t-1"}) as answer:
+                    assert answer.status == status, symbol
+
+    serve(body, scenario="demo")
+
+
 def test_spoilt_numbers_and_bursts_reach_the_stream() -> None:
     async def body(server: SimExchangeServer, info: dict[str, Any], client: aiohttp.ClientSession) -> None:
         url = f"{info['venues']['binance_spot']['ws']}/ws/btcusdt@depth@100ms"
@@ -225,7 +336,8 @@ def test_spoilt_numbers_and_bursts_reach_the_stream() -> None:
             await stream.receive()
             rule = {"kind": "bad_number", "target": "public", "text": "1e999"}
             await client.post(f"{info['control']}/faults", json=rule)
-            assert '"1e999"' in (await stream.receive()).data
+            while '"1e999"' not in (await stream.receive()).data:
+                pass  # one that was on its way
             assert '"1e999"' not in (await stream.receive()).data
             async with client.post(f"{info['control']}/faults", json={"kind": "burst", "amount": "50"}) as answer:
                 assert (await answer.json())["ids"] == [100]
@@ -250,8 +362,23 @@ def test_control_gives_the_ledger_in_pages_of_text_decimals() -> None:
             assert (await answer.json())["planted"]
         offered = await fetch(client, f"{info['control']}/dislocations?all=1")
         assert offered["offered"] == 1 and offered["all"][0]["edge_bps"] == 20
-        async with client.get(f"{info['control']}/ledger?since=x") as answer:
-            assert answer.status == 400
+        for wrong, words in (
+            ("/ledger?since=x", "since and limit want whole numbers"),
+            ("/ledger?kinds=fill", "/ledger: found kinds, wanted some of since, kind, limit"),
+            ("/versions?pair=a", "wanted some of venue, symbol, depth, first, last"),
+            ("/dislocations?some=1", "wanted some of all"),
+            ("/faults?kind=a", "kind: found a, wanted one of adl, "),
+            ("/ledgers", "found GET /ledgers, wanted one of DELETE /faults, "),
+        ):
+            async with client.get(f"{info['control']}{wrong}") as answer:
+                assert answer.status in (400, 404) and words in (await answer.json())["error"]
+        assert list((await fetch(client, f"{info['control']}/faults?kind=stall"))["kinds"]) == ["stall"]
+        for plant, words in (
+            ({"pair": "XX/USDT"}, "pair: found XX/USDT, wanted one of BTC/USDT"),
+            ({"pair": "BTC/USDT", "edge": 3}, "unknown field `edge`; wanted pair, edge_bps, usd, life_ms"),
+        ):
+            async with client.post(f"{info['control']}/plant", json=plant) as answer:
+                assert answer.status == 400 and words in (await answer.json())["error"]
 
     serve(body)
 

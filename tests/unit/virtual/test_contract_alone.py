@@ -3,6 +3,7 @@ again."""
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from decimal import Decimal
 
@@ -14,7 +15,7 @@ from pipeline.execution.core_context import CoreContext
 from pipeline.execution.events import CommandKind
 from pipeline.execution.external_shares import A_HAIR
 from pipeline.execution.hedging import margin_cuts
-from pipeline.execution.hedging.margin_cuts import cut_plan, unclaimed
+from pipeline.execution.hedging.margin_cuts import contract_alone_plan, cut_plan, unclaimed
 from pipeline.execution.plan import Plan
 from pipeline.execution.records import HedgeRecord
 from pipeline.execution.settle import hedge_left
@@ -94,6 +95,72 @@ def test_an_order_that_may_have_sold_the_coins_is_waited_for_only_while_its_answ
     world.faults.clear()
     world.links[SPOT].connect()
     closed_to_the_end(world, since)
+    assert nothing_is_left(world)
+
+
+def test_a_late_answer_sends_no_second_order_beside_the_one_that_closes_the_contract() -> None:
+    """Its coins were sold, so that it had the contract to close; where other hedges share the position, the second of
+    two orders that only reduce would close what is theirs."""
+    world = storm_world(Storm(), 1, up=True)
+    since, (hedge_id,) = len(world.ledger.of_kind("fill")), world.core.ledger.hedges
+    cut_whose_spot_answer_is_lost(world)
+    ledger, context = world.core.ledger, world.core.context
+    (sale,) = [order for order in ledger.unsettled.values() if order.intent.venue == SPOT]
+    assert world.run_until(lambda: not answer_expected(context, sale), limit_ms=10_000)
+    jump(world, "1.13")
+    assert world.run_until(lambda: any(ledger.unsettled_of_symbol(FUTURES, SYMBOL)), limit_ms=10_000, step_ms=1)
+    (closing,) = ledger.unsettled_of_symbol(FUTURES, SYMBOL)
+    first, second = ledger.closings[hedge_id]
+    assert closing.client_id in second.orders and closing.intent.qty > hedge_left(ledger, second) == 0
+    world.faults.clear()
+    world.links[SPOT].connect()
+    assert world.run_until(lambda: sale.settled, limit_ms=5000, step_ms=1)
+    assert first.exposure()["BTC"] < -LOT and not closing.settled
+    assert world.run_until(lambda: closing.settled, limit_ms=5000, step_ms=1)
+    closed_to_the_end(world, since)
+    here = [ledger.orders[name].intent for name in first.orders if ledger.orders[name].intent.venue == FUTURES]
+    assert len(here) == 1, "what is on its way closes the contract"
+    assert nothing_is_left(world)
+
+
+def test_coins_that_an_exit_may_have_sold_elsewhere_are_not_sold_here_when_the_venue_ends_the_contract() -> None:
+    """The first exit sells at another venue than the hedge has bought at, its answer is lost; the next one has closed
+    some of the contract when the venue closes the rest of it, so that all is only reduced from then on."""
+    world = storm_world(Storm(), 1, up=True)
+    ((_, hedge),) = world.core.ledger.hedges.items()
+    quotes, since = dict(world.market.quotes), len(world.ledger.of_kind("fill"))
+    for name, symbol, like in ((SPOT, SYMBOL, SPOT), (FUTURES, SYMBOL, FUTURES), (OTHER, OTHER_SYMBOL, SPOT)):
+        world.market.quote(name, symbol, Quote(quotes[like, SYMBOL].mid, qty=QTY))
+    world.run(500)
+    for question in ("order", "finished_orders", "trades"):
+        world.arm(kind="drop_request", venue=OTHER, target=question, count=0)
+    world.arm(kind="drop_response", venue=OTHER, target="place", count=1)
+    world.arm(kind="reject", target="place", venue=FUTURES, count=0, reason="price_band")
+    elsewhere = world.core.context.instruments.find(OTHER, OTHER_SYMBOL)
+    plan = cut_plan(world.core.context, hedge, hedge.qty, D(50))
+    assert isinstance(plan, Plan) and elsewhere is not None
+    plan.opportunity = msgspec.structs.replace(plan.opportunity, manual=False)
+    plan.legs[1] = dataclasses.replace(plan.legs[1], row=elsewhere)
+    assert world.core._leave(plan, hedge) is not None
+    assert world.run_until(lambda: filled(world, OTHER, "sell", since) > 0, limit_ms=5000, step_ms=1)
+    world.links[OTHER].disconnect("gone")
+    assert world.run_until(lambda: not any(world.core.ledger.unsettled_of_symbol(FUTURES, SYMBOL)), limit_ms=5000)
+    world.faults.clear()
+    for question in ("order", "finished_orders", "trades"):
+        world.arm(kind="drop_request", venue=OTHER, target=question, count=0)
+    (sale,) = [order for order in world.core.ledger.unsettled.values() if order.intent.venue == OTHER]
+    assert world.run_until(lambda: not answer_expected(world.core.context, sale), limit_ms=10_000)
+    most = contract_alone_plan(world.core.context, hedge, hedge.qty * D("0.6"), D(50))
+    assert isinstance(most, Plan) and world.core._leave(most, hedge) is not None
+    assert world.run_until(lambda: filled(world, FUTURES, "buy", since) > 0, limit_ms=5000)
+    world.arm(kind="liquidate", venue=FUTURES, symbol=SYMBOL)
+    assert world.run_until(lambda: world.position(FUTURES, SYMBOL) == 0, limit_ms=5000)
+    world.run(5000)
+    assert filled(world, SPOT, "sell", since) == 0
+    world.faults.clear()
+    world.links[OTHER].connect()
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=60_000)
+    assert sum((filled(world, name, "sell", since) for name in (SPOT, OTHER)), D(0)) <= hedge.qty * A_HAIR
     assert nothing_is_left(world)
 
 

@@ -24,7 +24,7 @@ ASLEEP = MarginConfig(trigger_pct=D("0.02"), target_pct=D("0.03"), out_pct=D("0.
 LOT = D("0.0001")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 68])  # 68 upwards: an exit is being undone when the venue comes
 @pytest.mark.parametrize("up", [True, False])
 def test_a_slow_venue_sells_the_whole_other_leg_within_five_seconds(up: bool, seed: int) -> None:
     end = run_storm(Storm(margin=ASLEEP, venue=SLOW), seed, up=up)

@@ -61,7 +61,8 @@ def test_a_forced_close_beside_an_unknown_order_is_booked_once(
 ) -> None:
     world = external_world()
     client_id = lost(world)  # type: ignore[operator]
-    world.arm(kind=kind, venue=FUTURES, symbol=CONTRACT, amount=amount, text="63000" if kind == "adl" else "")
+    price = {"text": "63000"} if kind == "adl" else {}
+    world.arm(kind=kind, venue=FUTURES, symbol=CONTRACT, amount=amount, **price)
     if kill:
         world.kill()
     world.run(15_000)

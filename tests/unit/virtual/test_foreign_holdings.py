@@ -13,7 +13,8 @@ import pytest
 
 from pipeline.execution.accounts import FuturesPosition
 from pipeline.execution.events import CommandKind
-from pipeline.execution.ledger import Ledger
+from pipeline.execution.external_records import ExternalFlowRecord
+from pipeline.execution.ledger import UNKNOWN_PAST, Ledger
 from pipeline.execution.market import Instruments
 from pipeline.execution.records import AdoptedRecord
 from pipeline.execution.results.foreign_trades import ForeignTrades
@@ -28,6 +29,7 @@ from tests.worlds.external_world import (
     MID,
     account_of,
     external_world,
+    force_unlisted,
     hedge,
     judge,
     place,
@@ -107,6 +109,34 @@ def test_a_position_from_before_the_journal_that_is_closed_by_hand_has_lost_what
     assert replayed.digest() == ledger.digest()
 
 
+@pytest.mark.parametrize(("signed", "part"), [(QTY, QTY), (-QTY, QTY), (QTY, QTY / 5)])
+def test_a_position_from_before_the_journal_that_the_venue_ends_unlisted_has_lost_what_it_had(
+    signed: Decimal, part: Decimal
+) -> None:
+    """Its money is its result: the loss that was counted stays, and none of it is gone without a reason."""
+    world = external_world()
+    place(world, FUTURES, CONTRACT, signed)
+    world.entries.clear()
+    world.kill()
+    world.run(2000)
+    world.market.move(FUTURES, CONTRACT, MID * (1 - D("0.02") * (1 if signed > 0 else -1)))
+    world.run(32_000)  # what the ledger expected before is no stale answer any more
+    worth, lost = world.core.risk.gate.worth, QTY * MID * D("0.02")
+    assert worth.day_loss() == pytest.approx(lost, rel=D("0.01"))
+    force_unlisted(world, "adl", part)
+    world.run(20_000)
+    assert worth.day_loss() == pytest.approx(lost, rel=D("0.01")) and worth.total_loss() == worth.day_loss()
+    (flow,) = records(world, ExternalFlowRecord)
+    assert (flow.cause, flow.trading) == ("settlement", True)
+    assert world.core.ledger.breakers.keys() == {UNKNOWN_PAST}
+    assert world.core.ledger.expected_balance(FUTURES, "USDT") == world.wallet(FUTURES, "USDT")
+    world.command(CommandKind.ADOPT, "", "it was mine")
+    world.run(2500)
+    assert not world.core.ledger.breakers
+    assert worth.day_loss() == pytest.approx(lost, rel=D("0.01"))
+    assert world.core.ledger.accounts.futures_qty(FUTURES, CONTRACT) == world.position(FUTURES, CONTRACT)
+
+
 def test_coins_that_others_bought_or_sold_count_and_those_that_came_or_went_do_not() -> None:
     world = external_world()
     place(world, GATEIO, CONTRACT, QTY)
@@ -144,6 +174,8 @@ def test_a_loss_of_others_trips_the_limit_of_the_day_and_a_restart_remembers_it(
     assert "daily_loss" not in world.core.ledger.breakers
     world.market.move(FUTURES, CONTRACT, MID * D("0.98"))
     world.run(2500)
+    assert "daily_loss" not in world.core.ledger.breakers, "a price of a moment trips nothing"
+    world.run(11_000)
     assert "by trades of others" in world.core.ledger.breakers["daily_loss"]
     place(world, FUTURES, CONTRACT, -QTY)  # realised now
     world.run(8000)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -26,8 +28,8 @@ CYCLES = 80
 MEXC, GATEIO = "mexc_spot", "gateio_spot"
 
 
-def drifting(*, priced: bool) -> tuple[VirtualWorld, EquityFigures]:
-    """80 cycles of MEXC 14 bps cheaper three times, and 3.5 bps dearer once: a return loses after fees."""
+def trading(*, priced: bool) -> VirtualWorld:
+    """Both venues with the same books, and nothing to trade yet."""
     world = VirtualWorld(
         "demo",
         1,
@@ -39,6 +41,12 @@ def drifting(*, priced: bool) -> tuple[VirtualWorld, EquityFigures]:
     )
     world.open({(venue, symbol): Quote(MID, qty=D("0.05")) for venue, symbol in LISTINGS})
     assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    return world
+
+
+def drifting(*, priced: bool) -> tuple[VirtualWorld, EquityFigures]:
+    """80 cycles of MEXC 14 bps cheaper three times, and 3.5 bps dearer once: a return loses after fees."""
+    world = trading(priced=priced)
     watch = EquityWatch(world.core)
     for _ in range(2):  # coins without a book are waited for
         figures(world, watch)
@@ -98,6 +106,38 @@ def test_a_structural_basis_is_traded_both_ways_instead_of_ending_empty() -> Non
     assert (shown.daily.trading, shown_plain.daily.trading) == (marked(world), marked(plain)), "what is shown"
 
 
+def offers(world: VirtualWorld, count: int, *bases_bps: Decimal) -> None:
+    """MEXC against Gate.io, one after the other, and flat between them."""
+    world.finder_on = True
+    for number in range(count):
+        for basis_bps in (bases_bps[number % len(bases_bps)], D(0)):
+            world.market.move(GATEIO, "BTC_USDT", MID)
+            world.market.move(MEXC, "BTCUSDT", MID * (1 + basis_bps / 10_000))
+            world.run(400)
+    world.finder_on = False
+    world.run(5000)
+
+
+def soon_empty(world: VirtualWorld) -> list[str]:
+    """Notes of `arb status`."""
+    cover = InventoryCover(world.core)
+    cover.look(world.core.context.instruments)
+    return [r.what for r in cover.reasons() if r.effect is Effect.NOTE and "soon out of inventory" in r.what]
+
+
+def test_a_flow_one_way_is_a_note_within_seconds_and_one_both_ways_is_none() -> None:
+    world = trading(priced=False)
+    offers(world, 9, CHEAPER_BPS)
+    assert len(bought_at(world)) >= 8
+    assert soon_empty(world) == ["BTC/USDT: buying at mexc_spot and selling at gateio_spot is soon out of inventory"]
+    assert [alert.code for alert in world.alerts].count("inventory_empty_soon") == 1
+    offers(world, 9, -CHEAPER_BPS)
+    assert not soon_empty(world), "it came back"
+    both = trading(priced=False)
+    offers(both, 20, CHEAPER_BPS, -CHEAPER_BPS)
+    assert set(bought_at(both)) == {MEXC, GATEIO} and not soon_empty(both)
+
+
 def test_the_report_names_targets_time_to_empty_and_transfers_that_pay() -> None:
     world, _ = drifting(priced=False)
     core = world.core
@@ -129,6 +169,20 @@ def test_a_balance_below_its_alarm_is_a_note_and_shown_with_target_and_drift() -
     cover.look(world.core.context.instruments)
     (note,) = [reason for reason in cover.reasons() if "inventory.alarms" in reason.what]
     assert note.what.startswith(f"{GATEIO} BTC") and (note.solve, note.effect) == ("arb balance", Effect.NOTE)
+
+
+def test_what_several_pairs_lack_is_said_once() -> None:
+    """Pairs of one quote coin lack the same cash: one line per coin and direction, of the largest."""
+    world, _ = drifting(priced=False)
+    closed = CoinNetwork(network="trx", deposit=False, withdraw=False, fee=D("0.00002"))
+    networks = {venue: {"BTC": (closed,), "USDT": (closed,)} for venue in (MEXC, GATEIO)}
+    lanes = list(world.core.inventory_prices.lanes)
+    again = [replace(lane, first=msgspec.structs.replace(lane.first, pair_id=99)) for lane in lanes]
+    one, two = (
+        blocked_transfers(SimpleNamespace(lanes=found), InventoryConfig(), networks)  # type: ignore[arg-type]
+        for found in (lanes, [*lanes, *again])
+    )
+    assert one and two == one
 
 
 def test_what_cannot_travel_is_said_with_its_cause() -> None:

@@ -432,6 +432,7 @@ def test_a_loss_that_is_not_realised_trips_the_limit_of_the_day() -> None:
     world.run(2500)
     assert "daily_loss" not in world.core.ledger.breakers
     dearer_contract(world)
+    world.run(11_000)
     assert "not realised" in world.core.ledger.breakers["daily_loss"]
 
 

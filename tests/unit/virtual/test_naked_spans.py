@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import FillRecord, OperationRecord
-from tests.worlds.external_world import FUTURES, external_world, hedge, records
+from tests.worlds.external_world import FUTURES, external_world, force, hedge, records
 from tests.worlds.judging.naked_spans import naked_spans, quantile
 from tests.worlds.judging.naked_storm import storm
 
@@ -57,3 +57,34 @@ def test_spans_by_operation_are_those_of_its_fills() -> None:
     only_bought = [row for row in world.ledger.rows if row["kind"] != "fill" or row["side"] == "buy"]
     left = naked_spans(only_bought, world.entries, world.clock.mono_ns())
     assert left[broken] > 2900 and left[whole] > left[broken], "what never finds its partner is naked until the end"
+
+
+@pytest.mark.parametrize("rebooted", [False, True])
+def test_what_has_just_lost_a_leg_may_be_repaired_before_new_risk_stops(rebooted: bool) -> None:
+    """The hedge has ended long ago, in an earlier boot of the host or in this one; only what came then counts."""
+    world = external_world()
+    hedge(world)
+    world.run(60_000)
+    if rebooted:
+        world.host_boot = "another"
+        world.kill()
+    assert world.run_until(lambda: world.core.ready, limit_ms=5000)
+    world.run(60_000)
+    force(world, "adl", D("0.01"))
+    broken, gate = world.core.ledger.open_operations, world.core.risk.gate
+    assert world.run_until(lambda: bool(broken), limit_ms=5000, step_ms=1)
+    world.arm(kind="halt_symbol", venue="gateio_spot", symbol="BTC_USDT")
+    world.arm(kind="halt_symbol", venue="mexc_spot", symbol="BTCUSDT")
+    world.arm(kind="halt_symbol", venue=FUTURES, symbol="BTC_USDT")
+    limit_ms = world.config.risk_limits.max_unhedged_ms
+    world.run(limit_ms - 100)
+    assert broken and not gate.reducing
+    world.run(200)
+    assert broken and gate.reducing
+    world.kill()
+    world.run(100)
+    assert world.core.ledger.open_operations and world.core.risk.gate.reducing, "a restart does not count anew"
+    world.host_boot = "a third"
+    world.kill()
+    world.run(100)
+    assert world.core.risk.gate.reducing, "it is older than the host's boot"

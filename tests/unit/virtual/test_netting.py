@@ -104,6 +104,44 @@ def test_a_hit_larger_than_the_hedge_nets_the_hedge_and_what_is_seen_again_is_an
     judge(world)
 
 
+def opposite_hit(world: VirtualWorld, qty: Decimal) -> Opportunity:
+    """The contract bought and coins sold at X: the hedge's own two instruments, the other way round."""
+    world.market.quote(*X, Quote(MID * D("1.025"), qty=D("0.5")))
+    world.market.quote(FUTURES, CONTRACT, Quote(MID, qty=D("0.5")))
+    world.run_until(lambda: world.opportunity(FUTURES, X[0], "BTC/USDT") is not None, limit_ms=100, step_ms=1)
+    found = world.opportunity(FUTURES, X[0], "BTC/USDT", qty=qty)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("open_qty", "hit_qty"), [("0.06", "0.1"), ("0.06", "0.06"), ("0.1", "0.03")])
+def test_an_opposite_hit_is_the_exit_at_once_and_what_is_beyond_the_hedge_an_entry_when_it_is_seen_again(
+    open_qty: str, hit_qty: str
+) -> None:
+    """The hedge leaves by the books of now, whatever part of them the hit would have taken: its own threshold says."""
+    world = external_world(max_position_size_usd=D(50_000), max_total_exposure_usd=D(50_000))
+    hedge(world, D(open_qty))
+    world.run(1000)
+    held = -world.position(FUTURES, CONTRACT)
+    world.core.hedges.tick()  # the slow look has just been: the hit alone makes it leave
+    hit = opposite_hit(world, D(hit_qty))
+    assert not world.core.ledger.open_operations
+    world.feed(hit)
+    (left,) = exits(world)
+    assert {leg.qty for leg in left.record.legs} == {held} and world.refusals[-1] is Refusal.NETS
+    settle(world)
+    assert not world.core.ledger.hedges and world.position(FUTURES, CONTRACT) == 0
+    judge(world)
+    world.market.move(*X, MID * D("1.024"))
+    world.market.move(FUTURES, CONTRACT, MID * D("1.0001"))
+    world.run(50)  # books of after our fills
+    world.feed(opposite_hit(world, D("0.04")))
+    settle(world)
+    (entered,) = world.core.ledger.hedges.values()
+    assert (entered.spot_venue, entered.spot_side) == (X[0], OrderSide.SELL)
+    judge(world)
+
+
 def test_inventory_that_is_dearer_than_two_fees_keeps_both_hedges() -> None:
     world = external_world()
     hedge(world, D("0.03"))

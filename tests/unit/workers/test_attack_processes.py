@@ -110,7 +110,7 @@ async def _time() -> int:
 
 def test_a_connection_that_fails_half_way_leaves_nothing_open() -> None:
     """The private stream is refused again and again: order connections must not pile up behind it."""
-    client = SimpleNamespace(server_time_ms=_time)
+    client = SimpleNamespace(know_clock=_time)
     for kind, first, second in ((MexcTrading, "_pool", "private"), (GateTrading, "entry", "private")):
         made: Any = object.__new__(kind)
         opened = Part()
@@ -157,18 +157,19 @@ def test_no_refusal_of_a_first_connection_is_the_last(
 
 
 def test_a_minute_of_pages_is_waited_for_with_pauses_that_fit_it() -> None:
-    """Pauses grow with the outage and are bounded: after a minute of pages the next look comes within a quarter of it,
+    """Pauses grow with the outage and are bounded: after a minute of pages the next look comes within a tenth of it,
     and a day of them costs few requests."""
     pauses = ReconnectPauses(random.Random(1))
     page, waited_s, last_s, attempts = GatewayRefused("403"), 0.0, 0.0, 0
     while waited_s < 60:
         last_s = pauses.next_s(page)
         waited_s += last_s
-    assert last_s <= 15
+    assert last_s <= 6
     while waited_s < 86_400:
-        waited_s += pauses.next_s(page)
+        last_s = pauses.next_s(page)
+        waited_s += last_s
         attempts += 1
-    assert attempts < 600
+    assert attempts < 600 and last_s <= GATEWAY_CAP_S
     pauses.reset()
     assert pauses.next_s(page) <= GATEWAY_BASE_S
 

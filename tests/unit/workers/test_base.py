@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -128,6 +130,26 @@ def test_pinning_and_core_dumps_are_read_back(instance: str, state_dir: Path) ->
         assert ctypes.CDLL(None).prctl(3, 0, 0, 0, 0) == 0  # PR_GET_DUMPABLE
 
     assert in_child(instance, body) == EXIT_OK
+
+
+def test_a_crash_leaves_no_core(
+    instance: str, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the limits of its shell allow: keys are in memory."""
+    monkeypatch.chdir(tmp_path)  # where the kernel would write it
+    limit = resource.getrlimit(resource.RLIMIT_CORE)[1]
+
+    def crashes(ctx: WorkerContext) -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    pid = os.fork()
+    if pid == 0:
+        faulthandler.disable()  # it would say where
+        resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+        start_worker(crashes, config=CONFIG, instance=instance, process="detector")
+        os._exit(99)
+    _, status = os.waitpid(pid, 0)
+    assert os.WTERMSIG(status) == signal.SIGSEGV and not os.WCOREDUMP(status) and not list(tmp_path.glob("*core*"))
 
 
 def test_a_process_that_starts_on_fewer_cpus_serves_only_when_it_is_ready(instance: str, state_dir: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.model.errors import BadInput
+from tests.stress.support import fork
 from workers.control_socket import ControlError, ControlServer, ask
+
+OTHER = 65534  # a user that is not ours
 
 
 async def echo(request: dict[str, Any]) -> dict[str, Any]:
@@ -61,9 +65,41 @@ def test_socket_is_for_its_owner_only(tmp_path: Path) -> None:
     assert asyncio.run(mode()) == 0o600
 
 
-def test_garbage_gets_an_error_and_the_server_lives(tmp_path: Path) -> None:
-    import socket
+@pytest.mark.host
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as two users")
+@pytest.mark.parametrize("mode", [0o600, 0o666])
+def test_another_user_is_not_answered(tmp_path: Path, mode: int) -> None:
+    """Not by a socket that was opened to all, either: the kernel says who speaks."""
+    folder = os.open(tmp_path, os.O_PATH)
 
+    def speaks() -> None:
+        os.setgroups([])
+        os.setgid(OTHER)
+        os.setuid(OTHER)
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(f"/proc/self/fd/{folder}/a.sock")
+                client.sendall(b'{"op": "x"}\n')
+                answer = client.recv(1000)
+            except PermissionError:
+                answer = b""
+        assert answer == b"" if mode == 0o600 else b"refused: found user" in answer and b"heard" not in answer
+
+    async def body() -> None:
+        server = ControlServer(tmp_path / "a.sock", echo, print)
+        await server.start()
+        try:
+            (tmp_path / "a.sock").chmod(mode)
+            tmp_path.chmod(0o755)
+            assert await asyncio.to_thread(fork(speaks).wait) == 0
+        finally:
+            await server.close()
+
+    asyncio.run(body())
+    os.close(folder)
+
+
+def test_garbage_gets_an_error_and_the_server_lives(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
 
     async def talk() -> tuple[bytes, Any]:

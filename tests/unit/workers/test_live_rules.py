@@ -156,6 +156,7 @@ def test_the_defaults_and_the_venues_own_urls_are_accepted() -> None:
         ("risk_limits__max_position_size_usd", 60000, "above max_total_exposure_usd 50000"),
         ("detection__max_age_to_trade_ms", 10_000_000, "detection.max_age_to_trade_ms: found 10000000"),
         ("detection__hedge__leverage", 50, "detection.hedge.leverage: found 50"),
+        ("execution__unknown_grace_ms", 300, "execution.unknown_grace_ms: found 300, wanted 2000 at least"),
         ("processes__detector", {"cpus": [9999]}, "processes.detector.cpus: found 9999"),
         ("exchanges__mexc__markets__spot__symbols", [], "exchanges.mexc.markets.spot.symbols: found none"),
         (

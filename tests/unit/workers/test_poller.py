@@ -4,15 +4,15 @@ fault of one question may cost it."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.exchanges.factory import make_venue
 from pipeline.exchanges.gateio import account_mode
@@ -20,12 +20,13 @@ from pipeline.exchanges.rest_client import RestVenueClient
 from pipeline.execution.events import AccountSnapshot
 from pipeline.execution.market import Instruments
 from pipeline.execution.shared_reads import AccountReader
-from pipeline.model.config import VenueConfig
+from pipeline.model.config import DeductionConfig, FeeConfig, VenueConfig
 from pipeline.model.config_load import config_from_mapping
 from pipeline.model.enums import AccountState, InstrumentKind
 from pipeline.model.instruments import VenueRef, build_rows
 from pipeline.model.structs import Balance, Position
 from pipeline.rehearsal.instruments import spec
+from pipeline.sim.exchange.accounts import SimAccount
 from pipeline.sim.exchange.fees import FeeDeduction
 from pipeline.trade_state import Effect, Reason
 from shm.layout_pages import (
@@ -44,7 +45,7 @@ from shm.words import pack_text, unpack_text
 from tests.worlds.exchange_world import world
 from tests.worlds.waiting import until_async as until
 from workers.base import WorkerContext
-from workers.poller import AccountWriter, VenuePoller, common_exp, fixed
+from workers.poller import AccountWriter, VenuePoller
 from workers.tradable import account_reasons
 
 CONFIG = config_from_mapping({"engine_name": "t-x", "mode": "sim"})
@@ -52,25 +53,6 @@ VENUE = VenueConfig(
     name="x_futures", exchange="x", market="futures", dialect="gateio", venue_id=3, feed_id=0, rest="", ws="",
     ws_private="", ws_api="", symbols=("S",),
 )  # fmt: skip
-
-
-@given(st.decimals(min_value=-(10**9), max_value=10**9, allow_nan=False, allow_infinity=False, places=9))
-def test_amounts_that_fit_are_exact(value: Decimal) -> None:
-    mantissa, exp = fixed(value)
-    assert Decimal(mantissa).scaleb(-exp) == value
-
-
-def test_digits_that_do_not_fit_are_cut_not_rounded_up() -> None:
-    value = Decimal("123456789.123456789123456789")
-    mantissa, exp = fixed(value)
-    assert 0 <= value - Decimal(mantissa).scaleb(-exp) < Decimal("1e-9")
-    assert abs(mantissa) < 2**63
-
-
-def test_common_exponent_carries_both() -> None:
-    assert common_exp([Decimal("1.5"), Decimal("0.000000001")]) == 9
-    assert common_exp([Decimal("9000000000"), Decimal("1e-18")]) == 8
-    assert common_exp([]) == 0
 
 
 @pytest.fixture
@@ -167,7 +149,7 @@ def test_a_position_is_read_back_as_the_venue_reported_it(
     for position in (reported, silent, never):
         at = position.recv_mono_ns
         writer.write_positions("x_futures", [position], at)
-        writer.write_venue("x_futures", begin_ns=at, end_ns=at, state=1, failures=0, clock_offset_ns=0)
+        writer.write_venue("x_futures", begin_ns=at, end_ns=at, state=1, failures=0)
         snapshot = reader.poll()
         assert snapshot is not None and snapshot.positions == (position,)
 
@@ -186,7 +168,7 @@ def test_a_position_whose_row_cannot_be_read_is_told_as_that_and_not_as_none(
 
     def polled(at: int, positions: list[Position], unreadable: list[str]) -> AccountSnapshot:
         writer.write_positions("x_futures", positions, at, unreadable)
-        writer.write_venue("x_futures", begin_ns=at, end_ns=at, state=1, failures=0, clock_offset_ns=0)
+        writer.write_venue("x_futures", begin_ns=at, end_ns=at, state=1, failures=0)
         snapshot = reader.poll()
         assert snapshot is not None and snapshot.positions_recv_mono_ns == {"x_futures": at}
         return snapshot
@@ -259,6 +241,92 @@ def test_a_gateways_page_to_the_fee_question_costs_no_account_page(
     asyncio.run(body())
 
 
+@contextlib.asynccontextmanager
+async def holding_gt(instance: str) -> AsyncIterator[tuple[SimAccount, Callable[[WorkerContext], VenuePoller]]]:
+    """An account of Gate.io spot with GT, and who makes a poller of it."""
+    async with world("demo") as box:
+        venue = box.venue("gateio_spot")
+        account = next(iter(box.server.venues["gateio_spot"].accounts.values()))
+        box.server.venues["gateio_spot"].settlement.external(account, "GT", Decimal(5), "deposit")
+        page, catalogue = AccountPage.create(instance), CataloguePage.create(instance)
+        writer = AccountWriter(page, CataloguePage.attach(instance), [venue])
+        client = make_venue(venue, box.credentials("gateio_spot"))
+        try:
+            yield account, lambda ctx: VenuePoller(ctx, venue, client, writer)
+        finally:
+            await client.close()
+            page.close()
+            catalogue.close()
+
+
+WANTS_GT = {"gateio_spot": FeeConfig(deduction=DeductionConfig(coin="GT"))}
+
+
+def test_the_configured_coin_of_fees_is_switched_on_once_and_none_is_switched_off(
+    instance: str, state_dir: Path
+) -> None:
+    async def body() -> None:
+        ctx = context(instance, state_dir)
+        async with holding_gt(instance) as (account, poller_of):
+            plain = poller_of(ctx)
+            await plain._read_fee_switch()
+            assert (plain._fee_coin, account.fee_deduction) == ("", None), "nobody has configured one"
+            ctx.config = msgspec.structs.replace(CONFIG, fees=WANTS_GT)
+            poller = poller_of(ctx)
+            await poller._read_fee_switch()
+            assert account.fee_deduction is not None and account.fee_deduction.enabled
+            assert poller._fee_coin == "GT"
+            account.fee_deduction.enabled = False
+            await poller._read_fee_switch()
+            assert (poller._fee_coin, account.fee_deduction.enabled) == ("", False), "what an operator says last counts"
+            ctx.config = CONFIG
+            account.fee_deduction.enabled = True
+            other = poller_of(ctx)
+            await other._read_fee_switch()
+            assert (other._fee_coin, account.fee_deduction.enabled) == ("GT", True), "none is switched off"
+            ctx.config = msgspec.structs.replace(CONFIG, fees=WANTS_GT)
+            third = poller_of(ctx)
+            await third._read_fee_switch()
+            account.fee_deduction.enabled = False
+            await third._read_fee_switch()
+            assert not account.fee_deduction.enabled, "on at the start, and switched off by an operator since"
+
+    asyncio.run(body())
+
+
+def test_a_coin_of_fees_is_looked_for_once_a_run_whoever_starts_the_poller_again(
+    instance: str, state_dir: Path
+) -> None:
+    """Under one unit a process nobody counts its restarts; under the fork server one may die before its first
+    answer."""
+
+    async def body() -> None:
+        ctx = context(instance, state_dir)
+        ctx.config = msgspec.structs.replace(CONFIG, fees=WANTS_GT)
+        async with holding_gt(instance) as (account, poller_of):
+
+            async def is_on() -> bool:
+                await poller_of(ctx)._read_fee_switch()
+                return account.fee_deduction is not None and account.fee_deduction.enabled
+
+            supervisor = Liveness.create(instance, "supervisor")
+            ctx.restarts = 1
+            assert await is_on(), "the one before has died without an answer"
+            ctx.restarts = 0
+            assert account.fee_deduction is not None
+            account.fee_deduction.enabled = False
+            assert not await is_on(), "what an operator says last counts in this run"
+            kept = state_dir / "fee_coins.json"
+            kept.write_bytes(kept.read_bytes().replace(str(os.getpid()).encode(), b"1"))
+            assert await is_on(), "that was of an earlier run"
+            kept.write_bytes(b"damaged")
+            account.fee_deduction.enabled = False
+            assert await is_on()
+            supervisor.close()
+
+    asyncio.run(body())
+
+
 def test_an_account_whose_modes_nobody_tells_is_read_and_takes_no_entries(
     instance: str, state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +394,8 @@ def test_an_account_in_a_wrong_mode_is_told_with_the_call_and_trades_again_once_
             assert wrong.effect is Effect.DEGRADES and wrong.venues == (name,)
             assert "settings are wrong" in wrong.what and f"wanted {back}" in wrong.what
             assert "key" not in wrong.what and call in wrong.solve
+            assert wrong.solve.startswith("change that in the account's settings at the venue, with nothing open there")
+            assert wrong.solve.endswith("it is looked at again every 2 s, and trades again by itself")
             snapshot = reader.poll()
             assert snapshot is not None and snapshot.settings_known == {name: False}, "no entry there"
             assert not snapshot.balances and not snapshot.positions_recv_mono_ns and reader.poll() is None
@@ -361,6 +431,59 @@ def test_a_wrong_mode_is_said_once_however_often_other_failures_come_between(
                 assert [text.rpartition(" ")[2] for text in said] == [failing.name, wrong.name] * times
                 while poller.failures:  # until it answers again
                     await poller._sweep()
+            await client.close()
+            page.close()
+            catalogue.close()
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("silence", [False, True])
+def test_a_question_for_the_time_without_an_answer_costs_no_account_page(
+    silence: bool, instance: str, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Balances go on being written while it is out, and the last reading stays with its own time, also for the next
+    poller and for who reads the page of a venue whose account does not answer."""
+    monkeypatch.setattr("workers.poller.MEASURE_EVERY_S", 0.01)
+
+    async def body() -> None:
+        async with world("demo") as box:
+            name = "mexc_spot"
+            venue = box.venue(name)
+            page, catalogue = AccountPage.create(instance), CataloguePage.create(instance)
+            writer = AccountWriter(page, CataloguePage.attach(instance), [venue])
+            client = make_venue(venue, box.credentials(name))
+            ctx = context(instance, state_dir)
+            poller = VenuePoller(ctx, venue, client, writer)
+            sweeping = asyncio.create_task(poller.run())
+            reader = AccountReader(AccountPage.attach(instance), [venue], Instruments([]))
+            await until(lambda: bool(reader.clocks()), "a reading of the venue's clock")
+
+            def asked() -> int:
+                rows = box.server.ledger.rows
+                return len([row for row in rows if row.get("operation") == "time" and row.get("fault")])
+
+            def swept() -> int:
+                row = page.venue(venue.venue_id)
+                return int(row[ACCOUNT_VENUE.sweep_end_mono_ns]) if row is not None else 0
+
+            rule = {"kind": "delay_request", "delay_ms": 600_000.0} if silence else {"kind": "gateway_page"}
+            box.fault(**rule, target="time", count=0)
+            await until(lambda: asked() > 0, "a question without an answer")
+            newest = swept()
+            await until(lambda: swept() > newest, "the page with the last answer")
+            before = reader.clocks()[name]
+            for _ in range(2):
+                newest = swept()
+                await until(lambda: swept() > newest, "a sweep meanwhile")  # noqa: B023
+            offset_ns, read_ns = reader.clocks()[name]
+            assert (offset_ns, read_ns) == before and 0 < read_ns < swept()
+            assert poller.failures == 0
+            sweeping.cancel()
+            await asyncio.gather(sweeping, return_exceptions=True)
+            again = VenuePoller(ctx, venue, client, writer)
+            again._failure(1, AccountState.REFUSED, "key refused", 0.0)
+            assert reader.clocks()[name] == before
             await client.close()
             page.close()
             catalogue.close()

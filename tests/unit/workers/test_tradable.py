@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ import pytest
 from pipeline.execution.journal import Journal
 from pipeline.model.enums import AccountState, ProcessState
 from pipeline.risk.breakers import solve
-from pipeline.trade_state import Effect, Reason, TradeState, executor_reasons, state_of
+from pipeline.trade_state import Effect, Reason, TradeState, executor_reasons, ledger_reasons, state_of
 from shm.liveness import Liveness, LivenessView
 from shm.pages import HaltPage
-from tests.worlds.execution_starts import held_world, ready_world
+from tests.worlds.execution_starts import bad_fill, held_world, overfill, ready_world
+from tests.worlds.execution_world import World
 from workers.executor.publisher import Publisher
 from workers.executor_file import read_executor_state, write_executor_state
 from workers.halt_file import OPEN, Block, HaltState, latch_on_disk
+from workers.last_run.other_journal import BEGUN_ANEW, journal_notes
+from workers.pinning import pinning_reasons
 from workers.tradable import (
     InstanceReasons,
     account_reasons,
@@ -31,7 +35,6 @@ from workers.tradable import (
     fields,
     halt_reasons,
     page_reasons,
-    pinning_reasons,
     process_reasons,
     symbol_reasons,
     uncompared_notes,
@@ -81,6 +84,10 @@ def test_halt_drain_and_blocks() -> None:
     halted = HaltState(halted=True, reason="fire", by="uid 0", wall_ns=5)
     assert state(halt_reasons(halted, list(VENUES), running=True)) is TradeState.HALTED
     assert state(halt_reasons(halted, list(VENUES), running=False)) is TradeState.STOPPED
+    hung = msgspec.structs.replace(halted, reason="the executor hangs: no beat for 1001 ms")
+    (found,) = halt_reasons(hung, list(VENUES), running=True)
+    assert found.solve.startswith("arb resume --reason R; ") and "guard.hung_after_ms" in found.solve
+    assert "loaded host" in found.solve and "hung" not in halt_reasons(halted, [], running=True)[0].solve
     drained = msgspec.structs.replace(OPEN, drain=BLOCK)
     (found,) = halt_reasons(drained, list(VENUES), running=True)
     assert (found.effect, found.solve) == (Effect.STOPS, "arb resume --reason R")
@@ -143,8 +150,13 @@ def test_feeds_and_venues() -> None:
     assert (found.what, found.effect) == ("feed of mexc_spot: no stream is connected", Effect.DEGRADES)
     down = {**up, "mexc_spot.books_whole": 0, "gateio_spot.connected": 0}
     assert state(feed_reasons(rows, down)) is TradeState.STOPPED
-    (found,) = feed_reasons({**rows, "mexc_spot": {"reachable": False}}, up)
-    assert "unreachable" in found.what
+    unread = {**rows, "mexc_spot": {"reachable": False}}
+    for counters in ({}, {**up, "mexc_spot.connected": 0}, {**up, "mexc_spot.books_whole": 0}):
+        (found,) = feed_reasons(unread, counters)
+        assert "unreachable" in found.what and found.effect is Effect.DEGRADES
+    (note,) = feed_reasons(unread, up)
+    assert note.effect is Effect.NOTE, "it trades on what was read before"
+    assert note.what == "venue mexc_spot: its instruments could not be read anew, the last ones count"
 
 
 def test_books_that_are_not_compared_with_their_tickers_are_a_note() -> None:
@@ -169,6 +181,13 @@ def test_detection_that_is_off_is_a_note() -> None:
     (off,) = detection_reasons({"looks_for_entries": 0})
     assert off.effect is Effect.NOTE and "detection is off" in off.what and "reload" in off.solve
     assert state([off]) is TradeState.READY
+
+
+def test_a_journal_that_is_not_the_one_recorded_before_is_a_note() -> None:
+    assert journal_notes({}) == journal_notes({BEGUN_ANEW: 0}) == []
+    (other,) = journal_notes({BEGUN_ANEW: 1})
+    assert other.effect is Effect.NOTE and "recorded from its beginning" in other.what
+    assert state([other]) is TradeState.READY
 
 
 def test_a_rate_limit_is_a_note_and_a_refused_key_is_not() -> None:
@@ -209,13 +228,17 @@ def test_what_is_published_is_read_back_as_it_was_said(tmp_path: Path) -> None:
 
 
 def test_a_stopped_instance_still_says_what_will_stand_in_its_way(instance: str, tmp_path: Path) -> None:
-    published(tmp_path, stopped=True)
+    world = held_world()
+    world.core.context.trip("unknown_past", "test")
+    world.core.context.now = world.now()
+    write_executor_state(tmp_path, Publisher(world.core, tmp_path, lambda level, text: None).state(stopped=True))
     reasons = InstanceReasons(instance, tmp_path)
     answer = reasons.answer({"state": "stopped", "config": "/etc/main.yaml"}, running=False)
     assert answer.state is TradeState.STOPPED
     whats = [r.what for r in answer.reasons]
     assert "the instance does not run" in whats
     assert any(what.startswith("breaker recovery_hold") for what in whats)
+    assert any(what.startswith("breaker unknown_past") for what in whats)
     assert next(r.solve for r in answer.reasons if "does not run" in r.what) == "arb up --config /etc/main.yaml"
 
 
@@ -233,6 +256,26 @@ def test_after_a_crash_the_journal_speaks(instance: str, tmp_path: Path) -> None
     assert any("waits for an operator" in what for what in whats)
 
 
+@pytest.mark.parametrize(("up", "first"), [(ProcessState.READY, "arb resume --adopt"), (ProcessState.STARTING, "arb")])
+def test_what_can_be_adopted_stands_above_the_latch_that_an_adoption_releases(
+    up: ProcessState, first: str, instance: str, tmp_path: Path
+) -> None:
+    """From top to bottom each command works at its moment: nothing is adopted before the executor is READY."""
+    world = ready_world()
+    world.core.context.trip("unknown_past", "test")
+    world.core.context.now = world.now()
+    write_executor_state(tmp_path, Publisher(world.core, tmp_path, lambda level, text: None).state())
+    latch_on_disk(tmp_path, "the executor hangs", by="guard")
+    page = Liveness.create(instance, "executor")
+    page.set_state(up)
+    page.beat()
+    answer = InstanceReasons(instance, tmp_path).answer({"state": "ready", "processes": {"executor": {}}}, running=True)
+    page.close()
+    solves = [reason.solve for reason in answer.reasons if reason.effect is Effect.HALTS]
+    assert len(solves) == 2 and solves[0].startswith(first)
+    assert solves[0].startswith("arb resume --reason R") is (up is not ProcessState.READY)
+
+
 def test_a_halt_on_the_disk_is_said_without_a_process(instance: str, tmp_path: Path) -> None:
     latch_on_disk(tmp_path, "look at the feeds", by="uid 7 (ann)")
     answer = InstanceReasons(instance, tmp_path).answer({}, running=False)
@@ -242,6 +285,14 @@ def test_a_halt_on_the_disk_is_said_without_a_process(instance: str, tmp_path: P
 def test_every_breaker_names_the_command_that_solves_it() -> None:
     for name in ("recovery_hold", "daily_loss", "venue.mexc_spot", "fee.mexc_spot.BTCUSDT", "overfill"):
         assert f"arb breakers --rearm {name} --reason R" in solve(name)
+
+
+@pytest.mark.parametrize("trips", [overfill, bad_fill])
+def test_a_fill_that_cannot_be_true_names_the_trail_of_its_operation(trips: Callable[[], World]) -> None:
+    ledger = trips().core.ledger
+    (operation,) = ledger.open_operations
+    (reason,) = ledger_reasons(ledger)
+    assert f"arb why {operation})" in reason.solve and "arb breakers --rearm" in reason.solve
 
 
 def test_an_absent_core_is_a_reason() -> None:
@@ -267,6 +318,12 @@ def test_a_halted_instrument_is_a_note_with_its_cause_and_the_command() -> None:
     ]
     assert answer.notes[1].solve.startswith("arb symbols add gateio_spot ETH_USDT")
     assert symbol_reasons({}) == []
+
+
+def test_prices_that_are_too_far_apart_are_a_reason_with_the_command_that_explains_it() -> None:
+    answer = answer_of(symbol_reasons({"prices_apart": {"mexc_spot BTCUSDT": "BTC/USDT: prices 6 and 60"}}))
+    assert answer.state is TradeState.DEGRADED and "mexc_spot BTCUSDT" in answer.reasons[0].what
+    assert "prices 6 and 60" in answer.reasons[0].what and "arb symbols list" in answer.reasons[0].solve
 
 
 def test_a_list_of_announced_ends_that_cannot_be_read_is_a_note() -> None:

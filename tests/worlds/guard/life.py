@@ -6,11 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pipeline.model.config import EngineConfig
 from pipeline.model.enums import ProcessState
 from shm.liveness import Liveness
 from shm.metrics import Metrics
 from shm.pages import HaltPage
 from tests.worlds.execution_world import make_config
+from tests.worlds.waiting import WAIT_S
 from workers.guard.process import Guard
 
 
@@ -26,6 +28,12 @@ class Context:
         self.restarts = 0
         self.beats = 0
         self.orphaned = self.stopped = False
+        self.accepted: EngineConfig | None = None  # by a reload, and not taken in yet
+
+    def reloaded(self) -> EngineConfig | None:
+        found, self.accepted = self.accepted, None
+        self.config = found or self.config
+        return found
 
     def progress(self) -> None:
         self.beats += 1
@@ -68,6 +76,14 @@ class Life:
         self.executor.beat()
         self.guard.look(now_ns)
         return self.page.may_send(self.executor.epoch, now_ns + 1)
+
+    def saves(self, now_ns: int) -> bool:
+        """As :meth:`may_send`; the disk has then taken or refused what it lacked, and the guard has seen that."""
+        may_send = self.may_send(now_ns)
+        late = self.guard.keeper._late
+        assert late is None or late.done.wait(WAIT_S)
+        self.guard.keeper.look_at_disk()
+        return may_send
 
     def close(self) -> None:
         self.page.close()

@@ -12,11 +12,13 @@ import msgspec
 
 class Telegram:
     """``write`` is what somebody does in a chat; ``sent`` what the bot has sent. An update is given until a later
-    offset confirms it, as the real one does. ``refused``: the status that every question for updates is answered."""
+    offset confirms it, as the real one does. ``refused``: the status that every question for updates is answered;
+    ``mute``: that of whatever the bot sends. ``name``: the bot's; "": nobody hears it."""
 
     def __init__(self, token: str) -> None:
         self.sent: list[dict[str, Any]] = []
-        self.refused = 0
+        self.refused = self.mute = 0
+        self.name = "My_Bot"
         self._written = 0
         self._updates: list[dict[str, Any]] = []
         self._news = threading.Condition()
@@ -53,7 +55,9 @@ class Telegram:
     def _answer(self, path: str, fields: dict[str, Any], token: str) -> tuple[int, Any]:
         if path == f"/bot{token}/sendMessage":
             self.sent.append(fields)
-            return 200, {}
+            return self.mute or 200, {}
+        if path == f"/bot{token}/getMe":
+            return (200, {"username": self.name}) if self.name else (502, None)
         if path != f"/bot{token}/getUpdates":
             return 404, None
         if self.refused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import threading
 from typing import Any
 
@@ -12,7 +13,8 @@ import msgspec
 class WebhookReceiver:
     """``received``: (path, JSON object) of every POST, in order; ``status``: what it answers. ``url`` ends in ``/``."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, reserved: socket.socket | None = None) -> None:
+        """``reserved``: a bound socket to listen on."""
         self.received: list[tuple[str, dict[str, Any]]] = []
         self.status = 200
         receiver = self
@@ -30,7 +32,12 @@ class WebhookReceiver:
             def log_message(self, format: str, *args: Any) -> None:
                 return
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler, reserved is None)
+        if reserved is not None:
+            self._server.socket.close()
+            self._server.socket = reserved
+            self._server.server_address = reserved.getsockname()
+            self._server.server_activate()
         self.port = int(self._server.server_address[1])
         self.url = f"http://127.0.0.1:{self.port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

@@ -61,6 +61,7 @@ class SignedApi:
             ("GET", f"{sapi}/capital/withdraw/history"): Route(self._withdrawals, "account_book", 1),
             ("GET", f"{sapi}/asset/transfer"): Route(self._transfers, "account_book", 1),
             ("GET", f"{sapi}/spot/delist-schedule"): Route(self._delistings, "instruments", 100),
+            ("GET", f"{sapi}/spot/open-symbol-list"): Route(self._openings, "instruments", 100, False, True),
             ("GET", f"{sapi}/account/apiRestrictions"): Route(self._restrictions, "other", 1),
             ("GET", f"{sapi}/margin/allPairs"): Route(self._no_margin, "instruments", 1),
             ("GET", f"{sapi}/margin/isolated/allPairs"): Route(self._no_margin, "instruments", 1),
@@ -312,6 +313,11 @@ class SignedApi:
     async def _delistings(self, call: ApiRequest) -> Any:
         rows = [row for row in self._venue.instruments.values() if row.delisted_s]
         return [{"delistTime": row.delisted_s * 1000, "symbols": [row.symbol]} for row in rows]
+
+    async def _openings(self, call: ApiRequest) -> Any:
+        if call.params:  # it takes none, a time and a signature neither
+            raise BinanceError(-1104, f"Not all sent parameters were read; was sent '{len(call.params)}' parameter(s).")
+        return []  # whatever is listed here is open
 
     def _moved(self, call: ApiRequest, reason: str) -> list[BookEntry]:
         """Deposits or withdrawals, newest first."""

@@ -14,6 +14,7 @@ from pipeline.economics.margin import disagree, liquidation_price
 from pipeline.exchanges.binance import futures_client, futures_session
 from pipeline.exchanges.binance.futures_client import BinanceFuturesClient
 from pipeline.exchanges.binance.futures_session import BinanceFuturesTrading
+from pipeline.model.clock import mono_ns
 from pipeline.model.enums import OrderSide, OrderState, TimeInForce
 from pipeline.model.errors import AccountSettingsWrong, AuthRefused, OrderNotFound, VenueRejected
 from pipeline.model.structs import Balance, Credentials, Fill, OrderUpdate, Position
@@ -331,16 +332,37 @@ def test_income_of_many_pages_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- orders ---
 
 
-def test_dead_man_timers_are_set_of_contracts_that_were_sent_to_seldom_and_disarmed() -> None:
-    async def body(it: Box) -> None:
-        def armed() -> list[str]:
-            return [r["symbol"] for r in it.box.server.ledger.of_kind("request") if r["operation"] == "countdown"]
+def test_dead_man_timers_are_set_of_contracts_that_were_sent_to_and_again_when_half_of_them_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of many contracts at once they run for longer: the weight of a minute is needed elsewhere."""
 
-        for _ in range(3):
-            await it.client.set_countdown(10, [BTC])
-        assert armed() == [BTC] and len(it.config.symbols) > 1
+    async def body(it: Box) -> None:
+        def armed() -> list[tuple[str, str]]:
+            rows = [r for r in it.box.server.ledger.of_kind("request") if r["operation"] == "countdown"]
+            found = [(row["symbol"], row["detail"]["timeout"]) for row in rows[len(before) :]]
+            before.extend(found)
+            return found
+
+        before: list[tuple[str, str]] = []
+        many, began_ns = sorted(it.venue.instruments), mono_ns()
+        assert len(many) > futures_client.SHORT_TIMERS_MAX
+        for at_s, symbols, expected in (
+            (0.0, [BTC], [(BTC, "10000")]),
+            (4.9, [BTC], []),
+            (5.1, [BTC], [(BTC, "10000")]),
+            (6.0, many, [(symbol, "60000") for symbol in many]),
+            (55.0, many, []),
+            (57.0, many, [(symbol, "60000") for symbol in many]),
+            (58.0, [BTC], [(BTC, "10000")]),
+            (59.0, [BTC], []),
+        ):
+            with monkeypatch.context() as patch:
+                patch.setattr(futures_client, "mono_ns", lambda at_s=at_s: began_ns + int(at_s * 1e9))
+                await it.client.set_countdown(10, symbols)
+            assert sorted(armed()) == expected, at_s
         await it.client.set_countdown(0, [BTC])
-        assert armed() == [BTC, BTC]
+        assert armed() == [(BTC, "0")]
 
     on(body)
 

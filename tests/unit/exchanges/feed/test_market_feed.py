@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.book.memory import BOOK_ROW
 from pipeline.book.ticker_trust import LOSSES_MAX
+from pipeline.exchanges.feed import snapshots
 from pipeline.exchanges.feed.snapshots import QUIET_NS
 from pipeline.exchanges.feed.topics import topics_of
 from pipeline.exchanges.feed.types import FeedInstrument, FeedSettings
@@ -165,7 +166,8 @@ def test_a_book_that_never_stands_for_long_is_asked_for_less_and_less_often() ->
             book.invalidate(row.book_index)
             snapshots.want(row.book_index)
             await until(lambda lost=lost: book.counters.resyncs >= lost, "the book again")  # type: ignore[misc]
-        assert snapshots._backoff[row.book_index]._attempt >= 3
+        pauses = snapshots._backoff[row.book_index]
+        assert pauses._ceiling_s >= min(pauses._cap_s, pauses._base_s * pauses._factor**3)
 
     on("mexc_spot", scenario)
 
@@ -178,7 +180,8 @@ def test_a_book_near_its_horizon_takes_a_deeper_snapshot_while_it_stands() -> No
         best = book.top(row.book_index).bid
         book.mem[at + BOOK_ROW.horizon], book.mem[at + BOOK_ROW.reach] = best - 10, 1000  # as of a cut snapshot
         await until(lambda: it.feed.counters.deepened == 1, "the snapshot")
-        assert book.counters.gaps == book.counters.resyncs == 0 and book.near_horizon() == [] and it.tradable(row)
+        assert book.counters.gaps == book.counters.resyncs == 0 and book.near_horizon() == []
+        await until(lambda: it.tradable(row), "that it stands")
         await it.equal()
 
     on("mexc_spot", scenario)
@@ -239,6 +242,22 @@ def test_a_stream_that_becomes_late_is_unproved_until_it_has_caught_up() -> None
     on("mexc_spot", scenario)
 
 
+@pytest.mark.parametrize("moved_ms", [1200, -1200])
+def test_a_venues_clock_that_moves_closes_it_at_once_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, moved_ms: int
+) -> None:
+    monkeypatch.setattr("pipeline.exchanges.feed.connection_proofs.MOVED_NS", 1_000_000_000)
+
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="clock_skew", venue=it.name, delay_ms=moved_ms)
+        await until(lambda: not any(it.tradable(row) for row in it.rows), "no book")
+        await until(lambda: any("its clock has moved by" in text for text in it.said), "its clock")
+        await until(it.all_tradable, "every book again")
+        assert it.feed.counters.disconnects == 0, "the same connection"
+
+    on("gateio_spot", scenario)
+
+
 def test_a_process_that_stood_still_proves_nothing_with_what_its_sockets_held() -> None:
     async def scenario(it: Bench) -> None:
         proved: list[bool] = []
@@ -271,13 +290,14 @@ def test_a_process_that_stood_still_proves_nothing_with_what_its_sockets_held() 
 @pytest.mark.parametrize("name", TRADED)
 def test_refused_handshakes_are_waited_out_while_rest_shows_unproved_books(name: str) -> None:
     async def scenario(it: Bench) -> None:
-        it.box.fault(kind="refuse_connect", venue=name, target="public", status=503, count=0, duration_ms=3500)
+        it.box.fault(kind="refuse_connect", venue=name, target="public", status=503, count=0)
         it.box.fault(kind="disconnect", venue=name, target="public")
         await until(lambda: it.feed.counters.rest_books >= len(it.rows), "books by REST")
         for row in it.rows:
             record = it.read(row)
             assert record[BOOK.flags] & FLAG_UNPROVED and proof_mono_ns(it.words, 0, record) == 0
             assert record[BOOK.bid_price_fp] > 0 and record[BOOK.ask_price_fp] > 0
+        it.box.server.faults.clear()
         await until(it.all_tradable, "whole, proved books after the outage")
         await it.equal()
 
@@ -416,6 +436,20 @@ def test_a_changed_row_starts_the_book_anew_under_its_new_numbers() -> None:
     on("gateio_spot", scenario)
 
 
+def test_a_price_of_digits_that_no_row_holds_costs_its_book_a_minute_and_not_the_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(it: Bench) -> None:
+        it.box.fault(kind="bad_number", venue=it.name, target="public", text="1.23456789012345678901", count=9)
+        await until(lambda: bool(it.feed.snapshots.wanted_digits), "the price")
+        await until(it.all_tradable, "the book, without a finer row")
+        halted = [text for text in it.said if "halted, a price has" in text]
+        assert halted and len(halted) == len(set(halted))
+
+    monkeypatch.setattr(snapshots, "TOO_FINE_AGAIN_S", 0.1)
+    on("gateio_spot", scenario)
+
+
 def test_bad_frames_cost_their_books_and_too_many_the_connection() -> None:
     async def scenario(it: Bench) -> None:
         it.box.fault(kind="corrupt", venue="gateio_spot", target="public", count=25)
@@ -451,19 +485,5 @@ def test_a_quiet_book_whose_updates_have_stopped_is_found_by_rest() -> None:
         await snapshots.compare_quietest(later_ns + QUIET_NS)
         assert not it.tradable(row) and any("venue shows another one" in text for text in it.said)
         await until(it.all_tradable, "the book again")
-
-    on("mexc_spot", scenario)
-
-
-def test_snapshots_that_fail_are_asked_again_with_backoff() -> None:
-    async def scenario(it: Bench) -> None:
-        symbol = it.rows[0].spec.symbol
-        await it.moved(it.rows[0])
-        it.box.fault(kind="http_error", venue="mexc_spot", target="depth", count=2)
-        it.box.fault(kind="drop_delta", venue="mexc_spot", target="depth", symbol=symbol)
-        await until(lambda: it.feed.counters.snapshots_failed >= 2, "failed snapshots")
-        others = it.rows[1:]
-        assert all(it.tradable(row) for row in others)
-        await until(it.all_tradable, "whole books again")
 
     on("mexc_spot", scenario)

@@ -9,7 +9,7 @@ import pytest
 from pipeline.exchanges.feed.connection import FeedConnection
 from pipeline.model.clock import mono_ns
 from shm.layout import BOOK
-from tests.worlds.feed_bench import Bench, on
+from tests.worlds.feed_bench import Bench, on, swallowing
 from tests.worlds.waiting import until_async as until
 from workers.feed import warm
 
@@ -112,5 +112,24 @@ def test_a_change_that_the_venue_refuses_is_tried_again_after_a_while() -> None:
         await until(lambda: any("planned change put off" in text for text in it.said), "the refusal")
         assert not connection.renew_asked and connection.life_s > connection.age_s
         assert it.feed.connected and conns(it) == {connection.conn}
+
+    on("gateio_spot", scenario)
+
+
+def test_a_connection_that_is_lost_while_its_next_one_is_being_opened_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An address that answers nothing takes 20 s: until then nobody would have looked at the old one."""
+
+    async def scenario(it: Bench) -> None:
+        (old,) = it.feed._connections.values()
+        async with swallowing(it, monkeypatch) as come:
+            old.renew_asked = True
+            await until(lambda: bool(come), "the next connection being opened")
+            old.drop("cut")
+            await until(lambda: it.feed.counters.disconnects == 1, "the loss being noticed")
+            assert not any(it.tradable(row) for row in it.rows)
+        await until(it.all_tradable, "every book over the next connection")
+        assert old not in it.feed._connections.values()
 
     on("gateio_spot", scenario)

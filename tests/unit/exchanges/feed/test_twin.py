@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from pipeline.book.memory import BOOKS, WATCH
 from pipeline.book.venue_books import VenueBooks
 from pipeline.exchanges.factory import feed_codec
 from pipeline.exchanges.feed.connection import ConnectionRows, FeedConnection
@@ -16,12 +19,12 @@ from pipeline.exchanges.feed.kept_connection import KeptConnection, Twin
 from pipeline.exchanges.feed.public_stream import Control, ControlKind
 from pipeline.exchanges.feed.types import FeedSettings
 from pipeline.model.clock import mono_ns
-from pipeline.model.instruments import InstrumentRow
-from shm.bookring import init_feed
+from shm.bookring import conn_open, init_feed
 from shm.layout import BOOK, feed_segment_words
 from shm.words import Words
 from tests.worlds.exchange_world import TRADED
-from tests.worlds.feed_bench import Bench, on
+from tests.worlds.feed_bench import Bench, at_rest, beside_each_other, on, parts, push
+from tests.worlds.venue_books_rig import CONN, Rig, spot_update, watch_from
 from tests.worlds.waiting import until_async as until
 from workers.feed import warm
 
@@ -78,33 +81,6 @@ def test_either_connection_ends_without_a_hole_in_any_proof(name: str, one_ends:
         await it.equal()
 
     on(name, scenario, settings=TWO)
-
-
-def parts(it: Bench) -> tuple[KeptConnection, Twin, FeedConnection, FeedConnection]:
-    """The kept connection and its twin; the sockets of both."""
-    (kept,) = it.feed._kept
-    assert kept.twin is not None and kept.live is not None and kept.twin.connection is not None
-    return kept, kept.twin, kept.live, kept.twin.connection
-
-
-def beside_each_other(it: Bench) -> bool:
-    (kept,) = it.feed._kept
-    twin = kept.twin and kept.twin.connection
-    return bool(kept.live and twin and twin.acked >= kept.live.acked)
-
-
-async def at_rest(it: Bench) -> None:
-    assert it.box.server.market is not None
-    it.box.server.market.stop()
-    await until(lambda: all(it.equals_venue(row) for row in it.rows), "the market at rest")
-
-
-def push(it: Bench, row: InstrumentRow, over: FeedConnection, steps: int = 1, **more: object) -> None:
-    """An update ``steps`` behind the book's newest one that changes nothing, over one of the connections."""
-    number = int(it.read(row)[BOOK.update_id]) + steps
-    result = {"t": it.box.server.venues[it.name].now_ms(), "s": row.spec.symbol, "U": number, "u": number}
-    frame = {"channel": "spot.order_book_update", "event": "update", "result": {**result, "b": [], "a": [], **more}}
-    it.feed._sink(over.conn)(memoryview(json.dumps(frame).encode()), True, mono_ns())
 
 
 def test_books_of_a_twin_that_goes_before_it_could_take_over_are_fetched_for_the_first_one(
@@ -182,6 +158,72 @@ def test_a_second_connection_without_data_is_replaced_though_its_books_are_those
         assert first.is_open and "no data" in second.end_reason
 
     on("gateio_spot", scenario, settings=FeedSettings(sockets=2, stall_after_s=60.0), add=False, wait=False)
+
+
+@pytest.mark.parametrize("why", ["silent", "late", "neither", "closed", "both silent"])
+@pytest.mark.parametrize("silent_one", [CONN, CONN + 1])
+def test_one_that_has_had_nothing_for_half_a_second_gives_its_books_to_the_other(
+    monkeypatch: pytest.MonkeyPatch, silent_one: int, why: str
+) -> None:
+    rig, times = Rig().live(), [0]
+    conn_open(rig.words, 0, CONN + 1, 1, 0)
+    data_ns = dict.fromkeys((CONN, CONN + 1), 0)
+    rows = {}
+    for conn in data_ns:
+        watch_from(rig.books, conn, 0)
+        has_had = partial(data_ns.__getitem__, conn)
+        state = {"is_open": True, "on_time": True, "complete": True, "acked": {"t"}}
+        rows[conn] = SimpleNamespace(conn=conn, last_data_ns=has_had, **state)
+    kept, nothing = KeptConnection(), cast(Any, None)
+    asks = {"books": rig.books, "connect": nothing, "room": nothing, "hand_over": nothing, "end": nothing}
+    twin = Twin(kept, **asks, topics=nothing, say=nothing)
+    kept.live, twin.connection = cast(FeedConnection, rows[CONN]), cast(FeedConnection, rows[CONN + 1])
+    monkeypatch.setattr("pipeline.exchanges.feed.kept_connection.mono_ns", lambda: times[-1])
+    rig.books.on_frame(spot_update(12, 12), 2000, silent_one)
+    for time_ns in (0, 2_000_000_000, 2_050_000_000):
+        times.append(time_ns)
+        twin._look(twin.connection)
+    other = 2 * CONN + 1 - silent_one
+    data_ns[other] = 600_000_000 if why in ("silent", "both silent") else 400_000_000
+    if why != "both silent":  # which has had nothing since the book's newest update, and proves nothing
+        rig.books.mem[BOOKS.connections + other * WATCH.WORDS + WATCH.data_ns] = data_ns[other]
+    rows[silent_one].on_time = why not in ("late", "closed")
+    rows[other].is_open = why != "closed"
+    twin._look(twin.connection)
+    assert rig.books.conn_of(2) == (other if why == "silent" else silent_one)
+
+
+@pytest.mark.parametrize("silent_one", ["first", "second"])
+def test_quiet_books_of_a_connection_that_has_fallen_silent_are_the_other_ones(silent_one: str) -> None:
+    """No update comes for them, and no frame of the silent one: only the other one can prove them."""
+
+    async def scenario(it: Bench) -> None:
+        await until(lambda: it.feed.twins == 1 and it.all_tradable(), "a twin that could take over")
+        await at_rest(it)
+        _, twin, first, second = parts(it)
+        silent, other = (first, second) if silent_one == "first" else (second, first)
+        quiet, busy = it.rows[:2]
+        before, life = it.feed.books.counters.snapshots, BOOKS.connections + other.conn * WATCH.WORDS + WATCH.life_ns
+
+        def flows() -> bool:
+            push(it, busy, silent)
+            push(it, busy, other)
+            return mono_ns() - int(it.feed.books.mem[life]) > 600_000_000 and it.tradable(busy)
+
+        def carried() -> bool:
+            push(it, busy, other)
+            return int(it.read(quiet)[BOOK.conn]) == other.conn and it.tradable(quiet)
+
+        began = -1
+        while twin._life(other) != began:  # the machine stood still, and so the other one was silent, too
+            await until(flows, "both")
+            began = twin._life(other)
+            push(it, quiet, silent)
+            assert int(it.read(quiet)[BOOK.conn]) == silent.conn
+            await until(lambda: carried() or twin._life(other) != began, "the other one's")  # noqa: B023
+        assert it.feed.books.counters.snapshots == before and silent.is_open
+
+    on("gateio_spot", scenario, settings=FeedSettings(sockets=2, stall_after_s=60.0))
 
 
 def test_without_symbols_there_is_no_connection() -> None:
@@ -290,6 +332,33 @@ def test_two_that_bring_other_updates_become_one(monkeypatch: pytest.MonkeyPatch
     on("gateio_spot", scenario, settings=TWO)
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_gaps_of_the_first_that_the_twin_fills_end_it_only_where_they_are_no_losses(
+    monkeypatch: pytest.MonkeyPatch, alike: bool
+) -> None:
+    """What the first one has lost goes on top in its turn. Where the two cut the same updates differently, what has
+    shown the gap is never used."""
+    monkeypatch.setattr("pipeline.exchanges.feed.kept_connection.GAPS_MAX", 2)
+    monkeypatch.setattr("pipeline.exchanges.feed.kept_connection.GAP_NS", 0)
+
+    async def scenario(it: Bench) -> None:
+        await until(lambda: it.feed.twins == 1, "a twin that could take over")
+        await at_rest(it)
+        _, twin, first, second = parts(it)
+        looks = list[int]()
+        looked = twin._looked_again
+        monkeypatch.setattr(twin, "_looked_again", lambda *args: (looked(*args), looks.append(1)))
+        for row in it.rows[:2]:
+            push(it, row, second)
+            push(it, row, first, 2 if alike else 3)
+            push(it, row, second, u=int(it.read(row)[BOOK.update_id]) + (1 if alike else 4))
+            assert it.tradable(row)
+        await until(lambda: len(looks) == 2, "what is made of it")
+        assert twin._unlike() is not alike
+
+    on("gateio_spot", scenario, settings=TWO)
+
+
 @pytest.mark.parametrize("apart_ns", [0, 1_000_000_000], ids=["at_once", "a_second_apart"])
 def test_gaps_of_a_dozen_books_at_once_are_one_and_such_a_second_apart_are_many(
     monkeypatch: pytest.MonkeyPatch, apart_ns: int
@@ -305,7 +374,7 @@ def test_gaps_of_a_dozen_books_at_once_are_one_and_such_a_second_apart_are_many(
     asks = {"books": books, "connect": nothing, "room": nothing, "hand_over": nothing, "end": nothing}
     twin = Twin(kept, **asks, topics=nothing, say=nothing)
     kept.live = twin._matched = cast(FeedConnection, object())
-    twin.connection = cast(FeedConnection, object())
+    twin.connection = cast(FeedConnection, SimpleNamespace(conn=1))
     monkeypatch.setattr("pipeline.exchanges.feed.kept_connection.mono_ns", lambda: now_ns)
 
     def frame(symbol: str, update_id: int, conn: int, **more: object) -> None:
@@ -337,7 +406,7 @@ def test_a_gap_of_one_is_filled_by_the_other() -> None:
         push(it, row, second, 2)
         assert not it.tradable(row)
         push(it, row, first)
-        assert it.tradable(row) and it.read(row)[BOOK.conn] == second.conn
+        assert it.tradable(row) and it.read(row)[BOOK.conn] == first.conn
         counters = it.feed.books.counters
         assert (counters.gaps, counters.filled) == (before.gaps + 1, before.filled + 1)
         assert counters.snapshots == before.snapshots and not any("book lost" in text for text in it.said)

@@ -213,7 +213,13 @@ def test_connection_close_is_obeyed_after_the_reply() -> None:
 
 def pool(port: int, changes: list[bool], size: int = 3) -> Http1Pool:
     return Http1Pool(
-        host="127.0.0.1", port=port, tls=None, size=size, keep_warm_request=REQUEST, on_change=changes.append, venue="v"
+        host="127.0.0.1",
+        port=port,
+        secure=False,
+        size=size,
+        keep_warm_request=REQUEST,
+        on_change=changes.append,
+        venue="v",
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.exchanges.transport import spend
 from pipeline.exchanges.transport.spend import OF_ALL, SLICES, SpendRow, SpendTable, spent_of
 from shm.layout_pages import BUDGET_CAPACITY
 from shm.segment import cleanup_instance, list_segments
@@ -38,8 +39,11 @@ class Processes:
 
 
 @pytest.fixture
-def processes(instance: str) -> Iterator[Processes]:
+def processes(instance: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
     made = Processes(instance)
+    mine = f".{instance}."  # tests that run beside this one have tables of dead processes, too
+    looked_at = lambda of, over: cleanup_instance(of, lambda name: mine in name and over(name))  # noqa: E731
+    monkeypatch.setattr(spend, "cleanup_instance", looked_at)
     yield made
     for table in made.tables:
         table._segment.close()

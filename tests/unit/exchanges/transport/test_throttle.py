@@ -141,6 +141,22 @@ def test_server_clock_takes_the_middle_of_the_trip(monkeypatch: pytest.MonkeyPat
     assert clock.to_venue_ms(900_205) == 1_000_105
 
 
+def test_server_clock_follows_the_newest_reading_whoever_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "mono_ns", lambda: 10 * S)
+    clock = ServerClock()
+    assert not clock.known
+    clock.follow(500 * S, 4 * S)
+    assert clock.known and clock.now_ms() == 510_000
+    clock.follow(400 * S, 3 * S)
+    assert clock.now_ms() == 510_000, "read before that"
+    clock.learn(600_000, 2 * S)
+    assert clock.now_ms() == 601_000
+    clock.follow(500 * S, 8 * S)
+    assert clock.now_ms() == 601_000, "our own answer is newer"
+    clock.follow(500 * S, 10 * S)
+    assert clock.now_ms() == 510_000
+
+
 def test_the_anchor_is_the_busiest_market_that_is_there() -> None:
     assert anchor_symbol(["DOGEUSDT", "ETHUSDT", "BTCUSDT"]) == "BTCUSDT"
     assert anchor_symbol(["ZZZ_USDT", "AAA_USDT"]) == "ZZZ_USDT"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.execution.events import CommandKind
+from pipeline.execution.events import Command, CommandKind, Now
 from pipeline.execution.external_records import ExternalFlowRecord
 from pipeline.execution.ledger import Ledger, Order
 from pipeline.execution.records import OrderIntentRecord, Purpose
@@ -17,17 +17,16 @@ from pipeline.model.venue_clock import MEASURE_EVERY_S
 from pipeline.trade_state import executor_reasons
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
-from tests.worlds.external_world import CONTRACT, FUTURES, LISTINGS, MID, records
+from tests.worlds.external_world import CONTRACT, FUTURES, LISTINGS, MID, hedge, records
 
 D = Decimal
 SPOT, MEXC = "gateio_spot", "mexc_spot"
 QTY = D("0.03")
 DUST = D("0.0005")
 ENTRY_MS, GRACE_MS = 1000, 10_000  # as configured by default
-NAKED_USD_S = RiskLimits().max_naked_usd_s
 
 
-def open_world(seed: int = 1, max_naked_usd_s: Decimal = NAKED_USD_S, **execution: Any) -> VirtualWorld:
+def open_world(seed: int = 1, max_naked_usd_s: Decimal | None = None, **execution: Any) -> VirtualWorld:
     """BTC on three venues at one price, production windows; ready."""
     limits = {"min_profit_margin_bps": D(3), "max_slippage_bps": D(50), "max_naked_usd_s": max_naked_usd_s}
     settings = {
@@ -314,6 +313,42 @@ def test_a_venues_moved_clock_costs_one_order_at_most(skew_ms: float, refused: b
     assert not world.core.ledger.breakers
 
 
+class WallJumped:
+    """A clock that shows another wall time."""
+
+    def __init__(self, clock: Any, step_ns: int) -> None:
+        self._clock, self._step_ns = clock, step_ns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._clock, name)
+
+    def wall_ns(self) -> int:
+        return int(self._clock.wall_ns()) + self._step_ns
+
+
+def wall_jumps(world: VirtualWorld, hours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our wall clock alone jumps, for the core and for what turns its times into the venues'."""
+    now, step_ns = world.now, hours * 3_600_000_000_000
+    monkeypatch.setattr(world, "now", lambda: Now(now().mono_ns, now().wall_ns + step_ns))
+    for link in world.links.values():
+        monkeypatch.setattr(link, "_clock", WallJumped(link._clock, step_ns))
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_our_wall_clock_that_jumps_stops_entries_and_no_exit_until_it_is_right_again(hours: int) -> None:
+    """Orders are stamped by the venue's clock and could go on; the day's end would be another one."""
+    world = open_world()
+    hedge(world)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        wall_jumps(world, hours, monkeypatch)
+        world.run(MEASURE_EVERY_S * 1000)
+        assert not _entries_at_mexc(world) and Refusal.CLOCK_SKEW in world.refusals
+        world.feed(Command(CommandKind.CLOSE_HEDGES, "", "test"))
+        assert world.run_until(lambda: not world.core.ledger.hedges, limit_ms=2000)
+    world.run(MEASURE_EVERY_S * 1000)
+    assert _entries_at_mexc(world) and not world.core.ledger.breakers
+
+
 def test_a_refused_time_stops_entries_until_the_clock_is_measured_again() -> None:
     """A jump right before the order costs that one; the next reading of the poller lets entries go on."""
     world = open_world()
@@ -387,6 +422,15 @@ def test_worth_times_time_trips_its_breaker(limit: Decimal, tripped: bool) -> No
     assert naked_ms(world, began_ns) > 1400
     assert ("naked_exposure" in world.core.ledger.breakers) == tripped
     assert world.core.risk.naked.usd_s == pytest.approx(D(1920) * D("1.5"), rel=D("0.02"))
+
+
+@pytest.mark.parametrize(("for_s", "tripped"), [(14, False), (17, True)])
+def test_where_no_limit_is_set_the_largest_entry_alone_for_fifteen_seconds_is(for_s: int, tripped: bool) -> None:
+    """1,920 of at most 2,000 USD: an unknown order's proof takes less, and the leg that nobody repairs more."""
+    world = open_world()
+    lone_leg(world)
+    world.run(for_s * 1000)
+    assert ("naked_exposure" in world.core.ledger.breakers) == tripped
 
 
 def test_a_restart_forgets_nothing_of_it_and_a_repair_ends_it() -> None:

@@ -278,6 +278,27 @@ def test_a_device_that_takes_seconds_holds_up_no_record(tmp_path: Path, monkeypa
     assert [entry.record for entry in read_journal(tmp_path)] == records
 
 
+def test_a_device_that_hangs_is_waited_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, real = threading.Event(), os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        answers.wait()
+        real(descriptor)
+
+    journal, _ = opened(tmp_path)
+    monkeypatch.setattr(os, "fdatasync", slow)
+    records = fill(journal, 1)
+    assert not journal.sync_within(0.01)
+    records += fill(journal, 1, 1)
+    assert not journal.sync_within(threading.TIMEOUT_MAX), "it still hangs: nothing is waited for"
+    answers.set()
+    while not journal.sync_within(WAIT_S):
+        pass
+    assert journal.synced_seq == 2
+    journal.close()
+    assert [entry.record for entry in read_journal(tmp_path)] == records
+
+
 class Counted(threading.Event):
     """Counts how often it is set."""
 

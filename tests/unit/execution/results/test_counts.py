@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.execution.journal import Journal
 from pipeline.execution.records import Outcome
-from pipeline.execution.results.counts import EndedOperation, OperationCounts, counts_from, counts_of
+from pipeline.execution.results.counts import EndedOperation, OpenTrips, OperationCounts, counts_from, counts_of
 from pipeline.execution.results.round_trips import RoundTrips
 from shm.metrics import Metrics
 from tests.worlds.execution_world import Faults, World
@@ -32,6 +32,19 @@ def test_every_operation_counts_once() -> None:
     assert counts.win_rate is None
     assert OperationCounts.of(counts.fields()) == counts
     assert OperationCounts().success_rate is None
+
+
+def test_the_win_rate_stands_beside_the_one_that_counts_open_hedges_at_what_leaving_brings() -> None:
+    """In the closed ones alone no hedge is lost that stays open because it loses."""
+    counts = OperationCounts(won=3)
+    rows = [{"value_of_leaving_bps": value} for value in ("-40.1", -2, 7.5, 0, None)] + [{}]
+    open_ = OpenTrips.of(rows)
+    assert open_ == OpenTrips(won=1, lost=2, unknown=2)
+    assert (counts.win_rate, counts.win_rate_with(open_)) == (1.0, pytest.approx(4 / 6, abs=1e-4))
+    said = "3 won, 0 lost, win rate 100.0 % of the closed, 66.7 % with the 5 open (1 would win, 2 lose, 2 not known)"
+    assert counts.trips_text(open_) == said and counts.text(open_).endswith(f"round trips {said}")
+    assert counts.text().endswith("round trips 3 won, 0 lost, win rate 100.0 %")
+    assert OperationCounts().win_rate_with(OpenTrips(lost=1)) == 0.0
 
 
 def shown_by_views(world: World, folder: Path) -> dict[str, dict[str, int]]:
@@ -83,8 +96,12 @@ def test_engine_demo_and_report_agree(seed: int, tmp_path: Path, monkeypatch: py
     report = read_report("t-one", "")
     assert report["operations"] == live.fields()
     assert (report["success_rate"], report["win_rate"]) == (live.success_rate, live.win_rate)
-    assert OperationCounts.of(report["operations"]).text() in report_text(report)
+    assert f"{live.text(OpenTrips(unknown=len(world.core.ledger.hedges)))}\n" in report_text(report)
     views = shown_by_views(world, tmp_path / "t-one")
+    report, hedges = read_report("t-one", ""), Publisher(world.core, tmp_path, lambda level, text: None).state().hedges
+    shown = executor_fields(tmp_path / "t-one", running=True)
+    assert report["win_rate_with_open"] == shown["win_rate_with_open"] == live.win_rate_with(OpenTrips.of(hedges))
+    assert f"{live.text(OpenTrips.of(hedges))}\n" in report_text(report)
     for name, fields in views.items():
         assert fields == live.fields(), name
     profit = sum(report["profit"].values())

@@ -23,6 +23,7 @@ from pipeline.execution.settled import retirement
 from pipeline.execution.settled.checkpoint import (
     LedgerState,
     checkpoint_paths,
+    map_settled,
     newest_checkpoint,
     read_checkpoint,
     recover,
@@ -187,7 +188,7 @@ def with_a_chunk(folder: Path, prefix: str) -> tuple[Ledger, JournalPosition]:
     return ledger, end_of(folder)
 
 
-def test_identities_are_kept_in_files_that_are_checked_and_written_again_where_they_are_damaged(tmp_path: Path) -> None:
+def test_identities_are_kept_in_files_that_are_checked_and_written_again_where_they_have_gone(tmp_path: Path) -> None:
     ledger, position = with_a_chunk(tmp_path, "a")
     write_checkpoint(tmp_path, ledger, position)
     (chunk,) = tmp_path.glob("settled-*.ids")
@@ -197,12 +198,33 @@ def test_identities_are_kept_in_files_that_are_checked_and_written_again_where_t
     again, _ = read_checkpoint(path)
     assert len(again.settled) == CHUNK + 5 and again.digest() == ledger.digest()
     assert all(identity("a", str(number)) in again.settled for number in range(0, CHUNK + 5, 997))
-    content = bytearray(chunk.read_bytes())
+    whole = chunk.read_bytes()
+    chunk.unlink()
+    with pytest.raises(JournalError, match="cannot be read"):
+        read_checkpoint(path)
+    read_checkpoint(write_checkpoint(tmp_path, again, position))
+    assert chunk.read_bytes() == whole
+    content = bytearray(whole)
     content[77] ^= 1
     chunk.write_bytes(content)
     with pytest.raises(JournalError, match="identities of settled orders damaged"):
         read_checkpoint(path)
-    read_checkpoint(write_checkpoint(tmp_path, ledger, position))
+
+
+def test_no_process_holds_full_arrays_of_identities_that_are_in_files(tmp_path: Path) -> None:
+    """The recorder that writes them, a start that reads them, and an executor that has folded the same records."""
+    ledger, position = with_a_chunk(tmp_path, "a")
+    executors, _ = with_a_chunk(tmp_path / "of the executor", "a")
+    strange, _ = with_a_chunk(tmp_path / "strange", "b")
+    map_settled(tmp_path, executors.settled)
+    assert executors.settled.in_memory == ledger.settled.in_memory == [0], "no file is there yet"
+    again, _ = read_checkpoint(write_checkpoint(tmp_path, ledger, position))
+    map_settled(tmp_path, executors.settled)
+    map_settled(tmp_path, strange.settled)
+    for made in (ledger, again, executors):
+        assert not made.settled.in_memory and made.digest() == ledger.digest()
+        assert identity("a", "7") in made.settled and identity("b", "7") not in made.settled
+    assert strange.settled.in_memory == [0] and identity("b", "7") in strange.settled
 
 
 def test_identities_of_another_journal_are_not_taken_for_ours(tmp_path: Path) -> None:

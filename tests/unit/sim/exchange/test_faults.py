@@ -171,17 +171,3 @@ def test_tick_and_lot_can_grow_and_somebody_else_can_trade() -> None:
     assert bench.free("BTC") == before - Decimal("0.2")
     with pytest.raises(BadFault):
         apply_action(venues, FaultRule.parse({"kind": "change_tick", "amount": "1.5"}))
-
-
-@pytest.mark.parametrize("kind", ["halt_symbol", "liquidate", "manual_order", "change_fee"])
-def test_what_is_done_at_once_reads_no_target(kind: str) -> None:
-    with pytest.raises(BadFault, match="reads no target: 'SOLUSDT'; name it as venue, symbol or asset"):
-        FaultRule.parse({"kind": kind, "target": "SOLUSDT"})
-    assert FaultRule.parse({"kind": kind, "symbol": "SOLUSDT"}).symbol == "SOLUSDT"
-    assert FaultRule.parse({"kind": "disconnect", "target": "private"}).target == "private"
-
-
-@pytest.mark.parametrize("kind", ["withdraw", "deposit"])
-def test_money_moves_in_a_named_asset_only(kind: str) -> None:
-    with pytest.raises(BadFault, match="wants an asset"):
-        FaultRule.parse({"kind": kind, "amount": "1"})

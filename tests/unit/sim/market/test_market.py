@@ -4,35 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import random
 from functools import cache
 
 import pytest
 
 from pipeline.model.enums import OrderKind, OrderSide, TimeInForce
 from pipeline.sim.exchange.events import BookDelta, MarketEvent
-from pipeline.sim.exchange.faults import FaultPlan
-from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S, ManualClock
+from pipeline.sim.exchange.latency import NS_PER_MS, NS_PER_S
 from pipeline.sim.exchange.order_book import ASK, BID
 from pipeline.sim.exchange.orders import SimOrderRequest
 from pipeline.sim.exchange.venue import SimVenue
-from pipeline.sim.exchange.venue_ledger import VenueLedger
-from pipeline.sim.factory import build_venues
 from pipeline.sim.market.dislocation import Dislocation
-from pipeline.sim.market.synthetic import SyntheticMarket
 from pipeline.sim.scenarios.specs import Scenario, load_scenario, scenario_names
+from tests.worlds.sim_support import MarketWorld
 
 NULLS = [name for name in scenario_names() if name.startswith("null_")]
 
 
-class World:
-    def __init__(self, scenario: Scenario, seed: int) -> None:
-        self.clock = ManualClock()
-        self.ledger = VenueLedger(self.clock.mono_ns)
-        faults = FaultPlan(self.clock, random.Random(seed))
-        self.venues: dict[str, SimVenue] = build_venues(scenario, self.clock, self.ledger, faults, seed)
-        self.market = SyntheticMarket(scenario, self.venues, self.clock, seed)
-
+class World(MarketWorld):
     def digest(self) -> str:
         found = hashlib.sha256()
         for name, venue in sorted(self.venues.items()):

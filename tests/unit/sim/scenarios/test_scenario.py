@@ -88,3 +88,16 @@ def test_some_venues_of_a_market_keep_its_pairs_and_refuse_unknown_names() -> No
     for names in ([], ["mexc_spot", "kraken_spot"]):
         with pytest.raises(ConfigInvalid, match="wanted some of mexc_spot, "):
             five.only(names)
+
+
+def test_a_scenario_says_when_the_last_thing_has_happened_that_it_has_prepared() -> None:
+    lasts = {name: load_scenario(name).lasts_s() for name in ("demo", "foreign_orders", "liquidation", "funding_turn")}
+    assert lasts == {"demo": 0, "foreign_orders": 13, "liquidation": 109, "funding_turn": 73}
+    lasting: list[tuple[dict[str, object], float]] = [
+        ({"kind": "move_price", "symbol": "BTC/USDT", "amount": "3%", "duration_ms": 60_000}, 70),
+        ({"kind": "announce_delisting", "symbol": "BTC_USDT", "delay_ms": 5000, "duration_ms": 30_000}, 45),
+        ({"kind": "clock_skew", "delay_ms": 90_000}, 10),  # no time that passes
+        ({"kind": "stall", "duration_ms": 90_000}, 10),  # armed
+    ]
+    for rule, lasts_s in lasting:
+        assert load_scenario({"extends": "demo", "faults": [{**rule, "at_s": 10}]}).lasts_s() == lasts_s, rule

@@ -35,6 +35,7 @@ from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import (
     CONTRACT,
     FUTURES,
+    MID,
     account_of,
     external_world,
     hedge,
@@ -176,6 +177,26 @@ def test_an_order_of_a_second_engine_that_only_rests_halts(qty: str, price: str,
     assert "second_engine" not in world.core.ledger.breakers
     world.run(3000)
     assert "second_engine" not in world.core.ledger.breakers, "the same order halts once"
+    judge(world)
+
+
+def test_no_hedge_leaves_by_choice_whose_contract_a_second_engine_has_closed() -> None:
+    """Its coins would be sold, and its contract opened the other way."""
+    world = external_world()
+    hedge(world)
+    place(world, FUTURES, CONTRACT, -world.position(FUTURES, CONTRACT), client_id="a9z9x1")
+    assert world.run_until(lambda: "second_engine" in world.core.ledger.breakers, limit_ms=5000)
+    fills = len(world.ledger.of_kind("fill"))
+    world.market.move("gateio_spot", CONTRACT, MID)
+    world.market.move(FUTURES, CONTRACT, MID * D("0.98"))  # far below any threshold
+    world.run(8000)
+    assert len(world.ledger.of_kind("fill")) == fills and world.position(FUTURES, CONTRACT) == 0
+    assert world.core.hedges.exit_rows() == []
+    judge(world)
+    world.command(CommandKind.ADOPT, reason="the other one is stopped")
+    world.run(3000)
+    assert not world.core.ledger.hedges and world.position(FUTURES, CONTRACT) == 0
+    assert [row["side"] for row in world.ledger.of_kind("fill")[fills:]] == ["sell"], "its coins follow"
     judge(world)
 
 

@@ -12,6 +12,7 @@ import pytest
 from pipeline.execution.core_context import epoch_of
 from pipeline.execution.events import CommandKind, Now
 from pipeline.execution.external_records import ExternalFillRecord, HeldFillRecord
+from pipeline.execution.external_shares import coins_of_others
 from pipeline.execution.market import Instruments
 from pipeline.execution.records import AdoptedRecord, FillRecord
 from pipeline.model.enums import OrderSide, Refusal
@@ -20,12 +21,14 @@ from pipeline.recovery.external_book import forced_cause
 from pipeline.sim.exchange.events import TradeEvent
 from pipeline.sim.exchange.latency import NS_PER_S
 from pipeline.trade_state import Effect, executor_reasons
+from pipeline.virtual.market import Quote
 from pipeline.virtual.venue_rows import fill_of
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.execution_starts import Operator
 from tests.worlds.external_world import (
     CONTRACT,
     FUTURES,
+    MID,
     external_world,
     hedge,
     judge,
@@ -141,6 +144,7 @@ def test_a_lost_journal_with_a_position_halts_until_it_is_adopted() -> None:
     world.command(CommandKind.CLOSE_HEDGES)
     world.run(3000)
     assert not world.core.ledger.hedges and world.position(FUTURES, CONTRACT) == 0
+    assert not coins_of_others(world.core.ledger), "its coins were its own: closing it leaves nothing of others"
     delta = world.core.positions.delta()
     assert {a: q for a, q in delta.items() if q and a != "USDT"} == world.core.positions.targets()
 
@@ -228,6 +232,60 @@ def test_an_older_journal_without_an_exit_closes_its_hedge_and_sells_nothing_twi
     assert not world.core.ledger.hedges and not world.core.ledger.open_operations
     assert len(world.ledger.of_kind("fill")) == orders, "nothing was traded"
     judge(world)
+
+
+@pytest.mark.parametrize("how", ["by choice", "by command", "because it must"])
+def test_a_hedge_that_an_earlier_run_has_left_does_not_leave_again_before_it_is_taken_over(how: str) -> None:
+    """Its contract is gone, the journal does not know: another order for it would open the other way."""
+    world = external_world()
+    hedge(world)
+    world.run(500)
+    old = list(world.entries)
+    world.command(CommandKind.CLOSE_HEDGES)
+    world.run(2000)
+    fills = len(world.ledger.of_kind("fill"))
+    world.entries[:] = old
+    world.kill()
+    world.run(6000)
+    (known,) = world.core.ledger.hedges.values()
+    if how == "by choice":
+        world.market.move("gateio_spot", CONTRACT, MID)
+        world.market.move(FUTURES, CONTRACT, MID * D("0.98"))  # far below any threshold
+        world.run(3000)
+        assert world.core.hedges.exit_rows() == []
+    elif how == "by command":
+        world.command(CommandKind.CLOSE_HEDGES)
+        world.run(3000)
+        assert "arb resume --adopt" in world.core.forced_close.answers[known.operation_id].reason
+    else:
+        world.core.hedges.hard_exit(known, "as told")
+        world.run(3000)
+        assert "arb resume --adopt" in world.core.hedges.exits.hard[known.operation_id].why
+    assert len(world.ledger.of_kind("fill")) == fills and world.position(FUTURES, CONTRACT) == 0
+    world.command(CommandKind.ADOPT, reason="restored from a copy")
+    world.run(3000)
+    assert not world.core.ledger.hedges and len(world.ledger.of_kind("fill")) == fills
+    judge(world)
+
+
+def test_a_hedge_of_which_an_earlier_run_has_left_a_part_leaves_with_the_rest_alone() -> None:
+    world = external_world()
+    hedge(world, D("0.1"))
+    held = -world.position(FUTURES, CONTRACT)
+    world.run(500)
+    old = list(world.entries)
+    world.market.quote(FUTURES, CONTRACT, Quote(MID, qty=held / 8, step_bps=D(100)))
+    world.command(CommandKind.CLOSE_HEDGES)
+    world.run(100)
+    left = -world.position(FUTURES, CONTRACT)
+    assert D(0) < left < held
+    world.entries[:] = old
+    world.kill()
+    world.market.quote(FUTURES, CONTRACT, Quote(MID, qty=D(1)))
+    world.run(6000)
+    world.command(CommandKind.CLOSE_HEDGES)
+    world.run(3000)
+    assert world.position(FUTURES, CONTRACT) == 0, "what stood is closed, and not a coin more"
 
 
 def test_a_position_without_coins_becomes_a_baseline() -> None:

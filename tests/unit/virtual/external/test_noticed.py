@@ -7,10 +7,12 @@ from decimal import Decimal
 
 import pytest
 
+from pipeline.execution.events import Now
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord
 from pipeline.model.venue_events import MoneyNotice
+from pipeline.trade_state import MOVED_NS, Effect, executor_reasons
 from pipeline.virtual.world import VirtualWorld
-from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, judge, place
+from tests.worlds.external_world import CONTRACT, FUTURES, external_world, force, hedge, judge, place, records
 
 D = Decimal
 NOTICED_NS = 5_000_000_000
@@ -94,7 +96,26 @@ def test_an_external_event_is_booked_within_five_seconds_of_the_venues_stamp(nam
     assert max(at for at, _ in booked) - min(stamps) <= NOTICED_NS
     assert all(at >= min(stamps) for at, _ in booked)
     assert all(record.witness not in ("push", "poll") for _, record in booked), "a list of the venue proves it"
+    said = [reason for reason in executor_reasons(world.core) if reason.what.startswith(f"moved by others: {venue} ")]
+    apart_ns = world.clock.wall_ns() - world.clock.mono_ns()
+    assert max(reason.since_wall_ns for reason in said) - apart_ns - min(stamps) <= NOTICED_NS, "in `arb status`, too"
+    assert all(cause in reason.what and reason.effect is Effect.NOTE for reason in said)
     judge(world)
+
+
+def test_what_was_moved_is_said_for_an_hour() -> None:
+    world = external_world()
+    hedge(world)
+    at_ns = force(world, "adl", D("0.01"))
+    world.run(4000)
+    context = world.core.context
+    said_ms = (MOVED_NS - (world.clock.mono_ns() - at_ns)) // 1_000_000
+    (text,) = [one.what for one in executor_reasons(world.core) if "adl: BUY 0.01 BTC_USDT" in one.what]
+    for later_ms, found in ((said_ms - 10_000, [text]), (said_ms + 10_000, [])):
+        now = context.now
+        context.now = Now(now.mono_ns, now.wall_ns + later_ms * 1_000_000)
+        assert [one.what for one in executor_reasons(world.core) if one.what == text] == found
+        context.now = now
 
 
 def test_the_breaker_says_whose_order_it_was_in_plain_digits() -> None:
@@ -116,4 +137,25 @@ def test_a_notice_of_a_coin_that_the_account_never_had_puts_nothing_in_doubt() -
     world.arm(kind="deposit", venue="mexc_spot", asset="PEPE", amount=5)
     world.run(3000)
     assert world.core.ledger.expected_balance("mexc_spot", "PEPE") == D(5) and not account.doubts
+    judge(world)
+
+
+@pytest.mark.parametrize(("kill", "held_ms"), [(False, 600_000), (True, 3000)])
+def test_a_leg_that_is_taken_stands_alone_since_then_and_not_since_the_hedge_was_opened(
+    kill: bool, held_ms: int
+) -> None:
+    """A coin's remainder that no contract could match was dust all the time: it adds no naked time either."""
+    world = external_world(max_unhedged_ms=2000, max_naked_usd_s=D(900) if kill else D(200))
+    hedge(world)
+    world.run(held_ms)
+    for venue in ("gateio_spot", "mexc_spot"):
+        world.arm(kind="delay_request", venue=venue, target="place", count=1, delay_ms=300)
+    force(world, "adl", D("0.005"))
+    if kill:
+        world.run(200)
+        world.kill()
+    assert world.run_until(lambda: bool(records(world, ExternalFillRecord)), limit_ms=5000)
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=5000)
+    alerts = [alert.text for alert in world.alerts if alert.code == "unhedged"]
+    assert not alerts and not world.core.ledger.breakers
     judge(world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -10,9 +11,12 @@ import pytest
 from pipeline.execution.events import CatalogueChanged, CommandKind
 from pipeline.execution.external_records import ExternalFillRecord, ExternalFlowRecord, ExternalPositionRecord
 from pipeline.execution.records import FillRecord, HedgeRecord
-from pipeline.model.enums import OrderSide, Refusal
+from pipeline.model.enums import OrderKind, OrderSide, Refusal, TimeInForce
+from pipeline.model.fixedpoint import plain, quantize_down
+from pipeline.sim.exchange.orders import SimOrderRequest
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
+from tests.worlds.execution_starts import Operator
 from tests.worlds.external_world import (
     CONTRACT,
     FUTURES,
@@ -20,35 +24,22 @@ from tests.worlds.external_world import (
     MID,
     account_of,
     external_world,
+    force,
+    force_unlisted,
     hedge,
     judge,
     moved_unlisted,
     naked_ms,
     place,
     records,
+    repairs,
     venue_delta,
 )
+from workers.cli.commands_trading import _recovery_lines
 
 D = Decimal
 BOUND_MS = 5000.0
 HEDGED = D("0.0299")  # of 0.03 that were bought: the fee is taken in coins, and a contract is 0.0001
-
-
-def force(world: VirtualWorld, kind: str, qty: Decimal) -> int:
-    """The venue closes ``qty`` of the short; returns when (mono ns)."""
-    at_ns = world.clock.mono_ns()
-    world.arm(kind=kind, venue=FUTURES, symbol=CONTRACT, amount=float(qty))
-    return at_ns
-
-
-def force_unlisted(world: VirtualWorld, kind: str, qty: Decimal) -> int:
-    """As :func:`force`, but the stream does not tell of it and the venue lists no execution."""
-    venue = world.venues[FUTURES]
-    world.arm(kind="drop_event", venue=FUTURES, target="private", count=0)
-    known = len(venue._trades[account_of(world, FUTURES).uid])
-    at_ns = force(world, kind, qty)
-    del venue._trades[account_of(world, FUTURES).uid][known:]
-    return at_ns
 
 
 def spot_bought_after(world: VirtualWorld, since_ns: int) -> Decimal:
@@ -205,6 +196,56 @@ def test_the_order_of_another_client_takes_from_the_hedge_or_stays_his() -> None
     judge(world)
 
 
+def test_a_repair_that_no_venue_takes_says_which_one_why_and_what_comes_before_its_approval(tmp_path: Path) -> None:
+    """A contract is bought by hand against the hedge's short, and an order by hand keeps the coins that it leaves."""
+    world = external_world()
+    hedge(world)
+    here = world.wallet("gateio_spot", "BTC")
+    kept = quantize_down(here, D("0.01"))
+    world.venues["gateio_spot"].place(
+        account_of(world, "gateio_spot"),
+        SimOrderRequest(
+            symbol=CONTRACT,
+            side=OrderSide.SELL,
+            kind=OrderKind.LIMIT,
+            tif=TimeInForce.GTC,
+            qty=kept,
+            price=MID * D("1.05"),
+        ),
+    )
+    place(world, FUTURES, CONTRACT, D("0.02"))
+    assert world.run_until(lambda: world.core.recovery.waiting(), limit_ms=60_000)
+    operator, (waiting,) = Operator(world, tmp_path), world.core.recovery.waiting()
+    (row,) = operator.ask("recoveries")["recoveries"]
+    sold = sum((order.filled for order in repairs(world)), D(0))  # what his order leaves
+    assert sold == quantize_down(here - kept, D("0.0001"))
+    left, wanted = here - kept - sold, D("0.02") - sold
+    why = f"gateio_spot {CONTRACT}: {plain(left)} BTC are free there, {plain(wanted)} are wanted"
+    assert row["reason"] == f"no venue takes the repair: {why}" and why in world.core.ledger.breakers["recovery_hold"]
+    (held,) = [one for one in operator.all_reasons() if one.what.startswith(f"recovery {waiting}")]
+    solve = f"arb recoveries --approve {waiting} (or --cancel {waiting})"
+    assert held.solve == f"bring BTC to gateio_spot (arb balance); then {solve}"
+    assert held.solve in _recovery_lines(row)
+    (shown,) = operator.ask("approve", id=waiting, dry_run=True)["repairs"]
+    assert not shown["orders"] and why in shown["reason"]
+    world.arm(kind="deposit", venue="gateio_spot", asset="BTC", amount="0.02")
+    world.run(2000)
+    assert not operator.ask("recoveries")["recoveries"][0]["first"], "approved now, it is sold"
+    operator.ask("approve", id=waiting, reason="the coins are there")
+    assert world.run_until(lambda: not world.core.ledger.open_operations, limit_ms=5000)
+    assert "recovery_hold" not in world.core.ledger.breakers
+
+
+def test_a_breaker_that_keeps_another_venue_from_a_repair_is_named_with_the_command_that_re_arms_it() -> None:
+    world = external_world()
+    spec = next(row.spec for row in world.instruments if row.spec.venue == "mexc_spot")
+    assert world.core.orders.repairs.usable.barred(spec) is None
+    place(world, "mexc_spot", "BTCUSDT", D("0.01"))
+    assert world.run_until(lambda: "venue.mexc_spot" in world.core.ledger.breakers, limit_ms=8000)
+    rearm = "look at the account's withdrawals and orders; then arb breakers --rearm venue.mexc_spot --reason R"
+    assert world.core.orders.repairs.usable.barred(spec) == ("breaker venue.mexc_spot", rearm)
+
+
 def test_a_position_without_any_listed_execution_moves_the_ledger_all_the_same() -> None:
     world = external_world()
     hedge(world)
@@ -219,12 +260,33 @@ def test_a_position_without_any_listed_execution_moves_the_ledger_all_the_same()
     assert not world.core.ledger.hedges and venue_delta(world, "BTC") == world.core.ledger.dust.get("BTC", D(0))
 
 
+def test_what_a_position_without_executions_has_brought_is_booked_however_little_it_is() -> None:
+    """The venue's wallet and ours stay the same, and what is gone afterwards is excused by it no more."""
+    world = external_world()
+    hedge(world)
+    world.run(31_000)
+    force_unlisted(world, "adl", HEDGED)
+    assert world.run_until(lambda: bool(records(world, ExternalPositionRecord)), limit_ms=5000)
+    expected = world.core.ledger.expected_balance(FUTURES, "USDT")
+    assert expected is not None and 0 < abs(off := world.wallet(FUTURES, "USDT") - expected) < 1
+    world.run(8000)
+    (flow,) = records(world, ExternalFlowRecord)
+    assert (flow.amount, flow.cause, flow.trading) == (off, "settlement", True)
+    assert not world.core.ledger.external.unpriced_positions
+    moved_unlisted(world, "withdraw", FUTURES, "USDT", 500)
+    world.run(20_000)
+    flow = records(world, ExternalFlowRecord)[-1]
+    assert abs(flow.amount + 500) < 1 and (flow.cause, flow.trading) == ("unexplained", False)
+    assert "venue.gateio_futures" in world.core.ledger.breakers
+
+
 @pytest.mark.parametrize(("amount", "later_ms"), [(2500, 1000), (500, 60_000)])
 def test_what_is_gone_after_a_position_without_executions_is_no_settlement_of_it(
     amount: int, later_ms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More than the position was worth, or long after it."""
+    """More than the position was worth, or long after it, where it has brought nothing by itself."""
     monkeypatch.setattr("pipeline.execution.external.UNLISTED_KEPT_MS", 50_000)
+    monkeypatch.setattr("pipeline.recovery.wallets.SETTLED_TOLERANCE", D(1))
     world = external_world()
     hedge(world)
     world.run(31_000)

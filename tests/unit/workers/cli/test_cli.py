@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from pipeline.sim.scenarios.specs import scenario_names
 from workers.cli import app as commands
 from workers.cli import main as cli
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_INTERRUPTED, EXIT_USAGE
@@ -58,8 +60,19 @@ def test_what_needs_a_running_instance_says_how_to_start_it(
     assert f"`arb up --config /etc/arb/x.yaml --instance {instance}` starts it, then repeat this command" in said
 
 
+def test_anyway_wants_a_breaker(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["breakers", "--anyway"]) == EXIT_USAGE
+    assert "found --anyway alone, wanted the breaker to re-arm with it; add --rearm NAME" in capsys.readouterr().err
+
+
 def test_close_wants_one_hedge_or_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["close"]) == EXIT_USAGE
     assert "found neither an ID nor --all, wanted one of them; `arb hedges` lists the IDs" in capsys.readouterr().err
     assert cli.main(["close", "a1", "--all"]) == EXIT_USAGE
     assert "found an ID and --all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["demo", "sim"])
+def test_the_help_names_every_scenario_that_ships(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    assert set(re.findall(r"[a-z_]+", capsys.readouterr().out)) >= set(scenario_names())

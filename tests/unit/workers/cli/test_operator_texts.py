@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -18,6 +19,7 @@ from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import RefusalRecord
 from pipeline.model.enums import OrderState, Refusal
 from pipeline.model.fixedpoint import plain
+from pipeline.sim.scenarios.specs import scenario_names
 from pipeline.virtual.margin_storm import Storm, storm_world
 from pipeline.virtual.world import VirtualWorld
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge, place
@@ -25,6 +27,8 @@ from tests.worlds.hedged_world import stopped
 from workers.audit_log import who
 from workers.cli import main as cli
 from workers.cli.closing import EXECUTOR_SOCKET
+from workers.cli.commands_control import _latch_text
+from workers.cli.commands_run import SCENARIOS
 from workers.cli.commands_trading import NOT_SENT, _closed_text
 from workers.control_plane.instances import ledger_path
 from workers.control_plane.left_open import flat_line, unwatched_lines
@@ -89,7 +93,9 @@ def test_what_is_not_ours_is_marked_and_nobody_promises_to_close_it() -> None:
     both = unwatched_lines([{"hedge_id": "a"}], [row])
     assert "then closes the hedges" in both[0] and exposure in both[1]
     ours = {**row, "foreign_qty": Decimal(0)}
-    assert flat_line(flat=True, hedges=0, positions=[ours]) == "flat: yes; 0 hedges open"
+    left = f"left by closed hedges: -0.0399 {CONTRACT} on {FUTURES}"
+    assert flat_line(flat=True, hedges=0, positions=[{**ours, "age_s": None}]) == f"flat: yes; 0 hedges open; {left}"
+    assert flat_line(flat=True, hedges=0, positions=[{**ours, "age_s": 5.0}]) == "flat: yes; 0 hedges open"
     assert "not ours" not in "; ".join(unwatched_lines([{"hedge_id": "a"}], [ours]))
 
 
@@ -102,18 +108,22 @@ def test_coins_that_others_left_at_a_venue_are_named_with_their_worth() -> None:
     watch.look(world.instruments)
     bought, drawn = CoreViews(world.core, watch).foreign_coins()
     mark = bought["mark_price"]
-    assert (bought["venue"], drawn["venue"], drawn["foreign_qty"]) == ("gateio_spot", "mexc_spot", Decimal("-0.002"))
+    assert (bought["venue"], bought["moved_qty"]) == ("gateio_spot", 0)
+    assert (drawn["venue"], drawn["foreign_qty"], drawn["moved_qty"]) == ("mexc_spot", 0, Decimal("-0.002"))
     assert Decimal("0.0099") < bought["foreign_qty"] <= Decimal("0.01")  # its fee was taken in the coin
     qty = plain(bought["foreign_qty"])
-    text = f"not ours: {qty} BTC on gateio_spot, -0.002 BTC on mexc_spot, net exposure "
-    text += f"{(bought['foreign_qty'] - Decimal('0.002')) * mark:.0f} USDT: close it at the venue"
+    text = f"not ours: {qty} BTC on gateio_spot, net exposure {bought['foreign_qty'] * mark:.0f} USDT"
+    text += ": close it at the venue"
+    left = "withdrawn (or gone without a trade) since the journal began: 0.002 BTC on mexc_spot"
     assert flat_line(flat=True, hedges=0, positions=[], coins=[bought, drawn]) == (
-        f"flat: yes (ours); 0 hedges open; {text}"
+        f"flat: yes (ours); 0 hedges open; {text}; {left}"
     )
+    assert flat_line(flat=True, hedges=0, positions=[], coins=[drawn]) == f"flat: yes; 0 hedges open; {left}"
+    assert unwatched_lines([], [], [drawn]) == [], "stock that left: nobody has to trade"
     (reported,) = unwatched_lines([], [], [bought, drawn])
     assert text in reported
-    del drawn["mark_price"]
-    assert "and BTC without a price" in flat_line(flat=True, hedges=0, positions=[], coins=[drawn])
+    del bought["mark_price"]
+    assert "and BTC without a price" in flat_line(flat=True, hedges=0, positions=[], coins=[bought])
     assert flat_line(flat=True, hedges=0, positions=[], coins=[]) == "flat: yes; 0 hedges open"
 
 
@@ -240,7 +250,9 @@ def test_without_its_executor_a_running_instance_does_not_say_none(
 ) -> None:
     stopped(hedged, instance)
     assert cli.main([command, "--instance", instance]) == 0, "the last word of an orderly stop holds"
-    assert "UNKNOWN" not in capsys.readouterr().out
+    read = capsys.readouterr()
+    assert "UNKNOWN" not in read.out and f"{instance} is stopped; as of 20" in read.err
+    assert "does not answer" not in read.err
     lock = lock_instance(instance)
     try:
         assert cli.main([command, "--instance", instance]) == EXIT_CHECK_FAILED
@@ -288,3 +300,15 @@ def test_refusals_are_counted_by_pair_and_reason(
     assert cli.main(["status", "--refused", "all", "--instance", instance]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:3] for line in lines[2:]] == [["XRP/USDT", "halted", "2"], ["BTC/USDT", "halted", "1"]]
+
+
+def test_the_help_of_the_demo_names_every_scenario_that_ships() -> None:
+    assert {name for name in scenario_names() if not re.search(rf"\b{name}\b", SCENARIOS)} == set()
+
+
+def test_an_adoption_that_finds_nothing_says_so() -> None:
+    fields: dict[str, Any] = {"halted": False, "reason": "looked", "adopted": [], "blocking": []}
+    assert "nothing to take over was found at the venues" in _latch_text("demo", fields, adopted=True)
+    assert "found" not in _latch_text("demo", fields)
+    row = {"what": "baseline", "venue": "mexc_spot", "symbol": "", "base": "BTC", "qty": "1", "detail": "why"}
+    assert "nothing" not in _latch_text("demo", {**fields, "adopted": [row]}, adopted=True)

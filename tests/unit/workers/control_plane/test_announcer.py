@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from shm.liveness import Liveness
 from shm.logring import LogRing
 from tests.worlds.execution_starts import held_world
 from tests.worlds.execution_world import make_config
-from tests.worlds.external_world import external_world
+from tests.worlds.external_world import external_world, place
 from workers.base import LOG_LEVELS
 from workers.control_plane.announcer import Announcer
 from workers.executor.publisher import Publisher
@@ -127,12 +128,14 @@ def test_what_stays_open_is_said_at_the_end(life: Life, capfd: pytest.CaptureFix
 
 def test_coins_that_others_left_are_named_at_the_end(life: Life, capfd: pytest.CaptureFixture[str]) -> None:
     world = external_world()
-    world.arm(kind="deposit", venue="mexc_spot", asset="BTC", amount=1)
+    place(world, "mexc_spot", "BTCUSDT", Decimal("-0.1"))
+    world.arm(kind="deposit", venue="gateio_spot", asset="BTC", amount=1)
     world.run(8000)
     life.publish(world)
     left = life.announcer.left_open()
-    assert [(row["venue"], row["asset"]) for row in left["foreign_coins"]] == [("mexc_spot", "BTC")]
-    assert "nothing of ours stays open; not ours: 1 BTC on mexc_spot, net exposure" in capfd.readouterr().err
+    rows = [(row["venue"], Decimal(row["foreign_qty"]), Decimal(row["moved_qty"])) for row in left["foreign_coins"]]
+    assert rows == [("gateio_spot", 0, 1), ("mexc_spot", Decimal("-0.1"), 0)]
+    assert "nothing of ours stays open; not ours: -0.1 BTC on mexc_spot, net exposure" in capfd.readouterr().err
 
 
 def test_the_instance_is_described_only_when_it_is_looked_at(life: Life) -> None:

@@ -6,10 +6,12 @@ import asyncio
 import socket
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from pipeline.detection.topology import group_rows
@@ -19,7 +21,7 @@ from pipeline.model.catalogue_row import words_to_row
 from pipeline.model.config import EngineConfig, ExchangeConfig, MarketConfig
 from pipeline.model.enums import FeeAssetRule, InstrumentKind, OrderSide, TradingStatus
 from pipeline.model.errors import BadInput, GatewayRefused, VenueUnavailable
-from pipeline.model.instruments import first_epoch
+from pipeline.model.instruments import READINGS_AGREED, first_epoch
 from pipeline.model.networks import CoinNetwork
 from pipeline.model.structs import Balance, CoinIdentity, InstrumentSpec
 from shm.layout_pages import CAT_FLAG_REMOVED, CATALOGUE_ROW
@@ -274,8 +276,7 @@ def test_a_row_that_cannot_be_read_halts_its_instrument_until_it_can(rig: Rig) -
     listing = rig.venues["gateio_futures"]
     row = listing.specs.pop("BTC_USDT")
     listing.odd = ["gateio_futures contracts: row BTC_USDT left out: null"]
-    assert rig.load() == []
-    assert rig.row("gateio_futures").spec.status is TradingStatus.HALTED
+    assert rig.load() == [] and rig.row("gateio_futures").spec.status is TradingStatus.HALTED
     assert rig.row("gateio_futures", "ETH_USDT").spec.status is TradingStatus.TRADING
     assert any("BTC_USDT left out" in text for text in rig.said)
     halts = [text for text in rig.said if "halted until" in text]
@@ -284,8 +285,7 @@ def test_a_row_that_cannot_be_read_halts_its_instrument_until_it_can(rig: Rig) -
     assert rig.service.halted() == {"gateio_futures BTC_USDT": "not listed by the venue"}
     listing.specs["BTC_USDT"] = row
     rig.load()
-    assert not rig.service.halted()
-    assert rig.row("gateio_futures").spec.status is TradingStatus.TRADING
+    assert not rig.service.halted() and rig.row("gateio_futures").spec.status is TradingStatus.TRADING
 
 
 def test_an_unreachable_venue_keeps_its_rows(rig: Rig) -> None:
@@ -333,8 +333,6 @@ def test_the_detector_never_pairs_rows_of_different_exponents(rig: Rig) -> None:
 
 
 def _stack(rows: list[Any]) -> Any:
-    import numpy as np
-
     return np.stack(rows)
 
 
@@ -344,6 +342,8 @@ def test_a_price_that_no_exponent_holds_is_said_once_and_changes_nothing(rig: Ri
     for _ in range(2):
         assert not rig.service.take_wanted({f"mexc_spot.wanted_digits.{row.instrument_id}": 17})
     assert rig.rows() == before and len(rig.said) == 1 and "no exponent holds" in rig.said[0]
+    finer = row.price_exp + 1
+    assert rig.service.take_wanted({f"mexc_spot.wanted_digits.{row.instrument_id}": finer}), "a slip bars no real tick"
 
 
 def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: str) -> None:
@@ -353,7 +353,7 @@ def test_fees_follow_the_coin_that_the_venue_takes_them_in(rig: Rig, instance: s
 
     def poll(coin: str) -> list[str]:
         writer.write_venue(
-            "gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, clock_offset_ns=0, fee_coin=coin
+            "gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, fee_coin=coin
         )  # fmt: skip
         return rig.service.other_fee_coins(AccountPage.attach(instance))
 
@@ -440,7 +440,7 @@ def test_a_row_that_cannot_be_read_stops_entries_and_nothing_else(rig: Rig) -> N
 def test_a_venue_whose_fee_coin_changed_is_still_reachable(rig: Rig, instance: str, state_dir: Path) -> None:
     page = AccountPage.create(instance)
     writer = AccountWriter(page, CataloguePage.attach(instance), rig.config.venues)
-    writer.write_venue("gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, clock_offset_ns=0, fee_coin="GT")
+    writer.write_venue("gateio_spot", begin_ns=1, end_ns=2, state=1, failures=0, fee_coin="GT")
     ours, theirs = socket.socketpair()
     supervisor = Supervisor(instance=instance, config=rig.config, config_path=None, fork_server=(0, ours), units=True)
     supervisor.catalogue = rig.service
@@ -483,5 +483,18 @@ def test_an_instrument_that_is_not_listed_yet_is_halted_until_it_is(rig: Rig) ->
     rig.load()
     assert "opens it at 2026-11-1" in rig.service.halted()["gateio_spot BTC_USDT"]
     now_s += 60
-    rig.load()
-    assert rig.row("gateio_spot").spec.status is TradingStatus.TRADING
+    assert rig.load() == [] and rig.row("gateio_spot").spec.status is TradingStatus.TRADING
+
+
+def test_a_pair_whose_prices_were_apart_for_a_moment_comes_back_by_itself(rig: Rig) -> None:
+    for venue, price in (("gateio_spot", 100), ("gateio_futures", 130)):
+        rig.venues[venue].specs["SOL_USDT"] = spec(venue, "SOL_USDT", reference_price=Decimal(price))
+        rig.add(venue, "SOL_USDT")
+    assert "130" in str(rig.service.row_notes()["prices_apart"])
+    rig.venues["gateio_futures"].change("SOL_USDT", reference_price=Decimal(101))
+    rig.service._wall_s = count(1_795_000_000, 120).__next__
+    for _ in range(READINGS_AGREED):
+        assert rig.row("gateio_futures", "SOL_USDT").pair_id == -1, "once is no agreement"
+        rig.load()
+    assert rig.row("gateio_futures", "SOL_USDT").pair_id == rig.row("gateio_spot", "SOL_USDT").pair_id >= 0
+    assert rig.service.row_notes()["prices_apart"] == {} and "paired again" in rig.said[-1]

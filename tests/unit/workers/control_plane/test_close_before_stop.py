@@ -20,6 +20,7 @@ from pipeline.model.config import GuardConfig
 from pipeline.model.enums import OnLoss
 from tests.worlds.execution_starts import half_filled, ready_world
 from tests.worlds.execution_world import make_config
+from tests.worlds.guard.answering import served
 from tests.worlds.guard.life import born
 from workers.control_plane.children import STOP_ORDER, STOP_TIMEOUT_S, Children
 from workers.control_plane.close_before_stop import (
@@ -37,7 +38,7 @@ from workers.control_plane.close_before_stop import (
     stop_notice,
 )
 from workers.control_plane.stopping import GROUP_S, KILLED_S, REPORT_S
-from workers.control_socket import EXECUTOR_READY, GUARD_SOCKET, ControlError, ControlServer, Handler, listen
+from workers.control_socket import EXECUTOR_READY, GUARD_SOCKET, ControlError, listen
 from workers.halt_file import read_halt
 
 
@@ -70,30 +71,11 @@ def test_what_nobody_ends_is_said_and_not_waited_for(tmp_path: Path, guard_can_c
     assert line.startswith("error: not ended before the stop: 1 operations half done") and "next start" in line
 
 
-@contextmanager
-def served(folder: Path, handlers: dict[str, Handler]) -> Iterator[None]:
-    """Sockets of an instance that answer so, in a thread of their own."""
-    loop = asyncio.new_event_loop()
-    servers = [ControlServer(folder / name, handler, print) for name, handler in handlers.items()]
-    for server in servers:
-        loop.run_until_complete(server.start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        for server in servers:
-            loop.run_until_complete(server.close())
-        loop.close()
-
-
 def closed(folder: Path, come: Callable[[], bool] = lambda: True, left_s: float = 1e6) -> list[str]:
     """What the closing of hedges says."""
     said = list[str]()
     say: Callable[[str, str], None] = lambda level, text: said.append(f"{level}: {text}")  # noqa: E731
-    asyncio.run(close_hedges(folder, say, come, time.monotonic() + left_s))
+    asyncio.run(close_hedges(folder, make_config(), say, come, time.monotonic() + left_s))
     return said
 
 
@@ -151,6 +133,47 @@ def test_an_executor_that_is_ready_by_the_time_the_guard_is_asked_is_asked_again
         assert closed(tmp_path) == [] and asked == ["flatten", "flatten"]
 
 
+def test_the_guard_closes_what_an_executor_that_dies_between_two_answers_has_left(tmp_path: Path) -> None:
+    asked = list[str]()
+
+    async def executor(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(f"executor {request['op']}")
+        if len(asked) > 1:
+            return await not_ready(request)  # it has been started again
+        return {"hedges": [{"hedge_id": "h1", "closed": False, "reason": "no depth"}]}
+
+    async def guard(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(f"guard {request['op']}")
+        return {"taking_over": None, "left": {}}
+
+    with served(tmp_path, {EXECUTOR_SOCKET: executor, GUARD_SOCKET: guard}):
+        assert closed(tmp_path) == []
+    assert asked == ["executor flatten", "executor flatten", "guard close"]
+
+
+@pytest.mark.parametrize(("answer_s", "times"), [(20.0, 1), (10.0, 2)])
+def test_an_executor_that_closes_in_part_is_asked_again_only_in_its_own_share_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer_s: float, times: int
+) -> None:
+    """What follows is the guard's: an order without an answer has to be proved before anything can be repaired."""
+    config = msgspec.structs.replace(make_config(), guard=GuardConfig(on_stop=OnLoss.FLATTEN))
+    said, now, begin_s = list[str](), [time.monotonic()], time.monotonic()
+    closing = StopClosing(config, Children(["binance"]), tmp_path, lambda _, text: said.append(text), lambda: None)
+    executor_child = Children(["binance"])["executor"]
+    asked = list[str]()
+
+    async def executor(request: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request["op"])
+        now[0] += answer_s
+        return {"hedges": [{"hedge_id": "h1", "closed": False, "reason": "an order is not proved"}]}
+
+    monkeypatch.setattr("workers.control_plane.close_before_stop.time", SimpleNamespace(monotonic=lambda: now[0]))
+    with served(tmp_path, {EXECUTOR_SOCKET: executor}):
+        asyncio.run(closing.before([executor_child], lambda: None))
+    assert asked == ["flatten"] * times and said == ["hedge h1 stays open: an order is not proved"]
+    assert begin_s + closings_s(config) - now[0] >= guard_bound_s(config)
+
+
 def test_nobody_is_asked_past_the_deadline_of_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when it has passed, and for no longer than until then."""
     waited = dict[str, float]()
@@ -199,7 +222,7 @@ def test_an_answer_that_never_ends_is_not_waited_for_past_the_deadline(tmp_path:
     give_up.start()
     say: Callable[[str, str], None] = lambda level, text: said.append(f"{level}: {text}")  # noqa: E731
     with trickling(tmp_path, [EXECUTOR_SOCKET, GUARD_SOCKET], ended):
-        asyncio.run(close_hedges(tmp_path, say, lambda: True, time.monotonic() + 0.2))
+        asyncio.run(close_hedges(tmp_path, make_config(), say, lambda: True, time.monotonic() + 0.2))
         assert not ended.is_set()
     with trickling(tmp_path, [GUARD_SOCKET], ended := threading.Event()):
         give_up.cancel()

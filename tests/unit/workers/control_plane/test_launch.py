@@ -6,16 +6,20 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pipeline.model.structs import Credentials
 from tests.paths import REPO
 from tests.worlds.waiting import until
-from workers.control_plane import launch
-from workers.control_plane.launch import Launched, LaunchError
+from workers.control_plane import instances, launch
+from workers.control_plane.instances import write_run_file
+from workers.control_plane.launch import Launched, LaunchError, compiling_text
 from workers.control_plane.preflight import lock_instance
 from workers.credentials import OPENED_LINK
 
@@ -73,6 +77,54 @@ def test_a_start_on_a_running_instance_changes_nothing_of_it(
     os.close(lock)
 
 
+def test_a_start_without_a_venue_is_waited_for_and_said(launched: Launched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits by itself where it has traded: ended for its slowness, nobody would guard what is open."""
+    looks, shown = list[dict[str, Any]](), list[str]()
+    show = compiling_text(shown.append)
+
+    def write(state: str, reachable: bool) -> None:
+        venues = {"v": {"reachable": reachable}}
+        write_run_file(launched.state_dir, {"state": state, "pid": launched.pid, "venues": venues})
+
+    def progress(described: dict[str, Any]) -> None:
+        looks.append(described)
+        show(described)
+        if len(looks) == 5:
+            write("ready", True)
+
+    now = [time.monotonic()]
+
+    def sleep(_seconds: float) -> None:
+        now[0] += 100.0
+
+    monkeypatch.setattr(launch, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    write("starting", False)
+    launched.wait_ready(progress)
+    assert len(looks) == 6 and shown == ["no venue answers; asked again by itself"]
+    write("starting", True)
+    with pytest.raises(LaunchError, match="not READY after 120 s"):
+        launched.wait_ready()
+
+
+def test_kernels_that_are_never_compiled_are_named_and_not_waited_for(
+    launched: Launched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [time.monotonic()]
+    ends = now[0] + launch.COMPILING_MAX_S + 120.0
+
+    def progress(_described: dict[str, Any]) -> None:
+        text = f"55 functions in {now[0]:.0f} s, now detector"  # which tells no progress of its own
+        write_run_file(launched.state_dir, {"state": "starting", "pid": launched.pid, "warming": text})
+
+    def sleep(_seconds: float) -> None:
+        now[0] += 100.0
+
+    monkeypatch.setattr(launch, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    with pytest.raises(LaunchError, match=r"after 120 s: \{\}, still compiling: 55 functions in .* now detector"):
+        launched.wait_ready(progress)
+    assert abs(now[0] - ends) <= 200.0
+
+
 def opened_keys() -> list[str]:
     """Sealed memory that this process holds."""
     links = []
@@ -116,3 +168,23 @@ def test_a_demo_launches_venues_and_engine_before_it_loads_numba() -> None:
     code = "import sys, workers.demo.demo; print(sorted({'numpy', 'numba', 'aiohttp', 'rich'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, check=True)
     assert done.stdout == b"[]\n"
+
+
+def test_who_may_not_open_the_lock_sees_the_file_as_it_stands(
+    state_dir: Path, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user of another group: that it may be running is no start that has not come to its first file."""
+    folder = state_dir / instance
+    folder.mkdir()
+    (folder / "lock").write_text("1")
+    write_run_file(folder, {"pid": 1, "state": "ready"})
+    monkeypatch.setattr(instances, "is_running", lambda name: True)
+    opened = Path.read_text
+
+    def refused(path: Path, *args: Any, **more: Any) -> str:
+        if path.name == "lock":
+            raise PermissionError(path)
+        return opened(path, *args, **more)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    assert instances.described(instance) == {"pid": 1, "state": "ready"}

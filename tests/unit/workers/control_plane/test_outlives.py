@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pipeline.model.config import EngineConfig, ExecutionConfig
+from shm.liveness import Liveness
 from tests.exhausted import full_disk, no_descriptors
-from workers.control_plane import started_again
+from tests.worlds.waiting import until
+from workers.base import WorkerContext
+from workers.control_plane import preflight, started_again
 from workers.control_plane.best_effort import BestEffort
 from workers.control_plane.children import Child
 from workers.control_plane.fork_client import LOOK_MAX_S, SILENT_MAX_S, ForkWatch
 from workers.control_plane.instances import write_run_file
-from workers.control_plane.preflight import BESIDE_BYTES, CouldNotStart, check_room, wanted_bytes
+from workers.control_plane.preflight import CouldNotStart, await_room, check_room, room_for_start
 from workers.control_plane.stopping import stop_group
+from workers.executor.earlier_runs import wait_for_room
+from workers.state_folder import BESIDE_BYTES, wanted_bytes
 
 SLEEPS = "import sys; print(flush=True); sys.stdin.read()"
 REFUSES = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEPS
@@ -67,6 +74,72 @@ def test_a_start_without_room_is_one_clear_refusal(state_dir: Path) -> None:
         check_room(config, "t-room")
     assert not (state_dir / "t-room").exists(), "nothing has been begun"
     check_room(EngineConfig(execution=ExecutionConfig(journal_segment_bytes=16384)), "t-room")
+
+
+def test_under_systemd_a_start_waits_for_room_and_says_so_once(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five refusals within a minute would be the end of the unit, for good."""
+    bytes_wanted, journal = 1 << 40, state_dir / "t-room" / "journal"
+    config = EngineConfig(execution=ExecutionConfig(journal_segment_bytes=bytes_wanted))
+    monkeypatch.setattr(preflight, "ROOM_LOOK_S", 0.001)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, ThreadPoolExecutor(1) as pool:
+        systemd.bind(str(state_dir / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(state_dir / "notify"))
+        waits = pool.submit(await_room, config, "t-room")
+        for _ in range(3):
+            assert systemd.recv(4096).startswith(b"EXTEND_TIMEOUT_USEC=60000000\nSTATUS=waits for the disk: no room in")
+        journal.mkdir(parents=True)
+        (journal / "spare").touch()
+        os.truncate(journal / "spare", bytes_wanted)
+        (journal / "spare").rename(journal / "journal-00000001.seg")  # as if there were room for it now
+        waits.result()
+    assert capsys.readouterr().err.count("waits for room, and then begins by itself") == 1
+
+
+def test_where_it_would_only_be_started_again_a_start_waits_for_room(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = EngineConfig(execution=ExecutionConfig(journal_segment_bytes=2**60))
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    with pytest.raises(CouldNotStart, match="no room"):
+        room_for_start(config, "t-room")
+
+    class Stopped(Exception):
+        """By the container's end."""
+
+    def stopped(_seconds: float) -> None:
+        raise Stopped
+
+    monkeypatch.setenv("ARB_AWAIT_ROOM", "1")
+    monkeypatch.setattr(preflight.time, "sleep", stopped)
+    with pytest.raises(Stopped):
+        room_for_start(config, "t-room")
+    assert "waits for room, and then begins by itself" in capsys.readouterr().err
+
+
+def test_an_executor_waits_for_room_and_may_be_stopped_meanwhile(tmp_path: Path, instance: str) -> None:
+    context = WorkerContext(
+        config=EngineConfig(execution=ExecutionConfig(journal_segment_bytes=2**60)),
+        instance=instance,
+        process="executor",
+        exchange="",
+        state_dir=tmp_path,
+        restarts=0,
+    )
+    said: list[str] = []
+    context.liveness, context.say = Liveness.create(instance, "executor"), lambda level, text: said.append(text)  # type: ignore[method-assign]
+    with ThreadPoolExecutor(1) as pool:
+        waits = pool.submit(wait_for_room, context)
+        until(lambda: bool(said), "it says that it waits")
+        context._stop = True
+        os.eventfd_write(context.stop_fd, 1)
+        assert not waits.result()
+    assert len(said) == 1 and "no room in" in said[0]
+    context._stop = False
+    context.config = EngineConfig(execution=ExecutionConfig(journal_segment_bytes=16384))
+    assert wait_for_room(context)
+    context.liveness.close()
 
 
 def test_a_crashed_instance_starts_on_a_full_disk_and_a_stopped_one_needs_room(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from pipeline.model.config_load import config_from_mapping
 from pipeline.model.errors import BadInput
 from shm.liveness import LivenessView
 from tests.worlds.waiting import until_async
+from workers.control_plane.instances import run_file
+from workers.control_plane.launch import waits_for_venue
 from workers.control_plane.supervisor import Supervisor
 from workers.control_socket import ControlError, ask_supervisor
 from workers.exit_codes import EXIT_COULD_NOT_START, EXIT_OK
@@ -82,6 +85,7 @@ def test_every_request_has_an_answer_before_there_is_a_row(instance: str, state_
     async def asks(_fork_server: socket.socket) -> None:
         status = await asked(instance, op="status")
         assert status["state"] == "starting" and not status["processes"]["guard"]["pid"]
+        assert not status["venues"]["gateio_spot"]["reachable"] and waits_for_venue(run_file(instance))
         assert (await asked(instance, op="symbols"))["instruments"] == []
         with pytest.raises(BadInput, match="not in the catalogue"):
             await asked(instance, op="symbols", action="remove", venue="gateio_spot", symbol="BTC_USDT")
@@ -113,3 +117,32 @@ def test_it_ends_with_its_fork_server(instance: str, state_dir: Path, own_signal
 
     code, error = ended(instance, dies)
     assert code == EXIT_COULD_NOT_START and "fork server ended" in str(error)
+
+
+class Readings:
+    """A catalogue whose readings fail for the venues that are told, one reading after the other."""
+
+    def __init__(self, *failed: list[str]) -> None:
+        self._failed = list(failed)
+
+    async def load(self, venues: object) -> list[Any]:
+        return [SimpleNamespace(venue=venue) for venue in self._failed.pop(0)]
+
+
+def test_a_venue_that_could_not_be_read_anew_is_shown_as_read_once_it_was(instance: str, state_dir: Path) -> None:
+    ours, theirs = socket.socketpair()
+    config = config_from_mapping({"engine_name": instance, **CONFIG})
+    supervisor = Supervisor(instance=instance, config=config, config_path=None, fork_server=(0, ours), units=True)
+    catalogue: Any = Readings(["gateio_spot"], [])
+    supervisor.catalogue = catalogue
+    try:
+        for wanted in (False, True):
+            supervisor._run_file_due = False
+            asyncio.run(supervisor._refresh(["gateio_spot"]))
+            assert supervisor._run_file_due, "who reads the instance's file hears of it"
+            supervisor.write_run_file()
+            assert run_file(instance)["venues"]["gateio_spot"]["reachable"] is wanted
+    finally:
+        supervisor.announcer.close()
+        for end in (ours, theirs):
+            end.close()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
+from workers.demo import funding_read
 from workers.demo import run_checker as checker
+from workers.demo.demo import Interrupt
 
 UIDS = frozenset({"7"})
 
@@ -75,14 +81,66 @@ def test_deposits_are_no_profit() -> None:
     assert checker.venue_changes(ledger(), UIDS) == {"BTC": Decimal(2), "USDT": Decimal("-20.1")}
 
 
+def funding(seq: int, amount: str, mono_ns: int) -> dict[str, Any]:
+    taken = Decimal(amount).copy_negate()
+    row = entry(seq, ("user:7", "USDT", amount), ("funding", "USDT", str(taken)), reason="fund")
+    return {**row, "mono_ns": mono_ns, "ref": "funding:P:1700000000000"}
+
+
+def paid(amount: str) -> dict[str, Any]:
+    return {"record": "FundingRecord", "venue": "v", "symbol": "P", "amount": Decimal(amount), "at_mono_ns": 70}
+
+
 def test_funding_after_the_stop_is_not_the_engines_to_know() -> None:
-    paid = {**entry(9, ("user:7", "USDT", "-3"), ("funding", "USDT", "3"), reason="fund"), "mono_ns": 90}
+    late = funding(9, "-3", 90)
     stopped = [*journal(), {"record": "StopRecord", "at_mono_ns": 80}]
-    assert checker.until_stop([*ledger(), paid], stopped) == ledger()
+    assert checker.until_stop([*ledger(), late], stopped) == ledger()
     for known in (journal(), [*journal(), {"record": "StopRecord", "at_mono_ns": 95}]):
-        assert checker.until_stop([*ledger(), paid], known) == [*ledger(), paid]
+        assert checker.until_stop([*ledger(), late], known) == [*ledger(), late]
     late_fill = {**ledger()[6], "mono_ns": 99}
     assert checker.until_stop([late_fill], stopped) == [late_fill]
+
+
+def test_funding_that_comes_while_the_engine_stops_is_read_by_the_next_start() -> None:
+    """A host that stands still makes a stop long, and it waits for a few seconds only."""
+    stopped = [*journal(), paid("-3"), {"record": "StopRecord", "at_mono_ns": 80}]
+    rows = [*ledger(), funding(9, "-3", 65), funding(11, "-5", 75)]
+    assert checker.until_stop(rows, stopped, 70) == rows[:-1]
+    assert checker.until_stop(rows, stopped) == rows
+    assert checker.until_stop(rows, stopped, 76) == rows, "booked before, and not in the journal"
+    known = [*stopped[:-1], paid("-5"), stopped[-1]]
+    assert checker.until_stop(rows, known, 70) == rows, "the stop has read it"
+
+
+def test_unread_funding_is_counted_payment_by_payment_and_waited_for_by_looks() -> None:
+    rows = [*ledger(), funding(9, "-3", 65), funding(10, "-3.0", 66), funding(11, "0", 67), funding(12, "2", 68)]
+    assert [row["seq"] for row in funding_read.unread_funding(rows, [*journal(), paid("-3"), paid("2")])] == [10]
+    known = [*journal(), paid("-3")]
+    pauses: list[int] = []
+
+    def pause() -> None:
+        pauses.append(len(pauses))
+        known.append(paid("2") if len(pauses) == 3 else paid("-3"))
+
+    assert funding_read.wait_until_read(lambda: funding_read.unread_funding(rows, known), pause)
+    assert len(pauses) == 3
+    assert not funding_read.wait_until_read(lambda: rows, lambda: pauses.append(0), looks=5)
+    assert len(pauses) == 8
+
+
+def test_an_interrupt_ends_the_wait_for_funding_though_another_one_has_ended_the_trading() -> None:
+    pauses: list[int] = []
+    with Interrupt() as interrupt:
+        signal.raise_signal(signal.SIGINT)
+        came_before = interrupt.count
+
+        def pause() -> None:
+            pauses.append(len(pauses))
+            if len(pauses) == 3:
+                signal.raise_signal(signal.SIGINT)
+
+        assert not funding_read.wait_until_read(ledger, pause, is_over=lambda: interrupt.count > came_before)
+    assert len(pauses) == 3 and interrupt.requested
 
 
 def test_exposure_that_no_dust_explains() -> None:
@@ -168,7 +226,8 @@ def test_an_id_given_twice_is_found_at_either_side() -> None:
 def intent(**fields: Any) -> dict[str, Any]:
     return {
         "record": "OrderIntentRecord", "client_id": "a1", "qty": Decimal(2), "price": Decimal(10), "quote": "USDT",
-        "venue": "v", "symbol": "S", "purpose": 0, "update_id": 7, "at_mono_ns": 10, **fields,
+        "venue": "v", "symbol": "S", "purpose": 0, "update_id": 7, "at_mono_ns": 10,
+        "operation_id": "o", "leg": 1, **fields,
     }  # fmt: skip
 
 
@@ -197,6 +256,27 @@ def test_an_order_names_a_book_that_its_venue_had_published_before() -> None:
     ):
         (row,) = checker.check_published([*fine, wrong], versions)
         assert (row["invariant"], row["text"]) == ("I8", said)
+
+
+@pytest.mark.parametrize(("read_ns", "found"), [(19, 1), (20, 0)])
+def test_a_book_that_came_between_the_opportunity_and_the_gate_was_published_before_it_was_read(
+    read_ns: int, found: int
+) -> None:
+    versions = [["v", "S", number, 0, at_ns, 1, 1, 2, 1] for number, at_ns in ((7, 5), (8, 20))]
+    legs = [SimpleNamespace(book_recv_mono_ns=at_ns) for at_ns in (99, read_ns)]
+    operation = {"record": "OperationRecord", "operation_id": "o", "legs": legs}
+    rows = [operation, intent(update_id=8, at_mono_ns=19)]
+    assert len(checker.check_published(rows, versions)) == found
+
+
+@pytest.mark.parametrize(("send_ns", "found"), [(19, 1), (20, 0)])
+def test_a_snapshot_that_a_slow_venue_answered_had_been_published_before_the_send(send_ns: int, found: int) -> None:
+    """Its stamp is that of the question."""
+    versions = [["v", "S", number, 0, at_ns, 1, 1, 2, 1] for number, at_ns in ((7, 5), (8, 20))]
+    operation = {"record": "OperationRecord", "operation_id": "o", "legs": [SimpleNamespace(book_recv_mono_ns=9)] * 2}
+    sent = {"record": "OrderSentRecord", "client_id": "a1", "send_mono_ns": send_ns}
+    rows = [operation, intent(update_id=8, at_mono_ns=19), sent]
+    assert len(checker.check_published(rows, versions)) == found
 
 
 def test_fills_far_from_the_market() -> None:

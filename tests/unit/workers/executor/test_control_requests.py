@@ -17,6 +17,7 @@ from pipeline.exchanges.parsing.announced_ends import ENDS_TIMEOUT_S
 from pipeline.model.config import EngineConfig, GuardConfig
 from pipeline.model.errors import BadInput
 from tests.worlds.execution_starts import Operator, ready_world
+from tests.worlds.hedged_world import hedged_world
 from workers.cli.closing import CLOSE_TIMEOUT_S
 from workers.cli.commands_control import SYMBOLS_TIMEOUT_S
 from workers.control_plane.catalogue import FEE_SWITCH_TIMEOUT_S, FETCH_TIMEOUT_S
@@ -113,6 +114,29 @@ def test_a_question_counts_nothing_and_trips_nothing(tmp_path: Path, monkeypatch
     assert not world.core.ledger.breakers and not risk.gate.position_refused
     operator.ask("execute", opportunity=asked[1], wait=False)
     assert risk.gate.position_refused, "what was wanted and refused is remembered"
+
+
+def test_the_opposite_of_a_hedge_is_answered_with_what_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = hedged_world()
+    monkeypatch.setattr("workers.executor.control.mono_ns", lambda: world.now_ns)
+    operator, (hedge,) = Operator(world, tmp_path), world.core.ledger.hedges
+    (entry,) = world.core.ledger.operations.values()
+    bought = next(leg for leg in entry.record.legs if leg.venue == "gateio_spot")
+    legs = [
+        {"venue": "gateio_futures", "symbol": entry.record.legs[1].symbol, "side": "buy", "limit_price": "100.45"},
+        {"venue": "gateio_spot", "symbol": bought.symbol, "side": "sell", "limit_price": "99.90"},
+    ]
+    opposite = {"type": "spot_futures_hedge", "legs": [{**leg, "qty": "1"} for leg in legs]}
+    reply = operator.ask("execute", opportunity=opposite, wait=False)
+    assert reply["refusal"] == "nets" and f"arb close {hedge} leaves hedge {hedge} now" in reply["reason"]
+    for name, bid, ask in (("gateio_spot", "100.60", "100.61"), ("gateio_futures", "100.20", "100.21")):
+        world.venues[name].bid, world.venues[name].ask = Decimal(bid), Decimal(ask)
+    reply = operator.ask("execute", opportunity=opposite, wait=False)
+    (left,) = [name for name, one in world.core.ledger.operations.items() if one.record.closes == hedge]
+    assert reply["refusal"] == "nets" and f"{left} leaves hedge {hedge} instead" in reply["reason"]
+    assert f"arb why {left}" in reply["reason"] and "arb close" not in reply["reason"]
 
 
 @pytest.mark.parametrize(

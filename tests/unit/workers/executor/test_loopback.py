@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import select
 import socket
 
+import numpy as np
 import pytest
 
+from pipeline.exchanges.transport import openssl
 from pipeline.rehearsal.fast_lane import FastLane
+from shm.tls.sealed import send_sealed
+from tests.worlds.waiting import WAIT_S
+from workers.executor import sealed_pair
 from workers.executor.loopback import Loopback
 
 ROUNDS = 3_000  # more bytes than a socket's buffers hold
 
 
 def files() -> int:
+    gc.collect()  # what earlier tests left open in cycles
     return len(os.listdir("/proc/self/fd"))
 
 
@@ -21,6 +29,7 @@ def test_what_is_sent_is_read_and_nothing_stays_open() -> None:
     before = files()
     loopback = Loopback()
     assert files() == before + 4
+    assert loopback.seals == (0, 0)
     for _ in range(ROUNDS):
         for fd in loopback.fds:
             os.write(fd, bytes(2_000))
@@ -28,6 +37,35 @@ def test_what_is_sent_is_read_and_nothing_stays_open() -> None:
     loopback.close()
     loopback.close()
     assert files() == before
+
+
+def test_a_sealed_one_takes_encrypted_orders_for_ever() -> None:
+    loopback = Loopback(sealed=True)
+    assert all(loopback.seals)
+    octets = np.frombuffer(bytes(2_000), np.uint8)
+    for _ in range(ROUNDS):
+        for fd, seal in zip(loopback.fds, loopback.seals, strict=True):
+            assert send_sealed(seal, fd, octets, 0, len(octets)) == len(octets)
+        theirs = loopback._pairs[0][1]
+        assert select.select([theirs], [], [], WAIT_S)[0]
+        came = os.read(theirs, 1 << 16)
+        assert came.startswith(b"\x17\x03\x03") and bytes(100) not in came
+        loopback.drain()
+    FastLane(loopback).warm_up()
+    loopback.close()
+    loopback.close()
+
+
+@pytest.mark.parametrize("lacks", ["library", "function"])
+def test_where_nothing_can_be_encrypted_it_is_plain(lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if lacks == "library":
+        monkeypatch.setattr(openssl, "_found", lambda: (None, "none here"))
+    else:
+        monkeypatch.setitem(sealed_pair._SIGNATURES, "SSL_of_the_future", (None,))
+    loopback = Loopback(sealed=True)
+    assert loopback.seals == (0, 0)
+    FastLane(loopback).once()
+    loopback.close()
 
 
 def test_where_loopback_is_forbidden_a_plain_pair_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:

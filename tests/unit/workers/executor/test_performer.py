@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
@@ -14,7 +16,8 @@ import msgspec
 import pytest
 
 from pipeline.execution.events import Action, Append, CancelOrder, CoreEvent, NotSent, Now, Place, Sent, Tick
-from pipeline.execution.records import Purpose, StopRecord
+from pipeline.execution.journal import read_journal
+from pipeline.execution.records import OrderIntentRecord, Purpose, StopRecord
 from pipeline.execution.shared_reads import decode_opportunity
 from pipeline.model.enums import Durability, OrderKind, OrderSide, Refusal, TimeInForce
 from pipeline.model.errors import JournalError
@@ -183,10 +186,11 @@ def test_what_is_for_a_venue_without_a_session_is_not_sent_and_ends_nothing() ->
     assert [event.client_id for event in made.core.events if isinstance(event, NotSent)] == ["i1"]
 
 
+@pytest.mark.parametrize("down", ["a", "b"])
 @pytest.mark.parametrize("purpose", [Purpose.ENTRY, Purpose.CLOSE])
-def test_a_first_leg_that_cannot_leave_keeps_the_second_back(purpose: Purpose) -> None:
+def test_a_leg_that_cannot_leave_keeps_the_other_back(purpose: Purpose, down: str) -> None:
     """Leaving a hedge by one leg alone would make the exposure that the hedge had taken away."""
-    made = Scripted(a=False, b=True)
+    made = Scripted(a=down != "a", b=down != "b")
     made.core.operation("o1", "ab")
     made.run(Place(request("a", "i1"), purpose, "o1"), Place(request("b", "i2"), purpose, "o1"))
     assert not made.sent
@@ -353,7 +357,7 @@ def test_an_entry_whose_first_leg_cannot_leave_keeps_the_second_one_back(entry: 
     assert entry.refused() == {"session_down": 1}
 
 
-@pytest.mark.parametrize("path", ["fast", "steps", "one call"])
+@pytest.mark.parametrize("path", PATHS)
 def test_a_second_leg_that_cannot_leave_keeps_the_first_one_back(entry: Entry, path: str) -> None:
     """It is known before the first byte: nobody breaks a leg for it."""
     entry.venues["gateio_spot"].up = False
@@ -414,6 +418,29 @@ def test_an_entry_whose_sync_took_longer_than_its_window_is_not_sent(
     entry.assert_flat()
     assert entry.refused() == {"stale_at_send": 1}
     monkeypatch.undo()
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_leaves_stands_on_the_device_where_a_host_may_die(
+    entry: Entry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str
+) -> None:
+    """``durability: power``: of each order that a venue gets, the record is in what was synced before."""
+    device, journal, sync = tmp_path / "device", entry.world.journal, os.fdatasync
+    journal.durability = Durability.POWER
+    kept: list[set[str]] = []
+
+    def synced(descriptor: int) -> None:
+        sync(descriptor)
+        shutil.copytree(journal.directory, device, dirs_exist_ok=True)
+
+    def left() -> None:
+        kept.append({e.record.client_id for e in read_journal(device) if isinstance(e.record, OrderIntentRecord)})
+
+    monkeypatch.setattr(os, "fdatasync", synced)
+    for venue in entry.venues.values():
+        venue.on_send = left
+    entry.enter(path)
+    assert [len(ids) for ids in kept] == [2, 2] and kept[0] == set(entry.world.core.ledger.orders)
 
 
 @pytest.mark.parametrize("what", ["events wait", "in the middle of one", "no halt page", "a fault"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import os
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline.execution.journal import Journal
@@ -17,17 +21,19 @@ from pipeline.execution.ledger import Ledger
 from pipeline.execution.records import BootRecord, TakeoverRecord
 from pipeline.model.clock import mono_ns
 from pipeline.model.config import EngineConfig
+from pipeline.model.enums import Durability
 from pipeline.model.structs import Credentials
 from pipeline.takeover import Takeover, TakeoverResult
 from tests.exhausted import full_disk
 from tests.worlds.books_world import CONFIG, BooksWorld, config_with, gateio
 from tests.worlds.external_world import external_world, hedge
 from tests.worlds.guard.life import born
-from tests.worlds.waiting import until
+from tests.worlds.waiting import WAIT_S, until
 from workers.credentials import store_credentials
 from workers.executor.publisher import Publisher
 from workers.executor.views import order_rows
 from workers.executor_file import read_executor_state
+from workers.guard import taking_over as taking_over_module
 from workers.guard.closing import Closing, make_room
 from workers.guard.taking_over import PAUSE_MAX_NS, RETRY_NS
 from workers.state_folder import instance_dir
@@ -54,11 +60,14 @@ def test_what_a_guard_that_died_in_the_takeover_did_counts(instance: str, tmp_pa
         instance=instance, config=CONFIG, state_dir=tmp_path, journal_dir=lambda: tmp_path / "journal"
     )
     closing = Closing(context, "the executor hangs", None, lambda level, text: None)  # type: ignore[arg-type]
-    closing.start()
-    closing.join()
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", ResourceWarning)
+        closing.start()
+        closing.join()
     world.close()
     assert closing.error == "" and closing.result is not None and closing.result.flat
     assert closing.acted is a_guard_died
+    assert not [str(one.message) for one in warned if "event loop" in str(one.message)]
 
 
 def test_a_fence_that_a_full_disk_keeps_up_costs_no_second_takeover_and_keeps_nobody_waiting(
@@ -112,7 +121,7 @@ def test_what_is_left_open_under_a_fence_that_stands_is_tried_again_ever_more_se
 ) -> None:
     _, page, guard = born(instance, tmp_path)
     taking_over = guard.taking_over
-    ended: Any = SimpleNamespace(result=result, orders=[], reasons={}, acted=True, error="no venue answers")
+    ended: Any = SimpleNamespace(result=result, orders=[], reasons={}, acted=True, error="no venue answers", taken=None)
     with full_disk():
         taking_over.begin("restart storm of executor", None)
         pauses = []
@@ -225,6 +234,35 @@ def test_what_trips_in_a_takeover_is_published_while_it_lasts(
     assert any(reason.what.startswith("breaker unknown_past") for reason in reported.reasons)
 
 
+def test_a_disk_that_hangs_keeps_nobody_from_closing(
+    instance: str, left_open: Callable[[EngineConfig], Closing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which records a host would forget that goes down now, the venues show by ids of an epoch of their own."""
+    answers, real = threading.Event(), os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        answers.wait()
+        real(descriptor)
+
+    closing = left_open(config_with(gateio=gateio()))
+    closing._ctx.config = msgspec.structs.replace(
+        closing._ctx.config,
+        execution=msgspec.structs.replace(closing._ctx.config.execution, durability=Durability.POWER),
+    )
+    assert make_room(closing._ctx) == ""
+    said: list[str] = []
+    closing._say = lambda level, text: said.append(text)
+    monkeypatch.setattr(os, "fdatasync", slow)
+    closing.start()
+    until(lambda: read_executor_state(instance_dir(instance)) is not None or not closing.is_alive(), "the first looks")
+    under_way = closing.is_alive()
+    closing.ask_end()
+    answers.set()
+    closing.join()
+    assert under_way and closing.error == "" and closing.result is not None
+    assert sum("the disk has not answered" in text for text in said) == 1
+
+
 def test_a_view_that_is_broken_ends_no_takeover(
     left_open: Callable[[EngineConfig], Closing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,3 +337,77 @@ def test_a_hedge_where_nothing_is_traded_closes_no_other(
     closing.join()
     assert "earlier runs left orders, operations or hedges open at gateio_futures" in closing.error
     assert not closing.acted and closing.result is None
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[Closing]:
+    """The closings that takeovers have begun."""
+    begun: list[Closing] = []
+
+    class Noted(Closing):
+        def start(self) -> None:
+            begun.append(self)
+            super().start()
+
+    monkeypatch.setattr(taking_over_module, "Closing", Noted)
+    return begun
+
+
+@pytest.mark.parametrize("answers_late", [True, False], ids=["a slow disk", "one that hangs"])
+def test_what_is_commanded_while_a_closing_waits_for_the_disk_at_its_end_is_closed(
+    instance: str, tmp_path: Path, made: list[Closing], monkeypatch: pytest.MonkeyPatch, answers_late: bool
+) -> None:
+    world, at_end, answers, close = BooksWorld(instance), threading.Event(), threading.Event(), Journal.close
+    written(tmp_path / "journal", 1)
+    context, page, guard = born(instance, tmp_path)
+    context.config, context.journal_dir = CONFIG, lambda: tmp_path / "journal"  # type: ignore[attr-defined]
+    assert make_room(context) == ""  # type: ignore[arg-type]
+    taking_over, looks = guard.taking_over, iter(range(mono_ns(), 1 << 62, RETRY_NS))
+
+    def slow(journal: Journal) -> None:
+        at_end.set()
+        answers.wait(WAIT_S)
+        close(journal)
+
+    monkeypatch.setattr(Journal, "close", slow)
+    taking_over.begin("restart storm of executor", ())
+
+    def stepped(done: Callable[[], bool]) -> bool:
+        taking_over.step(next(looks))
+        return done()
+
+    until(lambda: stepped(at_end.is_set), "the end of the closing")
+    taking_over.widen(None)  # arb flatten
+    if answers_late:
+        answers.set()
+    until(lambda: stepped(lambda: not taking_over.active), "the end of the takeover")
+    assert [closing.taken for closing in made] == [(), None]
+    assert guard.taking_over.nothing_open and not page.fenced
+    answers.set()
+    for closing in made:
+        closing.join(WAIT_S)
+    page.close()
+    world.close()
+
+
+def test_a_view_that_hangs_at_the_end_keeps_no_result_back(
+    left_open: Callable[[EngineConfig], Closing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs, answers, write = threading.Event(), threading.Event(), Publisher._write
+
+    def slow(publisher: Publisher, state: Any) -> str:
+        if hangs.is_set():
+            answers.wait(WAIT_S)
+        return write(publisher, state)
+
+    monkeypatch.setattr(Publisher, "_write", slow)
+    closing = left_open(config_with(gateio=gateio()))
+    closing.start()
+    until(lambda: bool(closing.reasons) or not closing.is_alive(), "several ticks of the takeover")
+    assert closing.is_alive(), closing.error
+    hangs.set()
+    closing.ask_end()
+    until(lambda: closing.ended, "the end of the closing")
+    assert closing.error == "" and closing.result is not None and not answers.is_set()
+    answers.set()
+    closing.join()

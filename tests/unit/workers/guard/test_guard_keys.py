@@ -42,6 +42,10 @@ def test_the_guard_has_its_own_key_or_the_executors(tmp_path: Path, monkeypatch:
         ("gateio", KeyRole.READ): "trade-gateio",
     }
     assert without_guard_key(ctx.config, "keys") == ["mexc"]
+    guard: Any = SimpleNamespace(keeper=SimpleNamespace(state=OPEN))
+    assert _said(guard, ctx) == "latch open; no key of its own at mexc: would use the trade key"
+    store_credentials("keys", f"mexc{GUARD_SUFFIX}", Credentials(api_key="guard-mexc", api_secret="s"))
+    assert _said(guard, ctx) == "latch open"
 
 
 @pytest.mark.parametrize("locked", [False, True], ids=["of a wider mode", "encrypted"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,25 +14,35 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.execution.crash_points import crash_points
 from pipeline.execution.events import CommandKind
 from pipeline.execution.journal import Journal
-from pipeline.model.enums import ProcessState
+from pipeline.model.enums import OnLoss, ProcessState
 from pipeline.takeover import TakeoverResult
 from shm.liveness import Liveness
 from shm.pages import HaltPage
 from tests.exhausted import full_disk, no_descriptors
+from tests.stress.support import fork
 from tests.worlds.external_world import FUTURES, external_world, hedge
 from tests.worlds.guard.life import Context, Life, born
-from tests.worlds.waiting import until
+from tests.worlds.waiting import WAIT_S, until
 from workers.audit_log import FILE_NAME as AUDIT
 from workers.control_plane.restart_storm import BY
-from workers.control_socket import listen
+from workers.control_socket import GUARD_SOCKET, listen
 from workers.guard import keeper as keeper_module
 from workers.guard.keeper import RETRY_NS, HaltKeeper
 from workers.guard.process import Guard, _serve_one
 from workers.halt_file import latch_on_disk, read_halt
 from workers.halt_page import latch_page
+from workers.halting import halt_instance
 from workers.tradable import halt_reasons
+
+
+@pytest.fixture(autouse=True)
+def patient_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is slow is no disk that hangs: ``test_slow_disk.py`` is about those."""
+    monkeypatch.setattr(keeper_module, "BLOCK_WAIT_S", WAIT_S)
+    monkeypatch.setattr(keeper_module, "RELEASE_WAIT_S", WAIT_S)
 
 
 @pytest.fixture
@@ -115,6 +126,29 @@ def test_the_fence_outlives_the_guard_and_a_resume_and_takes_the_lease(life: Lif
     assert life.page.fenced, "a page that is taken over keeps it"
 
 
+def test_a_guard_that_is_killed_inside_a_halt_has_halted_all_the_same(instance: str, tmp_path: Path) -> None:
+    """Its page shows the latch, the disk does not have it: whoever asked gets no answer and latches both himself."""
+    folder = tmp_path / instance
+    folder.mkdir()
+    life, server = Life(instance, folder), listen(folder / GUARD_SOCKET)
+    assert life.may_send(now_of(life))
+
+    def dies() -> None:
+        life.guard.keeper._crash = crash_points("guard_latched")
+        server.setblocking(True)
+        _serve_one(server, life.guard, print)
+
+    child = fork(dies)
+    server.close()
+    reply = halt_instance(folder, "look")
+    assert child.wait() == -signal.SIGKILL
+    assert reply["halted"] and life.page.latched and not life.page.may_send(life.executor.epoch, now_of(life))
+    life.again()
+    assert not life.saves(now_of(life)) and life.guard.keeper.state.reason == "look"
+    assert read_halt(folder).halted and not life.page.unsaved
+    life.close()
+
+
 @pytest.mark.parametrize("what", ["", "the guard sent 2 orders"])
 def test_the_latch_goes_with_the_fence_only_where_nothing_was_open(life: Life, what: str) -> None:
     keeper = life.guard.keeper
@@ -144,28 +178,15 @@ def test_a_file_that_is_taken_away_releases_nothing(life: Life) -> None:
     assert not life.may_send(now_of(life))
 
 
-def test_a_halt_is_in_force_before_the_disk_has_answered(life: Life) -> None:
-    blocked = life.context.state_dir / f"halt.{os.getpid()}.tmp"
-    os.mkfifo(blocked)  # a disk that hangs: whoever opens it for writing waits
-    replies: list[dict[str, Any]] = []
-    asked = threading.Thread(target=lambda: replies.append(life.ask(op="halt", reason="odd fills")))
-    asked.start()
-    until(lambda: life.page.latched, "the latch on the page")
-    assert not replies, "the guard still waits for its disk"
-    os.close(os.open(blocked, os.O_RDONLY))
-    asked.join()
-    assert replies[0]["halted"] and "warning" in replies[0]
-
-
 def test_a_halt_that_the_disk_does_not_take_survives_the_guard_and_is_written_later(life: Life) -> None:
     with full_disk():
         reply = life.ask(op="halt", reason="odd fills")
         assert reply["halted"] and "cannot be written" in reply["warning"]
-        assert not life.may_send(now_of(life))
+        assert not life.saves(now_of(life))
         life.again()
-        assert not life.may_send(now_of(life)) and life.guard.keeper.state.reason == "odd fills"
+        assert not life.saves(now_of(life)) and life.guard.keeper.state.reason == "odd fills"
         assert not read_halt(life.context.state_dir).halted
-    assert not life.may_send(now_of(life) + RETRY_NS)
+    assert not life.saves(now_of(life) + RETRY_NS)
     assert read_halt(life.context.state_dir).reason == "odd fills" and not life.page.unsaved
     assert sum("cannot be written" in line for line in life.context.said) == 2, "said once by each guard"
     assert not life.ask(op="resume", reason="looked")["halted"]
@@ -176,7 +197,7 @@ def test_a_halt_that_a_command_has_latched_becomes_the_guards(life: Life) -> Non
     assert life.may_send(now_of(life))
     latch_page(life.instance, "by hand")
     assert not life.page.may_send(life.executor.epoch, now_of(life)), "in force without the guard"
-    assert not life.may_send(now_of(life))
+    assert not life.saves(now_of(life))
     assert read_halt(life.context.state_dir).reason == "by hand" and life.guard.keeper.state.halted
     assert not life.ask(op="resume", reason="looked")["halted"]
     assert life.may_send(now_of(life))
@@ -194,7 +215,7 @@ def test_no_write_of_another_matter_ends_a_halt_that_a_command_has_latched(
     latch_page(life.instance, "by hand")
     life.ask(**request_)
     assert life.page.latched and life.guard.keeper.state.halted, "in force without a gap"
-    assert not life.may_send(now_of(life))
+    assert not life.saves(now_of(life))
     assert read_halt(life.context.state_dir).reason == "by hand" and not life.page.unsaved
     assert not life.ask(op="resume", reason="looked")["halted"]
     assert life.may_send(now_of(life) + RETRY_NS)
@@ -208,7 +229,7 @@ def test_a_halt_that_a_command_latches_while_the_guard_writes_stays(life: Life) 
     keeper = HaltKeeper(life.context, life.page, crash=at)  # type: ignore[arg-type]
     keeper.handle({"op": "note", "holds": ["ra1x2"]})
     assert life.page.latched and keeper.state.halted
-    assert not life.may_send(now_of(life)) and read_halt(life.context.state_dir).reason == "by hand"
+    assert not life.saves(now_of(life)) and read_halt(life.context.state_dir).reason == "by hand"
 
 
 @pytest.mark.parametrize("second", ["the first", "the second", "on disk"])
@@ -229,7 +250,7 @@ def test_a_halt_that_a_command_latches_while_a_resume_is_written_stays(
     monkeypatch.setattr(keeper_module, "write_halt", slowly)
     life.guard.keeper.handle({"op": "resume", "reason": "looked"})
     assert life.page.latched and life.guard.keeper.state.halted and not life.may_send(now_of(life))
-    life.guard.keeper.save_halt(now_of(life) + RETRY_NS)
+    life.saves(now_of(life) + RETRY_NS)
     assert read_halt(folder).reason == second
 
 
@@ -330,7 +351,7 @@ def test_a_dead_executor_is_stood_in_for_once_and_not_every_ten_seconds(instance
     looks = iter(range(now_of_host(), 1 << 62, 100_000_000))
     while not taking_over.active:
         guard.look_at_executor(next(looks))
-    done: Any = SimpleNamespace(result=TakeoverResult(), orders=[], reasons={}, acted=True, error="")
+    done: Any = SimpleNamespace(result=TakeoverResult(), orders=[], reasons={}, acted=True, error="", taken=None)
     taking_over._closed(done, next(looks))
     assert not taking_over.active and not page.fenced
     for _ in range(3 * context.config.guard.restart_within_ms // 100):
@@ -408,7 +429,7 @@ def test_an_orderly_stop_leaves_no_latch_though_the_guard_has_acted_in_it(
     guard.handle({"op": "close", "ids": [], "reason": "stop", "planned": planned, "uid": os.geteuid()})
     assert guard.taking_over.active and page.fenced and page.latched
     result = TakeoverResult(orders=("g1x1",), closed=("a1x1",), left=("a1x2",))
-    done: Any = SimpleNamespace(result=result, orders=[], reasons={}, acted=True, error="")
+    done: Any = SimpleNamespace(result=result, orders=[], reasons={}, acted=True, error="", taken=None)
     guard.taking_over._closed(done, now_of_host())
     assert not page.fenced and page.latched is not planned
     words = "the guard sent 1 orders, closed 1 hedges, 1 hedges are left"
@@ -438,7 +459,9 @@ def test_a_fence_of_an_orderly_stop_is_one_for_the_next_guard(instance: str, tmp
     page.close()  # the guard ends in the middle
     _, page, guard = born(instance, tmp_path)
     assert guard.taking_over.active
-    done: Any = SimpleNamespace(result=TakeoverResult(orders=("g1x1",)), orders=[], reasons={}, acted=True, error="")
+    done: Any = SimpleNamespace(
+        result=TakeoverResult(orders=("g1x1",)), orders=[], reasons={}, acted=True, error="", taken=()
+    )
     guard.taking_over._closed(done, now_of_host())
     assert not page.fenced and not page.latched
     page.close()
@@ -448,3 +471,13 @@ def _hedges_of(context: Context) -> tuple[str, ...] | None:
     fence = read_halt(context.state_dir).fence
     assert fence is not None
     return fence.hedges
+
+
+def test_a_reloaded_configuration_is_that_of_the_next_takeover(instance: str, tmp_path: Path) -> None:
+    context, page, guard = born(instance, tmp_path)
+    assert guard.taking_over.by_configuration() is None
+    settings = msgspec.structs.replace(context.config.guard, on_executor_loss=OnLoss.HOLD)
+    context.accepted = msgspec.structs.replace(context.config, guard=settings)
+    guard.look(now_of_host())
+    assert guard.taking_over.by_configuration() == ()
+    page.close()

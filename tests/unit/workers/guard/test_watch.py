@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 
 from pipeline.model.enums import ProcessState
+from tests.worlds.instance_rig import stand_still
+from tests.worlds.waiting import until
 from workers.guard.watch import FIRST_START_NS, ExecutorWatch, Reading
+from workers.kills.rig import children_of
 
 LOOK_NS = 100_000_000
 
@@ -33,10 +39,11 @@ class Looks:
         alive: bool = True,
         beats: bool = True,
         after_ns: int = LOOK_NS,
+        unattended: bool = False,
     ) -> str:
         self.now_ns += after_ns
         self.progress += beats
-        return self.watch.look(Reading(alive, 3, state, self.progress), self.now_ns)
+        return self.watch.look(Reading(alive, 3, state, self.progress, unattended), self.now_ns)
 
     def until_lost(self, limit: int, state: ProcessState = ProcessState.READY, **kwargs: bool) -> int:
         """How many looks it takes; ``limit`` + 1: it never comes."""
@@ -115,6 +122,32 @@ def test_an_executor_that_ended_by_an_error_and_does_not_come_back_is_lost(state
     looks.look()
     looks.look(ProcessState.STOPPING, beats=False)
     assert looks.until_lost(200, state, alive=False, beats=False) == 50
+
+
+def test_a_dead_executor_that_nobody_can_start_again_is_lost_as_soon_as_one_that_hangs() -> None:
+    looks = Looks()
+    looks.look()
+    assert looks.until_lost(5, alive=False, beats=False, unattended=True) == 6
+    assert not looks.look(alive=False, beats=False), "its supervisor goes on"
+    assert looks.until_lost(50, alive=False, beats=False, unattended=True) == 10
+    assert looks.until_lost(50, ProcessState.STOPPED, alive=False, beats=False, unattended=True) == 51
+
+
+def test_a_parent_that_is_stopped_starts_nothing() -> None:
+    answer = "import sys; from workers.guard.orphan import starters_stand_still as f; input(); print(f(), flush=True)"
+    parent = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    for stopped in (False, True):
+        with subprocess.Popen(
+            [sys.executable, "-c", parent, answer], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as one:
+            assert one.stdin is not None and one.stdout is not None
+            until(lambda one=one: bool(children_of(one.pid)), "the child")  # type: ignore[misc]
+            if stopped:
+                stand_still(one.pid)
+            one.stdin.write("\n")
+            one.stdin.flush()
+            assert one.stdout.readline() == f"{stopped}\n"
+            one.send_signal(signal.SIGCONT)
 
 
 def test_an_executor_that_has_stopped_is_not_lost() -> None:

@@ -110,8 +110,9 @@ def test_a_message_reaches_every_target_that_wants_its_severity(receiver: Webhoo
 
 
 def test_a_target_that_is_down_is_tried_again_in_order_and_delays_nobody_else(receiver: WebhookReceiver) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = int(reserved.getsockname()[1])
+    reserved = socket.socket()  # bound and not listening: a connection is refused, and nobody else takes the port
+    reserved.bind(("127.0.0.1", 0))
+    port = int(reserved.getsockname()[1])
     config = settings(down={"url": f"http://127.0.0.1:{port}/{SECRET}"}, up={"url": receiver.url})
     late: list[WebhookReceiver] = []
 
@@ -120,7 +121,7 @@ def test_a_target_that_is_down_is_tried_again_in_order_and_delays_nobody_else(re
             box.put(message(number))
         await until_async(lambda: box.states["up"].sent == 3 and box.states["down"].failed_attempts > 2)
         assert box.states["down"].sent == 0
-        late.append(WebhookReceiver(port))
+        late.append(WebhookReceiver(reserved))
         await until_async(lambda: box.idle)
 
     states, said = deliver(config, work)

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from pipeline.execution.journal import JournalEntry
+from pipeline.execution.records import TYPE_OF_RECORD, FundingRecord, HedgeRecord, Record
 from tests.worlds.execution_world import Faults, World
 from tests.worlds.external_world import CONTRACT, FUTURES, external_world, hedge
 from tests.worlds.hedged_world import hedged_world, leave
@@ -94,6 +95,45 @@ def test_a_hedge_is_taken_apart_at_its_entry_and_at_its_exit(ledger: Path) -> No
     for name in (began, closer["operation"]):
         said = trail_text(read_trail("t-one", name))
         assert f"hedge {began} closed by {closer['operation']}; round trip +{amount(both['total'])} " in said
+
+
+def test_a_round_trip_counts_the_funding_that_its_hedge_was_paid(ledger: Path) -> None:
+    """What its contract was paid while it was open, its share of it, each booking once; before and after it, none."""
+    world = hedged_world()
+    (began,) = world.core.ledger.hedges
+    hedge = next(entry.record for entry in world.entries if isinstance(entry.record, HedgeRecord))
+    at_ms = world.now().wall_ns // 1_000_000
+    other = msgspec.structs.replace(hedge, operation_id="other", qty=hedge.qty * 3)
+
+    def paid(event: str, ms: int, usd: int) -> FundingRecord:
+        return FundingRecord(hedge.futures_venue, hedge.futures_symbol, event, "USDT", D(usd), ms, D(usd))
+
+    def add(*records: Record) -> None:
+        for record in records:
+            last = world.entries[-1]
+            wall_ns = world.now().wall_ns
+            changes = {"seq": last.seq + 1, "type": TYPE_OF_RECORD[type(record)], "record": record, "wall_ns": wall_ns}
+            world.entries.append(msgspec.structs.replace(last, **changes))
+
+    add(paid("before", at_ms - 60_000, 100), paid("alone", at_ms, 3), paid("alone", at_ms, 3))
+    world.run(10)
+    add(other)
+    world.run(10)
+    add(paid("shared", world.now().wall_ns // 1_000_000, 4))
+    fold(ledger, world.entries)
+    trip = read_trail("t-one", began)["round_trip"]
+    assert trip["funding"] == 4 and trip["profit"] == trip["pnl"] + 4
+    assert f"so far {amount(trip['profit'])} USDT, 4.00 of it funding" in trail_text(read_trail("t-one", began))
+    leave(world)
+    world.run(10)
+    add(paid("after", world.now().wall_ns // 1_000_000, 100))
+    fold(ledger, world.entries)
+    trail = read_trail("t-one", began)
+    assert trail["round_trip"]["funding"] == 4
+    lines = trail_text(trail).splitlines()
+    assert any(f"round trip +{amount(trail['round_trip']['profit'])} USDT, 4.00 of it funding" in one for one in lines)
+    (money,) = [line for line in lines if line.startswith("  P&L ")]
+    assert money.startswith(f"  P&L {trail['operation']['pnl_numeraire']} USDT; changes ") and "; fees " in money
 
 
 @pytest.mark.parametrize(("kind", "qty"), [("liquidate", "0.0299"), ("adl", "0.02")])

@@ -187,7 +187,7 @@ def test_a_ledger_of_schema_2_keeps_its_balances_and_old_opportunities_go(tmp_pa
         ledger = SqliteLedger(path)
         rows = [(n, n, n, "spot_spot", "BTC/USDT", 1.0, 1.0, 1.0, n, "[]") for n in range(10)]
         ledger.opportunities(rows, None)
-        ledger.prune(4)
+        ledger.prune(4, 77)
         ledger.close()
     with open_reader(path) as db:
         assert [tuple(row) for row in db.execute("SELECT * FROM balances")] == [

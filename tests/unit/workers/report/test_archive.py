@@ -29,7 +29,7 @@ from pipeline.book.recording.pieces import (
 from pipeline.model.errors import BadInput
 from tests.command_line import assert_contract
 from workers.cli.app import run
-from workers.report.archive import COLUMNS, archive
+from workers.report.archive import COLUMNS, archive, archive_text
 
 needs_pyarrow = pytest.mark.skipif(
     importlib.util.find_spec("pyarrow") is None,
@@ -39,10 +39,10 @@ ROW = RecordedRow("BTCUSDT", "BTC", "USDT", "0.01", "0.001", "0.001", "5", "10.0
 DAY_NS = 1_767_225_600_000_000_000  # 2026-01-01 UTC
 
 
-def depth(first: int, last: int, bids: list[list[str]]) -> bytes:
+def depth(first: int, last: int, bids: list[list[str]], conn: int = 0) -> bytes:
     data = {"e": "depthUpdate", "E": 1, "s": "BTCUSDT", "U": first, "u": last, "b": bids, "a": []}
     body = json.dumps({"stream": "btcusdt@depth@100ms", "data": data}, separators=(",", ":")).encode()
-    return message(FRAME, HEAD.pack(20 + last, 0, 0) + body)
+    return message(FRAME, HEAD.pack(20 + last, 0, conn) + body)
 
 
 def snapshot(last: int) -> bytes:
@@ -206,6 +206,22 @@ def test_a_frame_that_is_not_understood_is_named_and_ends_no_book(tmp_path: Path
     assert (fields["frames"], fields["tops"], fields["failed"]) == (4, 2, [])
     ((place, text),) = fields["rejected"]
     assert place == f"{market / 'feed.b'}/0{SUFFIX}:4" and text == "b_spot: 1 frames not understood"
+
+
+@needs_pyarrow
+def test_books_that_end_a_piece_lost_are_named_unless_another_connection_brings_what_is_missing(
+    tmp_path: Path,
+) -> None:
+    beyond, late = depth(9, 9, [["99.80", "1"]], conn=3), depth(8, 8, [["99.75", "4"]])
+    broken, whole = recorded(tmp_path / "a", [*FIRST, beyond]), recorded(tmp_path / "b", [*FIRST, beyond, late])
+    fields = archive(broken, tmp_path / "out_a", keeps_writing=False)
+    assert fields["broken"] == [[f"{broken / 'feed.b'}/0{SUFFIX}", "b_spot: BTCUSDT"]] and fields["tops"] == 2
+    assert "an update or a snapshot lacks: b_spot: BTCUSDT" in archive_text(fields)
+    fields = archive(whole, tmp_path / "out_b", keeps_writing=False)
+    assert (fields["broken"], fields["tops"]) == ([], 4)
+    never = recorded(tmp_path / "c", FIRST[1:])
+    fields = archive(never, tmp_path / "out_c", keeps_writing=False)
+    assert fields["broken"] == [[f"{never / 'feed.b'}/0{SUFFIX}", "b_spot: BTCUSDT"]] and fields["tops"] == 0
 
 
 @needs_pyarrow

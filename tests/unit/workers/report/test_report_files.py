@@ -23,7 +23,7 @@ from pipeline.model.errors import BadInput
 from pipeline.model.fixedpoint import plain
 from pipeline.virtual.market import Quote
 from pipeline.virtual.world import VirtualWorld
-from tests.worlds.execution_world import Faults, World
+from tests.worlds.execution_starts import broken_run
 from tests.worlds.hedged_world import hedged_world, leave
 from workers.cli.app import run
 from workers.cli.report import read_report
@@ -68,17 +68,6 @@ def spot_run() -> VirtualWorld:
     world.run(2000)
     world.finder_on = False
     world.run(2000)
-    return world
-
-
-def broken_run(turns: int = 12) -> World:
-    world = World(3, Faults(partial=0.4, no_fill=0.3, reject=0.1))
-    world.run(100)
-    for turn in range(turns):
-        buy, sell = [("mexc_spot", "gateio_spot"), ("gateio_spot", "gateio_futures")][turn % 2]
-        world.feed(world.offer(buy, sell))
-        world.run(400)
-    world.calm(5000)
     return world
 
 

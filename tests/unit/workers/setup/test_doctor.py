@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.exchanges.transport import openssl
 from pipeline.model.clock import wall_ms
 from pipeline.model.config import EngineConfig, ProcessConfig
 from pipeline.model.enums import WaitStrategy
@@ -93,6 +94,13 @@ def test_a_host_that_hurts_is_warned_of_with_the_fix(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert found[name].state is State.WARN and said in found[name].found, found[name]
         assert found[name].fix
+
+
+def test_a_libssl_that_cannot_be_called_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rows(host_checks(host(tmp_path), PINNED, "x"))["orders over TLS"].state is State.OK
+    monkeypatch.setattr(openssl, "_found", lambda: (None, "undefined symbol: SSL_write"))
+    row = rows(host_checks(host(tmp_path), PINNED, "x"))["orders over TLS"]
+    assert row.state is State.WARN and row.found == "undefined symbol: SSL_write" and "Python" in row.fix
 
 
 def test_what_a_host_does_not_show_is_unknown(tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ from decimal import Decimal
 
 from pipeline.equity_watch import EquityWatch
 from pipeline.virtual.margin_storm import FUTURES, SPOT, SYMBOL, Storm, storm_world
+from tests.worlds.execution_starts import ready_world
 from workers.demo.summary_text import _hedge as demo_hedge
 from workers.executor.views import CoreViews
 from workers.executor_file import amount
+from workers.last_run.journal_rows import left_by_journal
 from workers.view.small_view import _hedge
-from workers.view.status_text import hedge_line, hedge_total_line, position_line, short
+from workers.view.status_text import exposure_line, hedge_line, hedge_total_line, position_line, short
 
 D = Decimal
 
@@ -44,7 +46,10 @@ def test_a_hedge_shows_entry_age_funding_marks_result_and_the_way_to_its_liquida
     side, other = ("long", "short") if row["spot_side"] == "buy" else ("short", "long")
     assert f"{side} {short(row['qty'])} {row['base']} {SPOT} {SYMBOL}, {other} {FUTURES} {SYMBOL}" in line
     assert f"next funding in {row['next_stamp_s'] / 60:.0f} min" in line
+    assert "next funding in 4 s at" in hedge_line({**row, "next_stamp_s": 4.2})
     assert f"leaves at {short(row['leaves_at_bps'])}" in line
+    (left,) = left_by_journal(world.core.ledger)["hedges"]
+    assert hedge_line(left).startswith(line.partition(", entered")[0]), "after a kill, by the journal alone"
     assert hedge_total_line([row]) == ""
     small = _hedge(row)
     for part in (f"mark {short(row['futures_mark'])}", f"P&L {amount(row['unrealised'])}", "funding 0.00", " s, "):
@@ -55,3 +60,18 @@ def test_a_hedge_shows_entry_age_funding_marks_result_and_the_way_to_its_liquida
     assert demo_hedge(both) == line, "the demo's summary too"
     double = f"unrealised {amount(2 * row['unrealised'])} USDT, funding {amount(2 * row['funding'])} USDT"
     assert hedge_total_line([row, row]) == f"total of 2 hedges: {double}"
+
+
+def test_coins_that_a_trade_moved_between_venues_are_shown_as_no_open_hedge() -> None:
+    world = ready_world()
+    world.feed(world.offer("mexc_spot", "gateio_spot", D(2)))
+    world.run(2000)
+    core = world.core
+    core.context.now = world.now()
+    watch = EquityWatch(core)
+    watch.look(core.context.instruments)
+    figures = watch.figures()
+    assert figures is not None and figures.hedging.hedged > 100 and not core.ledger.hedges
+    line = exposure_line({"pnl": figures.fields("USDT")})
+    assert f"{amount(figures.hedging.hedged)} USDT stand against each other (open hedges, and coins that" in line
+    assert "hedged" not in line

@@ -5,27 +5,47 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from pipeline.equity_watch import EquityWatch
 from pipeline.market_data import MarketDataAggregator
+from pipeline.model.units import NS_PER_DAY
 from pipeline.trade_state import Effect, Reason
 from shm.atomics import mono_ns
 from shm.errors import SegmentMismatch
 from shm.layout import FLAG_GAP
 from shm.liveness import Liveness, LivenessView, beat
 from tests.worlds.books_world import CONFIG, FUTURE_NS, BooksWorld
+from tests.worlds.execution_starts import ready_world
+from tests.worlds.execution_world import World
+from workers.executor.publisher import Publisher
+from workers.executor.views import CoreViews
+from workers.executor_file import write_executor_state
 from workers.state_folder import instance_dir
 from workers.view.book_verdict import BookJudge
-from workers.view.live_view import BOOKS_MAX, _book_rows
-from workers.view.status import Reader, books, with_marks
-from workers.view.status_text import answer_lines
+from workers.view.live_view import BOOKS_MAX, _book_rows, progress_text
+from workers.view.status import POSITION_FIELDS, Reader, books, with_marks
+from workers.view.status_text import answer_lines, loss_line, position_line, status_text
 
 OTHER_UID = 65534
+
+
+def test_the_loss_of_a_day_that_is_over_is_not_todays(instance: str, state_dir: Path) -> None:
+    world, folder = ready_world(), instance_dir(instance, create=True)
+    world.core.context.now = world.now()
+    said = Publisher(world.core, folder, lambda level, text: None).state(stopped=True)
+    for age_ns, shown in ((0, True), (NS_PER_DAY, False)):
+        write_executor_state(folder, msgspec.structs.replace(said, wall_ns=time.time_ns() - age_ns))
+        reading = Reader(instance).read()
+        assert bool(loss_line(reading)) is shown
+        assert "losses" not in reading, "they stand under risk"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to act as two users")
@@ -140,9 +160,32 @@ def test_a_beat_after_the_readers_clock_is_no_negative_age(instance: str) -> Non
 def test_a_position_of_the_account_page_has_its_mark_and_liquidation() -> None:
     own = {"venue": "gateio_futures", "symbol": "BTC_USDT", "qty": Decimal("-0.5"), "entry_price": Decimal(60000)}
     said = {**own, "qty": "-0.50", "mark_price": "61000", "liquidation_distance_pct": "31.2", "funding": "1.5"}
-    assert with_marks([own], [said]) == [{**said, **own}]
-    assert with_marks([own], [{**said, "qty": "-0.4"}]) == [own], "of another quantity nothing is shown"
-    assert with_marks([], [said]) == [said]
+    said |= {"base": "BTC", "quote": "USDT", "foreign_qty": "-0.1"}
+    nothing = dict.fromkeys(POSITION_FIELDS)
+    assert with_marks([own], [said]) == [{**nothing, **said, **own}]
+    (other,) = with_marks([own], [{**said, "qty": "-0.4"}])
+    whole = {"base": "BTC", "quote": "USDT", "mark_price": "61000"}
+    assert other == {**nothing, **whole, **own}, "what a quantity changes is not known of another one"
+    assert "mark 61000" in position_line(other)
+    assert "NOT OURS" not in position_line(other), "whose part went is not known"
+    assert with_marks([own], []) == [{**nothing, **own}] and "mark" not in position_line({**nothing, **own})
+    assert with_marks([], [said]) == [{**nothing, **said}]
+
+
+def test_the_executor_says_every_field_of_a_position() -> None:
+    """Rows of a published position and rows that only the account page has must have the same fields."""
+    world = World(1)
+    world.core.ledger.position_offsets["gateio_futures", "BTC_USDT"] = Decimal("0.3")
+    (row,) = CoreViews(world.core, EquityWatch(world.core)).positions()
+    assert set(row) == set(POSITION_FIELDS)
+
+
+def test_coins_that_are_not_ours_stand_in_the_text(instance: str) -> None:
+    reading = Reader(instance).read()
+    assert "not ours" not in status_text(reading)
+    coin = {"venue": "mexc_spot", "asset": "ETH", "foreign_qty": "0.27", "mark_price": "3000", "quote": "USDT"}
+    (line,) = [line for line in status_text({**reading, "foreign_coins": [coin]}).splitlines() if "not ours" in line]
+    assert "0.27 ETH on mexc_spot" in line and "810 USDT" in line
 
 
 def test_an_instance_that_starts_says_so() -> None:
@@ -151,3 +194,29 @@ def test_an_instance_that_starts_says_so() -> None:
     assert answer_lines(reading) == ["x: starting"]
     assert answer_lines({**reading, "phase": "stopping"}) == ["x: stopping"]
     assert answer_lines({**reading, "phase": "ready", "mode": "sim"}) == ["x: stopped, mode sim"]
+
+
+def test_a_note_stands_with_what_solves_it_once() -> None:
+    """What is open after a stop, or stands alone by an operator's decision, is a note: its command is not in JSON
+    alone."""
+    notes = [
+        {"what": "2 hedges are open", "since": None, "solve": "arb hedges; arb close --all"},
+        {"what": "GT is dear; buy some", "since": None, "solve": "buy some"},
+    ]
+    reading = {"instance": "x", "state": "ready", "phase": "ready", "halted": False, "mode": "sim"}
+    lines = answer_lines({**reading, "reasons": [], "notes": notes})
+    first = "  note: 2 hedges are open; solve: arb hedges; arb close --all"
+    assert lines[1:] == [first, "  note: GT is dear; buy some"]
+
+
+def test_a_run_without_a_terminal_tells_how_it_does_in_words() -> None:
+    reading = {"opportunities": {"detected": 3}, "orders": {"events": 9}, "state": "ready", "reasons": []}
+    assert progress_text(reading) == "3 episodes, nothing sent yet"
+    counts = {"entries": 2, "orders_sent": 5, "fills": 7, "open_hedges": 1, "operations.won": 1, "countdowns": 4}
+    counts |= {"daily_pnl_cents": -150, "operations.lost": 0}
+    halted = {"state": "halted", "reasons": [{"what": "HALTED by guard"}, {"what": "more"}]}
+    assert progress_text({**reading, **halted, "orders": counts}) == (
+        "3 episodes, 2 entries, 5 orders, 7 fills, 1 hedges open, 1 won, P&L today -1.50 USD, HALTED by guard"
+    )
+    long = {"state": "stopped", "reasons": [{"what": "too little USDT; " * 20}]}
+    assert progress_text({**reading, **long}).endswith("too little USDT; too little U... (arb status)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import re
+import time
 from collections.abc import Callable, Coroutine
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ from textual.pilot import Pilot
 from pipeline.virtual.margin_storm import Storm, storm_world
 from pipeline.virtual.world import VirtualWorld
 from shm.errors import ShmError
+from tests.worlds.waiting import WAIT_S, until_async
 from workers.executor.publisher import Publisher
 from workers.executor_file import write_executor_state
 from workers.report.recent import NOTHING_YET, Recent
@@ -69,6 +71,18 @@ def screen(app: TopApp) -> str:
     return "\n".join("".join(text for _, text in sorted(row)) for _, row in sorted(rows.items()))
 
 
+async def shown(app: TopApp, pilot: Pilot[None], *texts: str) -> str:
+    """The screen, once it shows all of it: a process that is kept off its CPU looks as if it had nothing to do."""
+    give_up = time.monotonic() + WAIT_S
+    while True:
+        await pilot.pause()
+        drawn = screen(app)
+        missing = [text for text in texts if text not in drawn]
+        if not missing:
+            return drawn
+        assert time.monotonic() < give_up, (missing, drawn)
+
+
 def driven(reading: dict[str, Any], step: Step, size: tuple[int, int] = (120, 50), recent: Recent = RECENT) -> None:
     async def run() -> None:
         app = TopApp(lambda: reading, lambda: recent)
@@ -95,10 +109,7 @@ def test_every_tab_shows_what_it_is_about_in_every_size(reading: dict[str, Any],
     async def step(app: TopApp, pilot: Pilot[None]) -> None:
         for number, name in enumerate(TABS, 1):
             await pilot.press(str(number))
-            await pilot.pause()
-            drawn = screen(app)
-            for text in ("SIMULATED - no real money", reading["instance"], *wanted[name]):
-                assert text in drawn, (name, text, drawn)
+            drawn = await shown(app, pilot, "SIMULATED - no real money", reading["instance"], *wanted[name])
             assert len(drawn.splitlines()) <= size[1]
 
     driven(reading, step, size)
@@ -113,7 +124,7 @@ def test_real_money_and_a_halt_are_told_in_words_and_colours_on_every_tab(readin
         async def step(app: TopApp, pilot: Pilot[None]) -> None:
             line = app.query_one("#banner")
             for _ in range(tabs):
-                assert words in screen(app).splitlines()[0]
+                assert words in (await shown(app, pilot, words)).splitlines()[0]
                 assert line.size.height == 1 and line.region.y == 0
                 await pilot.press("right")
                 await pilot.pause()
@@ -132,6 +143,7 @@ def test_the_banner_tells_a_halt_before_what_stops_and_that_before_real_money(re
     assert banner({**live, "state": "ready"})[1] == banner({**live, "state": "degraded"})[1] == "live"
     assert banner({**live, "state": "stopped"})[1] == "stopped"
     assert banner({**live, "state": "stopped", "halted": True, "halt_reason": None})[1] == "halted"
+    assert banner({**live, "state": "halted"})[1] == "halted", "what nothing explains, without a latch"
     assert banner({**live, "mode": None, "state": "ready"})[0].startswith("mode not known")
 
 
@@ -146,24 +158,19 @@ def test_keys_go_round_the_tabs_scroll_pause_read_and_leave(reading: dict[str, A
         app = TopApp(read, lambda: NOTHING_YET)
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("left")
-            await pilot.pause()
-            assert "processes" in screen(app)
+            await shown(app, pilot, "processes")
             await pilot.press("right", "right")
-            await pilot.pause()
-            assert "P000/USDT" in screen(app) and "P089/USDT" not in screen(app)
+            assert "P089/USDT" not in await shown(app, pilot, "P000/USDT")
             await pilot.press("end")
-            await pilot.pause()
             await pilot.wait_for_animation()
-            assert "P089/USDT" in screen(app), "what has no room is scrolled to"
+            await shown(app, pilot, "P089/USDT")  # what has no room is scrolled to
             await pilot.press("p")
-            await pilot.pause()
-            assert "(paused)" in screen(app).splitlines()[0]
+            assert "(paused)" in (await shown(app, pilot, "(paused)")).splitlines()[0]
             before = len(reads)
             await app._look_again()
             assert len(reads) == before
             await pilot.press("r")
-            await pilot.pause()
-            assert len(reads) == before + 1, "asked for, it is read though it is paused"
+            await until_async(lambda: len(reads) == before + 1, "asked for, it is read though it is paused")
             await pilot.press("p", "q")
         assert app.return_code == 0
 
@@ -191,11 +198,10 @@ def test_an_instance_that_cannot_be_read_just_now_is_told_and_looked_at_again(re
 
         app = TopApp(read, lambda: NOTHING_YET)
         async with app.run_test() as pilot:
-            await pilot.pause()
-            assert screen(app).splitlines()[0] == "cannot be read: the memory of another build"
+            said = "cannot be read: the memory of another build"
+            assert (await shown(app, pilot, said)).splitlines()[0] == said
             broken[0] = False
             await app.look()
-            await pilot.pause()
-            assert "SIMULATED" in screen(app).splitlines()[0]
+            assert "SIMULATED" in (await shown(app, pilot, "SIMULATED")).splitlines()[0]
 
     asyncio.run(run())

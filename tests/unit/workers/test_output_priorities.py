@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.paths import REPO
 
 SPEAKS = (
-    "import sys; from workers.journald_prefix import journal_prefix;"
+    "import sys; from workers.output import journal_prefix;"
     " [sys.stderr.write(journal_prefix(l) + l + '\\n') for l in ('info', 'warning', 'error', 'critical', 'strange')]"
 )
 

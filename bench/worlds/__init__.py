@@ -1,0 +1,1 @@
+"""What benches run in: markets and servers of their own."""

@@ -1,0 +1,1 @@
+"""Peers that speak TLS, with certificates of a test's own authority."""
