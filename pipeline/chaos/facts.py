@@ -28,6 +28,7 @@ def config_fields(
         "max_age_ns": config.detection.max_age_to_trade_ms * NS_PER_MS,
         "max_skew_ns": config.detection.max_skew_ms * NS_PER_MS,
         "execute_edge_bps": config.execute_edge_bps,
+        "exit_basis_known": config.detection.hedge.expected_exit_basis_bps is not None,
         "unwind_max_slippage_bps": config.execution.unwind_max_slippage_bps,
         "margin_trigger_pct": config.detection.hedge.margin.trigger_pct,
         "numeraire": config.execution.numeraire,

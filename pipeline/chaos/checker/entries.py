@@ -88,7 +88,8 @@ def _breakers(body: Row, claims: Claims, find: Find) -> None:
 
 def _edge(body: Row, truth: Truth, find: Find) -> None:
     """At the best prices, which no order beats, and after all fees: a hedge pays them twice, and may expect funding
-    besides, so that only spot alone says what it earns."""
+    besides, so that only spot alone says what it earns. A hedge whose exit basis the engine learns may be entered
+    at any prices: what it wants depends on the basis that it has seen, which no tape has."""
     fees = ZERO
     for leg in body["legs"]:
         fees += truth.instruments[leg["venue"], leg["symbol"]]["taker_fee_ppm"] / PPM * BPS
@@ -98,7 +99,8 @@ def _edge(body: Row, truth: Truth, find: Find) -> None:
     if len(body["legs"]) != 2 or len(prices) != 2:
         return
     edge = (prices["SELL"] - prices["BUY"]) / prices["BUY"] * BPS - fees
-    if edge < truth.config["execute_edge_bps"] - ROUNDING_BPS - edge_slack(fees):
+    judged = truth.config["exit_basis_known"] or not hedge
+    if judged and edge < truth.config["execute_edge_bps"] - ROUNDING_BPS - edge_slack(fees):
         find("edge", f"{body['operation_id']}: {edge:.3f} bps after fees at the best prices")
     most = (edge + edge_slack(fees)) / BPS * max(leg["qty"] for leg in body["legs"]) * prices["BUY"]
     in_usd = all(leg["quote"] == truth.config["numeraire"] for leg in body["legs"])

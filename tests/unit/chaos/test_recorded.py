@@ -7,8 +7,8 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from pipeline.chaos.checker.judge import Judge
 from pipeline.chaos.directed import directed
@@ -16,7 +16,7 @@ from pipeline.chaos.recorded import act, lease_lost, recorded_tape
 from pipeline.chaos.world import ChaosWorld
 from pipeline.execution.journal import JournalEntry
 from pipeline.execution.records import FillRecord, OperationRecord, OrderIntentRecord, OrderStateRecord, Purpose
-from pipeline.model.enums import OrderState
+from pipeline.model.enums import InstrumentKind, OrderState
 from pipeline.sim.exchange.latency import NS_PER_MS
 from pipeline.sim.exchange.venue_ledger import plain
 
@@ -49,11 +49,16 @@ def entries() -> Entries:
     ]
 
 
-def broken(found: Entries, acts: list[dict[str, Any]] | None = None, slow: int = 1) -> set[str]:
+def broken(
+    found: Entries, acts: list[dict[str, Any]] | None = None, slow: int = 1, exit_basis_bps: Decimal | None = Decimal(0)
+) -> set[str]:
     """Rules that are broken, with the ledger as its control endpoint serves it."""
+    config = played().config
+    hedge = replace(config.detection.hedge, expected_exit_basis_bps=exit_basis_bps)
+    config = replace(config, detection=replace(config.detection, hedge=hedge))
     served = [plain(row) for row in played().ledger.rows if row["kind"] not in OURS]
     judge = Judge()
-    for row in recorded_tape(played().config, served, found, acts or [], ENDING, slow):
+    for row in recorded_tape(config, served, found, acts or [], ENDING, slow):
         judge.look(row)
     return {one.rule for one in judge.violations}
 
@@ -63,14 +68,27 @@ def changed(kind: type, change: Callable[[Any], Any], when: Callable[[Any], bool
     found = entries()
     number = next(n for n, entry in enumerate(found) if isinstance(entry.record, kind) and when(entry.record))
     new = change(found[number].record)
-    rest = [] if new is None else [msgspec.structs.replace(found[number], record=new)]
+    rest = [] if new is None else [replace(found[number], record=new)]
     return [*found[:number], *rest, *found[number + 1 :]]
 
 
 def older(record: OperationRecord) -> OperationRecord:
     """Decided on books of long ago."""
-    legs = [msgspec.structs.replace(leg, proof_mono_ns=leg.proof_mono_ns - 900 * NS_PER_MS) for leg in record.legs]
-    return msgspec.structs.replace(record, legs=tuple(legs))
+    legs = [replace(leg, proof_mono_ns=leg.proof_mono_ns - 900 * NS_PER_MS) for leg in record.legs]
+    return replace(record, legs=tuple(legs))
+
+
+def without_edge(record: OperationRecord) -> OperationRecord:
+    """Sold for what was paid."""
+    price = record.legs[0].best_price
+    legs = [replace(leg, best_price=price) for leg in record.legs]
+    return replace(record, legs=tuple(legs))
+
+
+def as_hedge(record: OperationRecord) -> OperationRecord:
+    first, second = without_edge(record).legs
+    futures = replace(second, kind=InstrumentKind.PERPETUAL)
+    return replace(record, legs=(first, futures))
 
 
 def test_a_good_run_breaks_no_rule() -> None:
@@ -82,19 +100,27 @@ def test_a_good_run_breaks_no_rule() -> None:
     {
         "fills": lambda: changed(FillRecord, lambda record: None),
         "accounted": lambda: changed(
-            OrderIntentRecord, lambda record: msgspec.structs.replace(record, qty=record.qty + Decimal("0.001"))
+            OrderIntentRecord, lambda record: replace(record, qty=record.qty + Decimal("0.001"))
         ),
         "rejected": lambda: changed(
             OrderStateRecord,
-            lambda record: msgspec.structs.replace(record, state=OrderState.REJECTED),
+            lambda record: replace(record, state=OrderState.REJECTED),
             lambda record: record.state in (OrderState.FILLED, OrderState.CANCELLED),
         ),
-        "money": lambda: changed(FillRecord, lambda record: msgspec.structs.replace(record, fee=record.fee * 2)),
+        "money": lambda: changed(FillRecord, lambda record: replace(record, fee=record.fee * 2)),
         "books": lambda: changed(OperationRecord, older),
+        "edge": lambda: changed(OperationRecord, without_edge),
     }.items(),
 )
 def test_a_wrong_fact_is_found(rule: str, wrong: Callable[[], Entries]) -> None:
     assert rule in broken(wrong())
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_what_a_hedge_earns_is_judged_where_its_exit_basis_was_given(given: bool) -> None:
+    """A basis that the engine has learned is an edge at any prices that are far enough from it."""
+    known = None if not given else Decimal(0)
+    assert ("edge" in broken(changed(OperationRecord, as_hedge), exit_basis_bps=known)) is given
 
 
 def test_on_a_slow_host_a_way_takes_longer_and_what_is_counted_stays_judged() -> None:
